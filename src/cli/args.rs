@@ -1,0 +1,194 @@
+//! The command line. Values stay text here: `config` reads them, so that a flag and its variable mean the same.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Flags;
+
+/// Adds MongoDB Atlas Administration API credentials to the requests of programs that hold none.
+///
+/// Without a command it runs the proxy. Credentials come from the environment or from files, never by flag:
+/// MONGODB_ATLAS_CLIENT_ID and MONGODB_ATLAS_CLIENT_SECRET for a service account, MONGODB_ATLAS_PUBLIC_API_KEY and
+/// MONGODB_ATLAS_PRIVATE_API_KEY for an API key; each with _FILE at its end names a file instead.
+#[derive(Debug, Parser)]
+#[command(name = "atlas-auth-proxy", version, args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the proxy until SIGTERM or SIGINT (the default).
+    ///
+    /// A flag wins over its environment variable, that over the configuration file, that over the default. Credentials
+    /// come from the environment or from files, never by flag: MONGODB_ATLAS_CLIENT_ID and MONGODB_ATLAS_CLIENT_SECRET
+    /// for a service account, MONGODB_ATLAS_PUBLIC_API_KEY and MONGODB_ATLAS_PRIVATE_API_KEY for an API key; each with
+    /// _FILE at its end names a file instead.
+    Run(Box<RunArgs>),
+    /// Start a built-in Atlas emulator and proxies before it, and print what to try; needs no configuration.
+    #[cfg(feature = "emulator")]
+    Demo(DemoArgs),
+    /// Exit with 0 when the admin port of a running proxy says that it is ready, else with 1.
+    Healthcheck(HealthcheckArgs),
+}
+
+#[derive(Debug, Args, Default)]
+pub(crate) struct RunArgs {
+    /// Configuration file (TOML).
+    ///
+    /// [env: ATLAS_PROXY_CONFIG] [default: none, a sidecar needs no file]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Address to listen on, or `unix:/path`; may be repeated.
+    ///
+    /// Takes the place of the `bind` of the file's only listener.
+    ///
+    /// [env: ATLAS_PROXY_LISTEN, a list with commas] [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<String>,
+
+    /// Network that may connect; may be repeated.
+    ///
+    /// [env: ATLAS_PROXY_ALLOW, a list with commas] [default: 127.0.0.0/8 and ::1/128]
+    #[arg(long, value_name = "CIDR")]
+    allow: Vec<String>,
+
+    /// Host name under which clients call the proxy, beside `localhost`, `127.0.0.1`, `[::1]` and the bound address; may
+    /// be repeated.
+    ///
+    /// [env: ATLAS_PROXY_HOSTS, a list with commas] [default: none]
+    #[arg(long, value_name = "NAME")]
+    host: Vec<String>,
+
+    /// Let only reading methods through (GET, HEAD, OPTIONS).
+    ///
+    /// [env: ATLAS_PROXY_READ_ONLY] [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    read_only: Option<String>,
+
+    /// Allow a bind beyond loopback without TLS; needs --allow too.
+    ///
+    /// [env: ATLAS_PROXY_INSECURE_PLAINTEXT] [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    insecure_plaintext: Option<String>,
+
+    /// Atlas realm: `commercial` (cloud.mongodb.com) or `gov` (cloud.mongodbgov.com).
+    ///
+    /// [env: MONGODB_ATLAS_SERVICE, with the words `cloud` and `cloudgov`] [default: commercial]
+    #[arg(long, value_name = "REALM")]
+    environment: Option<String>,
+
+    /// Upstream to call instead of the environment's: `https://host[:port]`, or `http://` to this machine.
+    ///
+    /// [env: ATLAS_PROXY_BASE_URL, else MONGODB_ATLAS_BASE_URL, else MONGODB_ATLAS_OPS_MANAGER_URL]
+    /// [default: of the environment]
+    #[arg(long, value_name = "URL")]
+    base_url: Option<String>,
+
+    /// PEM file of the certificate authorities to trust upstream, in place of the system's.
+    ///
+    /// [env: ATLAS_PROXY_UPSTREAM_CA] [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    upstream_ca: Option<String>,
+
+    /// HTTP version to speak upstream: `auto`, `1` or `2`.
+    ///
+    /// [env: ATLAS_PROXY_UPSTREAM_HTTP] [default: auto]
+    #[arg(long, value_name = "VERSION")]
+    upstream_http: Option<String>,
+
+    /// Address of the admin port: metrics and health.
+    ///
+    /// [env: ATLAS_PROXY_ADMIN_LISTEN] [default: 127.0.0.1:9091]
+    #[arg(long, value_name = "ADDR")]
+    admin_listen: Option<String>,
+
+    /// Whether links to the upstream in answers become links to the proxy: `true` or `false`.
+    ///
+    /// [env: ATLAS_PROXY_REWRITE_LINKS] [default: true]
+    #[arg(long, value_name = "BOOL")]
+    rewrite_links: Option<String>,
+
+    /// Worker threads.
+    ///
+    /// [env: ATLAS_PROXY_WORKERS] [default: the available cores, at most 4]
+    #[arg(long, value_name = "N")]
+    workers: Option<String>,
+
+    /// How long requests in flight may go on after SIGTERM, such as `30s` or `1m`.
+    ///
+    /// [env: ATLAS_PROXY_DRAIN_TIMEOUT] [default: 30s]
+    #[arg(long, value_name = "DURATION")]
+    drain_timeout: Option<String>,
+
+    /// Least severe level to log: `error`, `warn`, `info`, `debug` or `trace`.
+    ///
+    /// [env: ATLAS_PROXY_LOG_LEVEL] [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+
+    /// Shape of a log line: `text` or `json`.
+    ///
+    /// [env: ATLAS_PROXY_LOG_FORMAT] [default: text on a terminal, else json]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+impl From<RunArgs> for Flags {
+    fn from(args: RunArgs) -> Self {
+        Self {
+            config: args.config,
+            listen: args.listen,
+            allow: args.allow,
+            host: args.host,
+            read_only: args.read_only,
+            insecure_plaintext: args.insecure_plaintext,
+            environment: args.environment,
+            base_url: args.base_url,
+            upstream_ca: args.upstream_ca,
+            upstream_http: args.upstream_http,
+            admin_listen: args.admin_listen,
+            rewrite_links: args.rewrite_links,
+            workers: args.workers,
+            drain_timeout: args.drain_timeout,
+            log_level: args.log_level,
+            log_format: args.log_format,
+        }
+    }
+}
+
+/// `demo` takes no settings.
+#[cfg(feature = "emulator")]
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {}
+
+/// Finds the admin port as `run` does.
+#[derive(Debug, Args)]
+pub(crate) struct HealthcheckArgs {
+    /// Configuration file of the running proxy.
+    ///
+    /// [env: ATLAS_PROXY_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Address of the running proxy's admin port.
+    ///
+    /// [env: ATLAS_PROXY_ADMIN_LISTEN] [default: 127.0.0.1:9091]
+    #[arg(long, value_name = "ADDR")]
+    admin_listen: Option<String>,
+}
+
+impl From<HealthcheckArgs> for Flags {
+    fn from(args: HealthcheckArgs) -> Self {
+        Self {
+            config: args.config,
+            admin_listen: args.admin_listen,
+            ..Self::default()
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! `demo`: the built-in Atlas emulator with proxies before it. Needs no configuration and no account.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::num::NonZeroUsize;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::runtime::Builder;
+use tracing::level_filters::LevelFilter;
+
+use super::exit;
+use super::run::Signals;
+use crate::app::{App, Running};
+use crate::credential::CredentialSettings;
+use crate::emulator::{Emulator, EmulatorSettings, Realm, SAMPLE};
+use crate::guard::{Allowlist, HostNames, Policy};
+use crate::log::{LogFormat, LogSettings};
+use crate::secret::Secret;
+use crate::server::{Bind, Limits, ListenerSettings};
+use crate::settings::{AccountSettings, Settings};
+use crate::upstream::{HttpVersion, Origin, UpstreamSettings};
+
+const COMMERCIAL: u16 = 8080;
+const DIGEST: u16 = 8081;
+const GOVERNMENT: u16 = 8082;
+const ADMIN: u16 = 9091;
+
+/// Credentials of the emulators: they open nothing else.
+const CLIENT_ID: &str = "mdb_sa_id_demo00000000000000000001";
+const CLIENT_SECRET: &str = "mdb_sa_sk_demo-secret-of-the-emulator";
+const PUBLIC_KEY: &str = "demokeyx";
+const PRIVATE_KEY: &str = "00000000-demo-0000-0000-000000000000";
+
+/// Serves until SIGINT or SIGTERM.
+pub(super) fn run() -> ExitCode {
+    crate::log::init(&LogSettings {
+        level: LevelFilter::WARN,
+        format: LogFormat::of_stderr(),
+    });
+    let runtime = match Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    let code = runtime.block_on(serve());
+    runtime.shutdown_background();
+    code
+}
+
+fn failed(error: &dyn std::fmt::Display) -> ExitCode {
+    super::complain(&format!("the demo cannot start: {error}"));
+    exit::failed()
+}
+
+async fn serve() -> ExitCode {
+    let mut signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(error) => return failed(&error),
+    };
+    let (commercial, government) = match (
+        Emulator::start(emulator(Realm::Commercial)).await,
+        Emulator::start(emulator(Realm::Government)).await,
+    ) {
+        (Ok(commercial), Ok(government)) => (commercial, government),
+        (Err(error), _) | (_, Err(error)) => return failed(&error),
+    };
+    let authorities = match Authorities::write(&[&commercial, &government]) {
+        Ok(authorities) => authorities,
+        Err(error) => return failed(&error),
+    };
+    let settings = match settings(&commercial, &government, &authorities) {
+        Ok(settings) => settings,
+        Err(error) => return failed(&error),
+    };
+    let running = match App::start(settings).await {
+        Ok(running) => running,
+        Err(error) => return failed(&error),
+    };
+    announce(&running, &commercial, &government);
+    tokio::select! {
+        _ = signals.next() => {}
+        () = running.quit_requested() => {}
+    }
+    tokio::select! {
+        () = running.shutdown() => exit::CLEAN,
+        _ = signals.next() => exit::failed(),
+    }
+}
+
+fn emulator(realm: Realm) -> EmulatorSettings {
+    EmulatorSettings {
+        realm,
+        service_accounts: vec![(CLIENT_ID.to_owned(), CLIENT_SECRET.to_owned())],
+        api_keys: vec![(PUBLIC_KEY.to_owned(), PRIVATE_KEY.to_owned())],
+        ..EmulatorSettings::default()
+    }
+}
+
+/// The emulators' certificate authorities in a folder of their own, removed at the end.
+struct Authorities(PathBuf);
+
+impl Authorities {
+    fn write(emulators: &[&Emulator]) -> io::Result<Self> {
+        let folder = std::env::temp_dir().join(format!("atlas-auth-proxy-demo-{}", std::process::id()));
+        // Not over what another user may have laid there.
+        std::fs::create_dir(&folder)?;
+        let made = Self(folder);
+        for (n, emulator) in emulators.iter().enumerate() {
+            let mut file = std::fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(made.file(n))?;
+            file.write_all(emulator.ca_pem().as_bytes())?;
+        }
+        Ok(made)
+    }
+
+    fn file(&self, n: usize) -> PathBuf {
+        self.0.join(format!("ca-{n}.pem"))
+    }
+}
+
+impl Drop for Authorities {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn settings(
+    commercial: &Emulator,
+    government: &Emulator,
+    authorities: &Authorities,
+) -> Result<Settings, Box<dyn std::error::Error>> {
+    let bearer = || CredentialSettings::ServiceAccount {
+        client_id: CLIENT_ID.to_owned(),
+        client_secret: Secret::new(CLIENT_SECRET),
+    };
+    let digest = CredentialSettings::ApiKey {
+        public_key: PUBLIC_KEY.to_owned(),
+        private_key: Secret::new(PRIVATE_KEY),
+        max_concurrent: None,
+    };
+    let accounts = BTreeMap::from([
+        (
+            "commercial".to_owned(),
+            account(bearer(), commercial, &authorities.file(0))?,
+        ),
+        (
+            "commercial-digest".to_owned(),
+            account(digest, commercial, &authorities.file(0))?,
+        ),
+        (
+            "government".to_owned(),
+            account(bearer(), government, &authorities.file(1))?,
+        ),
+    ]);
+    Ok(Settings {
+        listeners: vec![
+            listener("commercial", COMMERCIAL),
+            listener("commercial-digest", DIGEST),
+            listener("government", GOVERNMENT),
+        ],
+        accounts,
+        admin: free(ADMIN),
+        limits: Limits::default(),
+        workers: NonZeroUsize::MIN,
+        drain_timeout: Duration::from_secs(5),
+        log: LogSettings {
+            level: LevelFilter::WARN,
+            format: LogFormat::Text,
+        },
+    })
+}
+
+fn account(
+    credential: CredentialSettings,
+    emulator: &Emulator,
+    ca_file: &Path,
+) -> Result<AccountSettings, Box<dyn std::error::Error>> {
+    let limits = Limits::default();
+    Ok(AccountSettings {
+        credential,
+        upstream: UpstreamSettings {
+            origin: Origin::parse(&emulator.base_url())?,
+            ca_file: Some(ca_file.to_owned()),
+            http: HttpVersion::Auto,
+            connect_timeout: limits.connect_timeout,
+            response_head_timeout: limits.response_head_timeout,
+            response_body_idle_timeout: limits.response_body_idle_timeout,
+        },
+    })
+}
+
+fn listener(account: &str, port: u16) -> ListenerSettings {
+    ListenerSettings {
+        name: Some(account.to_owned()),
+        bind: Bind::Tcp(free(port)),
+        account: account.to_owned(),
+        allow: Allowlist::loopback(),
+        hosts: HostNames::new([]),
+        required_header: None,
+        policy: Policy::allow_all(),
+        rewrite_links: true,
+    }
+}
+
+/// The port, or a free one when it is taken.
+fn free(port: u16) -> SocketAddr {
+    let wanted = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    match TcpListener::bind(wanted) {
+        Ok(_) => wanted,
+        Err(_) => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+    }
+}
+
+fn announce(running: &Running, commercial: &Emulator, government: &Emulator) {
+    let urls: Vec<&str> = running
+        .listeners()
+        .iter()
+        .map(|listener| listener.url.as_str())
+        .collect();
+    let [bearer, digest, gov] = urls[..] else { return };
+    let (group, host) = SAMPLE;
+    let v2 = "-H 'Accept: application/vnd.atlas.2023-01-01+json'";
+    let json = "-H 'Content-Type: application/json'";
+    let mut text = String::new();
+    let mut line = |line: String| {
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "{line}");
+    };
+    line("atlas-auth-proxy demo: a built-in Atlas emulator, and proxies before it".to_owned());
+    line(format!(
+        "  commercial, service account (Bearer)  {bearer}{}",
+        moved(bearer, COMMERCIAL)
+    ));
+    line(format!(
+        "  commercial, API key (Digest)          {digest}{}",
+        moved(digest, DIGEST)
+    ));
+    line(format!(
+        "  government, service account (Bearer)  {gov}{}",
+        moved(gov, GOVERNMENT)
+    ));
+    let admin = format!("http://{}", running.admin());
+    line(format!(
+        "  metrics and health                    {admin}{}",
+        moved(&admin, ADMIN)
+    ));
+    line(format!(
+        "  emulators, and their fault controls   {} {}, {} {}",
+        commercial.base_url(),
+        commercial.control_url(),
+        government.base_url(),
+        government.control_url()
+    ));
+    line("ready".to_owned());
+    line(String::new());
+    line("Try, in another terminal:".to_owned());
+    line(format!("  curl {v2} {bearer}/api/atlas/v2/groups"));
+    line(format!(
+        "  curl {v2} {json} -X POST {digest}/api/atlas/v2/groups --data '{{\"name\":\"MyProject\",\"orgId\":\"5a0a1e7e0f2912c554080adc\"}}'"
+    ));
+    line(format!(
+        "  curl {v2} {json} -X POST {gov}/api/atlas/v2/groups --data '{{\"name\":\"MyGovProject\",\"orgId\":\"5a0a1e7e0f2912c554080adc\",\"regionUsageRestrictions\":\"GOV_REGIONS_ONLY\"}}'"
+    ));
+    line(format!(
+        "  curl {v2} '{bearer}/api/atlas/v2/groups/{group}/databaseUsers?pretty=true'"
+    ));
+    line(format!(
+        "  curl {json} -X POST '{bearer}/api/atlas/v1.0/groups/{group}/cloudProviderAccess?pretty=true' --data '{{\"providerName\":\"AWS\"}}'"
+    ));
+    line(format!(
+        "  curl '{bearer}/api/atlas/v1.0/groups/{group}/cloudProviderAccess?envelope=true'"
+    ));
+    line(format!(
+        "  curl -H 'Accept: application/vnd.atlas.2023-02-01+gzip' {digest}/api/atlas/v2/groups/{group}/clusters/{host}/logs/mongodb.gz | gunzip | head -n 3"
+    ));
+    line(format!("  curl {admin}/readyz"));
+    line("Ctrl-C ends the demo.".to_owned());
+    let mut stdout = io::stdout().lock();
+    // A closed standard output is no reason not to serve.
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// Says when a port is not the usual one.
+fn moved(url: &str, wanted: u16) -> String {
+    if url.ends_with(&format!(":{wanted}")) {
+        String::new()
+    } else {
+        format!("  (port {wanted} is taken)")
+    }
+}

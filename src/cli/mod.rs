@@ -1,0 +1,121 @@
+//! The command line: arguments to a command, its outcome to an exit code.
+
+mod args;
+#[cfg(feature = "emulator")]
+mod demo;
+mod exit;
+mod healthcheck;
+mod run;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use crate::config::{self, ConfigErrors, Disk, Environment, Flags, Machine, Sources};
+#[cfg(feature = "emulator")]
+use args::DemoArgs;
+use args::{Cli, Command};
+
+/// The environment of this process.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ProcessEnvironment;
+
+impl Environment for ProcessEnvironment {
+    fn var(&self, name: &str) -> Option<OsString> {
+        std::env::var_os(name)
+    }
+}
+
+/// Runs the command that `args` (the program's own name first) ask for.
+pub fn main(args: impl IntoIterator<Item = OsString>, environment: &dyn Environment) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => return answer(&error),
+    };
+    match cli.command {
+        None => run(cli.run.into(), environment),
+        Some(Command::Run(args)) => run((*args).into(), environment),
+        #[cfg(feature = "emulator")]
+        Some(Command::Demo(DemoArgs {})) => demo::run(),
+        Some(Command::Healthcheck(args)) => healthcheck(&args.into(), environment),
+    }
+}
+
+fn run(flags: Flags, environment: &dyn Environment) -> ExitCode {
+    match config::load(sources(&flags, environment)) {
+        Ok(loaded) => run::run(loaded),
+        Err(errors) => misconfigured(&errors),
+    }
+}
+
+fn healthcheck(flags: &Flags, environment: &dyn Environment) -> ExitCode {
+    let admin = match config::admin_address(sources(flags, environment)) {
+        Ok(admin) => admin,
+        Err(errors) => return misconfigured(&errors),
+    };
+    match healthcheck::check(admin) {
+        Ok(()) => exit::CLEAN,
+        Err(not_ready) => {
+            complain(&not_ready.to_string());
+            exit::failed()
+        }
+    }
+}
+
+fn sources<'a>(flags: &'a Flags, environment: &'a dyn Environment) -> Sources<'a> {
+    Sources {
+        flags,
+        environment,
+        files: &Disk,
+        machine: Machine {
+            cores: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            log_to_terminal: io::stderr().is_terminal(),
+        },
+    }
+}
+
+fn misconfigured(errors: &ConfigErrors) -> ExitCode {
+    for line in errors.lines() {
+        complain(&line);
+    }
+    exit::misused()
+}
+
+/// Help and version to standard output, a usage error to standard error.
+fn answer(error: &clap::Error) -> ExitCode {
+    let wanted = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    let text = without_credentials(&error.render().to_string());
+    // Whoever closed the output does not want to read it.
+    let _ = if wanted {
+        io::stdout().lock().write_all(text.as_bytes())
+    } else {
+        io::stderr().lock().write_all(text.as_bytes())
+    };
+    if wanted { exit::CLEAN } else { exit::misused() }
+}
+
+/// A credential that somebody typed as an argument is not repeated on the screen or in a supervisor's log.
+fn without_credentials(text: &str) -> String {
+    let mut parts = text.split("mdb_sa_");
+    let mut clean = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part
+            .find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-'))
+            .unwrap_or(part.len());
+        clean.push_str("mdb_sa_…");
+        clean.push_str(&part[end..]);
+    }
+    clean
+}
+
+/// One line to standard error: also what goes wrong before, or without, logging.
+fn complain(line: &str) {
+    // There is nowhere else to say that standard error is closed.
+    let _ = writeln!(io::stderr().lock(), "atlas-auth-proxy: {line}");
+}

@@ -1,0 +1,126 @@
+//! `run`: settings to a running app, signals to its end.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::exit;
+use crate::app::{App, Running};
+use crate::config::Loaded;
+use crate::credential::CredentialSettings;
+use crate::settings::{AccountSettings, Settings};
+
+/// Serves until a signal or the admin port ends it.
+pub(crate) fn run(loaded: Loaded) -> ExitCode {
+    let Loaded { settings, warnings } = loaded;
+    crate::log::init(&settings.log);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = match runtime(&settings) {
+        Ok(runtime) => runtime,
+        Err(error) => return start_failed(&error),
+    };
+    let code = runtime.block_on(serve(settings));
+    // A name lookup that hangs must not keep the process: what counts has been drained.
+    runtime.shutdown_background();
+    code
+}
+
+fn runtime(settings: &Settings) -> io::Result<Runtime> {
+    let workers = settings.workers.get();
+    let mut builder = if workers == 1 {
+        Builder::new_current_thread()
+    } else {
+        Builder::new_multi_thread()
+    };
+    if workers > 1 {
+        builder.worker_threads(workers);
+    }
+    builder.thread_name("worker").enable_all().build()
+}
+
+async fn serve(settings: Settings) -> ExitCode {
+    // Before anything is bound: a signal during the start must not end the process half way.
+    let mut signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(error) => return start_failed(&error),
+    };
+    let accounts = describe(&settings.accounts);
+    let running = match App::start(settings).await {
+        Ok(running) => running,
+        Err(error) => return start_failed(&error),
+    };
+    announce(&running, &accounts);
+    tokio::select! {
+        name = signals.next() => tracing::info!(signal = name, "stopping"),
+        () = running.quit_requested() => tracing::info!("stopping, as the admin port was asked to"),
+    }
+    tokio::select! {
+        () = running.shutdown() => exit::CLEAN,
+        name = signals.next() => {
+            tracing::warn!(signal = name, "a second signal: stopping at once");
+            exit::failed()
+        }
+    }
+}
+
+/// SIGTERM and SIGINT.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    pub(super) async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+fn start_failed(error: &dyn std::error::Error) -> ExitCode {
+    super::complain(&format!("cannot start: {error}"));
+    exit::failed()
+}
+
+/// `account default, service account, https://cloud.mongodb.com` for each account, by name.
+fn describe(accounts: &BTreeMap<String, AccountSettings>) -> BTreeMap<String, String> {
+    let describe = |name: &str, account: &AccountSettings| {
+        let kind = match account.credential {
+            CredentialSettings::ServiceAccount { .. } => "service account",
+            CredentialSettings::ApiKey { .. } => "API key",
+        };
+        format!("account {name}, {kind}, {}", account.upstream.origin)
+    };
+    accounts
+        .iter()
+        .map(|(name, account)| (name.clone(), describe(name, account)))
+        .collect()
+}
+
+/// One line to standard output with the bound addresses: who started us reads there that we serve, and where.
+fn announce(running: &Running, accounts: &BTreeMap<String, String>) {
+    let mut line = format!("atlas-auth-proxy {} serves", env!("CARGO_PKG_VERSION"));
+    for listener in running.listeners() {
+        let account = accounts.get(&listener.account).map_or("", String::as_str);
+        // Writing to a string can't fail.
+        let _ = write!(line, " {} ({account}),", listener.url);
+    }
+    let _ = writeln!(line, " admin http://{}", running.admin());
+    // A closed standard output is no reason not to serve.
+    let mut stdout = io::stdout().lock();
+    let _ = stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush());
+}

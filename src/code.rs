@@ -1,0 +1,59 @@
+//! The codes of the answers that the proxy makes itself. A shared vocabulary of answers, metrics and logs.
+
+use http::StatusCode;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $status:ident;)*) => {
+        /// `errorCode` of a proxy-made answer, value of `X-Atlas-Auth-Proxy-Error` and of the metric label `code`.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum ErrorCode { $($(#[$doc])* $name,)* }
+
+        impl ErrorCode {
+            /// Every code.
+            pub const ALL: &'static [ErrorCode] = &[$(ErrorCode::$name,)*];
+
+            /// The code as users see it.
+            pub fn as_str(self) -> &'static str {
+                match self { $(ErrorCode::$name => $text,)* }
+            }
+
+            /// The HTTP status that goes with it.
+            pub fn status(self) -> StatusCode {
+                match self { $(ErrorCode::$name => StatusCode::$status,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The peer's address is not on the allowlist.
+    IpDenied = "PROXY_IP_DENIED", FORBIDDEN;
+    /// The request names a host that is not ours.
+    HostDenied = "PROXY_HOST_DENIED", MISDIRECTED_REQUEST;
+    /// The request comes from a web page.
+    BrowserDenied = "PROXY_BROWSER_DENIED", FORBIDDEN;
+    /// The required header is missing.
+    HeaderRequired = "PROXY_HEADER_REQUIRED", FORBIDDEN;
+    /// A rule, or `read_only`, forbids method and path.
+    RuleDenied = "PROXY_RULE_DENIED", FORBIDDEN;
+    /// CONNECT and TRACE.
+    MethodNotAllowed = "PROXY_METHOD_NOT_ALLOWED", METHOD_NOT_ALLOWED;
+    /// The request is malformed.
+    BadRequest = "PROXY_BAD_REQUEST", BAD_REQUEST;
+    /// The client took too long.
+    RequestTimeout = "PROXY_REQUEST_TIMEOUT", REQUEST_TIMEOUT;
+    /// The body is too large for what the upstream demands (Digest `auth-int`).
+    BodyTooLarge = "PROXY_BODY_TOO_LARGE", PAYLOAD_TOO_LARGE;
+    /// A limit of the listener on requests.
+    RateLimited = "PROXY_RATE_LIMITED", TOO_MANY_REQUESTS;
+    /// There is no valid token now.
+    TokenUnavailable = "PROXY_TOKEN_UNAVAILABLE", SERVICE_UNAVAILABLE;
+    /// Atlas does not accept the credential.
+    CredentialRejected = "PROXY_CREDENTIAL_REJECTED", BAD_GATEWAY;
+    /// No connection to the upstream, or it broke before a whole answer head.
+    UpstreamUnreachable = "PROXY_UPSTREAM_UNREACHABLE", BAD_GATEWAY;
+    /// The upstream took too long.
+    UpstreamTimeout = "PROXY_UPSTREAM_TIMEOUT", GATEWAY_TIMEOUT;
+    /// A bound of the proxy is reached.
+    Overloaded = "PROXY_OVERLOADED", SERVICE_UNAVAILABLE;
+}

@@ -1,0 +1,232 @@
+//! Accounts: a credential and the one upstream that it may travel to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+use super::credential;
+use super::file::{FileAccount, FileConfig};
+use super::inputs::Inputs;
+use super::problem::shown;
+use super::source::{Given, Source};
+use super::{value, variable};
+use crate::server::Limits;
+use crate::settings::AccountSettings;
+use crate::upstream::{HttpVersion, Origin, UpstreamSettings};
+
+/// The account that flags and variables are about when the file names none.
+pub(crate) const DEFAULT: &str = "default";
+
+/// The largest file of certificate authorities that is read, bytes; the whole of Mozilla's list has about 220 KiB.
+const LARGEST_CA_FILE: usize = 2 << 20;
+
+/// Which accounts there are.
+pub(crate) struct Roster {
+    pub(crate) names: BTreeSet<String>,
+    /// The one that flags and variables are about; `None`: they can't tell.
+    target: Option<String>,
+}
+
+impl Roster {
+    /// Those with a table, and the one that needs none because flags and variables describe it: `default`, or the only
+    /// one that the file speaks of.
+    pub(crate) fn of(file: &FileConfig) -> Self {
+        let mut names: BTreeSet<String> = file.accounts.iter().map(|a| a.name.value.clone()).collect();
+        let named_by_listeners = || {
+            file.listeners
+                .iter()
+                .filter_map(|l| Some(l.account.as_ref()?.value.clone()))
+        };
+        let mut spoken_of = names.clone();
+        if spoken_of.is_empty() {
+            spoken_of.extend(named_by_listeners());
+        } else {
+            // Any other name without a table is a mistake, which the listener's own check tells.
+            spoken_of.extend(named_by_listeners().filter(|name| name == DEFAULT));
+        }
+        let target = match spoken_of.first() {
+            None => Some(DEFAULT.to_owned()),
+            Some(_) if spoken_of.contains(DEFAULT) => Some(DEFAULT.to_owned()),
+            Some(only) if spoken_of.len() == 1 => Some(only.clone()),
+            Some(_) => None,
+        };
+        names.extend(target.clone());
+        Self { names, target }
+    }
+
+    /// The names as a message lists them.
+    pub(crate) fn list(&self) -> String {
+        let names: Vec<String> = self.names.iter().map(|name| shown(name)).collect();
+        names.join(", ")
+    }
+}
+
+/// An account, and where its base URL was given, if it was.
+pub(crate) struct Built {
+    pub(crate) settings: AccountSettings,
+    pub(crate) base_url: Option<Source>,
+}
+
+/// What flags and variables say of their account.
+#[derive(Default)]
+struct Overrides {
+    environment: Option<Given<String>>,
+    base_url: Option<Given<String>>,
+    ca_file: Option<Given<String>>,
+    http: Option<Given<String>>,
+}
+
+impl Overrides {
+    fn read(inputs: &mut Inputs<'_>) -> Self {
+        let flags = inputs.sources.flags;
+        let base_url = inputs
+            .setting("--base-url", flags.base_url.as_ref(), variable::BASE_URL)
+            .or_else(|| inputs.variable(variable::ATLAS_BASE_URL))
+            .or_else(|| inputs.variable(variable::OPS_MANAGER_URL));
+        Self {
+            environment: inputs.setting("--environment", flags.environment.as_ref(), variable::SERVICE),
+            base_url,
+            ca_file: inputs.setting("--upstream-ca", flags.upstream_ca.as_ref(), variable::UPSTREAM_CA),
+            http: inputs.setting("--upstream-http", flags.upstream_http.as_ref(), variable::UPSTREAM_HTTP),
+        }
+    }
+
+    fn given(self) -> impl Iterator<Item = Source> {
+        [self.environment, self.base_url, self.ca_file, self.http]
+            .into_iter()
+            .flatten()
+            .map(|given| given.source)
+    }
+}
+
+/// Builds every account of the roster.
+pub(crate) fn build(
+    file: &FileConfig,
+    roster: &Roster,
+    limits: &Limits,
+    inputs: &mut Inputs<'_>,
+) -> BTreeMap<String, Built> {
+    let mut overrides = Some(Overrides::read(inputs));
+    if roster.target.is_none() {
+        report_ambiguous(roster, overrides.take().unwrap_or_default(), inputs);
+    }
+    let mut accounts = BTreeMap::new();
+    for name in &roster.names {
+        let table = file.accounts.iter().find(|a| a.name.value == *name);
+        let mine = roster.target.as_ref() == Some(name);
+        let overrides = if mine { overrides.take() } else { None };
+        let found = credential::find(
+            &credential::Account {
+                name,
+                table,
+                takes_environment: mine,
+            },
+            inputs,
+        );
+        let (upstream, base_url) = upstream(table, overrides.unwrap_or_default(), limits, inputs);
+        if let Some(credential) = found {
+            let settings = AccountSettings { credential, upstream };
+            accounts.insert(name.clone(), Built { settings, base_url });
+        }
+    }
+    accounts
+}
+
+/// With several accounts, and none called `default`, a flag or variable about "the account" could hit the wrong one.
+fn report_ambiguous(roster: &Roster, overrides: Overrides, inputs: &mut Inputs<'_>) {
+    let mut given: Vec<Source> = overrides.given().collect();
+    given.extend(
+        credential::all_variables()
+            .filter(|name| inputs.secret_variable(name).is_some())
+            .map(Source::Variable),
+    );
+    for source in given {
+        inputs.problems.add(
+            &source,
+            format_args!(
+                "the file speaks of several accounts ({}) and none is called `{DEFAULT}`: unset this, and say it in the \
+                 file's [account.NAME]",
+                roster.list()
+            ),
+        );
+    }
+}
+
+fn upstream(
+    table: Option<&FileAccount>,
+    overrides: Overrides,
+    limits: &Limits,
+    inputs: &mut Inputs<'_>,
+) -> (UpstreamSettings, Option<Source>) {
+    let realm = realm(table, overrides.environment, inputs);
+    let base_url = inputs.choose(overrides.base_url, table.and_then(|t| t.base_url.as_ref()), |text| {
+        Origin::parse(text).map_err(|e| e.to_string())
+    });
+    let ca_file = overrides
+        .ca_file
+        .or_else(|| table.and_then(|t| t.ca_file.clone()))
+        .and_then(|given| ca_file(&given, inputs));
+    let http = inputs
+        .choose(overrides.http, table.and_then(|t| t.http.as_ref()), value::http_version)
+        .map_or(HttpVersion::Auto, |given| given.value);
+    if let (Some(base_url), Some(realm)) = (&base_url, &realm)
+        && base_url.value != realm.value
+    {
+        inputs.problems.warn(format_args!(
+            "the base URL {} (from {}) wins over the environment that {} chooses",
+            base_url.value, base_url.source, realm.source
+        ));
+    }
+    let source = base_url.as_ref().map(|given| given.source.clone());
+    let origin = base_url.or(realm).map_or_else(Origin::commercial, |given| given.value);
+    let settings = UpstreamSettings {
+        origin,
+        ca_file,
+        http,
+        connect_timeout: limits.connect_timeout,
+        response_head_timeout: limits.response_head_timeout,
+        response_body_idle_timeout: limits.response_body_idle_timeout,
+    };
+    (settings, source)
+}
+
+/// The realm that was chosen by name, as its origin.
+fn realm(table: Option<&FileAccount>, over: Option<Given<String>>, inputs: &mut Inputs<'_>) -> Option<Given<Origin>> {
+    let given = over.or_else(|| table.and_then(|t| t.environment.clone()))?;
+    // The variable is one that Atlas's own tools read, and has their words for it.
+    let [commercial, gov] = match given.source {
+        Source::Variable(_) => ["cloud", "cloudgov"],
+        _ => ["commercial", "gov"],
+    };
+    inputs.problems.parse(given, |text| match text.trim() {
+        text if text == commercial => Ok(Origin::commercial()),
+        text if text == gov => Ok(Origin::government()),
+        text => Err(value::one_of(text, &[commercial, gov])),
+    })
+}
+
+/// A file of certificate authorities must be there and hold one: TLS would only say that nobody is trusted.
+fn ca_file(given: &Given<String>, inputs: &mut Inputs<'_>) -> Option<PathBuf> {
+    let path = inputs.path(given);
+    let bytes = inputs.read(&path, LARGEST_CA_FILE, &given.source)?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    let shown = shown(&path.display().to_string());
+    match certificates {
+        Ok(certificates) if !certificates.is_empty() => Some(path),
+        Ok(_) => {
+            inputs.problems.add(
+                &given.source,
+                format_args!("the file {shown} holds no certificate: it must have PEM blocks `BEGIN CERTIFICATE`"),
+            );
+            None
+        }
+        Err(error) => {
+            inputs
+                .problems
+                .add(&given.source, format_args!("the file {shown} is not PEM: {error}"));
+            None
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What each part allows, but the parts together do not: two listeners on one address, a base URL that is our own.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use super::account;
+use super::listener;
+use super::problem::Problems;
+use super::source::{Given, Source};
+use crate::server::Bind;
+use crate::upstream::Origin;
+
+/// Notes every conflict.
+pub(crate) fn check(
+    listeners: &[listener::Built],
+    accounts: &BTreeMap<String, account::Built>,
+    admin: &Given<SocketAddr>,
+    problems: &mut Problems,
+) {
+    check_addresses(listeners, admin, problems);
+    check_names(listeners, problems);
+    for (name, account) in accounts {
+        if let Some(source) = &account.base_url {
+            check_base_url(&account.settings.upstream.origin, source, listeners, admin, problems);
+        }
+        if !listeners.iter().any(|l| l.settings.account == *name) {
+            problems.warn(format_args!("no listener uses the account `{name}`"));
+        }
+    }
+}
+
+fn check_addresses(listeners: &[listener::Built], admin: &Given<SocketAddr>, problems: &mut Problems) {
+    for (i, later) in listeners.iter().enumerate() {
+        let bind = &later.settings.bind;
+        let twice = listeners[..i].iter().any(|earlier| same(&earlier.settings.bind, bind));
+        if twice {
+            problems.add(&later.bind, format_args!("{} is bound twice", show(bind)));
+        } else if same(bind, &Bind::Tcp(admin.value)) {
+            let source = if admin.source == Source::Nowhere {
+                &later.bind
+            } else {
+                &admin.source
+            };
+            problems.add(
+                source,
+                format_args!(
+                    "a listener and the admin port both bind {}: they need an address each",
+                    show(bind)
+                ),
+            );
+        }
+    }
+}
+
+fn same(a: &Bind, b: &Bind) -> bool {
+    match (a, b) {
+        (Bind::Tcp(a), Bind::Tcp(b)) => a == b && a.port() != 0,
+        (Bind::Unix { path: a, .. }, Bind::Unix { path: b, .. }) => a == b,
+        _ => false,
+    }
+}
+
+fn show(bind: &Bind) -> String {
+    match bind {
+        Bind::Tcp(address) => format!("`{address}`"),
+        Bind::Unix { path, .. } => format!("`unix:{}`", path.display()),
+    }
+}
+
+fn check_names(listeners: &[listener::Built], problems: &mut Problems) {
+    for (i, later) in listeners.iter().enumerate() {
+        let Some(name) = &later.settings.name else { continue };
+        if listeners[..i].iter().any(|l| l.settings.name.as_ref() == Some(name)) {
+            problems.add(
+                &later.bind,
+                format_args!("two listeners are called `{name}`: give each a name of its own"),
+            );
+        }
+    }
+}
+
+/// Clients find the proxy through the same variables that name the upstream. Inherited by the proxy itself, they would
+/// make it call itself without end.
+fn check_base_url(
+    origin: &Origin,
+    source: &Source,
+    listeners: &[listener::Built],
+    admin: &Given<SocketAddr>,
+    problems: &mut Problems,
+) {
+    let ours = listeners.iter().any(|l| match l.settings.bind {
+        Bind::Tcp(address) => {
+            names(origin, address)
+                || origin.port() == address.port() && l.settings.hosts.knows(origin.authority().as_str())
+        }
+        Bind::Unix { .. } => false,
+    });
+    if ours {
+        problems.add(
+            source,
+            format_args!(
+                "`{origin}` is this proxy's own listener, not Atlas. The variable that shows clients the way to the \
+                 proxy must not reach the proxy: unset it here, or set ATLAS_PROXY_BASE_URL (--base-url), which wins"
+            ),
+        );
+    } else if names(origin, admin.value) {
+        problems.add(
+            source,
+            format_args!("`{origin}` is this proxy's own admin port, not Atlas"),
+        );
+    }
+}
+
+/// Whether the origin is this address, or loopback with its port.
+fn names(origin: &Origin, address: SocketAddr) -> bool {
+    let ip: Option<IpAddr> = origin.host().parse().ok();
+    let same_host = match ip {
+        Some(ip) => listener::is_loopback(ip) || ip.to_canonical() == address.ip().to_canonical(),
+        None => origin.host() == "localhost" || origin.host().ends_with(".localhost"),
+    };
+    same_host && origin.port() == address.port()
+}

@@ -1,0 +1,351 @@
+//! Which credential an account has, from the variables, the file and systemd's credentials. Exactly one kind, and both
+//! parts of it.
+
+use std::io;
+
+use zeroize::Zeroizing;
+
+use super::file::FileAccount;
+use super::inputs::Inputs;
+use super::secret_value::{self, Field};
+use super::source::{Given, Source};
+use super::value;
+use super::variable;
+use crate::credential::CredentialSettings;
+use crate::secret::Secret;
+
+/// The names under which a field is looked for.
+struct Names {
+    /// Plain variables, each beside its `_FILE` twin; the first one is the one that messages recommend.
+    variables: &'static [(&'static str, &'static str)],
+    /// The key of the file that names a file.
+    file_key: &'static str,
+    /// Files of `$CREDENTIALS_DIRECTORY`.
+    credentials: &'static [&'static str],
+}
+
+fn names(field: Field) -> Names {
+    match field {
+        Field::ClientId => Names {
+            variables: &[(variable::CLIENT_ID, variable::CLIENT_ID_FILE)],
+            file_key: "client_id_file",
+            credentials: &["client-id", "mongodb_atlas_client_id", variable::CLIENT_ID],
+        },
+        Field::ClientSecret => Names {
+            variables: &[(variable::CLIENT_SECRET, variable::CLIENT_SECRET_FILE)],
+            file_key: "client_secret_file",
+            credentials: &["client-secret", "mongodb_atlas_client_secret", variable::CLIENT_SECRET],
+        },
+        Field::PublicKey => Names {
+            variables: &[
+                (variable::PUBLIC_API_KEY, variable::PUBLIC_API_KEY_FILE),
+                (variable::PUBLIC_KEY, variable::PUBLIC_KEY_FILE),
+            ],
+            file_key: "public_key_file",
+            credentials: &["public-key", "mongodb_atlas_public_api_key", variable::PUBLIC_API_KEY],
+        },
+        Field::PrivateKey => Names {
+            variables: &[
+                (variable::PRIVATE_API_KEY, variable::PRIVATE_API_KEY_FILE),
+                (variable::PRIVATE_KEY, variable::PRIVATE_KEY_FILE),
+            ],
+            file_key: "private_key_file",
+            credentials: &[
+                "private-key",
+                "mongodb_atlas_private_api_key",
+                variable::PRIVATE_API_KEY,
+            ],
+        },
+    }
+}
+
+/// Every variable that carries a credential or names the file of one.
+pub(crate) fn all_variables() -> impl Iterator<Item = &'static str> {
+    [
+        Field::ClientId,
+        Field::ClientSecret,
+        Field::PublicKey,
+        Field::PrivateKey,
+    ]
+    .into_iter()
+    .flat_map(|field| names(field).variables)
+    .flat_map(|(plain, file)| [*plain, *file])
+}
+
+/// One field of a credential, found somewhere.
+struct Part {
+    source: Source,
+    /// `None`: it was given, but can't be used; that has been noted.
+    value: Option<Zeroizing<String>>,
+}
+
+/// The places to look in for one account.
+pub(crate) struct Account<'f> {
+    pub(crate) name: &'f str,
+    /// Its table in the file.
+    pub(crate) table: Option<&'f FileAccount>,
+    /// Whether the variables and systemd's credentials are about this account.
+    pub(crate) takes_environment: bool,
+}
+
+/// Finds the credential of an account; what is missing or contradicts is noted.
+pub(crate) fn find(account: &Account<'_>, inputs: &mut Inputs<'_>) -> Option<CredentialSettings> {
+    let mut parts = [
+        Field::ClientId,
+        Field::ClientSecret,
+        Field::PublicKey,
+        Field::PrivateKey,
+    ]
+    .map(|field| given(account, field, inputs).map(|part| (field, part)));
+    if account.takes_environment {
+        fill_from_credentials_directory(&mut parts, inputs);
+    }
+    let [id, secret, public, private] = parts;
+    match ((id, secret), (public, private)) {
+        ((None, None), (None, None)) => {
+            report_nothing(account, inputs);
+            None
+        }
+        ((id, secret), (None, None)) => {
+            let (id, secret) = both(account, id, secret, [Field::ClientId, Field::ClientSecret], inputs)?;
+            no_digest_limit(account, inputs);
+            Some(CredentialSettings::ServiceAccount {
+                client_id: id.to_string(),
+                client_secret: Secret::new(secret.as_str()),
+            })
+        }
+        ((None, None), (public, private)) => {
+            let max_concurrent = account
+                .table
+                .and_then(|table| table.digest_max_concurrent.clone())
+                .and_then(|given| inputs.problems.parse(given, at_least_one))
+                .map(|given| given.value);
+            let (public, private) = both(account, public, private, [Field::PublicKey, Field::PrivateKey], inputs)?;
+            Some(CredentialSettings::ApiKey {
+                public_key: public.to_string(),
+                private_key: Secret::new(private.as_str()),
+                max_concurrent,
+            })
+        }
+        ((id, secret), (public, private)) => {
+            let service_account = list_of_found([id, secret]);
+            let api_key = list_of_found([public, private]);
+            inputs.problems.add(
+                &Source::Nowhere,
+                format_args!(
+                    "account `{}` has parts of two kinds of credential, and there can be only one: a service account \
+                     ({service_account}) and an API key ({api_key}). Remove the one that is not meant",
+                    account.name
+                ),
+            );
+            None
+        }
+    }
+}
+
+fn at_least_one(text: &str) -> Result<std::num::NonZeroUsize, String> {
+    std::num::NonZeroUsize::new(value::count(text)?).ok_or_else(|| "this must be at least 1".to_owned())
+}
+
+fn no_digest_limit(account: &Account<'_>, inputs: &mut Inputs<'_>) {
+    if let Some(given) = account.table.and_then(|table| table.digest_max_concurrent.as_ref()) {
+        inputs.problems.add(
+            &given.source,
+            "this is for API keys only, and the account has a service account: remove it",
+        );
+    }
+}
+
+/// What variables and file say of a field; a variable wins.
+fn given(account: &Account<'_>, field: Field, inputs: &mut Inputs<'_>) -> Option<Part> {
+    let names = names(field);
+    let mut found = Vec::new();
+    if account.takes_environment {
+        for (plain, file) in names.variables {
+            if let Some(bytes) = inputs.secret_variable(plain) {
+                found.push(cleaned(field, &bytes, Source::Variable(plain), "", inputs));
+            }
+            if let Some(path) = inputs.variable(file) {
+                found.push(from_file(field, &path, inputs));
+            }
+        }
+    }
+    if found.is_empty()
+        && let Some(table) = account.table
+    {
+        let (inline, file) = match field {
+            Field::ClientId => (table.client_id.as_ref(), table.client_id_file.as_ref()),
+            Field::ClientSecret => (None, table.client_secret_file.as_ref()),
+            Field::PublicKey => (table.public_key.as_ref(), table.public_key_file.as_ref()),
+            Field::PrivateKey => (None, table.private_key_file.as_ref()),
+        };
+        if let Some(inline) = inline {
+            found.push(cleaned(
+                field,
+                inline.value.as_bytes(),
+                inline.source.clone(),
+                "",
+                inputs,
+            ));
+        }
+        if let Some(path) = file {
+            found.push(from_file(field, path, inputs));
+        }
+    }
+    agreed(field, found, inputs)
+}
+
+fn from_file(field: Field, named: &Given<String>, inputs: &mut Inputs<'_>) -> Part {
+    let path = inputs.credential_path(named);
+    match inputs.read(&path, secret_value::LARGEST, &named.source) {
+        Some(bytes) => {
+            let of_file = format!("{}: ", super::problem::shown(&path.display().to_string()));
+            cleaned(field, &bytes, named.source.clone(), &of_file, inputs)
+        }
+        None => Part {
+            source: named.source.clone(),
+            value: None,
+        },
+    }
+}
+
+fn cleaned(field: Field, bytes: &[u8], source: Source, prefix: &str, inputs: &mut Inputs<'_>) -> Part {
+    let value = match secret_value::clean(field, bytes) {
+        Ok(value) => Some(value),
+        Err(text) => {
+            inputs.problems.add(&source, format_args!("{prefix}{text}"));
+            None
+        }
+    };
+    Part { source, value }
+}
+
+/// A field may be given in several ways at once, if they say the same.
+fn agreed(field: Field, found: Vec<Part>, inputs: &mut Inputs<'_>) -> Option<Part> {
+    let mut found = found.into_iter();
+    let first = found.next()?;
+    for other in found {
+        if let (Some(a), Some(b)) = (&first.value, &other.value)
+            && **a != **b
+        {
+            inputs.problems.add(
+                &first.source,
+                format_args!(
+                    "{} names another {}: remove one of the two",
+                    other.source,
+                    field.title()
+                ),
+            );
+        }
+    }
+    Some(first)
+}
+
+/// Fields that nobody named are looked for among systemd's credentials: those of the kind that was begun, or all.
+fn fill_from_credentials_directory(parts: &mut [Option<(Field, Part)>; 4], inputs: &mut Inputs<'_>) {
+    let Some(directory) = inputs.credentials_directory() else {
+        return;
+    };
+    let service_account = parts[0].is_some() || parts[1].is_some();
+    let api_key = parts[2].is_some() || parts[3].is_some();
+    let fields = [
+        Field::ClientId,
+        Field::ClientSecret,
+        Field::PublicKey,
+        Field::PrivateKey,
+    ];
+    for (slot, field) in parts.iter_mut().zip(fields) {
+        let other_kind_was_begun = match field {
+            Field::ClientId | Field::ClientSecret => api_key,
+            Field::PublicKey | Field::PrivateKey => service_account,
+        };
+        if slot.is_some() || other_kind_was_begun {
+            continue;
+        }
+        let mut found = Vec::new();
+        for name in names(field).credentials {
+            let source = Source::CredentialsDirectory(name);
+            match inputs.sources.files.read(&directory.join(name), secret_value::LARGEST) {
+                Ok(bytes) => found.push(cleaned(field, &bytes, source, "", inputs)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    inputs
+                        .problems
+                        .add(&source, format_args!("cannot read the file: {error}"));
+                    found.push(Part { source, value: None });
+                }
+            }
+        }
+        *slot = agreed(field, found, inputs).map(|part| (field, part));
+    }
+}
+
+type Found = Option<(Field, Part)>;
+
+/// Both parts of one kind, or a note on the one that is missing.
+fn both(
+    account: &Account<'_>,
+    first: Found,
+    second: Found,
+    fields: [Field; 2],
+    inputs: &mut Inputs<'_>,
+) -> Option<(Zeroizing<String>, Zeroizing<String>)> {
+    match (first, second) {
+        (Some((_, first)), Some((_, second))) => Some((first.value?, second.value?)),
+        (Some((_, there)), None) => {
+            report_half(account, &there.source, fields, inputs);
+            None
+        }
+        (None, Some((_, there))) => {
+            report_half(account, &there.source, [fields[1], fields[0]], inputs);
+            None
+        }
+        (None, None) => None,
+    }
+}
+
+fn report_half(account: &Account<'_>, there: &Source, [has, lacks]: [Field; 2], inputs: &mut Inputs<'_>) {
+    let names = names(lacks);
+    let variables = match names.variables.first() {
+        Some((plain, file)) if account.takes_environment => format!("{plain} or {file}, or "),
+        _ => String::new(),
+    };
+    inputs.problems.add(
+        there,
+        format_args!(
+            "account `{}` has this {}, but no {}: set {variables}`{}` in the file's [account.{}]",
+            account.name,
+            has.title(),
+            lacks.title(),
+            names.file_key,
+            account.name,
+        ),
+    );
+}
+
+fn report_nothing(account: &Account<'_>, inputs: &mut Inputs<'_>) {
+    let name = account.name;
+    let in_file = format!(
+        "`client_id` and `client_secret_file`, or `public_key` and `private_key_file`, in the file's [account.{name}]"
+    );
+    let source = account.table.map_or(Source::Nowhere, |table| table.name.source.clone());
+    let text = if account.takes_environment {
+        format!(
+            "no credential for account `{name}`. For a service account set MONGODB_ATLAS_CLIENT_ID and \
+             MONGODB_ATLAS_CLIENT_SECRET; for an API key set MONGODB_ATLAS_PUBLIC_API_KEY and \
+             MONGODB_ATLAS_PRIVATE_API_KEY. Each of them with `_FILE` at its end names a file instead. Or set {in_file}"
+        )
+    } else {
+        format!("no credential for account `{name}`: set {in_file}")
+    };
+    inputs.problems.add(&source, text);
+}
+
+fn list_of_found(parts: [Found; 2]) -> String {
+    let found: Vec<String> = parts
+        .into_iter()
+        .flatten()
+        .map(|(field, part)| format!("{} from {}", field.title(), part.source))
+        .collect();
+    found.join(", ")
+}

@@ -1,0 +1,299 @@
+//! The shape of the configuration file: which tables and keys there are, and of which TOML type. What the values mean is
+//! decided elsewhere, together with flags and environment.
+
+use std::path::Path;
+
+use super::document::{Document, Reader, Shape};
+use super::problem::Problems;
+use super::source::{Given, Source};
+use super::value;
+
+const NOT_YET: &str = "not available in this version yet: remove it";
+
+pub(crate) const TOP: Shape = Shape {
+    keys: &[
+        "listener",
+        "account",
+        "admin",
+        "limits",
+        "log",
+        "workers",
+        "drain_timeout",
+    ],
+    refused: &[
+        ("token_store", NOT_YET),
+        ("listeners", "there is no such key; write `[[listener]]`, once for each"),
+        (
+            "accounts",
+            "there is no such key; write `[account.NAME]`, once for each",
+        ),
+    ],
+};
+
+pub(crate) const LISTENER: Shape = Shape {
+    keys: &[
+        "name",
+        "bind",
+        "account",
+        "allow",
+        "hosts",
+        "read_only",
+        "insecure_plaintext",
+        "rewrite_links",
+        "required_header",
+        "unmatched",
+        "rule",
+        "mode",
+        "uids",
+    ],
+    refused: &[
+        ("tls", NOT_YET),
+        (
+            "rules",
+            "there is no such key; write `[[listener.rule]]`, once for each",
+        ),
+    ],
+};
+
+pub(crate) const RULE: Shape = Shape {
+    keys: &["methods", "path", "action"],
+    refused: &[],
+};
+
+pub(crate) const ACCOUNT: Shape = Shape {
+    keys: &[
+        "environment",
+        "base_url",
+        "ca_file",
+        "http",
+        "client_id",
+        "client_id_file",
+        "client_secret_file",
+        "public_key",
+        "public_key_file",
+        "private_key_file",
+        "digest_max_concurrent",
+    ],
+    refused: &[
+        ("proxy", NOT_YET),
+        (
+            "client_secret",
+            "no secret in this file: put it into a file of its own and name that with `client_secret_file`",
+        ),
+        (
+            "private_key",
+            "no secret in this file: put it into a file of its own and name that with `private_key_file`",
+        ),
+    ],
+};
+
+pub(crate) const ADMIN: Shape = Shape {
+    keys: &["bind"],
+    refused: &[],
+};
+
+pub(crate) const LIMITS: Shape = Shape {
+    keys: &[
+        "max_connections",
+        "max_connections_per_peer",
+        "header_read_timeout",
+        "max_header_bytes",
+        "max_headers",
+        "request_body_idle_timeout",
+        "connect_timeout",
+        "response_head_timeout",
+        "response_body_idle_timeout",
+        "replay_limit",
+        "replay_budget",
+    ],
+    refused: &[],
+};
+
+pub(crate) const LOG: Shape = Shape {
+    keys: &["level", "format"],
+    refused: &[],
+};
+
+/// One `[[listener]]`.
+#[derive(Debug)]
+pub(crate) struct FileListener {
+    pub(crate) place: Source,
+    pub(crate) name: Option<Given<String>>,
+    pub(crate) bind: Option<Given<String>>,
+    pub(crate) account: Option<Given<String>>,
+    pub(crate) allow: Option<Given<Vec<Given<String>>>>,
+    pub(crate) hosts: Option<Given<Vec<Given<String>>>>,
+    pub(crate) read_only: Option<Given<bool>>,
+    pub(crate) insecure_plaintext: Option<Given<bool>>,
+    pub(crate) rewrite_links: Option<Given<bool>>,
+    pub(crate) required_header: Option<Given<String>>,
+    pub(crate) unmatched: Option<Given<String>>,
+    pub(crate) rules: Vec<FileRule>,
+    pub(crate) mode: Option<Given<String>>,
+    pub(crate) uids: Option<Given<Vec<Given<String>>>>,
+}
+
+/// One `[[listener.rule]]`.
+#[derive(Debug)]
+pub(crate) struct FileRule {
+    pub(crate) place: Source,
+    pub(crate) methods: Option<Given<Vec<Given<String>>>>,
+    pub(crate) path: Option<Given<String>>,
+    pub(crate) action: Option<Given<String>>,
+}
+
+/// One `[account.NAME]`.
+#[derive(Debug)]
+pub(crate) struct FileAccount {
+    pub(crate) name: Given<String>,
+    pub(crate) environment: Option<Given<String>>,
+    pub(crate) base_url: Option<Given<String>>,
+    pub(crate) ca_file: Option<Given<String>>,
+    pub(crate) http: Option<Given<String>>,
+    pub(crate) client_id: Option<Given<String>>,
+    pub(crate) client_id_file: Option<Given<String>>,
+    pub(crate) client_secret_file: Option<Given<String>>,
+    pub(crate) public_key: Option<Given<String>>,
+    pub(crate) public_key_file: Option<Given<String>>,
+    pub(crate) private_key_file: Option<Given<String>>,
+    pub(crate) digest_max_concurrent: Option<Given<String>>,
+}
+
+/// `[limits]`, as text: [`LIMITS`] in its order.
+#[derive(Debug, Default)]
+pub(crate) struct FileLimits {
+    pub(crate) max_connections: Option<Given<String>>,
+    pub(crate) max_connections_per_peer: Option<Given<String>>,
+    pub(crate) header_read_timeout: Option<Given<String>>,
+    pub(crate) max_header_bytes: Option<Given<String>>,
+    pub(crate) max_headers: Option<Given<String>>,
+    pub(crate) request_body_idle_timeout: Option<Given<String>>,
+    pub(crate) connect_timeout: Option<Given<String>>,
+    pub(crate) response_head_timeout: Option<Given<String>>,
+    pub(crate) response_body_idle_timeout: Option<Given<String>>,
+    pub(crate) replay_limit: Option<Given<String>>,
+    pub(crate) replay_budget: Option<Given<String>>,
+}
+
+/// The file. Without one: nothing.
+#[derive(Debug, Default)]
+pub(crate) struct FileConfig {
+    pub(crate) listeners: Vec<FileListener>,
+    pub(crate) accounts: Vec<FileAccount>,
+    pub(crate) admin: Option<Given<String>>,
+    pub(crate) limits: FileLimits,
+    pub(crate) workers: Option<Given<String>>,
+    pub(crate) drain_timeout: Option<Given<String>>,
+    pub(crate) log_level: Option<Given<String>>,
+    pub(crate) log_format: Option<Given<String>>,
+}
+
+impl FileConfig {
+    /// Reads the text of a file; what is wrong with its syntax, keys and types is noted.
+    pub(crate) fn parse(path: &Path, text: &str, problems: &mut Problems) -> Self {
+        let document = Document::new(path, text);
+        let Some(table) = document.parse(problems) else {
+            return Self::default();
+        };
+        let top = Reader::of(&document, &table, &TOP, problems);
+        let mut config = Self {
+            listeners: listeners(&top, problems),
+            accounts: accounts(&top, problems),
+            workers: top.integer("workers", problems),
+            drain_timeout: top.text("drain_timeout", problems),
+            ..Self::default()
+        };
+        if let Some(admin) = top.table("admin", &ADMIN, problems) {
+            config.admin = admin.text("bind", problems);
+        }
+        if let Some(log) = top.table("log", &LOG, problems) {
+            config.log_level = log.text("level", problems);
+            config.log_format = log.text("format", problems);
+        }
+        if let Some(table) = top.table("limits", &LIMITS, problems) {
+            config.limits = limits(&table, problems);
+        }
+        config
+    }
+}
+
+fn listeners(top: &Reader<'_>, problems: &mut Problems) -> Vec<FileListener> {
+    let mut listeners = Vec::new();
+    for table in top.tables("listener", &LISTENER, problems) {
+        listeners.push(FileListener {
+            place: table.place().clone(),
+            name: name(table.text("name", problems), problems),
+            bind: table.text("bind", problems),
+            account: name(table.text("account", problems), problems),
+            allow: table.texts("allow", problems),
+            hosts: table.texts("hosts", problems),
+            read_only: table.boolean("read_only", problems),
+            insecure_plaintext: table.boolean("insecure_plaintext", problems),
+            rewrite_links: table.boolean("rewrite_links", problems),
+            required_header: table.text("required_header", problems),
+            unmatched: table.text("unmatched", problems),
+            rules: rules(&table, problems),
+            mode: table.text_or_integer("mode", problems),
+            uids: table.integers("uids", problems),
+        });
+    }
+    listeners
+}
+
+fn rules(listener: &Reader<'_>, problems: &mut Problems) -> Vec<FileRule> {
+    let mut rules = Vec::new();
+    for table in listener.tables("rule", &RULE, problems) {
+        rules.push(FileRule {
+            place: table.place().clone(),
+            methods: table.texts("methods", problems),
+            path: table.text("path", problems),
+            action: table.text("action", problems),
+        });
+    }
+    rules
+}
+
+fn accounts(top: &Reader<'_>, problems: &mut Problems) -> Vec<FileAccount> {
+    let mut accounts = Vec::new();
+    for (given, table) in top.named("account", &ACCOUNT, problems) {
+        let Some(name) = name(Some(given), problems) else {
+            continue;
+        };
+        accounts.push(FileAccount {
+            name,
+            environment: table.text("environment", problems),
+            base_url: table.text("base_url", problems),
+            ca_file: table.text("ca_file", problems),
+            http: table.text_or_integer("http", problems),
+            client_id: table.text("client_id", problems),
+            client_id_file: table.text("client_id_file", problems),
+            client_secret_file: table.text("client_secret_file", problems),
+            public_key: table.text("public_key", problems),
+            public_key_file: table.text("public_key_file", problems),
+            private_key_file: table.text("private_key_file", problems),
+            digest_max_concurrent: table.integer("digest_max_concurrent", problems),
+        });
+    }
+    accounts
+}
+
+/// Names are checked here: everything that is said later of a listener or an account repeats them.
+fn name(given: Option<Given<String>>, problems: &mut Problems) -> Option<Given<String>> {
+    problems.parse(given?, value::name)
+}
+
+fn limits(table: &Reader<'_>, problems: &mut Problems) -> FileLimits {
+    FileLimits {
+        max_connections: table.integer("max_connections", problems),
+        max_connections_per_peer: table.integer("max_connections_per_peer", problems),
+        header_read_timeout: table.text("header_read_timeout", problems),
+        max_header_bytes: table.text_or_integer("max_header_bytes", problems),
+        max_headers: table.integer("max_headers", problems),
+        request_body_idle_timeout: table.text("request_body_idle_timeout", problems),
+        connect_timeout: table.text("connect_timeout", problems),
+        response_head_timeout: table.text("response_head_timeout", problems),
+        response_body_idle_timeout: table.text("response_body_idle_timeout", problems),
+        replay_limit: table.text_or_integer("replay_limit", problems),
+        replay_budget: table.text_or_integer("replay_budget", problems),
+    }
+}

@@ -1,0 +1,146 @@
+//! Flags before environment, with the rules that hold for all of them: an empty variable counts as unset, a list is
+//! split at commas, and every value remembers its name.
+
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::problem::{Problems, shown};
+use super::source::{Given, Source, Sources};
+use super::variable;
+
+/// Where values are read from, and what was found wrong on the way.
+pub(crate) struct Inputs<'a> {
+    pub(crate) sources: Sources<'a>,
+    pub(crate) problems: Problems,
+    /// The folder of the configuration file: relative paths in it start there.
+    pub(crate) folder: Option<PathBuf>,
+}
+
+/// A list of values, and the source of the list as a whole.
+pub(crate) type GivenList = Given<Vec<Given<String>>>;
+
+impl<'a> Inputs<'a> {
+    pub(crate) fn new(sources: Sources<'a>) -> Self {
+        Self {
+            sources,
+            problems: Problems::default(),
+            folder: None,
+        }
+    }
+
+    /// A variable; empty counts as unset.
+    pub(crate) fn variable(&mut self, name: &'static str) -> Option<Given<String>> {
+        let value = self.sources.environment.var(name).filter(|v| !v.is_empty())?;
+        let source = Source::Variable(name);
+        match value.into_string() {
+            Ok(value) => Some(Given { value, source }),
+            Err(_) => {
+                self.problems.add(&source, "the value is not UTF-8 text");
+                None
+            }
+        }
+    }
+
+    /// A variable that may hold a secret, as bytes that are wiped.
+    pub(crate) fn secret_variable(&self, name: &str) -> Option<Zeroizing<Vec<u8>>> {
+        let value = self.sources.environment.var(name).filter(|v| !v.is_empty())?;
+        Some(Zeroizing::new(value.into_encoded_bytes()))
+    }
+
+    /// A flag, else a variable.
+    pub(crate) fn setting(
+        &mut self,
+        flag: &'static str,
+        value: Option<&String>,
+        variable: &'static str,
+    ) -> Option<Given<String>> {
+        match value {
+            Some(value) => Some(Given {
+                value: value.clone(),
+                source: Source::Flag(flag),
+            }),
+            None => self.variable(variable),
+        }
+    }
+
+    /// A repeated flag, else a variable that holds a list with commas.
+    pub(crate) fn list(&mut self, flag: &'static str, values: &[String], variable: &'static str) -> Option<GivenList> {
+        if !values.is_empty() {
+            let source = Source::Flag(flag);
+            return Some(Given {
+                value: each(values.iter().map(String::as_str), &source),
+                source,
+            });
+        }
+        let Given { value, source } = self.variable(variable)?;
+        let entries = value.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+        Some(Given {
+            value: each(entries, &source),
+            source,
+        })
+    }
+
+    /// Reads a flag or variable, else takes what the file says, as a `T`.
+    pub(crate) fn choose<T>(
+        &mut self,
+        over: Option<Given<String>>,
+        file: Option<&Given<String>>,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<Given<T>> {
+        let given = over.or_else(|| file.cloned())?;
+        self.problems.parse(given, parse)
+    }
+
+    /// Like [`Inputs::choose`], for what is a boolean in the file.
+    pub(crate) fn choose_bool(&mut self, over: Option<Given<String>>, file: Option<&Given<bool>>) -> Option<bool> {
+        match over {
+            Some(given) => self.problems.parse(given, super::value::boolean).map(|g| g.value),
+            None => file.map(|g| g.value),
+        }
+    }
+
+    /// The path that a value names: one in the configuration file starts at that file's folder.
+    pub(crate) fn path(&self, given: &Given<String>) -> PathBuf {
+        match (&given.source, &self.folder) {
+            (Source::File(_), Some(folder)) => folder.join(&given.value),
+            _ => PathBuf::from(&given.value),
+        }
+    }
+
+    /// The path of a credential file: a relative one names a systemd credential when there are any.
+    pub(crate) fn credential_path(&mut self, given: &Given<String>) -> PathBuf {
+        match self.credentials_directory() {
+            Some(directory) if Path::new(&given.value).is_relative() => directory.join(&given.value),
+            _ => self.path(given),
+        }
+    }
+
+    /// `$CREDENTIALS_DIRECTORY` (systemd.exec(5), `LoadCredential=`).
+    pub(crate) fn credentials_directory(&mut self) -> Option<PathBuf> {
+        self.variable(variable::CREDENTIALS_DIRECTORY)
+            .map(|given| PathBuf::from(given.value))
+    }
+
+    /// The bytes of a file that a setting names; a failure is noted.
+    pub(crate) fn read(&mut self, path: &Path, limit: usize, named_by: &Source) -> Option<Zeroizing<Vec<u8>>> {
+        match self.sources.files.read(path, limit) {
+            Ok(bytes) => Some(bytes),
+            Err(error) => {
+                let path = path.display().to_string();
+                self.problems
+                    .add(named_by, format_args!("cannot read the file {}: {error}", shown(&path)));
+                None
+            }
+        }
+    }
+}
+
+fn each<'t>(values: impl Iterator<Item = &'t str>, source: &Source) -> Vec<Given<String>> {
+    values
+        .map(|value| Given {
+            value: value.to_owned(),
+            source: source.clone(),
+        })
+        .collect()
+}

@@ -1,0 +1,138 @@
+//! Flags, environment, file and defaults to [`Settings`]: the one place where settings are text.
+//!
+//! For each setting a flag wins over a variable, a variable over the file, the file over the default. Flags and variables
+//! about a listener hold for every listener; `--listen` itself takes the place of the `bind` of the only one. Flags and
+//! variables about the account, credentials among them, are about the account `default`, or about the only one that the
+//! file speaks of. `docs/CONFIGURATION.md` is the reference for users.
+//!
+//! It does no I/O but reading files, and knows nothing of what runs with the settings.
+
+mod account;
+mod conflict;
+mod credential;
+mod document;
+mod file;
+mod inputs;
+mod listener;
+mod problem;
+mod process;
+mod secret_value;
+mod source;
+mod value;
+mod variable;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+pub use problem::ConfigErrors;
+pub use source::{Disk, Environment, Files, Flags, Machine, Sources};
+
+use crate::settings::Settings;
+use file::FileConfig;
+use inputs::Inputs;
+use source::{Given, Source};
+
+/// The largest configuration file that is read, bytes.
+const LARGEST_FILE: usize = 1 << 20;
+
+/// Settings, and what about them is worth a warning in the log.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub settings: Settings,
+    /// One sentence each; none holds a secret.
+    pub warnings: Vec<String>,
+}
+
+/// Reads all sources.
+///
+/// # Errors
+/// When a setting is wrong or missing: every problem that was found, with its place.
+pub fn load(sources: Sources<'_>) -> Result<Loaded, ConfigErrors> {
+    let mut inputs = Inputs::new(sources);
+    let file = read_file(&mut inputs);
+    if !inputs.problems.is_empty() {
+        // A file that was not understood makes all that it may have said look missing: that would only be noise.
+        return Err(inputs.problems.into_errors());
+    }
+    let limits = process::limits(&file.limits, &mut inputs.problems);
+    let admin = process::admin(&file, &mut inputs);
+    let workers = process::workers(&file, &mut inputs);
+    let drain_timeout = process::drain_timeout(&file, &mut inputs);
+    let log = process::log(&file, &mut inputs);
+    let roster = account::Roster::of(&file);
+    let accounts = account::build(&file, &roster, &limits, &mut inputs);
+    let listeners = listener::build(&file, &roster, &mut inputs);
+    conflict::check(&listeners, &accounts, &admin, &mut inputs.problems);
+    if !inputs.problems.is_empty() {
+        return Err(inputs.problems.into_errors());
+    }
+    let settings = Settings {
+        listeners: listeners.into_iter().map(|built| built.settings).collect(),
+        accounts: accounts
+            .into_iter()
+            .map(|(name, built)| (name, built.settings))
+            .collect(),
+        admin: admin.value,
+        limits,
+        workers,
+        drain_timeout,
+        log,
+    };
+    Ok(Loaded {
+        settings,
+        warnings: inputs.problems.into_warnings(),
+    })
+}
+
+/// Where the admin port of a proxy with these sources is: all that `healthcheck` needs to know.
+///
+/// # Errors
+/// When the file or the address is wrong.
+pub fn admin_address(sources: Sources<'_>) -> Result<SocketAddr, ConfigErrors> {
+    let mut inputs = Inputs::new(sources);
+    let file = read_file(&mut inputs);
+    let admin = process::admin(&file, &mut inputs);
+    if inputs.problems.is_empty() {
+        Ok(admin.value)
+    } else {
+        Err(inputs.problems.into_errors())
+    }
+}
+
+fn read_file(inputs: &mut Inputs<'_>) -> FileConfig {
+    let named: Option<Given<PathBuf>> = match &inputs.sources.flags.config {
+        Some(path) => Some(Given {
+            value: path.clone(),
+            source: Source::Flag("--config"),
+        }),
+        None => inputs.variable(variable::CONFIG).map(|given| given.map(PathBuf::from)),
+    };
+    let Some(Given { value: path, source }) = named else {
+        return FileConfig::default();
+    };
+    inputs.folder = path.parent().map(Path::to_owned);
+    let Some(bytes) = inputs.read(&path, LARGEST_FILE, &source) else {
+        return FileConfig::default();
+    };
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => {
+            let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+            FileConfig::parse(&path, text, &mut inputs.problems)
+        }
+        Err(error) => {
+            inputs.problems.add(
+                &source,
+                format_args!(
+                    "the file `{}` is not UTF-8 text (at byte {})",
+                    path.display(),
+                    error.valid_up_to()
+                ),
+            );
+            FileConfig::default()
+        }
+    }
+}

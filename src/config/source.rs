@@ -1,0 +1,174 @@
+//! Where settings come from: the flags, the environment, files, the machine. Each is a parameter, so that tests hand in
+//! their own.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, Read};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+/// The environment variables of the process.
+pub trait Environment {
+    /// The value of `name`, if it is set.
+    fn var(&self, name: &str) -> Option<OsString>;
+}
+
+impl Environment for BTreeMap<String, String> {
+    fn var(&self, name: &str) -> Option<OsString> {
+        self.get(name).map(OsString::from)
+    }
+}
+
+/// The files of the machine.
+pub trait Files {
+    /// The whole of a file. The bytes are wiped when they are dropped: they may be a secret.
+    ///
+    /// # Errors
+    /// When the file can't be read, or is larger than `limit` bytes.
+    fn read(&self, path: &Path, limit: usize) -> io::Result<Zeroizing<Vec<u8>>>;
+}
+
+impl Files for BTreeMap<PathBuf, Vec<u8>> {
+    fn read(&self, path: &Path, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+        let bytes = self.get(path).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        within(bytes.clone().into(), limit)
+    }
+}
+
+/// Files of up to so many bytes, all credentials among them, are read into memory that does not move.
+const LARGEST_WHOLE: usize = 64 << 10;
+
+/// The file system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Disk;
+
+impl Files for Disk {
+    fn read(&self, path: &Path, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+        let file = std::fs::File::open(path)?;
+        // Room for all of a credential, made at once: a vector that grows leaves copies behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(limit.min(LARGEST_WHOLE) + 1));
+        file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+        within(bytes, limit)
+    }
+}
+
+fn within(bytes: Zeroizing<Vec<u8>>, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+    if bytes.len() > limit {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("it has more than {limit} bytes"),
+        ));
+    }
+    Ok(bytes)
+}
+
+/// What the machine decides when nobody else does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Machine {
+    /// Cores that this process may use.
+    pub cores: NonZeroUsize,
+    /// Whether the log goes to a terminal.
+    pub log_to_terminal: bool,
+}
+
+/// The flags of `run`, as they were typed. `None` and an empty list: not given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each field is the flag of its name")]
+pub struct Flags {
+    pub config: Option<PathBuf>,
+    pub listen: Vec<String>,
+    pub allow: Vec<String>,
+    pub host: Vec<String>,
+    pub read_only: Option<String>,
+    pub insecure_plaintext: Option<String>,
+    pub environment: Option<String>,
+    pub base_url: Option<String>,
+    pub upstream_ca: Option<String>,
+    pub upstream_http: Option<String>,
+    pub admin_listen: Option<String>,
+    pub rewrite_links: Option<String>,
+    pub workers: Option<String>,
+    pub drain_timeout: Option<String>,
+    pub log_level: Option<String>,
+    pub log_format: Option<String>,
+}
+
+/// All that settings are made from.
+#[derive(Clone, Copy)]
+pub struct Sources<'a> {
+    /// The command line.
+    pub flags: &'a Flags,
+    /// The environment.
+    pub environment: &'a dyn Environment,
+    /// The files.
+    pub files: &'a dyn Files,
+    /// The machine.
+    pub machine: Machine,
+}
+
+/// Where one value came from. The order is that in which problems are reported.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Source {
+    /// A flag, with its dashes.
+    Flag(&'static str),
+    /// An environment variable.
+    Variable(&'static str),
+    /// A place in the configuration file.
+    File(Place),
+    /// A file of `$CREDENTIALS_DIRECTORY`, by its own name.
+    CredentialsDirectory(&'static str),
+    /// No single place: something is missing, or two places contradict each other.
+    Nowhere,
+}
+
+/// A place in the configuration file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) file: Arc<Path>,
+    /// From 1.
+    pub(crate) line: usize,
+    /// In characters, from 1.
+    pub(crate) column: usize,
+    /// The key with its tables, such as `listener.bind`.
+    pub(crate) key: String,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) | Self::Variable(name) => f.write_str(name),
+            Self::File(place) => {
+                let Place {
+                    file,
+                    line,
+                    column,
+                    key,
+                } = place;
+                write!(f, "{}:{line}:{column}", file.display())?;
+                if key.is_empty() { Ok(()) } else { write!(f, ": `{key}`") }
+            }
+            Self::CredentialsDirectory(name) => write!(f, "$CREDENTIALS_DIRECTORY/{name}"),
+            Self::Nowhere => Ok(()),
+        }
+    }
+}
+
+/// A value and where it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Given<T> {
+    pub(crate) value: T,
+    pub(crate) source: Source,
+}
+
+impl<T> Given<T> {
+    pub(crate) fn map<U>(self, f: impl FnOnce(T) -> U) -> Given<U> {
+        Given {
+            value: f(self.value),
+            source: self.source,
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Each file of `config/` loads as it stands; the full one shows every key, and the defaults it claims.
+
+use std::path::Path;
+
+use super::*;
+use crate::config::file::{ACCOUNT, ADMIN, LIMITS, LISTENER, LOG, RULE, TOP};
+use crate::server::{Bind, Limits};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("config")
+}
+
+fn example(name: &str) -> String {
+    std::fs::read_to_string(folder().join(name)).unwrap()
+}
+
+/// The credential files that an example names are filled; those of authorities too.
+fn case(text: &str) -> Case {
+    let pem = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])
+        .unwrap()
+        .cert
+        .pem();
+    let mut case = Case::bare().toml(text);
+    for path in text.split('"').filter(|part| part.starts_with('/')) {
+        let content = match path {
+            path if path.ends_with("client-id") => ID,
+            path if path.ends_with("client-secret") => SECRET,
+            path if path.ends_with("public-key") => "abcdefgh",
+            path if path.ends_with("private-key") => PRIVATE_KEY,
+            path if path.ends_with(".pem") => &pem,
+            _ => continue,
+        };
+        case = case.file(path, content);
+    }
+    case
+}
+
+#[test]
+fn each_file_loads_without_a_warning() {
+    let mut seen = Vec::new();
+    for entry in std::fs::read_dir(folder()).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if name.ends_with(".toml") {
+            let case = case(&example(&name));
+            case.settings();
+            assert_eq!(case.warnings(), [""; 0], "{name}");
+            seen.push(name);
+        }
+    }
+    assert!(seen.len() >= 6, "{seen:?}");
+}
+
+#[test]
+fn the_full_file_shows_every_key_and_the_defaults() {
+    let text = example("full.toml");
+    let known = [&TOP, &LISTENER, &RULE, &ACCOUNT, &ADMIN, &LIMITS, &LOG];
+    for key in known.iter().flat_map(|shape| shape.keys) {
+        let shown = [format!("{key} = "), format!("[{key}"), format!(".{key}]")]
+            .iter()
+            .any(|form| text.contains(form));
+        assert!(shown, "`{key}` is missing from config/full.toml");
+    }
+    let settings = case(&text).settings();
+    assert_eq!(settings.limits, Limits::default());
+    assert_eq!(settings.accounts.len(), 2);
+    assert_eq!(
+        settings.listeners[1].bind,
+        Bind::Unix {
+            path: "/run/atlas-auth-proxy/proxy.sock".into(),
+            mode: 0o600,
+            uids: vec![1000]
+        }
+    );
+}
+
+#[test]
+fn the_minimal_files_say_what_their_names_say() {
+    let load = |name: &str| case(&example(name)).settings();
+    let kind = |settings: &Settings, account: &str| settings.accounts[account].credential.kind();
+    assert_eq!(
+        kind(&load("sidecar-service-account.toml"), "default"),
+        "service_account"
+    );
+    assert_eq!(kind(&load("sidecar-api-key.toml"), "default"), "api_key");
+    let government = load("government.toml");
+    assert_eq!(
+        government.accounts["default"].upstream.origin.to_string(),
+        "https://cloud.mongodbgov.com"
+    );
+    assert!(matches!(
+        load("unix-socket.toml").listeners[0].bind,
+        Bind::Unix { mode: 0o660, .. }
+    ));
+    let gateway = load("several-accounts.toml");
+    assert_eq!((gateway.listeners.len(), gateway.accounts.len()), (2, 2));
+    assert!(gateway.listeners[0].allow.allows("10.20.1.1".parse().unwrap()));
+}

@@ -1,0 +1,176 @@
+//! Listeners: several of them, unix sockets, rules, and which binds are refused.
+
+use http::{HeaderMap, HeaderValue, Method};
+
+use super::*;
+use crate::server::Bind;
+
+#[test]
+fn a_list_of_addresses_makes_a_listener_each() {
+    let case = Case::new().env("ATLAS_PROXY_LISTEN", "127.0.0.1:1, [::1]:2,unix:/run/p.sock");
+    let binds: Vec<Bind> = case.settings().listeners.into_iter().map(|l| l.bind).collect();
+    assert_eq!(binds.len(), 3);
+    assert_eq!(
+        binds[2],
+        Bind::Unix {
+            path: "/run/p.sock".into(),
+            mode: 0o600,
+            uids: vec![]
+        }
+    );
+}
+
+#[test]
+fn addresses_take_the_place_of_the_only_listeners_bind() {
+    let case = Case::new()
+        .toml("[[listener]]\nname = 'a'\nbind = '127.0.0.1:1'\nread_only = true")
+        .flags(|f| f.listen = vec!["127.0.0.1:2".into()]);
+    let listeners = case.settings().listeners;
+    assert_eq!(listeners[0].name.as_deref(), Some("a"));
+    let case = case.flags(|f| f.listen.push("127.0.0.1:3".into()));
+    let listeners = case.settings().listeners;
+    assert_eq!(listeners.len(), 2);
+    for listener in listeners {
+        assert_eq!(listener.name, None);
+        assert!(listener.policy.check(&Method::POST, "/").is_err());
+    }
+}
+
+#[test]
+fn addresses_cannot_choose_among_several_listeners() {
+    let said = Case::new()
+        .toml("[[listener]]\nbind = '127.0.0.1:1'\n[[listener]]\nbind = '127.0.0.1:2'")
+        .env("ATLAS_PROXY_LISTEN", "127.0.0.1:3")
+        .error();
+    assert!(
+        said.starts_with("ATLAS_PROXY_LISTEN: the file has 2 listeners"),
+        "{said}"
+    );
+}
+
+#[test]
+fn unix_settings() {
+    let load = |text: &str| Case::new().toml(&format!("[[listener]]\nbind = 'unix:/p'\n{text}"));
+    for (text, expected) in [
+        ("mode = '0660'", 0o660),
+        ("mode = 0o640", 0o640),
+        ("mode = '777'\nuids = [0]", 0o777),
+    ] {
+        assert!(matches!(load(text).settings().listeners[0].bind, Bind::Unix { mode, .. } if mode == expected));
+        assert_eq!(load(text).warnings().len(), 0);
+    }
+    assert!(load("mode = '0666'").warnings()[0].contains("every user of this machine may connect"));
+}
+
+#[test]
+fn rules_and_required_header() {
+    let listeners = Case::new()
+        .toml(
+            "[[listener]]\nrequired_header = 'X-Mine'\n\
+             [[listener.rule]]\nmethods = ['GET']\npath = '/api/atlas/v2/groups/**'\naction = 'allow'\n\
+             [[listener.rule]]\npath = '/api/atlas/v2/orgs/**'\naction = 'deny'\n",
+        )
+        .settings()
+        .listeners;
+    let allowed = |method: &Method, path: &str| listeners[0].policy.check(method, path).is_ok();
+    assert!(allowed(&Method::GET, "/api/atlas/v2/groups/a"));
+    assert!(!allowed(&Method::POST, "/api/atlas/v2/groups/a"));
+    assert!(!allowed(&Method::GET, "/api/atlas/v2/orgs/a"));
+    assert!(
+        !allowed(&Method::GET, "/elsewhere"),
+        "with rules, what matches none is refused"
+    );
+    let required = listeners[0].required_header.as_ref().unwrap();
+    let mut headers = HeaderMap::new();
+    assert!(!required.present(&headers));
+    headers.insert("x-mine", HeaderValue::from_static("1"));
+    assert!(required.present(&headers));
+    let open = "[[listener]]\nunmatched = 'allow'\n[[listener.rule]]\npath = '/a'\naction = 'deny'";
+    let policy = &Case::new().toml(open).settings().listeners[0].policy;
+    assert!(policy.check(&Method::GET, "/b").is_ok() && policy.check(&Method::GET, "/a").is_err());
+}
+
+#[test]
+fn exposure_takes_two_settings() {
+    let bind = |bind: &str, plaintext: bool, allow: &[&str]| {
+        Case::new().flags(|f| {
+            f.listen = vec![bind.to_owned()];
+            f.insecure_plaintext = plaintext.then(|| "true".to_owned());
+            f.allow = allow.iter().map(|net| (*net).to_owned()).collect();
+        })
+    };
+    for loopback in [
+        "127.0.0.1:1",
+        "127.9.9.9:1",
+        "[::1]:1",
+        "[::ffff:127.0.0.1]:1",
+        "localhost:1",
+        "unix:/p",
+    ] {
+        bind(loopback, false, &[]).settings();
+    }
+    for exposed in [
+        "0.0.0.0:1",
+        "[::]:1",
+        "10.0.0.1:1",
+        "[fd00::1]:1",
+        "[::ffff:10.0.0.1]:1",
+    ] {
+        for (plaintext, allow, hint) in [
+            (false, &[][..], "bind a loopback address"),
+            (false, &["10.0.0.0/8"][..], "bind a loopback address"),
+            (true, &[][..], "there is no allowlist"),
+        ] {
+            let said = bind(exposed, plaintext, allow).error();
+            assert!(said.starts_with("--listen: ") && said.contains(hint), "{said}");
+        }
+        bind(exposed, true, &["10.0.0.0/8"]).settings();
+    }
+}
+
+#[test]
+fn an_own_listener_is_no_upstream() {
+    for (variable, listen, url) in [
+        ("MONGODB_ATLAS_BASE_URL", "127.0.0.1:8080", "http://localhost:8080"),
+        ("MONGODB_ATLAS_BASE_URL", "127.0.0.1:8080", "http://127.0.0.1:8080/"),
+        ("MONGODB_ATLAS_OPS_MANAGER_URL", "[::1]:8080", "http://[::1]:8080"),
+        (
+            "ATLAS_PROXY_BASE_URL",
+            "127.0.0.1:1,127.0.0.1:8443",
+            "https://127.0.0.1:8443",
+        ),
+        ("ATLAS_PROXY_BASE_URL", "127.0.0.1:443", "https://proxy.example"),
+    ] {
+        let said = Case::new()
+            .env(variable, url)
+            .env("ATLAS_PROXY_LISTEN", listen)
+            .env("ATLAS_PROXY_HOSTS", "proxy.example")
+            .error();
+        assert!(
+            said.starts_with(&format!("{variable}: ")) && said.contains("own listener"),
+            "{said}"
+        );
+    }
+    let admin = Case::new().env("ATLAS_PROXY_BASE_URL", "http://127.0.0.1:9091").error();
+    assert!(admin.contains("own admin port"), "{admin}");
+    for fine in [
+        "http://127.0.0.1:8081",
+        "https://cloud.mongodb.com:8080",
+        "https://proxy.example",
+    ] {
+        Case::new().env("ATLAS_PROXY_BASE_URL", fine).settings();
+    }
+    // The proxy's own variable wins over the one that clients follow.
+    Case::new()
+        .env("MONGODB_ATLAS_BASE_URL", "http://localhost:8080")
+        .env("ATLAS_PROXY_BASE_URL", "https://cloud.mongodb.com")
+        .settings();
+}
+
+#[test]
+fn an_account_without_a_listener_is_worth_a_warning() {
+    let case = Case::new()
+        .file("/s", SECRET)
+        .toml("[[listener]]\naccount = 'default'\n[account.spare]\nclient_id = 'i'\nclient_secret_file = '/s'");
+    assert_eq!(case.warnings(), ["no listener uses the account `spare`"]);
+}

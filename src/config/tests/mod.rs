@@ -1,0 +1,107 @@
+//! Flags, environment and file in; typed settings or error text out. No process, no real file.
+#![allow(clippy::unwrap_used)]
+
+mod credentials;
+mod examples;
+mod listeners;
+mod precedence;
+mod reference;
+mod refusals;
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use super::{Flags, Loaded, Machine, Sources, load};
+use crate::settings::Settings;
+
+const ID: &str = "mdb_sa_id_0123456789abcdef01234567";
+const SECRET: &str = "mdb_sa_sk_Top-Secret_Value";
+const PRIVATE_KEY: &str = "11111111-2222-3333-4444-555555555555";
+
+/// What a test hands in.
+#[derive(Default)]
+struct Case {
+    flags: Flags,
+    environment: BTreeMap<String, String>,
+    files: BTreeMap<PathBuf, Vec<u8>>,
+}
+
+impl Case {
+    /// No credential, nothing.
+    fn bare() -> Self {
+        Self::default()
+    }
+
+    /// A service account in the environment.
+    fn new() -> Self {
+        Self::bare()
+            .env("MONGODB_ATLAS_CLIENT_ID", ID)
+            .env("MONGODB_ATLAS_CLIENT_SECRET", SECRET)
+    }
+
+    fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// The configuration file, `/etc/proxy.toml`.
+    fn toml(self, text: &str) -> Self {
+        let mut case = self.file("/etc/proxy.toml", text);
+        case.flags.config = Some("/etc/proxy.toml".into());
+        case
+    }
+
+    fn file(mut self, path: &str, bytes: impl AsRef<[u8]>) -> Self {
+        self.files.insert(path.into(), bytes.as_ref().to_vec());
+        self
+    }
+
+    fn flags(mut self, change: impl FnOnce(&mut Flags)) -> Self {
+        change(&mut self.flags);
+        self
+    }
+
+    fn try_load(&self) -> Result<Loaded, Vec<String>> {
+        load(Sources {
+            flags: &self.flags,
+            environment: &self.environment,
+            files: &self.files,
+            machine: Machine {
+                cores: NonZeroUsize::new(8).unwrap(),
+                log_to_terminal: true,
+            },
+        })
+        .map_err(|errors| errors.lines().collect())
+    }
+
+    #[track_caller]
+    fn settings(&self) -> Settings {
+        match self.try_load() {
+            Ok(loaded) => loaded.settings,
+            Err(lines) => panic!("refused: {lines:#?}"),
+        }
+    }
+
+    #[track_caller]
+    fn warnings(&self) -> Vec<String> {
+        self.try_load().unwrap().warnings
+    }
+
+    /// Every line of the errors.
+    #[track_caller]
+    fn errors(&self) -> Vec<String> {
+        match self.try_load() {
+            Ok(loaded) => panic!("accepted: {:#?}", loaded.settings),
+            Err(lines) => lines,
+        }
+    }
+
+    /// The only line of the errors.
+    #[track_caller]
+    fn error(&self) -> String {
+        let mut lines = self.errors();
+        assert_eq!(lines.len(), 1, "{lines:#?}");
+        lines.remove(0)
+    }
+}

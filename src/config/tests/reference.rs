@@ -1,0 +1,23 @@
+//! `docs/CONFIGURATION.md` names every variable and every key. (Its flags are compared with clap's in `cli`.)
+
+use super::super::file::{ACCOUNT, ADMIN, LIMITS, LISTENER, LOG, RULE, TOP};
+use super::super::variable;
+
+const REFERENCE: &str = include_str!("../../../docs/CONFIGURATION.md");
+
+#[test]
+fn every_variable_is_documented() {
+    for name in variable::ALL {
+        assert!(REFERENCE.contains(&format!("`{name}`")), "{name}");
+    }
+}
+
+#[test]
+fn every_key_is_documented() {
+    for shape in [&TOP, &LISTENER, &RULE, &ACCOUNT, &ADMIN, &LIMITS, &LOG] {
+        for key in shape.keys {
+            let tables = ["listener", "rule", "account", "admin", "limits", "log"];
+            assert!(tables.contains(key) || REFERENCE.contains(&format!("`{key}`")), "{key}");
+        }
+    }
+}

@@ -1,0 +1,430 @@
+//! The OAuth 2.0 client-credentials token of a service account (RFC 6749 section 4.4, RFC 6750).
+//!
+//! One token per account lies in an `ArcSwap` and is read without a lock. One task, [`Bearer::run`], asks for tokens;
+//! requests only say that they need one and wait for what it publishes: a thousand of them cause one token request.
+//!
+//! | file | has |
+//! |---|---|
+//! | `mod.rs` | what a request calls |
+//! | `renew.rs` | the task: when and how the next token is asked for |
+//! | `plan.rs` | the arithmetic of "when" |
+//! | `token.rs` | one token and its two expiries |
+//! | `fetch.rs` | the HTTP requests to the token endpoint |
+//! | `answer.rs` | what its answers mean |
+//!
+//! It doesn't know HTTP requests of clients, and never sends to another origin than the one that it was made for.
+
+mod answer;
+mod fetch;
+mod plan;
+mod renew;
+mod token;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::{Notify, watch};
+
+pub use answer::{Granted, MOST_BODY_BYTES, MOST_LIFE, MOST_TOKEN_BYTES, Refusal, parse_answer};
+pub use fetch::{HttpClientError, TokenEndpoint, http_client};
+pub use token::Token;
+
+use crate::secret::Secret;
+use crate::time::SharedClock;
+use crate::upstream::Origin;
+use fetch::TokenSource;
+use plan::ForceGate;
+use token::{Inner, Moment};
+
+/// The longest that a request waits for a first token.
+pub const MOST_WAIT: Duration = Duration::from_secs(2);
+/// The longest that a request whose token was refused waits for another.
+pub const MOST_WAIT_AFTER_REFUSAL: Duration = Duration::from_secs(5);
+/// The bound on the revocation at shutdown.
+pub const MOST_REVOKE: Duration = Duration::from_secs(2);
+/// What a client is told to wait while a token request is under way.
+const RETRY_SOON: Duration = Duration::from_secs(1);
+
+/// How a token request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// A token was granted.
+    Ok,
+    /// `invalid_client`: only a person can help.
+    Rejected,
+    /// 429.
+    RateLimited,
+    /// Atlas's limit on live tokens is reached.
+    TokenLimit,
+    /// An answer that is no answer: empty, garbled, cut off, too long, senseless.
+    Malformed,
+    /// No connection, or it broke before the answer; also a failed TLS handshake.
+    Unreachable,
+    /// No answer in time.
+    Timeout,
+    /// Any other status.
+    Error,
+}
+
+impl Outcome {
+    /// The name in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Rejected => "rejected",
+            Self::RateLimited => "rate_limited",
+            Self::TokenLimit => "token_limit",
+            Self::Malformed => "malformed",
+            Self::Unreachable => "unreachable",
+            Self::Timeout => "timeout",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// Told what happens, for metrics. Must not block.
+pub trait TokenEvents: Send + Sync + 'static {
+    /// A token request ended.
+    fn token_request(&self, outcome: Outcome);
+    /// When the current token expires; `None`: there is none any more.
+    fn token_expiry(&self, at: Option<SystemTime>);
+    /// A token was obtained at this time.
+    fn token_refreshed(&self, at: SystemTime);
+    /// Whether there is a valid token now.
+    fn usable(&self, usable: bool);
+}
+
+/// Why a request can't be authorized.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokenUnavailable {
+    /// There is no valid token at the moment.
+    #[error("there is no valid access token at the moment: {cause}")]
+    NotYet {
+        /// When to try again.
+        retry_after: Duration,
+        /// Why, and what to do.
+        cause: String,
+    },
+    /// The token endpoint says `invalid_client`.
+    #[error("{cause}")]
+    Rejected {
+        /// When the next attempt is made.
+        retry_after: Duration,
+        /// Why, and what to do.
+        cause: String,
+    },
+}
+
+impl TokenUnavailable {
+    /// For `Retry-After`: whole seconds, rounded up, at least 1.
+    pub fn retry_after_seconds(&self) -> u64 {
+        let (Self::NotYet { retry_after, .. } | Self::Rejected { retry_after, .. }) = self;
+        (retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0)).max(1)
+    }
+}
+
+/// What a [`Bearer`] is made of.
+pub struct BearerParts {
+    /// The account's name, for logs.
+    pub account: String,
+    /// The service account's client id.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: Secret,
+    /// The only origin that the credential goes to.
+    pub origin: Origin,
+    /// Made by [`http_client`].
+    pub http: reqwest::Client,
+    /// The clocks that decide about expiry.
+    pub clock: SharedClock,
+    /// Is told what happens.
+    pub events: Arc<dyn TokenEvents>,
+}
+
+/// The state as a status page shows it.
+#[derive(Debug, Clone)]
+pub struct BearerStatus {
+    /// Whether there is a valid token.
+    pub usable: bool,
+    /// When the current token ends, by the wall clock.
+    pub expires_at: Option<SystemTime>,
+    /// Token requests that ended, well or not.
+    pub attempts: u64,
+    /// The last attempt's failure, if it failed.
+    pub failure: Option<Refusal>,
+    /// When the next attempt is due, from now.
+    pub next_attempt: Option<Duration>,
+}
+
+/// The credential of one service account.
+pub struct Bearer {
+    account: String,
+    source: Box<dyn TokenSource>,
+    clock: SharedClock,
+    events: Arc<dyn TokenEvents>,
+    /// In `0.0..1.0`; a parameter so that tests know it.
+    random: fn() -> f64,
+    current: ArcSwapOption<Inner>,
+    /// Wakes the task. It is the only one that waits here: many waiters on one `Notify` do not scale.
+    demand: Notify,
+    /// What the task publishes and the callers wait for.
+    progress: watch::Sender<Progress>,
+    force: Mutex<ForceGate>,
+    /// The newest generation that is to be replaced before its time.
+    forced: AtomicU64,
+    /// The generation of the newest token; 0 before the first.
+    newest: AtomicU64,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Progress {
+    attempts: u64,
+    phase: Phase,
+}
+
+#[derive(Debug, Clone, Default)]
+enum Phase {
+    /// No attempt was made, or the last one gave a token.
+    #[default]
+    Idle,
+    /// A token request is under way.
+    Asking,
+    /// The last attempt failed; the next is made at `until` of the boot clock.
+    Failed { until: Duration, refusal: Arc<Refusal> },
+    /// The task has ended.
+    Stopped,
+}
+
+impl Bearer {
+    /// A credential without a token. Nothing happens before [`Bearer::run`] is polled.
+    pub fn new(parts: BearerParts) -> Arc<Self> {
+        let endpoint = TokenEndpoint::new(
+            &parts.origin,
+            parts.client_id,
+            parts.client_secret,
+            parts.http,
+            Arc::clone(&parts.clock),
+        );
+        Self::with_source(
+            parts.account,
+            Box::new(endpoint),
+            parts.clock,
+            parts.events,
+            unit_random,
+        )
+    }
+
+    fn with_source(
+        account: String,
+        source: Box<dyn TokenSource>,
+        clock: SharedClock,
+        events: Arc<dyn TokenEvents>,
+        random: fn() -> f64,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            account,
+            source,
+            clock,
+            events,
+            random,
+            current: ArcSwapOption::empty(),
+            demand: Notify::new(),
+            progress: watch::Sender::default(),
+            force: Mutex::default(),
+            forced: AtomicU64::new(0),
+            newest: AtomicU64::new(0),
+        })
+    }
+
+    /// The token to send. Takes no lock and doesn't wait while there is a valid one; otherwise waits at most
+    /// [`MOST_WAIT`] for the request under way, and not at all while a failed attempt is being slept off.
+    ///
+    /// # Errors
+    /// [`TokenUnavailable`] when there is no valid token; an expired one is never handed out.
+    pub async fn authorization(&self) -> Result<Token, TokenUnavailable> {
+        match self.valid(self.now()) {
+            Some(token) => Ok(token),
+            None => self.wait_for_newer(0, MOST_WAIT).await,
+        }
+    }
+
+    /// To be called when Atlas answered 401 to a request with `used`. `Some`: another token, worth one more try. `None`:
+    /// the 401 stands, because this token or its successor was replaced for the same reason already (a 401 can also mean
+    /// "not permitted") or because there is no other token to be had within [`MOST_WAIT_AFTER_REFUSAL`].
+    pub async fn refused(&self, used: &Token) -> Option<Token> {
+        let now = self.now();
+        let generation = used.generation();
+        match self.valid(now) {
+            Some(current) if current.generation() > generation => return Some(current),
+            // It has expired since it was sent: an ordinary renewal, nothing forced.
+            None => {}
+            // The order matters: while a failure is slept off, the once-per-token right is not used up.
+            Some(_) if self.failing(now).is_some() || !self.force(generation, now) => return None,
+            Some(_) => {}
+        }
+        self.wait_for_newer(generation, MOST_WAIT_AFTER_REFUSAL).await.ok()
+    }
+
+    /// Takes the current token out of use and has Atlas revoke it, so that it doesn't count against the limit of live
+    /// tokens; gives up after [`MOST_REVOKE`]. For shutdown, after [`Bearer::run`] has ended: it would ask for
+    /// another one.
+    pub async fn revoke(&self) {
+        self.set_phase(Phase::Stopped);
+        let Some(token) = self.current.swap(None).map(Token) else {
+            return;
+        };
+        self.events.usable(false);
+        self.events.token_expiry(None);
+        if token.left(self.now()).is_none() {
+            return;
+        }
+        let account = &self.account;
+        match tokio::time::timeout(MOST_REVOKE, self.source.revoke(&token)).await {
+            Ok(Ok(())) => tracing::debug!(account, "access token revoked"),
+            Ok(Err(refusal)) => tracing::warn!(
+                account,
+                outcome = refusal.outcome.as_str(),
+                cause = %refusal,
+                "the access token could not be revoked: it lives until it expires"
+            ),
+            Err(_) => tracing::warn!(
+                account,
+                limit_seconds = MOST_REVOKE.as_secs(),
+                "the access token could not be revoked in time: it lives until it expires"
+            ),
+        }
+    }
+
+    /// Whether a token request has ended, well or not.
+    pub fn first_attempt_made(&self) -> bool {
+        self.progress.borrow().attempts > 0
+    }
+
+    /// Waits until a token request has ended, well or not. Has no bound of its own but the request's.
+    pub async fn first_attempt(&self) {
+        let mut progress = self.progress.subscribe();
+        // Fails only when the sender is dropped, and `self` holds it.
+        let _ = progress
+            .wait_for(|p| p.attempts > 0 || matches!(p.phase, Phase::Stopped))
+            .await;
+    }
+
+    /// Whether there is a valid token.
+    pub fn usable(&self) -> bool {
+        let now = self.now();
+        self.current.load().as_ref().is_some_and(|t| !t.expired(now))
+    }
+
+    /// The state, for the status page.
+    pub fn status(&self) -> BearerStatus {
+        let now = self.now();
+        let token = self.current.load_full().map(Token);
+        let progress = self.progress.borrow().clone();
+        let (failure, next) = match progress.phase {
+            Phase::Failed { until, refusal } => (Some((*refusal).clone()), Some(until)),
+            Phase::Idle => (None, token.as_ref().map(Token::renew_at)),
+            Phase::Asking | Phase::Stopped => (None, None),
+        };
+        BearerStatus {
+            usable: token.as_ref().is_some_and(|t| t.left(now).is_some()),
+            expires_at: token.as_ref().map(Token::expires_at),
+            attempts: progress.attempts,
+            failure,
+            next_attempt: next.map(|at| at.saturating_sub(now.boot)),
+        }
+    }
+
+    fn now(&self) -> Moment {
+        Moment::now(&*self.clock)
+    }
+
+    /// The current token unless it has expired. Wakes the task when the renewal is due: its timer stands still while
+    /// the machine sleeps.
+    fn valid(&self, now: Moment) -> Option<Token> {
+        let current = self.current.load();
+        let token = current.as_ref().filter(|t| !t.expired(now))?;
+        if token.first_to_find_due(now) {
+            self.demand.notify_one();
+        }
+        Some(Token(Arc::clone(token)))
+    }
+
+    /// The failure that is being slept off, and for how long yet.
+    fn failing(&self, now: Moment) -> Option<(Duration, Arc<Refusal>)> {
+        match &self.progress.borrow().phase {
+            Phase::Failed { until, refusal } if *until > now.boot => Some((*until - now.boot, Arc::clone(refusal))),
+            _ => None,
+        }
+    }
+
+    fn force(&self, generation: u64, now: Moment) -> bool {
+        let mut gate = self.force.lock().unwrap_or_else(PoisonError::into_inner);
+        let admitted = gate.admits(generation, now.boot);
+        self.forced.fetch_max(gate.newest(), Ordering::AcqRel);
+        admitted
+    }
+
+    /// Waits for a valid token of a higher generation.
+    async fn wait_for_newer(&self, than: u64, limit: Duration) -> Result<Token, TokenUnavailable> {
+        let deadline = tokio::time::Instant::now() + limit;
+        let mut progress = self.progress.subscribe();
+        loop {
+            // First mark the progress as seen, then look for the token: one that is stored in between also publishes
+            // progress, which ends the wait below.
+            let stopped = matches!(progress.borrow_and_update().phase, Phase::Stopped);
+            let now = self.now();
+            if let Some(token) = self.valid(now).filter(|t| t.generation() > than) {
+                return Ok(token);
+            }
+            if stopped {
+                return Err(not_yet("the proxy is stopping"));
+            }
+            if let Some((retry_after, refusal)) = self.failing(now) {
+                return Err(unavailable(retry_after, &refusal));
+            }
+            self.demand.notify_one();
+            if tokio::time::timeout_at(deadline, progress.changed()).await.is_err() {
+                return Err(not_yet("the token endpoint has not answered yet"));
+            }
+        }
+    }
+
+    fn set_phase(&self, phase: Phase) {
+        self.progress.send_modify(|p| p.phase = phase);
+    }
+}
+
+impl fmt::Debug for Bearer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bearer")
+            .field("account", &self.account)
+            .finish_non_exhaustive()
+    }
+}
+
+fn not_yet(cause: &str) -> TokenUnavailable {
+    TokenUnavailable::NotYet {
+        retry_after: RETRY_SOON,
+        cause: cause.to_owned(),
+    }
+}
+
+fn unavailable(retry_after: Duration, refusal: &Refusal) -> TokenUnavailable {
+    let cause = refusal.cause.clone();
+    match refusal.outcome {
+        Outcome::Rejected => TokenUnavailable::Rejected { retry_after, cause },
+        _ => TokenUnavailable::NotYet { retry_after, cause },
+    }
+}
+
+/// Without a source of randomness there is no jitter, and nothing worse.
+fn unit_random() -> f64 {
+    // 2^-32 times a u32 lies in 0.0..1.0.
+    getrandom::u32().map_or(0.5, |n| f64::from(n) / 4_294_967_296.0)
+}

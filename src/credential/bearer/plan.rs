@@ -1,0 +1,178 @@
+//! When to ask for a token: arithmetic without clocks, I/O or randomness of its own. `random` is in `0.0..1.0`.
+
+use std::time::Duration;
+
+/// The least pause between two token requests.
+pub(crate) const LEAST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause that the backoff makes by itself.
+pub(crate) const MOST_PAUSE: Duration = Duration::from_secs(60);
+/// A `Retry-After` is honoured up to this: Atlas's limits count per minute, and a wrong date in the header (or a wrong
+/// clock here) must not silence the proxy for a year.
+pub(crate) const MOST_RETRY_AFTER: Duration = Duration::from_secs(300);
+/// The pause after a forced renewal before the next one is allowed. It doubles with each, see [`ForceGate`].
+const FORCE_COOLDOWN: Duration = Duration::from_secs(30);
+/// Where the doubling ends.
+const MOST_FORCE_COOLDOWN: Duration = Duration::from_secs(15 * 60);
+
+/// How long before its expiry a token stops being used: it has to reach Atlas, perhaps over a connection that is yet to
+/// be made, and `expires_in` is in whole seconds. 5 % of the life, at most a second.
+pub(crate) fn expiry_margin(life: Duration) -> Duration {
+    (life / 20).min(Duration::from_secs(1))
+}
+
+/// The age at which a token is replaced: 80 % of its life, give or take 5 % of the life so that replicas which started
+/// together part ways. Always earlier than life less [`expiry_margin`].
+pub(crate) fn renew_after(life: Duration, random: f64) -> Duration {
+    life.mul_f64(0.75 + 0.10 * random.clamp(0.0, 1.0))
+}
+
+/// The pause after the `failures`th failure in a row (from 1): 1, 2, 4, … 40 s and up to half of that again, so within
+/// [`LEAST_PAUSE`] and [`MOST_PAUSE`]; never before what the server asked for, and up to 10 % later than that.
+pub(crate) fn backoff(failures: u32, retry_after: Option<Duration>, random: f64) -> Duration {
+    let random = random.clamp(0.0, 1.0);
+    let doublings = failures.saturating_sub(1).min(6);
+    // 40 s and half of it make MOST_PAUSE: jitter remains at the end of the doubling, too.
+    let base = LEAST_PAUSE.saturating_mul(1 << doublings).min(MOST_PAUSE * 2 / 3);
+    let own = base.mul_f64(1.0 + 0.5 * random);
+    let asked = retry_after.map_or(Duration::ZERO, |d| d.min(MOST_RETRY_AFTER).mul_f64(1.0 + 0.1 * random));
+    own.max(asked).max(LEAST_PAUSE)
+}
+
+/// Decides whether a 401 of the API may cause a token request. A 401 can also mean "not permitted": so once per token,
+/// and with a pause that doubles from 30 s to 15 min while forced renewals follow each other. At worst about ten tokens
+/// an hour are made this way, of the 100 that Atlas lets live. Half an hour without one starts over.
+#[derive(Debug, Default)]
+pub(crate) struct ForceGate {
+    last: Option<Forced>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Forced {
+    generation: u64,
+    at: Duration,
+    cooldown: Duration,
+}
+
+impl ForceGate {
+    /// Whether the refused token of this generation may be (or is already being) replaced. `now` is of the boot clock.
+    pub(crate) fn admits(&mut self, generation: u64, now: Duration) -> bool {
+        let cooldown = match self.last {
+            Some(last) if generation <= last.generation => return true,
+            Some(last) => {
+                let since = now.saturating_sub(last.at);
+                if since < last.cooldown {
+                    return false;
+                }
+                if since >= MOST_FORCE_COOLDOWN * 2 {
+                    FORCE_COOLDOWN
+                } else {
+                    (last.cooldown * 2).min(MOST_FORCE_COOLDOWN)
+                }
+            }
+            None => FORCE_COOLDOWN,
+        };
+        self.last = Some(Forced {
+            generation,
+            at: now,
+            cooldown,
+        });
+        true
+    }
+
+    /// The newest generation whose replacement was asked for; 0: none.
+    pub(crate) fn newest(&self) -> u64 {
+        self.last.map_or(0, |last| last.generation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn secs(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    #[test]
+    fn renewal_is_at_four_fifths_of_life_and_before_the_margin() {
+        assert_eq!(renew_after(secs(3600), 0.5), secs(2880));
+        for life in [1, 2, 5, 60, 3600, 30 * 86_400].map(secs) {
+            for random in [0.0, 0.3, 0.999_999, 1.0, 7.0] {
+                let at = renew_after(life, random);
+                assert!(
+                    at >= life * 3 / 4 && at < life - expiry_margin(life),
+                    "{life:?} {random} {at:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_margin_is_small_and_never_the_whole_life() {
+        assert_eq!(expiry_margin(secs(3600)), secs(1));
+        assert_eq!(expiry_margin(secs(5)), Duration::from_millis(250));
+        assert_eq!(expiry_margin(secs(1)), Duration::from_millis(50));
+    }
+
+    #[test]
+    fn backoff_grows_from_one_second_to_sixty_with_jitter_at_both_ends() {
+        assert_eq!(backoff(1, None, 0.0), secs(1));
+        assert_eq!(backoff(3, None, 0.0), secs(4));
+        let mut least = Duration::ZERO;
+        for failures in 1..1000 {
+            let (low, high) = (backoff(failures, None, 0.0), backoff(failures, None, 1.0));
+            assert!(low >= LEAST_PAUSE && high <= MOST_PAUSE && low < high && low >= least);
+            least = low;
+        }
+        assert_eq!(backoff(u32::MAX, None, 1.0), MOST_PAUSE);
+        assert!(backoff(0, None, 0.0) >= LEAST_PAUSE);
+    }
+
+    #[test]
+    fn retry_after_is_a_floor_and_is_bounded() {
+        assert_eq!(backoff(1, Some(secs(17)), 0.0), secs(17));
+        assert!(backoff(1, Some(secs(17)), 1.0) > secs(17));
+        assert!(
+            backoff(9, Some(secs(1)), 0.0) >= secs(40),
+            "no shortcut around the backoff"
+        );
+        assert_eq!(backoff(1, Some(secs(0)), 0.0), secs(1));
+        assert_eq!(backoff(1, Some(Duration::MAX), 0.0), MOST_RETRY_AFTER);
+    }
+
+    #[test]
+    fn a_refused_token_is_replaced_once() {
+        let mut gate = ForceGate::default();
+        assert!(gate.admits(1, secs(100)));
+        assert!(gate.admits(1, secs(100)), "others with the same token join");
+        assert_eq!(gate.newest(), 1);
+        assert!(
+            !gate.admits(2, secs(129)),
+            "its successor is refused, too: not the token's fault"
+        );
+        assert_eq!(gate.newest(), 1);
+        assert!(gate.admits(2, secs(130)));
+    }
+
+    #[test]
+    fn permission_errors_do_not_eat_the_token_budget() {
+        let mut gate = ForceGate::default();
+        let mut generation = 1;
+        for second in 0..3600 {
+            let before = gate.newest();
+            if gate.admits(generation, secs(second)) && gate.newest() > before {
+                generation += 1;
+            }
+        }
+        assert!(generation <= 11, "{generation} tokens in an hour of 401s");
+    }
+
+    #[test]
+    fn a_quiet_half_hour_starts_the_cooldown_over() {
+        let mut gate = ForceGate::default();
+        assert!(gate.admits(1, secs(0)));
+        assert!(gate.admits(2, secs(30)));
+        assert!(gate.admits(3, secs(30 + 1800)));
+        assert!(gate.admits(4, secs(30 + 1800 + 30)));
+    }
+}

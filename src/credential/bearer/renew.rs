@@ -1,0 +1,169 @@
+//! The task that asks for tokens: the only one, so that there is never more than one request under way.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::plan::{self, LEAST_PAUSE};
+use super::{Bearer, Granted, Moment, Outcome, Phase, Refusal, Token};
+
+/// The task looks at the clocks at least this often: timers stand still while the machine sleeps.
+const TICK: Duration = Duration::from_secs(30);
+
+/// When the next attempt is made, by the boot clock.
+#[derive(Debug, Clone, Copy)]
+struct Schedule {
+    /// If nothing happens.
+    planned: Duration,
+    /// If a token is missed before that.
+    earliest: Duration,
+}
+
+impl Bearer {
+    /// Asks for the first token at once, then keeps it fresh until `cancel` completes. To be run once.
+    pub async fn run(self: Arc<Self>, cancel: impl Future<Output = ()>) {
+        let _stopped = StopOnDrop(&self);
+        tokio::select! {
+            biased;
+            () = cancel => {}
+            never = self.renew_forever() => match never {},
+        }
+    }
+
+    async fn renew_forever(&self) -> Infallible {
+        let mut schedule = Schedule {
+            planned: Duration::ZERO,
+            earliest: Duration::ZERO,
+        };
+        let mut failures = 0;
+        loop {
+            self.wait_until_due(schedule).await;
+            schedule = self.attempt(&mut failures).await;
+        }
+    }
+
+    async fn wait_until_due(&self, schedule: Schedule) {
+        loop {
+            let now = self.now();
+            let token = self.current.load_full().map(Token);
+            let left = token.as_ref().and_then(|t| t.left(now));
+            // Also said when nothing is asked for: this is where a token's expiry is noticed without traffic.
+            self.events.usable(left.is_some());
+            let replace = token.is_none_or(|t| t.generation() <= self.forced.load(Ordering::Acquire));
+            let due = if replace || left.is_none() {
+                schedule.earliest
+            } else {
+                schedule.planned
+            };
+            if now.boot >= due {
+                return;
+            }
+            let wait = (due - now.boot).min(TICK).min(left.unwrap_or(TICK));
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.demand.notified() => {}
+            }
+        }
+    }
+
+    async fn attempt(&self, failures: &mut u32) -> Schedule {
+        self.set_phase(Phase::Asking);
+        // Before the request: the server can only have issued the token later than this.
+        let asked = self.now();
+        let result = self
+            .source
+            .fetch()
+            .await
+            .and_then(|granted| self.store(&granted, asked));
+        let now = self.now();
+        match result {
+            Ok(token) => {
+                self.log_success(&token, now, *failures);
+                *failures = 0;
+                self.finish(Outcome::Ok, Phase::Idle);
+                // However short the lives and however often the clock is set: token requests are not a flood.
+                let earliest = asked.boot.saturating_add(LEAST_PAUSE);
+                Schedule {
+                    planned: token.renew_at().max(earliest),
+                    earliest,
+                }
+            }
+            Err(refusal) => {
+                *failures = failures.saturating_add(1);
+                let pause = plan::backoff(*failures, refusal.retry_after, (self.random)());
+                self.log_failure(&refusal, *failures, pause);
+                let until = now.boot.saturating_add(pause);
+                let outcome = refusal.outcome;
+                let refusal = Arc::new(refusal);
+                self.finish(outcome, Phase::Failed { until, refusal });
+                Schedule {
+                    planned: until,
+                    earliest: until,
+                }
+            }
+        }
+    }
+
+    fn store(&self, granted: &Granted, asked: Moment) -> Result<Token, Refusal> {
+        let generation = 1 + self.newest.load(Ordering::Acquire);
+        let token = Token::new(granted, asked, generation, (self.random)());
+        let now = self.now();
+        if token.left(now).is_none() {
+            // As good as no answer: asking again at once would go on for ever.
+            return Err(Refusal::new(
+                Outcome::Malformed,
+                "the token endpoint granted a token that had expired when it arrived: is its answer too slow, or was \
+                 the clock set?",
+            ));
+        }
+        self.newest.store(generation, Ordering::Release);
+        self.current.store(Some(Arc::clone(&token.0)));
+        self.events.token_expiry(Some(token.expires_at()));
+        self.events.token_refreshed(now.wall);
+        Ok(token)
+    }
+
+    /// Last of an attempt: what was stored before is seen by those who wait for this.
+    fn finish(&self, outcome: Outcome, phase: Phase) {
+        self.events.token_request(outcome);
+        self.events.usable(self.usable());
+        self.progress.send_modify(|p| {
+            p.attempts += 1;
+            p.phase = phase;
+        });
+    }
+
+    fn log_success(&self, token: &Token, now: Moment, failures: u32) {
+        let account = &self.account;
+        let lives_seconds = token.left(now).unwrap_or_default().as_secs();
+        if failures > 0 {
+            tracing::info!(account, lives_seconds, failures, "access token obtained after failures");
+        } else if token.generation() == 1 {
+            tracing::info!(account, lives_seconds, "access token obtained");
+        } else {
+            tracing::debug!(account, lives_seconds, "access token renewed");
+        }
+    }
+
+    fn log_failure(&self, refusal: &Refusal, failures: u32, pause: Duration) {
+        tracing::warn!(
+            account = &self.account,
+            outcome = refusal.outcome.as_str(),
+            cause = %refusal,
+            failures,
+            next_attempt_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+            token_still_valid = self.usable(),
+            "no access token could be obtained"
+        );
+    }
+}
+
+/// However the task ends, callers stop waiting for it.
+struct StopOnDrop<'a>(&'a Bearer);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.set_phase(Phase::Stopped);
+    }
+}

@@ -1,0 +1,172 @@
+//! One access token and its two expiries.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use http::HeaderValue;
+
+use super::answer::Granted;
+use super::plan;
+use crate::time::Clock;
+
+/// Both clocks, read together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) wall: SystemTime,
+    pub(crate) boot: Duration,
+}
+
+impl Moment {
+    pub(crate) fn now(clock: &dyn Clock) -> Self {
+        Self {
+            wall: clock.wall(),
+            boot: clock.boot(),
+        }
+    }
+}
+
+/// An access token, ready to be sent. Cheap to clone; `Debug` shows nothing of the value.
+#[derive(Clone)]
+pub struct Token(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    header: HeaderValue,
+    generation: u64,
+    expires_at: SystemTime,
+    usable_until: Moment,
+    renew_at: Duration,
+    nudged: AtomicBool,
+}
+
+impl Token {
+    /// The life counts from `asked`, the moment *before* the request: the server can only have issued it later.
+    pub(crate) fn new(granted: &Granted, asked: Moment, generation: u64, random: f64) -> Self {
+        let life = granted.life();
+        let used_for = life.saturating_sub(plan::expiry_margin(life));
+        // The parser bounds a life to 30 days. Where even that is beyond the clock's range, the token counts as expired.
+        let after = |d| asked.wall.checked_add(d).unwrap_or(asked.wall);
+        Self(Arc::new(Inner {
+            header: granted.header().clone(),
+            generation,
+            expires_at: after(life),
+            usable_until: Moment {
+                wall: after(used_for),
+                boot: asked.boot.saturating_add(used_for),
+            },
+            renew_at: asked.boot.saturating_add(plan::renew_after(life, random)),
+            nudged: AtomicBool::new(false),
+        }))
+    }
+
+    /// The value for `Authorization`: `Bearer …`, marked as sensitive.
+    pub fn header(&self) -> &HeaderValue {
+        &self.0.header
+    }
+
+    /// Counts the tokens of one account in this process, from 1.
+    pub fn generation(&self) -> u64 {
+        self.0.generation
+    }
+
+    /// When Atlas said that it ends, by the wall clock.
+    pub fn expires_at(&self) -> SystemTime {
+        self.0.expires_at
+    }
+
+    /// When it is to be replaced, by the boot clock.
+    pub(crate) fn renew_at(&self) -> Duration {
+        self.0.renew_at
+    }
+
+    /// How long it may still be used; `None`: no longer.
+    pub(crate) fn left(&self, now: Moment) -> Option<Duration> {
+        if self.0.expired(now) {
+            return None;
+        }
+        let until = self.0.usable_until;
+        // A wall clock that was set back says too much; the boot clock bounds it.
+        let wall = until.wall.duration_since(now.wall).unwrap_or(Duration::ZERO);
+        Some(wall.min(until.boot.saturating_sub(now.boot)))
+    }
+}
+
+impl Inner {
+    /// Expired as soon as *either* clock says so: the wall clock misses that it was set back, the boot clock misses
+    /// that a virtual machine was paused.
+    pub(crate) fn expired(&self, now: Moment) -> bool {
+        now.boot >= self.usable_until.boot || now.wall >= self.usable_until.wall
+    }
+
+    /// True once: for the first to notice that the renewal is due (timers stop while a machine sleeps).
+    pub(crate) fn first_to_find_due(&self, now: Moment) -> bool {
+        now.boot >= self.renew_at && !self.nudged.load(Ordering::Relaxed) && !self.nudged.swap(true, Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token")
+            .field("generation", &self.0.generation)
+            .field("expires_at", &self.0.expires_at)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const START: Moment = Moment {
+        wall: SystemTime::UNIX_EPOCH,
+        boot: Duration::from_secs(1000),
+    };
+
+    fn hour() -> Token {
+        Token::new(&Granted::for_tests("sesame", 3600), START, 1, 0.5)
+    }
+
+    fn at(wall: i64, boot: i64) -> Moment {
+        let d = Duration::from_secs(wall.unsigned_abs());
+        Moment {
+            wall: if wall < 0 { START.wall - d } else { START.wall + d },
+            boot: Duration::from_secs(u64::try_from(1000 + boot).unwrap()),
+        }
+    }
+
+    #[test]
+    fn either_clock_expires_it() {
+        let token = hour();
+        assert_eq!(token.left(at(0, 0)), Some(Duration::from_secs(3599)));
+        assert_eq!(token.left(at(3598, 3598)), Some(Duration::from_secs(1)));
+        assert_eq!(token.left(at(0, 3599)), None, "the machine slept");
+        assert_eq!(token.left(at(3599, 0)), None, "the wall clock was set forward");
+        assert_eq!(token.left(at(i64::from(i32::MAX), 10)), None);
+        assert_eq!(token.left(at(-315_360_000, 100)), Some(Duration::from_secs(3499)));
+        assert_eq!(
+            token.left(at(-315_360_000, 3600)),
+            None,
+            "set back, and old all the same"
+        );
+        assert_eq!(token.expires_at(), START.wall + Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn the_first_to_find_it_due_is_told_so() {
+        let token = hour();
+        assert!(!token.0.first_to_find_due(at(0, 2879)));
+        assert!(token.0.first_to_find_due(at(0, 2880)));
+        assert!(!token.0.first_to_find_due(at(0, 2880)));
+    }
+
+    #[test]
+    fn debug_hides_the_value() {
+        let token = hour();
+        assert_eq!(token.header(), "Bearer sesame");
+        for shown in [format!("{token:?}"), format!("{:#?} {:?}", token, token.header())] {
+            assert!(!shown.contains("sesame"), "{shown}");
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! HTTP Digest (RFC 7616) with an Atlas API key.
+//!
+//! Decides and computes; it knows no sockets. The proxy sends: it asks [`Digest::authorize`] for a header, hands a 401 to
+//! [`Digest::challenged`] and any answer that shows the credential passed to [`Digest::observe_success`]. The challenge is
+//! kept and used ahead of the next 401, so that in the steady state a request goes to the server once. On that way nothing
+//! takes a lock: the nonce is read from an `ArcSwap`, its count is an atomic.
+
+pub mod challenge;
+mod field;
+mod life;
+mod nonce;
+mod prime;
+mod refusal;
+mod response;
+mod types;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use http::{HeaderMap, Method};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use self::challenge::{Challenge, next_nonce, strongest};
+use self::life::NonceLife;
+use self::nonce::{Nonce, NonceParts};
+use self::prime::Primer;
+pub use self::prime::{Prime, PrimeGuard, PrimeWait};
+use self::refusal::Refusals;
+use self::response::Hex;
+pub use self::types::{
+    Authorized, BodyForDigest, ChallengeCause, DigestEvents, DigestParts, GiveUp, PermitTimeout, PublicKeyError,
+    Verdict,
+};
+use crate::secret::Secret;
+use crate::time::SharedClock;
+
+/// A request is sent again at most this often because of a 401.
+pub const MAX_RETRIES: u32 = 2;
+/// A cold request waits at most this long for the challenge that another one fetches.
+pub const PRIME_WAIT: Duration = Duration::from_secs(2);
+/// A request waits at most this long for its turn where `digest_max_concurrent` is set: as long as the drain at shutdown.
+pub const PERMIT_WAIT: Duration = Duration::from_secs(30);
+/// So many nonces keep their count after they were replaced, for servers that hand out a nonce again.
+const REMEMBERED_NONCES: usize = 16;
+
+/// The Digest credential of one account. Shared by reference.
+pub struct Digest {
+    public_key: String,
+    private_key: Secret,
+    clock: SharedClock,
+    events: Arc<dyn DigestEvents>,
+    current: ArcSwapOption<Nonce>,
+    /// The nonces taken into use lately, the newest last. Taken only to replace the current one.
+    recent: Mutex<VecDeque<Arc<Nonce>>>,
+    life: NonceLife,
+    refusals: Refusals,
+    primer: Primer,
+    permits: Option<Arc<Semaphore>>,
+}
+
+impl Digest {
+    /// A credential without a challenge yet. It counts as usable until the server says otherwise.
+    ///
+    /// # Errors
+    /// When the public key is empty or has a character that no header can carry.
+    pub fn new(parts: DigestParts) -> Result<Self, PublicKeyError> {
+        if parts.public_key.is_empty() {
+            return Err(PublicKeyError::Empty);
+        }
+        if parts.public_key.chars().any(char::is_control) {
+            return Err(PublicKeyError::ControlCharacter);
+        }
+        parts.events.usable(true);
+        Ok(Self {
+            public_key: parts.public_key,
+            private_key: parts.private_key,
+            clock: parts.clock,
+            events: parts.events,
+            current: ArcSwapOption::empty(),
+            recent: Mutex::new(VecDeque::with_capacity(REMEMBERED_NONCES)),
+            life: NonceLife::new(),
+            refusals: Refusals::default(),
+            primer: Primer::default(),
+            permits: parts
+                .max_concurrent
+                .map(|most| Arc::new(Semaphore::new(most.get().min(Semaphore::MAX_PERMITS)))),
+        })
+    }
+
+    /// The header for one sending of a request. `uri` is the request target byte for byte as it goes upstream.
+    ///
+    /// None: no challenge is cached; or it wants the body ([`Self::needs_body`]) and `body` is unknown.
+    pub fn authorize(&self, method: &Method, uri: &str, body: BodyForDigest<'_>) -> Option<Authorized> {
+        let nonce = self.current.load_full()?;
+        if nonce.needs_body() && matches!(body, BodyForDigest::Unknown) {
+            return None;
+        }
+        let Some(count) = nonce.next_count() else {
+            // Used up: out with it, unless somebody replaced it already. The next request fetches another.
+            self.current.compare_and_swap(&nonce, None);
+            return None;
+        };
+        let header = nonce.header(method, uri, body, count)?;
+        self.events.nonce_used();
+        let sent_age = nonce.age(self.clock.boot());
+        Some(Authorized {
+            header,
+            nonce,
+            sent_age,
+        })
+    }
+
+    /// The cached challenge offers `auth-int` alone: the whole body must be known to authorize.
+    pub fn needs_body(&self) -> bool {
+        self.current.load().as_ref().is_some_and(|nonce| nonce.needs_body())
+    }
+
+    /// There is a challenge to answer.
+    pub fn has_challenge(&self) -> bool {
+        self.current.load().is_some()
+    }
+
+    /// The nonce is young enough for a request that can be sent only once: younger than half the life observed so far.
+    pub fn fresh_enough_for_streaming(&self) -> bool {
+        let now = self.clock.boot();
+        self.current
+            .load()
+            .as_ref()
+            .is_some_and(|nonce| self.life.is_young(nonce.age(now)))
+    }
+
+    /// False once the server has refused two fresh nonces in a row, until a request passes.
+    pub fn usable(&self) -> bool {
+        !self.refusals.key_refused()
+    }
+
+    /// Takes in a 401. `used` is what the request carried; `attempt` how often it was sent again before, from 0.
+    /// [`Verdict::Retry`]: authorize anew and send again, if the body can be sent again.
+    pub fn challenged(&self, response: &HeaderMap, used: Option<&Authorized>, attempt: u32) -> Verdict {
+        self.take_in(response, used, attempt, ChallengeCause::First)
+    }
+
+    /// Takes in the 401 to a request that was made only to get a challenge, and carried no credential.
+    pub fn primed(&self, response: &HeaderMap) -> Verdict {
+        self.take_in(response, None, 0, ChallengeCause::Prime)
+    }
+
+    fn take_in(
+        &self,
+        response: &HeaderMap,
+        used: Option<&Authorized>,
+        attempt: u32,
+        unused: ChallengeCause,
+    ) -> Verdict {
+        let Some(challenge) = strongest(response) else {
+            return Verdict::GiveUp(GiveUp::NoChallenge);
+        };
+        let now = self.clock.boot();
+        let stale = challenge.stale;
+        self.events.challenge(match used {
+            None => unused,
+            Some(_) if stale => ChallengeCause::Stale,
+            Some(_) => ChallengeCause::Refused,
+        });
+        match used {
+            Some(used) if stale => self.life.stale_at(used.sent_age),
+            Some(used) => self.count_refusal(used, now),
+            None => {}
+        }
+        let Some(current) = self.keep_or_replace(challenge, used, now) else {
+            return Verdict::GiveUp(GiveUp::NoRandomness);
+        };
+        if let Some(left) = self.refusals.pause_left(now) {
+            return Verdict::GiveUp(GiveUp::KeyRefused { pause_left: left });
+        }
+        if attempt >= MAX_RETRIES {
+            return Verdict::GiveUp(GiveUp::RetriesSpent);
+        }
+        // The server refuses a nonce that it still hands out: another count would not change its mind.
+        let same = used.is_some_and(|used| used.nonce.generation == current.generation);
+        if same && !stale {
+            Verdict::GiveUp(GiveUp::Refused)
+        } else {
+            Verdict::Retry
+        }
+    }
+
+    /// Takes in an answer that shows that the credential passed: any status but 401, 407, 429 and 5xx.
+    pub fn observe_success(&self, response: &HeaderMap, used: &Authorized) {
+        used.nonce.mark_accepted();
+        self.life.accepted_at(used.sent_age);
+        if self.refusals.clear() {
+            self.events.usable(true);
+        }
+        let Some(next) = next_nonce(response) else { return };
+        let mut recent = self.lock_recent();
+        // Only the first of the answers to a nonce brings its successor; the others' would replace it at once.
+        let is_current = self
+            .current
+            .load()
+            .as_ref()
+            .is_some_and(|current| current.generation == used.nonce.generation && *current.text() != *next.value);
+        if is_current {
+            let challenge = used.nonce.challenge.with_nonce(next);
+            self.replace(&mut recent, challenge, self.clock.boot());
+        }
+    }
+
+    /// What a request does that finds no challenge. See [`Self::prime`] for the usual loop around it.
+    pub fn begin_prime(&self) -> Prime {
+        self.primer.begin(|| self.has_challenge())
+    }
+
+    /// Waits, at most [`PRIME_WAIT`], for the challenge that another request fetches. Some: this request leads, and goes
+    /// without credential; keep the guard until its 401 was taken in. None: authorize, or go without if there is still
+    /// no challenge. Cancel-safe.
+    pub async fn prime(&self) -> Option<PrimeGuard> {
+        let turn = async {
+            loop {
+                match self.begin_prime() {
+                    Prime::Ready => return None,
+                    Prime::Lead(guard) => return Some(guard),
+                    Prime::Wait(wait) => {
+                        if wait.answered().await {
+                            return None;
+                        }
+                    }
+                }
+            }
+        };
+        tokio::time::timeout(PRIME_WAIT, turn).await.unwrap_or(None)
+    }
+
+    /// The right to have a Digest request in flight; hold it until the answer's head is there. `Ok(None)`: no limit set.
+    ///
+    /// # Errors
+    /// After [`PERMIT_WAIT`].
+    pub async fn permit(&self) -> Result<Option<OwnedSemaphorePermit>, PermitTimeout> {
+        let Some(permits) = &self.permits else {
+            return Ok(None);
+        };
+        match tokio::time::timeout(PERMIT_WAIT, Arc::clone(permits).acquire_owned()).await {
+            // The semaphore is never closed; were it, a limit would be no reason to fail.
+            Ok(permit) => Ok(permit.ok()),
+            Err(_) => Err(PermitTimeout),
+        }
+    }
+
+    /// Counts a 401 against the key if the nonce was fresh: never accepted, and too young to be stale. Once a nonce.
+    fn count_refusal(&self, used: &Authorized, now: Duration) {
+        let fresh = !used.nonce.was_accepted() && used.sent_age < self.life.observed();
+        if fresh && used.nonce.count_refusal() && self.refusals.add(now) {
+            self.events.usable(false);
+        }
+    }
+
+    /// Puts the challenge's nonce in place, unless the current one is as good. Gives the one in place afterwards; None:
+    /// no random bytes for a client nonce.
+    fn keep_or_replace(&self, challenge: Challenge, used: Option<&Authorized>, now: Duration) -> Option<Arc<Nonce>> {
+        let mut recent = self.lock_recent();
+        if let Some(current) = self.current.load_full() {
+            let same = current.text() == &*challenge.nonce.value && current.challenge.same_terms(&challenge);
+            // Many requests in flight on an old nonce bring many new ones: the first is for all.
+            let newer = used.is_none_or(|used| used.nonce.generation < current.generation);
+            if same || (newer && self.life.is_young(current.age(now))) {
+                return Some(current);
+            }
+        }
+        self.replace(&mut recent, challenge, now)
+    }
+
+    fn replace(&self, recent: &mut VecDeque<Arc<Nonce>>, challenge: Challenge, now: Duration) -> Option<Arc<Nonce>> {
+        let mut client_nonce = [0; 16];
+        getrandom::fill(&mut client_nonce).ok()?;
+        // A nonce that comes again goes on counting where it was, and does not get younger.
+        let known = recent
+            .iter()
+            .rev()
+            .find(|known| known.text() == &*challenge.nonce.value);
+        let (counter, born) = match known {
+            Some(known) => (known.counter(), known.born),
+            None => (Arc::new(AtomicU64::new(0)), now),
+        };
+        let nonce = Arc::new(Nonce::new(NonceParts {
+            challenge,
+            generation: recent.back().map_or(1, |last| last.generation + 1),
+            born,
+            counter,
+            client_nonce: Hex::new(&client_nonce).as_bytes().into(),
+            username: &self.public_key,
+            password: &self.private_key,
+        }));
+        if recent.len() == REMEMBERED_NONCES {
+            recent.pop_front();
+        }
+        recent.push_back(Arc::clone(&nonce));
+        self.current.store(Some(Arc::clone(&nonce)));
+        Some(nonce)
+    }
+
+    fn lock_recent(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<Nonce>>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Digest {
+    /// Nothing of the key, the nonce or the hashes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Digest")
+            .field("has_challenge", &self.has_challenge())
+            .field("usable", &self.usable())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

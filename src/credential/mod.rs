@@ -1,0 +1,7 @@
+//! How a request gets its credential.
+
+pub mod bearer;
+pub mod digest;
+mod settings;
+
+pub use settings::CredentialSettings;

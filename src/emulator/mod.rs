@@ -1,0 +1,128 @@
+//! The built-in stand-in for Atlas: for `demo`, tests and benchmarks; not in release images. Knows nothing of the proxy.
+//!
+//! Real TLS with a throwaway certificate authority; OAuth tokens and Digest answers verified strictly; the limits that
+//! Atlas documents; faults on demand through a control port.
+
+mod api;
+mod control;
+mod digest;
+mod faults;
+mod logs;
+mod oauth;
+mod respond;
+mod seeds;
+mod server;
+mod settings;
+mod tls;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+pub use faults::{Fault, FaultKind, Target};
+pub use settings::{Algorithm, EmulatorSettings, Realm};
+
+use server::Shared;
+
+/// A running emulator; ends when it is dropped.
+#[derive(Debug)]
+pub struct Emulator {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    control: SocketAddr,
+    ca_pem: String,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Emulator {
+    /// Starts on free loopback ports.
+    ///
+    /// # Errors
+    /// When no port can be bound or no certificate can be made.
+    pub async fn start(settings: EmulatorSettings) -> io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let control = TcpListener::bind("127.0.0.1:0").await?;
+        let (address, control_address) = (listener.local_addr()?, control.local_addr()?);
+        let (ca_pem, tls) = tls::server_config()?;
+        let shared = Arc::new(Shared::new(settings, format!("https://localhost:{}", address.port())));
+        let tasks = vec![
+            tokio::spawn(server::serve(listener, tls, Arc::clone(&shared))),
+            tokio::spawn(control::serve(control, Arc::clone(&shared))),
+        ];
+        Ok(Self {
+            shared,
+            address,
+            control: control_address,
+            ca_pem,
+            tasks,
+        })
+    }
+
+    /// `https://localhost:PORT`.
+    pub fn base_url(&self) -> String {
+        format!("https://localhost:{}", self.address.port())
+    }
+
+    /// Where faults are ordered: `http://127.0.0.1:PORT`.
+    pub fn control_url(&self) -> String {
+        format!("http://{}", self.control)
+    }
+
+    /// The certificate authority to trust, PEM.
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
+    /// Requests to the token endpoint so far.
+    pub fn token_requests(&self) -> u64 {
+        self.shared.oauth.requests.load(Ordering::Relaxed)
+    }
+
+    /// Requests to the revocation endpoint so far.
+    pub fn revoke_requests(&self) -> u64 {
+        self.shared.oauth.revocations.load(Ordering::Relaxed)
+    }
+
+    /// Requests to the API so far.
+    pub fn api_requests(&self) -> u64 {
+        self.shared.api_requests.load(Ordering::Relaxed)
+    }
+
+    /// Tokens that are valid now.
+    pub fn live_tokens(&self) -> usize {
+        self.shared.oauth.live()
+    }
+
+    /// Orders a fault.
+    pub fn fault(&self, fault: Fault) {
+        self.shared.faults.order(fault);
+    }
+
+    /// Takes all orders back.
+    pub fn clear_faults(&self) {
+        self.shared.faults.clear();
+    }
+
+    /// Every token is invalid from now on.
+    pub fn expire_tokens(&self) {
+        self.shared.oauth.expire_all();
+    }
+
+    /// Every nonce is stale from now on.
+    pub fn expire_nonces(&self) {
+        self.shared.digest.expire_all();
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// The id of a project that exists from the start, and a host of its cluster: for samples to paste.
+pub const SAMPLE: (&str, &str) = api::SAMPLE;

@@ -1,0 +1,160 @@
+//! The token endpoint of service accounts, with Atlas's limits.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::respond::{self, Answer};
+use super::server::{bare, lock};
+use super::settings::EmulatorSettings;
+
+const MAX_FORM: usize = 16 << 10;
+
+#[derive(Debug, Default)]
+pub(super) struct OAuth {
+    pub(super) requests: AtomicU64,
+    pub(super) revocations: AtomicU64,
+    /// Token, owner, expiry.
+    tokens: Mutex<HashMap<String, (String, Instant)>>,
+    recent: Mutex<VecDeque<(String, Instant)>>,
+}
+
+impl OAuth {
+    pub(super) fn accepts(&self, token: &str) -> bool {
+        lock(&self.tokens)
+            .get(token)
+            .is_some_and(|(_, expiry)| *expiry > Instant::now())
+    }
+
+    pub(super) fn live(&self) -> usize {
+        let now = Instant::now();
+        lock(&self.tokens).values().filter(|(_, expiry)| *expiry > now).count()
+    }
+
+    pub(super) fn expire_all(&self) {
+        lock(&self.tokens).clear();
+    }
+
+    pub(super) async fn token(&self, request: Request<Incoming>, settings: &EmulatorSettings) -> Answer {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let Some(client) = client(request.headers(), settings) else {
+            return invalid_client();
+        };
+        let Some(form) = form(request).await else {
+            return bare(StatusCode::PAYLOAD_TOO_LARGE);
+        };
+        if form.get("grant_type").map(String::as_str) != Some("client_credentials") {
+            return oauth_error(
+                StatusCode::BAD_REQUEST,
+                "unsupported_grant_type",
+                "Only client_credentials is supported.",
+            );
+        }
+        if !self.take_request(&client, settings.tokens_per_minute) {
+            return respond::error(
+                StatusCode::TOO_MANY_REQUESTS,
+                "RATE_LIMITED",
+                "Resource /api/oauth/token is limited.",
+                &[],
+            );
+        }
+        match self.grant(client, settings) {
+            Some(token) => respond::json(
+                StatusCode::OK,
+                &json!({"access_token": token, "expires_in": settings.token_life.as_secs(), "token_type": "Bearer"}),
+            ),
+            None => oauth_error(
+                StatusCode::FORBIDDEN,
+                "access_denied",
+                "Access Token limit reached. Wait for tokens to expire or revoke some.",
+            ),
+        }
+    }
+
+    fn take_request(&self, client: &str, per_minute: usize) -> bool {
+        let mut recent = lock(&self.recent);
+        let now = Instant::now();
+        recent.retain(|(_, at)| now - *at <= Duration::from_secs(60));
+        let within = recent.iter().filter(|(who, _)| who == client).count() < per_minute;
+        if within {
+            recent.push_back((client.to_owned(), now));
+        }
+        within
+    }
+
+    fn grant(&self, client: String, settings: &EmulatorSettings) -> Option<String> {
+        let mut tokens = lock(&self.tokens);
+        let now = Instant::now();
+        tokens.retain(|_, (_, expiry)| *expiry > now);
+        if tokens.values().filter(|(owner, _)| *owner == client).count() >= settings.max_tokens {
+            return None;
+        }
+        let mut random = [0; 96];
+        getrandom::fill(&mut random).ok()?;
+        let token = format!("eyJhbGciOiJFUzUxMiJ9.{}", URL_SAFE_NO_PAD.encode(random));
+        tokens.insert(token.clone(), (client, now + settings.token_life));
+        Some(token)
+    }
+
+    pub(super) async fn revoke(&self, request: Request<Incoming>, settings: &EmulatorSettings) -> Answer {
+        self.revocations.fetch_add(1, Ordering::Relaxed);
+        if client(request.headers(), settings).is_none() {
+            return invalid_client();
+        }
+        // RFC 7009 section 2.2: an unknown token is no error.
+        if let Some(token) = form(request).await.and_then(|mut form| form.remove("token")) {
+            lock(&self.tokens).remove(&token);
+        }
+        bare(StatusCode::OK)
+    }
+}
+
+/// The service account whose id and secret the Basic header carries.
+fn client(headers: &HeaderMap, settings: &EmulatorSettings) -> Option<String> {
+    let basic = headers
+        .get(header::AUTHORIZATION)?
+        .to_str()
+        .ok()?
+        .strip_prefix("Basic ")?;
+    let decoded = String::from_utf8(STANDARD.decode(basic).ok()?).ok()?;
+    let (id, secret) = decoded.split_once(':')?;
+    settings
+        .service_accounts
+        .iter()
+        .find(|(i, s)| i == id && s == secret)
+        .map(|(id, _)| id.clone())
+}
+
+async fn form(request: Request<Incoming>) -> Option<HashMap<String, String>> {
+    let body = Limited::new(request.into_body(), MAX_FORM)
+        .collect()
+        .await
+        .ok()?
+        .to_bytes();
+    Some(url::form_urlencoded::parse(&body).into_owned().collect())
+}
+
+fn invalid_client() -> Answer {
+    oauth_error(
+        StatusCode::UNAUTHORIZED,
+        "invalid_client",
+        "Invalid credentials provided.",
+    )
+}
+
+fn oauth_error(status: StatusCode, error: &str, description: &str) -> Answer {
+    let mut answer = respond::json(status, &json!({"error": error, "error_description": description}));
+    answer
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}

@@ -1,0 +1,83 @@
+//! What an emulator accepts, and its limits.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Which Atlas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Realm {
+    /// cloud.mongodb.com
+    #[default]
+    Commercial,
+    /// cloud.mongodbgov.com
+    Government,
+}
+
+/// The hash of Digest challenges (RFC 7616 section 3.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Algorithm {
+    /// What Atlas sends.
+    #[default]
+    Md5,
+    /// SHA-256.
+    Sha256,
+    /// SHA-512/256.
+    Sha512_256,
+}
+
+impl Algorithm {
+    /// As in a challenge.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Md5 => "MD5",
+            Self::Sha256 => "SHA-256",
+            Self::Sha512_256 => "SHA-512-256",
+        }
+    }
+}
+
+/// See each field.
+#[derive(Debug, Clone)]
+pub struct EmulatorSettings {
+    /// Commercial or government.
+    pub realm: Realm,
+    /// Client id and secret of each service account.
+    pub service_accounts: Vec<(String, String)>,
+    /// Public and private key of each API key.
+    pub api_keys: Vec<(String, String)>,
+    /// Life of a token; Atlas: 3600 s.
+    pub token_life: Duration,
+    /// Token requests in 60 s.
+    pub tokens_per_minute: usize,
+    /// Live tokens of one service account; Atlas: 100.
+    pub max_tokens: usize,
+    /// Life of a nonce; Ops Manager: 60 s.
+    pub nonce_life: Duration,
+    /// The hash of challenges.
+    pub algorithm: Algorithm,
+    /// The API access list; `None`: everybody.
+    pub access_list: Option<Vec<IpAddr>>,
+    /// Refuses requests without a version in `Accept` (406), as Atlas does; else they get the latest.
+    pub strict_versions: bool,
+    /// API requests in 60 s.
+    pub requests_per_minute: usize,
+}
+
+impl Default for EmulatorSettings {
+    /// As Atlas, with no credential.
+    fn default() -> Self {
+        Self {
+            realm: Realm::Commercial,
+            service_accounts: Vec::new(),
+            api_keys: Vec::new(),
+            token_life: Duration::from_secs(3600),
+            tokens_per_minute: 50,
+            max_tokens: 100,
+            nonce_life: Duration::from_secs(60),
+            algorithm: Algorithm::Md5,
+            access_list: None,
+            strict_versions: false,
+            requests_per_minute: 10_000,
+        }
+    }
+}

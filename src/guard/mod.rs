@@ -1,0 +1,18 @@
+//! Who and what may come in. Pure functions: no I/O, no clock, nothing of ours imported.
+//!
+//! The order of the checks of one request: allowlist (before a byte is parsed), target and Host, browser, required
+//! header, policy.
+
+mod allowlist;
+pub mod browser;
+mod host;
+mod path;
+mod policy;
+mod required;
+pub mod target;
+
+pub use allowlist::{Allowlist, EmptyAllowlist, NetworkError, parse_network};
+pub use host::{HostName, HostNameError, HostNames};
+pub use path::{PathPattern, PathPatternError};
+pub use policy::{Action, Policy, PolicyDenied, Rule};
+pub use required::RequiredHeader;

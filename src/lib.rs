@@ -1,0 +1,20 @@
+//! atlas-auth-proxy adds a MongoDB Atlas Administration API credential to the requests of programs that hold none.
+
+pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod code;
+pub mod config;
+pub mod credential;
+#[cfg(feature = "emulator")]
+pub mod emulator;
+pub mod guard;
+pub mod log;
+pub mod metrics;
+pub mod proxy;
+pub mod secret;
+pub mod server;
+pub mod settings;
+pub mod time;
+pub mod units;
+pub mod upstream;

@@ -1,0 +1,158 @@
+//! Logging: lines on standard error, for people or for machines (docs/LOGGING.md).
+
+use std::fmt::{self, Write as _};
+use std::io::IsTerminal;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// How to log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogSettings {
+    /// The least severe level shown.
+    pub level: LevelFilter,
+    /// The shape of a line.
+    pub format: LogFormat,
+}
+
+/// The shape of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl LogFormat {
+    /// Text on a terminal, else JSON.
+    pub fn of_stderr() -> Self {
+        if std::io::stderr().is_terminal() {
+            Self::Text
+        } else {
+            Self::Json
+        }
+    }
+}
+
+/// Our own events; those of the crates that we use stay at `warn`: below that, some print headers and bodies.
+const OURS: &str = "atlas_auth_proxy";
+
+/// Starts logging. A second call in one process changes nothing.
+pub fn init(settings: &LogSettings) {
+    let filter = Targets::new()
+        .with_default(settings.level.min(LevelFilter::WARN))
+        .with_target(OURS, settings.level);
+    let layer = match settings.format {
+        LogFormat::Json => tracing_subscriber::fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_writer(std::io::stderr)
+            .with_filter(filter)
+            .boxed(),
+        LogFormat::Text => tracing_subscriber::fmt::layer()
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr)
+            .with_filter(filter)
+            .boxed(),
+    };
+    let _ = tracing_subscriber::registry().with(layer).try_init();
+    std::panic::set_hook(Box::new(|panic| {
+        // The payload may hold anything, so it stays unsaid.
+        let place = panic.location().map_or_else(String::new, ToString::to_string);
+        tracing::error!(place, "a defect ended one task; please report it with this line");
+    }));
+}
+
+/// Text of a client, made safe for a log: control characters escaped, cut at 512 bytes.
+struct Clean<'a>(&'a str);
+
+impl fmt::Display for Clean<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, c) in self.0.char_indices() {
+            if at >= 512 {
+                return f.write_char('…');
+            }
+            if c.is_control() || c == '\u{2028}' || c == '\u{2029}' {
+                write!(f, "{}", c.escape_default())?;
+            } else {
+                f.write_char(c)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One line for each request, at `info`. No query and no header value.
+pub struct RequestRecord<'a> {
+    /// The listener's label.
+    pub listener: &'a str,
+    /// The account's name.
+    pub account: &'a str,
+    /// The peer's address; `None`: a unix socket.
+    pub peer: Option<IpAddr>,
+    /// The method.
+    pub method: &'a str,
+    /// The path without query.
+    pub path: &'a str,
+    /// What the client got.
+    pub status: u16,
+    /// What the upstream said.
+    pub upstream_status: Option<u16>,
+    /// Requests sent upstream.
+    pub attempts: u32,
+    /// Bytes of the request body.
+    pub bytes_in: u64,
+    /// Bytes of the response body.
+    pub bytes_out: u64,
+    /// From the head of the request to the end of the answer.
+    pub duration: Duration,
+    /// `forwarded`, `broken_off`, or the code of the answer made here.
+    pub decision: &'a str,
+}
+
+impl RequestRecord<'_> {
+    /// Logs it; costs next to nothing when `info` is off.
+    pub fn emit(&self) {
+        if !tracing::enabled!(target: "atlas_auth_proxy::request", tracing::Level::INFO) {
+            return;
+        }
+        let peer = self.peer.map_or_else(|| "unix".to_owned(), |ip| ip.to_string());
+        let duration_ms = (self.duration.as_secs_f64() * 1e6).round() / 1e3;
+        tracing::info!(
+            target: "atlas_auth_proxy::request",
+            listener = self.listener,
+            account = self.account,
+            peer = %peer,
+            method = %Clean(self.method),
+            path = %Clean(self.path),
+            status = self.status,
+            upstream_status = self.upstream_status,
+            attempts = self.attempts,
+            bytes_in = self.bytes_in,
+            bytes_out = self.bytes_out,
+            duration_ms,
+            decision = self.decision,
+            "request"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_cannot_reach_a_log() {
+        assert_eq!(
+            Clean("/a\r\nb\u{1b}[31m\u{85}é").to_string(),
+            "/a\\r\\nb\\u{1b}[31m\\u{85}é"
+        );
+        assert!(Clean(&"x".repeat(600)).to_string().chars().count() < 520);
+    }
+}

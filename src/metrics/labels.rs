@@ -1,0 +1,184 @@
+//! The closed sets that labels come from.
+
+/// Known methods; the last stands for all others.
+pub(super) const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"];
+
+/// Known statuses; the last stands for all others.
+pub(super) const STATUSES: &[(u16, &str)] = &[
+    (200, "200"),
+    (201, "201"),
+    (202, "202"),
+    (204, "204"),
+    (206, "206"),
+    (301, "301"),
+    (302, "302"),
+    (303, "303"),
+    (304, "304"),
+    (307, "307"),
+    (308, "308"),
+    (400, "400"),
+    (401, "401"),
+    (402, "402"),
+    (403, "403"),
+    (404, "404"),
+    (405, "405"),
+    (406, "406"),
+    (408, "408"),
+    (409, "409"),
+    (410, "410"),
+    (412, "412"),
+    (413, "413"),
+    (415, "415"),
+    (421, "421"),
+    (422, "422"),
+    (429, "429"),
+    (431, "431"),
+    (500, "500"),
+    (501, "501"),
+    (502, "502"),
+    (503, "503"),
+    (504, "504"),
+    (0, "other"),
+];
+
+pub(super) fn method_index(method: &str) -> usize {
+    METHODS
+        .iter()
+        .position(|known| *known == method)
+        .unwrap_or(METHODS.len() - 1)
+}
+
+pub(super) fn status_index(status: u16) -> usize {
+    STATUSES
+        .iter()
+        .position(|(known, _)| *known == status)
+        .unwrap_or(STATUSES.len() - 1)
+}
+
+macro_rules! labels {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$of:meta])* $variant:ident = $text:literal,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name { $($(#[$of])* $variant,)* }
+
+        impl $name {
+            /// Every value.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            /// The label values.
+            pub const NAMES: [&'static str; Self::ALL.len()] = [$($text,)*];
+
+            /// The label value.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+    )*};
+}
+
+labels! {
+    /// Why a connection or request was refused.
+    DenyReason {
+        /// Address not on the allowlist, or user id not among `uids`.
+        Ip = "ip",
+        /// Not our name.
+        Host = "host",
+        /// From a web page.
+        Browser = "browser",
+        /// The required header is missing.
+        Header = "header",
+        /// A rule, or `read_only`.
+        Rule = "rule",
+        /// CONNECT or TRACE.
+        Method = "method",
+        /// Malformed.
+        Target = "target",
+        /// Too many connections.
+        Connections = "connections",
+    }
+    /// Which way bytes go.
+    Direction {
+        /// Request bodies.
+        ToUpstream = "to_upstream",
+        /// Response bodies.
+        ToClient = "to_client",
+    }
+    /// How a token request ended.
+    TokenOutcome {
+        /// With a token.
+        Ok = "ok",
+        /// `invalid_client`.
+        Rejected = "rejected",
+        /// 429.
+        RateLimited = "rate_limited",
+        /// Too many live tokens.
+        TokenLimit = "token_limit",
+        /// An answer that is none.
+        Malformed = "malformed",
+        /// No connection.
+        Unreachable = "unreachable",
+        /// No answer in time.
+        Timeout = "timeout",
+        /// Another status.
+        Error = "error",
+    }
+    /// Why a Digest challenge came.
+    ChallengeCause {
+        /// The request carried no credential.
+        First = "first",
+        /// The nonce was too old.
+        Stale = "stale",
+        /// The answer was refused.
+        Refused = "refused",
+        /// It was fetched for a body that can be sent only once.
+        Prime = "prime",
+    }
+    /// What caused a try.
+    AttemptCause {
+        /// The client's request.
+        First = "first",
+        /// A reused connection broke.
+        Reconnect = "reconnect",
+        /// The token was refused and renewed.
+        TokenRenewed = "token_renewed",
+        /// A Digest challenge had to be fetched or answered.
+        DigestChallenge = "digest_challenge",
+    }
+    /// Kinds of failures upstream.
+    UpstreamErrorKind {
+        /// The address is not on the API access list.
+        AccessList = "access_list",
+        /// The role does not allow it.
+        Role = "role",
+        /// 429.
+        RateLimit = "rate_limit",
+        /// Too many live tokens.
+        TokenLimit = "token_limit",
+        /// The credential is not accepted.
+        BadCredential = "bad_credential",
+        /// The secret is past its expiry.
+        ExpiredSecret = "expired_secret",
+        /// The resource version is missing, unknown or gone.
+        Version = "version",
+        /// 5xx.
+        Upstream = "upstream",
+        /// Not classified.
+        Unknown = "unknown",
+        /// No TCP connection.
+        Connect = "connect",
+        /// No trusted TLS connection.
+        Tls = "tls",
+        /// No address.
+        Dns = "dns",
+        /// Too slow.
+        Timeout = "timeout",
+        /// The connection broke.
+        Reset = "reset",
+    }
+    /// How a reload ended.
+    ReloadOutcome {
+        /// The new is in force.
+        Ok = "ok",
+        /// The old stays in force.
+        Error = "error",
+    }
+}

@@ -1,0 +1,207 @@
+//! A response body on its way to the client, and the account that is kept of the request.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{Method, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
+
+use super::headers::clean_trailers;
+use super::inbound::{InboundFacts, RequestBody};
+use super::links::LinkBody;
+use super::{Listener, Peer};
+use crate::code::ErrorCode;
+use crate::log::RequestRecord;
+use crate::metrics::Direction;
+use crate::upstream::UpstreamBody;
+
+/// Any error of a response body; hyper breaks the transfer off, so that the client never sees a clean end.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The body of an answer to a client.
+pub struct ResponseBody {
+    content: Content,
+    record: Option<Box<Record>>,
+}
+
+pub(super) enum Content {
+    Empty,
+    Whole(Option<Bytes>),
+    Upstream(UpstreamBody<RequestBody>),
+    /// The first data, when they were here before the head was sent, and the rest.
+    Links(Option<Bytes>, Box<LinkBody<UpstreamBody<RequestBody>>>),
+    /// The body could not be read from its start.
+    Failed(Option<BoxError>),
+}
+
+impl Content {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self {
+            Self::Empty => Poll::Ready(None),
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Upstream(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Links(first, body) => match first.take() {
+                Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),
+                None => Pin::new(body.as_mut()).poll_frame(cx).map_err(Into::into),
+            },
+            Self::Failed(error) => Poll::Ready(error.take().map(Err)),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Self::Upstream(body) => body.is_end_stream(),
+            Self::Links(first, body) => first.is_none() && body.is_end_stream(),
+            Self::Failed(error) => error.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Self::Upstream(body) => body.size_hint(),
+            Self::Links(None, body) => body.size_hint(),
+            Self::Links(Some(_), _) | Self::Failed(_) => SizeHint::new(),
+        }
+    }
+}
+
+impl ResponseBody {
+    /// Closes the record at once when there is nothing to stream: then it is complete before the client can have the
+    /// answer.
+    pub(super) fn new(content: Content, mut record: Box<Record>) -> Self {
+        if content.is_end_stream() {
+            record.close(false);
+        }
+        Self {
+            content,
+            record: Some(record),
+        }
+    }
+
+    fn close(&mut self, broken: bool) {
+        if let Some(mut record) = self.record.take() {
+            record.close(broken);
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        match ready!(this.content.poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                let frame = match frame.into_data() {
+                    Ok(data) => {
+                        if let Some(record) = &mut this.record {
+                            record.bytes_out += data.len() as u64;
+                        }
+                        Frame::data(data)
+                    }
+                    Err(frame) => match frame.into_trailers() {
+                        Ok(mut trailers) => {
+                            clean_trailers(&mut trailers);
+                            Frame::trailers(trailers)
+                        }
+                        Err(other) => other,
+                    },
+                };
+                // Before the last bytes reach the client, so that what it asks next sees this request counted.
+                if this.content.is_end_stream() {
+                    this.close(false);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                tracing::warn!(%error, "the response was broken off");
+                this.close(true);
+                Poll::Ready(Some(Err(error)))
+            }
+            None => {
+                this.close(false);
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.content.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.content.size_hint()
+    }
+}
+
+/// What is counted and logged of one request, once, when its answer is complete or broken off.
+pub(super) struct Record {
+    pub(super) listener: Arc<Listener>,
+    pub(super) peer: Peer,
+    pub(super) method: Method,
+    pub(super) path: PathAndQuery,
+    pub(super) start: Instant,
+    pub(super) status: StatusCode,
+    pub(super) upstream_status: Option<StatusCode>,
+    pub(super) attempts: u32,
+    pub(super) denied: Option<ErrorCode>,
+    pub(super) inbound: Option<Arc<InboundFacts>>,
+    pub(super) bytes_out: u64,
+    pub(super) closed: bool,
+}
+
+impl Record {
+    fn close(&mut self, broken: bool) {
+        if std::mem::replace(&mut self.closed, true) {
+            return;
+        }
+        let elapsed = self.start.elapsed();
+        let bytes_in = self.inbound.as_ref().map_or(0, |facts| facts.bytes());
+        let listener = &self.listener;
+        listener.metrics.request(&self.method, self.status, elapsed);
+        listener.metrics.in_flight.dec();
+        listener.common.metrics.bytes(Direction::ToUpstream, bytes_in);
+        listener.common.metrics.bytes(Direction::ToClient, self.bytes_out);
+        RequestRecord {
+            listener: &listener.name,
+            account: &listener.account.name,
+            peer: self.peer.ip(),
+            method: self.method.as_str(),
+            path: self.path.path(),
+            status: self.status.as_u16(),
+            upstream_status: self.upstream_status.map(|status| status.as_u16()),
+            attempts: self.attempts,
+            bytes_in,
+            bytes_out: self.bytes_out,
+            duration: elapsed,
+            decision: match (self.denied, broken) {
+                (Some(code), _) => code.as_str(),
+                (None, true) => "broken_off",
+                (None, false) => "forwarded",
+            },
+        }
+        .emit();
+    }
+}
+
+impl Drop for Record {
+    /// A client that goes away drops its answer.
+    fn drop(&mut self) {
+        self.close(true);
+    }
+}
+
+/// An answer made here: a whole body of known length.
+pub(super) fn whole(response: Response<Bytes>, record: Box<Record>) -> Response<ResponseBody> {
+    let (parts, bytes) = response.into_parts();
+    Response::from_parts(parts, ResponseBody::new(Content::Whole(Some(bytes)), record))
+}

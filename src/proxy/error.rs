@@ -1,0 +1,242 @@
+//! Where an error becomes an answer: JSON in Atlas's own error shape.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, header};
+
+use crate::code::ErrorCode;
+use crate::credential::bearer::TokenUnavailable;
+use crate::credential::digest::PermitTimeout;
+use crate::guard::PolicyDenied;
+use crate::guard::browser::BrowserDenied;
+use crate::guard::target::TargetDenied;
+use crate::upstream::{ConnectError, SendError};
+
+/// Says that an answer was made here, and which.
+const ERROR_HEADER: HeaderName = HeaderName::from_static("x-atlas-auth-proxy-error");
+
+/// An answer in place of Atlas's.
+#[derive(Debug, Clone)]
+pub struct ProxyError {
+    /// Which.
+    pub code: ErrorCode,
+    /// What happened, where, and what to do. For the client: no secret.
+    pub detail: String,
+    retry_after: Option<Duration>,
+    close: bool,
+    allow: Option<&'static str>,
+}
+
+impl ProxyError {
+    fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
+        Self {
+            code,
+            detail: detail.into(),
+            retry_after: None,
+            close: false,
+            allow: None,
+        }
+    }
+
+    fn closing(mut self) -> Self {
+        self.close = true;
+        self
+    }
+
+    pub(super) fn header_required(name: &HeaderName) -> Self {
+        Self::new(
+            ErrorCode::HeaderRequired,
+            format!("This listener serves requests with exactly one, not empty `{name}` header only. Add it."),
+        )
+        .closing()
+    }
+
+    pub(super) fn request_body_timeout() -> Self {
+        Self::new(
+            ErrorCode::RequestTimeout,
+            "The request body paused for longer than `request_body_idle_timeout`; the request was broken off.",
+        )
+        .closing()
+    }
+
+    pub(super) fn request_body_broken() -> Self {
+        Self::new(
+            ErrorCode::BadRequest,
+            "The request body broke off, or its framing is wrong.",
+        )
+        .closing()
+    }
+
+    pub(super) fn body_too_large_for_auth_int() -> Self {
+        Self::new(
+            ErrorCode::BodyTooLarge,
+            "The upstream accepts Digest with `auth-int` only, which needs the whole body in advance, and this one is \
+             larger than `replay_limit`. Send a smaller one, or raise the limit.",
+        )
+        .closing()
+    }
+
+    pub(super) fn upstream_broke_unrepeatable() -> Self {
+        Self::new(
+            ErrorCode::UpstreamUnreachable,
+            "The request could not be completed, and its body cannot be sent again. Send the request once more.",
+        )
+        .closing()
+    }
+
+    pub(super) fn oauth_path_denied() -> Self {
+        Self::new(
+            ErrorCode::RuleDenied,
+            "Paths below /api/oauth have to do with the credential and are not forwarded. `POST /api/oauth/token` and \
+             `POST /api/oauth/revoke` are answered by the proxy itself.",
+        )
+    }
+
+    pub(super) fn post_only() -> Self {
+        let mut error = Self::new(ErrorCode::MethodNotAllowed, "The token endpoints take POST only.");
+        error.allow = Some("POST");
+        error
+    }
+
+    /// The answer.
+    pub(super) fn into_response(self) -> Response<Bytes> {
+        let status = self.code.status();
+        let body = Bytes::from(body(self.code, &self.detail));
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ERROR_HEADER, HeaderValue::from_static(self.code.as_str()));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(after) = self.retry_after {
+            // Whole seconds (RFC 9110 section 10.2.3), rounded up: trying too early helps nobody.
+            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        if let Some(allow) = self.allow {
+            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        if self.close {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+fn body(code: ErrorCode, detail: &str) -> String {
+    let status = code.status();
+    serde_json::json!({
+        "error": status.as_u16(),
+        "errorCode": code.as_str(),
+        "reason": status.canonical_reason().unwrap_or_default(),
+        "detail": detail,
+        "parameters": [],
+    })
+    .to_string()
+}
+
+/// A whole answer as bytes, for connections on which no request was parsed.
+fn raw(code: ErrorCode, detail: &str) -> Vec<u8> {
+    let (status, body) = (code.status(), body(code, detail));
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nx-atlas-auth-proxy-error: {}\r\ncache-control: no-store\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n{body}",
+        code.as_str(),
+        body.len(),
+    )
+    .into_bytes()
+}
+
+/// For a peer that is not on the allowlist.
+pub fn ip_denied_bytes() -> Vec<u8> {
+    raw(
+        ErrorCode::IpDenied,
+        "Your address is not on this listener's allowlist. Whoever runs the proxy can add it (`allow`, --allow).",
+    )
+}
+
+/// For a client whose request head took too long.
+pub fn request_timeout_bytes() -> Vec<u8> {
+    raw(
+        ErrorCode::RequestTimeout,
+        "The head of the request was not complete within `header_read_timeout`.",
+    )
+}
+
+impl From<TargetDenied> for ProxyError {
+    fn from(denied: TargetDenied) -> Self {
+        match denied {
+            TargetDenied::Method => {
+                let mut error = Self::new(ErrorCode::MethodNotAllowed, "CONNECT and TRACE are not served here.").closing();
+                error.allow = Some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+                error
+            }
+            TargetDenied::Host => Self::new(
+                ErrorCode::HostDenied,
+                "The request names a host that is not this proxy's. Use localhost, 127.0.0.1 or [::1]; whoever runs the \
+                 proxy can add a name (`hosts`, --host).",
+            )
+            .closing(),
+            TargetDenied::Form | TargetDenied::HostCount | TargetDenied::Contradiction => {
+                Self::new(ErrorCode::BadRequest, format!("The request is malformed: {denied}.")).closing()
+            }
+        }
+    }
+}
+
+impl From<BrowserDenied> for ProxyError {
+    fn from(denied: BrowserDenied) -> Self {
+        Self::new(
+            ErrorCode::BrowserDenied,
+            format!(
+                "The request seems to come from a web page: {denied}. Web pages may not use this proxy's credential."
+            ),
+        )
+        .closing()
+    }
+}
+
+impl From<PolicyDenied> for ProxyError {
+    fn from(denied: PolicyDenied) -> Self {
+        Self::new(
+            ErrorCode::RuleDenied,
+            format!("Refused by this proxy's configuration: {denied}. Whoever runs the proxy can change it."),
+        )
+        .closing()
+    }
+}
+
+impl From<PermitTimeout> for ProxyError {
+    fn from(timeout: PermitTimeout) -> Self {
+        let mut error = Self::new(ErrorCode::Overloaded, format!("Too many requests at once: {timeout}."));
+        error.retry_after = Some(Duration::from_secs(1));
+        error
+    }
+}
+
+impl From<TokenUnavailable> for ProxyError {
+    fn from(unavailable: TokenUnavailable) -> Self {
+        let (code, after) = match &unavailable {
+            TokenUnavailable::NotYet { retry_after, .. } => (ErrorCode::TokenUnavailable, *retry_after),
+            TokenUnavailable::Rejected { retry_after, .. } => (ErrorCode::CredentialRejected, *retry_after),
+        };
+        let mut error = Self::new(code, unavailable.to_string());
+        error.retry_after = Some(after);
+        error
+    }
+}
+
+impl From<&SendError> for ProxyError {
+    fn from(error: &SendError) -> Self {
+        let code = match error {
+            SendError::HeadTimeout { .. } | SendError::Connect(ConnectError::Timeout { .. }) => {
+                ErrorCode::UpstreamTimeout
+            }
+            SendError::Connect(_) | SendError::Broken { .. } | SendError::Switched { .. } => {
+                ErrorCode::UpstreamUnreachable
+            }
+        };
+        Self::new(code, error.to_string())
+    }
+}

@@ -1,0 +1,504 @@
+//! A request body on its way from the client: timed, counted, and recorded as far as it may be sent again.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Sleep;
+
+use super::headers::clean_trailers;
+use crate::upstream::Progress;
+
+/// What went wrong while the client's body was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClientFault {
+    /// It paused for longer than `request_body_idle_timeout`.
+    Idle,
+    /// The connection broke, or the framing was wrong.
+    Broken,
+}
+
+/// Facts of a request body that outlive it.
+#[derive(Debug, Default)]
+pub(super) struct InboundFacts {
+    pub(super) progress: Arc<Progress>,
+    bytes: AtomicU64,
+    fault: AtomicU8,
+}
+
+impl InboundFacts {
+    /// Bytes of content read from the client so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn fault(&self) -> Option<ClientFault> {
+        match self.fault.load(Ordering::Relaxed) {
+            1 => Some(ClientFault::Idle),
+            2 => Some(ClientFault::Broken),
+            _ => None,
+        }
+    }
+
+    fn set_fault(&self, fault: ClientFault) {
+        let code = match fault {
+            ClientFault::Idle => 1,
+            ClientFault::Broken => 2,
+        };
+        self.fault.store(code, Ordering::Relaxed);
+    }
+}
+
+/// Why a request body ended early; tells hyper to break the upstream request off.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestBodyError {
+    /// The client paused for too long.
+    #[error("the client's request body paused for too long")]
+    Idle,
+    /// The client's connection broke.
+    #[error("the client's request body broke off")]
+    Broken,
+    /// A later try reads the body now.
+    #[error("another try of the request took the body over")]
+    Superseded,
+}
+
+/// The client's body as it comes in.
+pub(super) struct Inbound {
+    incoming: Incoming,
+    facts: Arc<InboundFacts>,
+    idle_limit: Duration,
+    idle: Option<Pin<Box<Sleep>>>,
+}
+
+impl Inbound {
+    pub(super) fn new(incoming: Incoming, idle_limit: Duration) -> Self {
+        Self {
+            incoming,
+            facts: Arc::default(),
+            idle_limit,
+            idle: None,
+        }
+    }
+
+    pub(super) fn facts(&self) -> &Arc<InboundFacts> {
+        &self.facts
+    }
+
+    fn fail(&self, fault: ClientFault) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+        self.facts.set_fault(fault);
+        Poll::Ready(Some(Err(match fault {
+            ClientFault::Idle => RequestBodyError::Idle,
+            ClientFault::Broken => RequestBodyError::Broken,
+        })))
+    }
+
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let limit = self.idle_limit;
+        self.idle
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)))
+            .as_mut()
+            .poll(cx)
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+        let Poll::Ready(polled) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+            ready!(self.poll_idle(cx));
+            return self.fail(ClientFault::Idle);
+        };
+        // Armed anew at the next wait: the time that the upstream takes must not count against the client.
+        self.idle = None;
+        self.facts.progress.moved();
+        match polled {
+            Some(Ok(frame)) => Poll::Ready(Some(Ok(self.admit(frame)))),
+            Some(Err(_broken)) => self.fail(ClientFault::Broken),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn admit(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        match frame.into_data() {
+            Ok(data) => {
+                self.facts.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+                Frame::data(data)
+            }
+            Err(frame) => match frame.into_trailers() {
+                Ok(mut trailers) => {
+                    clean_trailers(&mut trailers);
+                    Frame::trailers(trailers)
+                }
+                Err(other) => other,
+            },
+        }
+    }
+}
+
+/// Recorded bytes of all requests together (`replay_budget`).
+#[derive(Debug)]
+pub(super) struct ReplayBudget {
+    left: AtomicUsize,
+}
+
+impl ReplayBudget {
+    pub(super) fn new(bytes: usize) -> Arc<Self> {
+        Arc::new(Self {
+            left: AtomicUsize::new(bytes),
+        })
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        self.left
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes))
+            .is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.left.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// A body that is recorded while it streams, up to a limit.
+pub(super) struct Recording {
+    inbound: Inbound,
+    chunks: Vec<Bytes>,
+    trailers: Option<HeaderMap>,
+    recorded: usize,
+    /// Bytes taken from the budget: all of a known length at once, else as they come.
+    held: usize,
+    ended: bool,
+    /// Grew beyond the limit or the budget: what was recorded is gone, and the body can't be sent again.
+    overflowed: bool,
+    limit: usize,
+    budget: Arc<ReplayBudget>,
+    /// Which reader is the current one. An earlier one must not poll any more: it would take the waker away.
+    reader: u32,
+}
+
+impl Recording {
+    fn record(&mut self, data: &Bytes) {
+        if self.overflowed {
+            return;
+        }
+        if !self.hold(data.len()) {
+            self.overflowed = true;
+            self.forget();
+            return;
+        }
+        self.chunks.push(data.clone());
+    }
+
+    fn hold(&mut self, bytes: usize) -> bool {
+        let recorded = self.recorded + bytes;
+        let more = recorded.saturating_sub(self.held);
+        if recorded > self.limit || !self.budget.take(more) {
+            return false;
+        }
+        self.held += more;
+        self.recorded = recorded;
+        true
+    }
+
+    fn forget(&mut self) {
+        self.budget.give_back(std::mem::take(&mut self.held));
+        self.recorded = 0;
+        self.chunks = Vec::new();
+    }
+
+    /// Reads on. Data are recorded before they are returned.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+        let Some(frame) = ready!(self.inbound.poll_frame(cx)) else {
+            self.ended = true;
+            return Poll::Ready(None);
+        };
+        let frame = frame?;
+        if let Some(data) = frame.data_ref() {
+            let data = data.clone();
+            self.record(&data);
+            // Lets hyper see the end with the last chunk.
+            self.ended = self.inbound.incoming.is_end_stream();
+        } else if let Some(trailers) = frame.trailers_ref() {
+            self.trailers = Some(trailers.clone());
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
+
+/// Where the tries of one request take their body from.
+pub(super) enum Source {
+    /// No content.
+    Empty,
+    /// Too large to record: goes once.
+    Once(Option<Inbound>),
+    /// Recorded as it streams.
+    Recorded {
+        shared: Arc<Mutex<Recording>>,
+        known_length: Option<u64>,
+    },
+}
+
+/// What [`Source::buffer`] found.
+pub(super) enum Buffered {
+    /// The whole content.
+    Whole(Bytes),
+    /// More than may be recorded.
+    TooLarge,
+    /// Not complete yet.
+    Unfinished,
+}
+
+impl Source {
+    /// `limit`: bytes of one body that may be recorded.
+    pub(super) fn new(inbound: Inbound, limit: usize, budget: &Arc<ReplayBudget>) -> Self {
+        let known_length = inbound.incoming.size_hint().exact();
+        let held = match known_length.map(usize::try_from) {
+            None => 0,
+            Some(Ok(length)) if length <= limit && budget.take(length) => length,
+            Some(_) => return Self::Once(Some(inbound)),
+        };
+        let recording = Recording {
+            inbound,
+            chunks: Vec::new(),
+            trailers: None,
+            recorded: 0,
+            held,
+            ended: false,
+            overflowed: false,
+            limit,
+            budget: Arc::clone(budget),
+            reader: 0,
+        };
+        Self::Recorded {
+            shared: Arc::new(Mutex::new(recording)),
+            known_length,
+        }
+    }
+
+    /// Whether the request has no content.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self, Self::Empty)
+    }
+
+    /// Whether the length was given (`Content-Length`) or there is no content.
+    pub(super) fn length_known(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Once(inbound) => inbound
+                .as_ref()
+                .is_some_and(|i| i.incoming.size_hint().exact().is_some()),
+            Self::Recorded { known_length, .. } => known_length.is_some(),
+        }
+    }
+
+    /// Whether one more try could have the body from its start.
+    pub(super) fn can_repeat(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Once(_) => false,
+            Self::Recorded { shared, .. } => {
+                let recording = lock(shared);
+                !recording.overflowed && recording.inbound.facts.fault().is_none()
+            }
+        }
+    }
+
+    /// Whether the body is certain to be repeatable: no content, a known length within the limit, or all of it here.
+    pub(super) fn surely_repeatable(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Once(_) => false,
+            Self::Recorded { shared, known_length } => {
+                let recording = lock(shared);
+                !recording.overflowed && (recording.ended || known_length.is_some())
+            }
+        }
+    }
+
+    /// The body for the next try, from its start. `None`: it cannot be sent again.
+    pub(super) fn next_body(&mut self) -> Option<RequestBody> {
+        match self {
+            Self::Empty => Some(RequestBody(Kind::Empty)),
+            Self::Once(inbound) => inbound.take().map(|inbound| RequestBody(Kind::Once(inbound))),
+            Self::Recorded { shared, known_length } => {
+                let mut recording = lock(shared);
+                // What `buffer` read ahead of an overflow is still there for the first reader.
+                if recording.overflowed && recording.reader > 0 {
+                    return None;
+                }
+                recording.reader += 1;
+                let reader = Reader {
+                    id: recording.reader,
+                    at: 0,
+                    sent: 0,
+                    trailers_sent: false,
+                    known_length: *known_length,
+                    shared: Arc::clone(shared),
+                };
+                Some(RequestBody(Kind::Recorded(reader)))
+            }
+        }
+    }
+
+    /// Reads the body to its end before it is sent, as far as it may be recorded.
+    ///
+    /// # Errors
+    /// When the client's side fails.
+    pub(super) async fn buffer(&mut self, patience: Option<Duration>) -> Result<Buffered, RequestBodyError> {
+        let shared = match self {
+            Self::Empty => return Ok(Buffered::Whole(Bytes::new())),
+            Self::Once(_) => return Ok(Buffered::TooLarge),
+            Self::Recorded { shared, .. } => Arc::clone(shared),
+        };
+        let read_on = std::future::poll_fn(|cx| {
+            let mut recording = lock(&shared);
+            loop {
+                if recording.overflowed {
+                    return Poll::Ready(Ok(Buffered::TooLarge));
+                }
+                if recording.ended {
+                    let mut whole = BytesMut::with_capacity(recording.recorded);
+                    recording.chunks.iter().for_each(|chunk| whole.extend_from_slice(chunk));
+                    return Poll::Ready(Ok(Buffered::Whole(whole.freeze())));
+                }
+                if let Some(Err(error)) = ready!(recording.poll_ahead(cx)) {
+                    return Poll::Ready(Err(error));
+                }
+            }
+        });
+        match patience {
+            None => read_on.await,
+            Some(patience) => tokio::time::timeout(patience, read_on)
+                .await
+                .unwrap_or(Ok(Buffered::Unfinished)),
+        }
+    }
+}
+
+impl Recording {
+    /// Like [`Self::poll_next`], but nobody takes the frame yet: a chunk that would overflow must still reach the reader,
+    /// so it stays at the end of what was recorded.
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(), RequestBodyError>>> {
+        let Some(frame) = ready!(self.inbound.poll_frame(cx)) else {
+            self.ended = true;
+            return Poll::Ready(None);
+        };
+        let frame = frame?;
+        match frame.into_data() {
+            Ok(data) => {
+                // One chunk beyond the limit is kept: it is at most one read buffer.
+                self.overflowed = !self.hold(data.len());
+                self.chunks.push(data);
+                self.ended = self.inbound.incoming.is_end_stream();
+            }
+            Err(frame) => self.trailers = frame.into_trailers().ok(),
+        }
+        Poll::Ready(Some(Ok(())))
+    }
+}
+
+/// The body of one try.
+pub struct RequestBody(Kind);
+
+enum Kind {
+    Empty,
+    Once(Inbound),
+    Recorded(Reader),
+}
+
+struct Reader {
+    id: u32,
+    at: usize,
+    sent: u64,
+    trailers_sent: bool,
+    known_length: Option<u64>,
+    shared: Arc<Mutex<Recording>>,
+}
+
+impl RequestBody {
+    /// No content.
+    pub(super) fn empty() -> Self {
+        Self(Kind::Empty)
+    }
+}
+
+impl Reader {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+        let mut recording = lock(&self.shared);
+        if recording.reader != self.id {
+            return Poll::Ready(Some(Err(RequestBodyError::Superseded)));
+        }
+        if recording.overflowed && !recording.chunks.is_empty() {
+            let chunk = recording.chunks.remove(0);
+            if recording.chunks.is_empty() {
+                recording.forget();
+            }
+            self.sent += chunk.len() as u64;
+            return Poll::Ready(Some(Ok(Frame::data(chunk))));
+        }
+        if let Some(chunk) = recording.chunks.get(self.at) {
+            self.at += 1;
+            self.sent += chunk.len() as u64;
+            return Poll::Ready(Some(Ok(Frame::data(chunk.clone()))));
+        }
+        if recording.ended {
+            let trailers = recording.trailers.clone().filter(|_| !self.trailers_sent);
+            self.trailers_sent = true;
+            return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+        }
+        let polled = ready!(recording.poll_next(cx));
+        self.at = recording.chunks.len();
+        if let Some(Ok(frame)) = &polled {
+            self.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+            self.trailers_sent |= frame.is_trailers();
+        }
+        Poll::Ready(polled)
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = RequestBodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match &mut self.get_mut().0 {
+            Kind::Empty => Poll::Ready(None),
+            Kind::Once(inbound) => inbound.poll_frame(cx),
+            Kind::Recorded(reader) => reader.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Empty => true,
+            Kind::Once(inbound) => inbound.incoming.is_end_stream(),
+            Kind::Recorded(reader) => reader.known_length == Some(reader.sent),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Once(inbound) => inbound.incoming.size_hint(),
+            Kind::Recorded(reader) => match reader.known_length {
+                Some(length) => SizeHint::with_exact(length.saturating_sub(reader.sent)),
+                None => SizeHint::new(),
+            },
+        }
+    }
+}
+
+/// A panic cannot leave a recording half changed in a way that matters: it is dropped with its request.
+fn lock(mutex: &Mutex<Recording>) -> MutexGuard<'_, Recording> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

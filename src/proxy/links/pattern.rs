@@ -1,0 +1,61 @@
+//! What a link to the upstream looks like.
+
+use crate::upstream::Origin;
+
+/// At most this many patterns: two spellings of the origin, two of the path.
+pub(super) const MAX_PATTERNS: usize = 4;
+
+/// Prepared once per account: every text that a link to the upstream can begin with.
+#[derive(Debug, Clone)]
+pub struct LinkRewriter {
+    pub(super) patterns: Vec<Pattern>,
+}
+
+/// An origin (compared without regard to case, RFC 3986 section 6.2.2.1) and the begin of a path (compared exactly).
+#[derive(Debug, Clone)]
+pub(super) struct Pattern {
+    pub(super) text: Vec<u8>,
+    /// Length of the origin; what follows stays.
+    pub(super) origin: usize,
+}
+
+impl Pattern {
+    pub(super) fn has(&self, at: usize, byte: u8) -> bool {
+        match self.text.get(at) {
+            Some(expected) if at < self.origin => expected.eq_ignore_ascii_case(&byte),
+            Some(expected) => *expected == byte,
+            None => false,
+        }
+    }
+}
+
+impl LinkRewriter {
+    /// For links to `upstream`.
+    pub fn new(upstream: &Origin) -> Self {
+        let plain = upstream.to_string();
+        let mut origins = vec![plain.clone()];
+        if upstream.authority().port().is_none() {
+            origins.push(format!("{plain}:{}", upstream.port()));
+        }
+        let patterns = origins
+            .iter()
+            .flat_map(|origin| {
+                ["/api/", "//api/"].map(|path| Pattern {
+                    text: format!("{origin}{path}").into_bytes(),
+                    origin: origin.len(),
+                })
+            })
+            .collect();
+        Self { patterns }
+    }
+
+    /// The length of the origin that a plain text begins with, if it is a link to the upstream.
+    pub(super) fn origin_length(&self, text: &[u8]) -> Option<usize> {
+        self.patterns
+            .iter()
+            .find(|pattern| {
+                text.len() >= pattern.text.len() && (0..pattern.text.len()).all(|at| pattern.has(at, text[at]))
+            })
+            .map(|pattern| pattern.origin)
+    }
+}

@@ -1,0 +1,343 @@
+//! One request: guard, authorize, forward, recover, rewrite, answer.
+
+mod answer;
+mod error;
+mod exchange;
+mod headers;
+mod inbound;
+pub mod links;
+mod local;
+
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use hyper::body::{Body as _, Incoming};
+use tokio::time::Instant;
+
+use crate::code::ErrorCode;
+use crate::credential::bearer::Bearer;
+use crate::credential::digest::Digest;
+use crate::guard::{self, HostNames, Policy, RequiredHeader};
+use crate::metrics::{AccountMetrics, DenyReason, ListenerMetrics, Metrics};
+use crate::upstream::{Upstream, UpstreamBody};
+
+pub use answer::{BoxError, ResponseBody};
+pub use error::{ProxyError, ip_denied_bytes, request_timeout_bytes};
+pub use inbound::{RequestBody, RequestBodyError};
+
+use answer::{Content, Record};
+use exchange::Exchange;
+use inbound::{Inbound, InboundFacts, ReplayBudget, Source};
+use links::{BodyPlan, LinkBody, LinkRewriter};
+
+/// Who is at the other end of a client connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// A TCP peer.
+    Ip(IpAddr),
+    /// A peer on a unix socket, with its user id.
+    Unix(u32),
+}
+
+impl Peer {
+    fn ip(self) -> Option<IpAddr> {
+        match self {
+            Self::Ip(ip) => Some(ip),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+/// What all listeners share.
+pub struct Common {
+    /// Metrics without listener or account.
+    pub metrics: Arc<Metrics>,
+    limits: BodyLimits,
+    replay_budget: Arc<ReplayBudget>,
+}
+
+/// Bounds on request bodies.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyLimits {
+    /// A larger body (bytes) is not recorded.
+    pub replay_limit: usize,
+    /// Recorded bytes of all requests together.
+    pub replay_budget: usize,
+    /// Longest pause within a body.
+    pub request_body_idle_timeout: Duration,
+}
+
+impl Common {
+    /// `limits` bound what one request, and all together, may hold.
+    pub fn new(metrics: Arc<Metrics>, limits: BodyLimits) -> Self {
+        Self {
+            metrics,
+            limits,
+            replay_budget: ReplayBudget::new(limits.replay_budget),
+        }
+    }
+}
+
+/// How an account's requests get their credential.
+pub enum Authorizer {
+    /// A token of a service account.
+    Bearer(Arc<Bearer>),
+    /// A computed answer with an API key.
+    Digest(Arc<Digest>),
+}
+
+/// A credential and the one upstream it may travel to.
+pub struct Account {
+    /// The label in logs and metrics.
+    pub name: String,
+    /// The credential.
+    pub authorizer: Authorizer,
+    /// Connections to its origin.
+    pub upstream: Upstream<RequestBody>,
+    /// Turns links to the origin into links to the listener.
+    pub links: LinkRewriter,
+    /// Its metrics.
+    pub metrics: Arc<AccountMetrics>,
+}
+
+/// One listener's view of a request's way.
+pub struct Listener {
+    /// The label in logs and metrics.
+    pub name: String,
+    /// `http` or `https`: what clients see.
+    pub scheme: &'static str,
+    /// Names that are ours.
+    pub hosts: HostNames,
+    /// The header that a request must carry.
+    pub required_header: Option<RequiredHeader>,
+    /// Methods and paths.
+    pub policy: Policy,
+    /// Whether links are rewritten.
+    pub rewrite_links: bool,
+    /// Whose credential is added.
+    pub account: Arc<Account>,
+    /// Its metrics.
+    pub metrics: Arc<ListenerMetrics>,
+    /// What all listeners share.
+    pub common: Arc<Common>,
+}
+
+/// What the guard let through.
+struct Admitted {
+    /// The authority that the client used.
+    authority: String,
+    path: PathAndQuery,
+}
+
+impl Listener {
+    /// Serves one request. Never fails: whatever goes wrong becomes an answer.
+    pub async fn serve(self: &Arc<Self>, peer: Peer, request: Request<Incoming>) -> Response<ResponseBody> {
+        self.metrics.in_flight.inc();
+        let mut record = Box::new(self.record(peer, &request));
+        match self.answer(request, &mut record).await {
+            Ok((mut response, content)) => {
+                *response.version_mut() = Version::HTTP_11;
+                record.status = response.status();
+                let (parts, ()) = response.into_parts();
+                Response::from_parts(parts, ResponseBody::new(content, record))
+            }
+            Err(error) => {
+                record.status = error.code.status();
+                record.denied = Some(error.code);
+                self.common.metrics.error(error.code);
+                if let Some(reason) = deny_reason(error.code) {
+                    self.metrics.denied(reason);
+                }
+                if error.code.status().is_server_error() {
+                    tracing::warn!(listener = %self.name, account = %self.account.name, code = error.code.as_str(), detail = %error.detail, "request failed");
+                }
+                answer::whole(error.into_response(), record)
+            }
+        }
+    }
+
+    fn record(self: &Arc<Self>, peer: Peer, request: &Request<Incoming>) -> Record {
+        Record {
+            listener: Arc::clone(self),
+            peer,
+            method: request.method().clone(),
+            path: request
+                .uri()
+                .path_and_query()
+                .cloned()
+                .unwrap_or_else(|| PathAndQuery::from_static("/")),
+            start: Instant::now(),
+            status: StatusCode::OK,
+            upstream_status: None,
+            attempts: 0,
+            denied: None,
+            inbound: None,
+            bytes_out: 0,
+            closed: false,
+        }
+    }
+
+    async fn answer(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        record: &mut Record,
+    ) -> Result<(Response<()>, Content), ProxyError> {
+        let (mut parts, incoming) = request.into_parts();
+        let Admitted { authority, path } = self.admit(&parts)?;
+        if let Some(endpoint) = local::local_endpoint(path.path()) {
+            let (parts, bytes) = local::answer(endpoint, &parts.method)?.into_parts();
+            record.status = parts.status;
+            return Ok((Response::from_parts(parts, ()), Content::Whole(Some(bytes))));
+        }
+
+        let had_length = parts.headers.contains_key(header::CONTENT_LENGTH);
+        let wants_trailers = headers::clean_request(&mut parts.headers);
+        if let Some(required) = &self.required_header {
+            parts.headers.remove(required.name());
+        }
+        if self.rewrite_links {
+            links::restrict_accept_encoding(&mut parts.headers);
+        }
+        let source = self.source(incoming, record);
+        frame(&mut parts.headers, &parts.method, &source, had_length);
+        if wants_trailers {
+            parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
+
+        let head = parts.method == Method::HEAD;
+        let exchange = Exchange::new(&self.account, parts.method, path, parts.headers, source);
+        let response = exchange.run(record).await?;
+
+        let (mut parts, body) = response.into_parts();
+        record.upstream_status = Some(parts.status);
+        self.account
+            .metrics
+            .rate_limit_remaining(rate_limit_remaining(&parts.headers));
+        headers::clean_response(&mut parts.headers);
+        let content = if self.rewrite_links {
+            let client = format!("{}://{authority}", self.scheme);
+            self.with_links(&mut parts, body, &client, head).await
+        } else {
+            Content::Upstream(body)
+        };
+        Ok((Response::from_parts(parts, ()), content))
+    }
+
+    /// Rewrites links in header fields and, as it streams, in the body. A short body that is here already is rewritten
+    /// whole, and keeps a length.
+    async fn with_links(
+        &self,
+        parts: &mut http::response::Parts,
+        body: UpstreamBody<RequestBody>,
+        client: &str,
+        head: bool,
+    ) -> Content {
+        let links = &self.account.links;
+        links.rewrite_headers(&mut parts.headers, client);
+        let BodyPlan::Rewrite { gzip } = links::plan(parts.status, &parts.headers) else {
+            return Content::Upstream(body);
+        };
+        if body.is_end_stream() {
+            if head {
+                // What GET would say of a body that may change: not its length, not its coding.
+                links::forget_body_headers(&mut parts.headers);
+            }
+            return Content::Empty;
+        }
+        let mut body = LinkBody::new(body, links, client, gzip);
+        let first = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx))).await;
+        let first = match first {
+            Poll::Ready(Some(Ok(frame))) => frame.into_data().ok(),
+            Poll::Ready(Some(Err(error))) => return Content::Failed(Some(error.into())),
+            Poll::Ready(None) | Poll::Pending => None,
+        };
+        match first {
+            Some(whole) if body.is_end_stream() => {
+                if body.changed() {
+                    links::forget_body_headers(&mut parts.headers);
+                    parts
+                        .headers
+                        .insert(header::CONTENT_LENGTH, HeaderValue::from(whole.len()));
+                }
+                Content::Whole(Some(whole))
+            }
+            first => {
+                links::forget_body_headers(&mut parts.headers);
+                Content::Links(first, Box::new(body))
+            }
+        }
+    }
+
+    /// Target, Host, browser guard, required header, rules: in this order, and before a byte of the body is read.
+    fn admit(&self, parts: &http::request::Parts) -> Result<Admitted, ProxyError> {
+        let target = guard::target::resolve(&parts.method, &parts.uri, parts.version, &parts.headers, &self.hosts)
+            .map_err(ProxyError::from)?;
+        guard::browser::check(&parts.headers).map_err(ProxyError::from)?;
+        if let Some(required) = &self.required_header
+            && !required.present(&parts.headers)
+        {
+            return Err(ProxyError::header_required(required.name()));
+        }
+        self.policy
+            .check(&parts.method, target.path_and_query.path())
+            .map_err(ProxyError::from)?;
+        Ok(Admitted {
+            authority: target.authority.to_owned(),
+            path: target.path_and_query,
+        })
+    }
+
+    fn source(&self, incoming: Incoming, record: &mut Record) -> Source {
+        if incoming.is_end_stream() {
+            return Source::Empty;
+        }
+        let inbound = Inbound::new(incoming, self.common.limits.request_body_idle_timeout);
+        record.inbound = Some(Arc::clone(inbound.facts()));
+        Source::new(inbound, self.common.limits.replay_limit, &self.common.replay_budget)
+    }
+}
+
+/// One unambiguous framing (RFC 9112 section 6): the length that was given, or chunked.
+fn frame(headers: &mut http::HeaderMap, method: &Method, source: &Source, had_length: bool) {
+    if source.is_empty() {
+        // RFC 9110 section 8.6: a method that anticipates content says that there is none.
+        let anticipates = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
+        headers.remove(header::CONTENT_LENGTH);
+        if had_length || anticipates {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+    } else if !source.length_known() {
+        headers.remove(header::CONTENT_LENGTH);
+        headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+}
+
+fn rate_limit_remaining(headers: &http::HeaderMap) -> Option<i64> {
+    headers.get("ratelimit-remaining")?.to_str().ok()?.trim().parse().ok()
+}
+
+fn deny_reason(code: ErrorCode) -> Option<DenyReason> {
+    Some(match code {
+        ErrorCode::IpDenied => DenyReason::Ip,
+        ErrorCode::HostDenied => DenyReason::Host,
+        ErrorCode::BrowserDenied => DenyReason::Browser,
+        ErrorCode::HeaderRequired => DenyReason::Header,
+        ErrorCode::RuleDenied => DenyReason::Rule,
+        ErrorCode::MethodNotAllowed => DenyReason::Method,
+        ErrorCode::BadRequest => DenyReason::Target,
+        _ => return None,
+    })
+}
+
+/// Facts of a request body for errors that are really the client's.
+fn client_fault(facts: Option<&Arc<InboundFacts>>) -> Option<ProxyError> {
+    match facts?.fault()? {
+        inbound::ClientFault::Idle => Some(ProxyError::request_body_timeout()),
+        inbound::ClientFault::Broken => Some(ProxyError::request_body_broken()),
+    }
+}

@@ -1,0 +1,131 @@
+//! Sockets to listen on.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, UnixListener};
+
+use super::Bind;
+
+/// Connections that the kernel completes before they are accepted.
+const BACKLOG: i32 = 4096;
+
+/// Why a listener could not be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}{}", hint(.source))]
+pub struct BindError {
+    address: String,
+    source: io::Error,
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; another program listens there: stop it, or choose another port with `--listen` (or `--admin-listen`)"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 and other users' folders need privileges: choose another"
+        }
+        io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
+        io::ErrorKind::NotFound => "; its folder does not exist: make it first",
+        _ => "",
+    }
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+pub enum Bound {
+    /// TCP.
+    Tcp(TcpListener, SocketAddr),
+    /// A unix socket, and who may connect.
+    Unix(UnixListener, UnixSocketFile, Vec<u32>),
+}
+
+impl fmt::Display for Bound {
+    /// The address as a listener's label: `127.0.0.1:8080` or `unix:/path`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(_, address) => address.fmt(f),
+            Self::Unix(_, file, _) => write!(f, "unix:{}", file.0.display()),
+        }
+    }
+}
+
+/// Removes the socket file when it is dropped.
+#[derive(Debug)]
+pub struct UnixSocketFile(PathBuf);
+
+impl Drop for UnixSocketFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Binds. Must be called within a tokio runtime.
+///
+/// # Errors
+/// See [`BindError`].
+pub fn bind(to: &Bind) -> Result<Bound, BindError> {
+    match to {
+        Bind::Tcp(address) => bind_tcp(*address).map_err(|source| BindError {
+            address: address.to_string(),
+            source,
+        }),
+        Bind::Unix { path, mode, uids } => bind_unix(path, *mode)
+            .map(|listener| Bound::Unix(listener, UnixSocketFile(path.clone()), uids.clone()))
+            .map_err(|source| BindError {
+                address: format!("unix:{}", path.display()),
+                source,
+            }),
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<Bound> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    // A restart must not wait for connections of the last run to time out (TIME_WAIT).
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    let listener = TcpListener::from_std(socket.into())?;
+    let address = listener.local_addr()?;
+    Ok(Bound::Tcp(listener, address))
+}
+
+fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    remove_stale(path)?;
+    // Bound under a private name and renamed when its mode is right: there is no moment at which others can connect.
+    let mut private = path.as_os_str().to_owned();
+    private.push(format!(".{}.tmp", std::process::id()));
+    let private = PathBuf::from(private);
+    let _ = std::fs::remove_file(&private);
+    let listener = UnixListener::bind(&private)?;
+    let ready = std::fs::set_permissions(&private, std::fs::Permissions::from_mode(mode))
+        .and_then(|()| std::fs::rename(&private, path));
+    if let Err(error) = ready {
+        let _ = std::fs::remove_file(&private);
+        return Err(error);
+    }
+    Ok(listener)
+}
+
+/// A socket file that nobody listens on any more is a leftover of a killed run.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let Ok(metadata) = std::fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "a file that is not a socket is in the way",
+        ));
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
+        Err(_) => std::fs::remove_file(path),
+    }
+}

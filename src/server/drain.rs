@@ -1,0 +1,79 @@
+//! The end of serving: stop accepting, let requests in flight finish, then break off.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    Draining,
+    BreakingOff,
+}
+
+/// The owner's side. Not `Clone`: one place decides.
+#[derive(Debug)]
+pub struct Drain {
+    phase: watch::Sender<Phase>,
+    /// Every connection holds a clone of the sender: when all are gone, `recv` ends.
+    alive: mpsc::Receiver<()>,
+    handle: DrainHandle,
+}
+
+/// What a listener and each connection hold.
+#[derive(Debug, Clone)]
+pub struct DrainHandle {
+    phase: watch::Receiver<Phase>,
+    _alive: mpsc::Sender<()>,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        let (phase, seen) = watch::channel(Phase::Serving);
+        let (alive, all_gone) = mpsc::channel(1);
+        Self {
+            phase,
+            alive: all_gone,
+            handle: DrainHandle {
+                phase: seen,
+                _alive: alive,
+            },
+        }
+    }
+}
+
+impl Drain {
+    /// A handle for one more part.
+    pub fn handle(&self) -> DrainHandle {
+        self.handle.clone()
+    }
+
+    /// Starts the drain; gives back whether all ended within `limit`. What did not is broken off.
+    pub async fn drain(self, limit: Duration) -> bool {
+        let Self {
+            phase,
+            mut alive,
+            handle,
+        } = self;
+        drop(handle);
+        phase.send_replace(Phase::Draining);
+        let in_time = tokio::time::timeout(limit, alive.recv()).await.is_ok();
+        phase.send_replace(Phase::BreakingOff);
+        // Broken off connections end at their next poll.
+        let _ = tokio::time::timeout(Duration::from_millis(500), alive.recv()).await;
+        in_time
+    }
+}
+
+impl DrainHandle {
+    /// Ends when the drain begins.
+    pub async fn draining(&mut self) {
+        // An error means that the owner is gone, which is the end, too.
+        let _ = self.phase.wait_for(|phase| *phase != Phase::Serving).await;
+    }
+
+    /// Ends when the time to drain is over.
+    pub async fn breaking_off(&mut self) {
+        let _ = self.phase.wait_for(|phase| *phase == Phase::BreakingOff).await;
+    }
+}

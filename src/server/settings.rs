@@ -1,0 +1,89 @@
+//! Listeners and limits, as configured.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::guard::{Allowlist, HostNames, Policy, RequiredHeader};
+
+/// Where a listener binds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bind {
+    /// A TCP address; port 0 takes a free one.
+    Tcp(SocketAddr),
+    /// A unix socket.
+    Unix {
+        /// Path of the socket file.
+        path: PathBuf,
+        /// Its permission bits, such as `0o600`.
+        mode: u32,
+        /// User ids that may connect; empty: whoever the mode lets in.
+        uids: Vec<u32>,
+    },
+}
+
+/// One port or socket; it binds one account.
+#[derive(Debug, Clone)]
+pub struct ListenerSettings {
+    /// The label in logs and metrics; `None`: the bound address.
+    pub name: Option<String>,
+    /// Where it binds.
+    pub bind: Bind,
+    /// Name of the account whose credential it adds.
+    pub account: String,
+    /// Who may connect.
+    pub allow: Allowlist,
+    /// Which `Host` names are ours (the bound address is added when it is known).
+    pub hosts: HostNames,
+    /// The header that a request must carry.
+    pub required_header: Option<RequiredHeader>,
+    /// Which methods and paths are let through.
+    pub policy: Policy,
+    /// Whether links to the upstream are turned into links to the listener.
+    pub rewrite_links: bool,
+}
+
+/// Bounds of the serving side (`[limits]`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Open client connections of all listeners together.
+    pub max_connections: usize,
+    /// Open client connections of one peer address; 0: no limit of its own.
+    pub max_connections_per_peer: usize,
+    /// From the first byte of a request to the end of its head; also how long a connection may stay silent at first.
+    pub header_read_timeout: Duration,
+    /// Size of a request head, bytes.
+    pub max_header_bytes: usize,
+    /// Number of header fields of a request.
+    pub max_headers: usize,
+    /// Longest pause within a request body.
+    pub request_body_idle_timeout: Duration,
+    /// DNS, TCP and TLS to the upstream together.
+    pub connect_timeout: Duration,
+    /// Wait for the response head.
+    pub response_head_timeout: Duration,
+    /// Longest pause within a response body.
+    pub response_body_idle_timeout: Duration,
+    /// A body known or found to be larger (bytes) is streamed and never recorded.
+    pub replay_limit: usize,
+    /// Recorded bytes of all requests together.
+    pub replay_budget: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 16_384,
+            max_connections_per_peer: 0,
+            header_read_timeout: Duration::from_secs(10),
+            max_header_bytes: 64 << 10,
+            max_headers: 100,
+            request_body_idle_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(5),
+            response_head_timeout: Duration::from_secs(60),
+            response_body_idle_timeout: Duration::from_secs(60),
+            replay_limit: 1 << 20,
+            replay_budget: 16 << 20,
+        }
+    }
+}

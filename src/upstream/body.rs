@@ -1,0 +1,110 @@
+//! A response body on its way from the upstream.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use super::pool::Lease;
+
+/// Why a response body ended early. The client must see a broken transfer.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamBodyError {
+    /// The connection broke, or the framing was wrong.
+    #[error("the upstream's response body broke off: {0}")]
+    Broken(#[from] hyper::Error),
+    /// The upstream paused for too long.
+    #[error("the upstream's response body paused for more than {}s (`response_body_idle_timeout`)", .0.as_secs_f32())]
+    Idle(Duration),
+}
+
+/// Streams a response body; gives the connection back at its end, closes it when dropped before.
+pub struct UpstreamBody<B> {
+    incoming: Incoming,
+    lease: Option<Lease<B>>,
+    idle_limit: Duration,
+    /// Armed only while waiting: most bodies come with their head.
+    idle: Option<Pin<Box<Sleep>>>,
+}
+
+impl<B> UpstreamBody<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    pub(super) fn new(incoming: Incoming, lease: Option<Lease<B>>, idle_limit: Duration) -> Self {
+        let mut body = Self {
+            incoming,
+            lease,
+            idle_limit,
+            idle: None,
+        };
+        if body.incoming.is_end_stream() {
+            body.release();
+        }
+        body
+    }
+
+    fn release(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.release();
+        }
+    }
+
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let limit = self.idle_limit;
+        self.idle
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)))
+            .as_mut()
+            .poll(cx)
+    }
+}
+
+impl<B> Body for UpstreamBody<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Data = Bytes;
+    type Error = UpstreamBodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = self.get_mut();
+        let Poll::Ready(polled) = Pin::new(&mut this.incoming).poll_frame(cx) else {
+            ready!(this.poll_idle(cx));
+            this.lease = None;
+            return Poll::Ready(Some(Err(UpstreamBodyError::Idle(this.idle_limit))));
+        };
+        if let Some(idle) = &mut this.idle {
+            idle.as_mut().reset(Instant::now() + this.idle_limit);
+        }
+        match polled {
+            Some(Ok(frame)) => {
+                if this.incoming.is_end_stream() {
+                    this.release();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                this.lease = None;
+                Poll::Ready(Some(Err(error.into())))
+            }
+            None => {
+                this.release();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}

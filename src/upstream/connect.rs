@@ -1,0 +1,172 @@
+//! DNS, TCP and TLS to one origin.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::{ConnectError, Origin};
+
+/// How long one address may stay silent before the next is tried beside it (RFC 8305 section 5).
+const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
+
+/// A byte stream to the upstream.
+pub(super) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Whether ALPN chose HTTP/2 (RFC 7301).
+    pub(super) fn negotiated_h2(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
+}
+
+/// Connects, within `limit` for everything together.
+pub(super) async fn connect(origin: &Origin, tls: &Arc<ClientConfig>, limit: Duration) -> Result<Stream, ConnectError> {
+    let attempt = async {
+        let tcp = connect_tcp(origin).await?;
+        if !origin.is_tls() {
+            return Ok(Stream::Plain(tcp));
+        }
+        let stream = TlsConnector::from(Arc::clone(tls))
+            .connect(origin.server_name().clone(), tcp)
+            .await
+            .map_err(|source| ConnectError::Tls {
+                host: origin.host().to_owned(),
+                port: origin.port(),
+                source,
+            })?;
+        Ok(Stream::Tls(Box::new(stream)))
+    };
+    tokio::time::timeout(limit, attempt).await.unwrap_or_else(|_elapsed| {
+        Err(ConnectError::Timeout {
+            host: origin.host().to_owned(),
+            port: origin.port(),
+            after: limit,
+        })
+    })
+}
+
+async fn connect_tcp(origin: &Origin) -> Result<TcpStream, ConnectError> {
+    let addresses = resolve(origin).await.map_err(|source| ConnectError::Dns {
+        host: origin.host().to_owned(),
+        source,
+    })?;
+    let stream = race(addresses).await.map_err(|source| ConnectError::Tcp {
+        host: origin.host().to_owned(),
+        port: origin.port(),
+        source,
+    })?;
+    // Small requests must not wait for the acknowledgement of earlier segments (RFC 1122 section 4.2.3.4).
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+async fn resolve(origin: &Origin) -> io::Result<Vec<SocketAddr>> {
+    let (host, port) = (origin.host(), origin.port());
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, port)]);
+    }
+    if host == "localhost" {
+        // RFC 6761 section 6.3: always loopback, no need to ask.
+        return Ok(vec![
+            (Ipv4Addr::LOCALHOST, port).into(),
+            (Ipv6Addr::LOCALHOST, port).into(),
+        ]);
+    }
+    let found: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
+    if found.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "it has no address"));
+    }
+    Ok(found)
+}
+
+/// Tries the addresses in order, the next beside the last when that fails or stays silent (RFC 8305).
+async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    if let [only] = addresses[..] {
+        return TcpStream::connect(only).await;
+    }
+    let mut waiting = addresses.into_iter();
+    let mut running = JoinSet::new();
+    let mut last_error = io::Error::new(io::ErrorKind::NotFound, "it has no address");
+    loop {
+        let next = waiting.next();
+        let more = next.is_some();
+        if let Some(address) = next {
+            running.spawn(TcpStream::connect(address));
+        }
+        tokio::select! {
+            done = running.join_next() => match done {
+                Some(Ok(Ok(stream))) => return Ok(stream),
+                Some(Ok(Err(error))) => last_error = error,
+                Some(Err(_cancelled)) => {}
+                None => return Err(last_error),
+            },
+            () = tokio::time::sleep(NEXT_ADDRESS_AFTER), if more => {}
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! How a request to the upstream can fail.
+
+use std::io;
+use std::time::Duration;
+
+use http::Request;
+
+/// No connection could be made. Nothing of the request was sent.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The name has no address.
+    #[error("the name `{host}` cannot be resolved: {source}; check the base URL and this machine's DNS")]
+    Dns {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// No address accepted the connection.
+    #[error("no TCP connection to `{host}:{port}`: {source}; check the network, a firewall, or the base URL")]
+    Tcp {
+        /// The name.
+        host: String,
+        /// The port.
+        port: u16,
+        /// What the last address tried said.
+        source: io::Error,
+    },
+    /// The certificate or the handshake was not acceptable.
+    #[error(
+        "no trusted TLS connection to `{host}:{port}`: {source}; if the upstream has a private certificate authority, name its file with `ca_file` (`--upstream-ca`)"
+    )]
+    Tls {
+        /// The name.
+        host: String,
+        /// The port.
+        port: u16,
+        /// What was wrong.
+        source: io::Error,
+    },
+    /// The HTTP version asked for is not spoken by the upstream.
+    #[error("`{host}` does not offer HTTP/2 (ALPN `h2`), but the setting `http` demands it: set it to `auto` or `1`")]
+    NoHttp2 {
+        /// The name.
+        host: String,
+    },
+    /// DNS, TCP and TLS together took too long.
+    #[error("no connection to `{host}:{port}` within {}s (`connect_timeout`)", .after.as_secs_f32())]
+    Timeout {
+        /// The name.
+        host: String,
+        /// The port.
+        port: u16,
+        /// The bound.
+        after: Duration,
+    },
+    /// The HTTP layer refused to start.
+    #[error("the HTTP connection to `{host}` did not start: {source}")]
+    Http {
+        /// The name.
+        host: String,
+        /// What hyper said.
+        source: hyper::Error,
+    },
+}
+
+/// Why there is no response.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// No connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The connection broke, or the upstream's answer was not HTTP.
+    #[error("the connection to `{host}` broke before a whole response head came: {source}")]
+    Broken {
+        /// The upstream.
+        host: String,
+        /// What hyper said.
+        source: hyper::Error,
+    },
+    /// No response head in time.
+    #[error("`{host}` sent no response head within {}s (`response_head_timeout`)", .after.as_secs_f32())]
+    HeadTimeout {
+        /// The upstream.
+        host: String,
+        /// The bound.
+        after: Duration,
+    },
+    /// The upstream answered `101 Switching Protocols`, which was never asked for.
+    #[error("`{host}` answered 101 Switching Protocols to a request without `Upgrade`")]
+    Switched {
+        /// The upstream.
+        host: String,
+    },
+}
+
+/// A failed send, with what is needed to decide on another try.
+#[derive(Debug)]
+pub struct SendFailure<B> {
+    /// The cause.
+    pub error: SendError,
+    /// The request, when not one byte of it was sent: then any method may go again.
+    pub unsent: Option<Request<B>>,
+    /// Whether the connection had served a request before. A break on such a one is most likely an idle connection that
+    /// the upstream closed, but the request *may* have been processed.
+    pub reused: bool,
+}

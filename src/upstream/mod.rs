@@ -1,0 +1,19 @@
+//! Connections to the upstream: the one origin that an account's credential may travel to.
+//!
+//! This module knows nothing of credentials. It resolves, connects, checks the certificate, keeps connections warm and
+//! says precisely how a request failed, because that decides whether it may be sent again.
+
+mod body;
+mod connect;
+mod error;
+mod origin;
+mod pool;
+mod settings;
+mod tls;
+
+pub use body::{UpstreamBody, UpstreamBodyError};
+pub use error::{ConnectError, SendError, SendFailure};
+pub use origin::{Origin, OriginError};
+pub use pool::{Outbound, Progress, Upstream};
+pub use settings::{HttpVersion, UpstreamSettings};
+pub use tls::{TlsError, client_config};

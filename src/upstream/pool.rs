@@ -1,0 +1,468 @@
+//! Warm connections to one origin.
+//!
+//! HTTP/1.1: one connection serves one request at a time; the sender comes back only at the end of the response body, and
+//! is dropped (which closes the connection) when the body is abandoned. HTTP/2: one connection serves all.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::{Parts, PathAndQuery};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
+use http_body::Body;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::ClientConfig;
+use tokio::time::Instant;
+
+use super::body::UpstreamBody;
+use super::connect::{Stream, connect};
+use super::{ConnectError, HttpVersion, Origin, SendError, SendFailure, UpstreamSettings};
+use crate::metrics::IntGauge;
+
+/// An idle connection older than this is not used again: middleboxes forget silent connections after a minute or so.
+const IDLE_FOR: Duration = Duration::from_secs(55);
+/// Idle connections kept at most; above, the oldest go.
+const MAX_IDLE: usize = 512;
+/// Fresh connections that one request may try when idle ones turn out dead before a byte was sent.
+const MAX_UNSENT_TRIES: usize = 3;
+/// A silently dead HTTP/2 connection would hang all its streams.
+const H2_PING_EVERY: Duration = Duration::from_secs(20);
+const H2_PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bound on a response head, bytes; Atlas's own stay under 4 KiB.
+const MAX_RESPONSE_HEAD: usize = 64 << 10;
+
+/// One upstream: connects, keeps connections, sends.
+pub struct Upstream<B> {
+    shared: Arc<Shared<B>>,
+}
+
+pub(super) struct Shared<B> {
+    settings: UpstreamSettings,
+    /// Offers `http/1.1`.
+    tls_h1: Arc<ClientConfig>,
+    /// Offers `h2`.
+    tls_h2: Arc<ClientConfig>,
+    /// `Auto` met an upstream that speaks HTTP/2 only.
+    only_h2: AtomicBool,
+    idle: Mutex<VecDeque<Idle<B>>>,
+    h2: Mutex<Option<http2::SendRequest<B>>>,
+    /// Held while an HTTP/2 connection is made, so that a burst makes one.
+    h2_connecting: tokio::sync::Mutex<()>,
+    open: IntGauge,
+}
+
+struct Idle<B> {
+    sender: http1::SendRequest<B>,
+    since: Instant,
+}
+
+/// A request without scheme, host and framing of its own: those belong to the connection.
+pub struct Outbound<B> {
+    /// The method.
+    pub method: Method,
+    /// Path and query, byte for byte as the client sent them.
+    pub path: PathAndQuery,
+    /// Header fields, without `Host` and hop-by-hop ones (but `TE: trailers` may stand).
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: B,
+    /// Progress of the body, when there is one: the wait for the response head counts from it.
+    pub progress: Option<Arc<Progress>>,
+}
+
+/// When the request body last moved.
+#[derive(Debug)]
+pub struct Progress {
+    start: Instant,
+    moved_ms: AtomicU64,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self {
+            start: Instant::now(),
+            moved_ms: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Progress {
+    /// To be called whenever a part of the body was handed on.
+    pub fn moved(&self) {
+        let ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.moved_ms.store(ms, Ordering::Relaxed);
+    }
+
+    fn last(&self) -> Instant {
+        self.start + Duration::from_millis(self.moved_ms.load(Ordering::Relaxed))
+    }
+}
+
+impl<B> Upstream<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// An upstream with no connection yet. `tls` comes from [`super::client_config`]; `open` counts open connections.
+    pub fn new(settings: UpstreamSettings, tls: &ClientConfig, open: IntGauge) -> Self {
+        let with_alpn = |name: &[u8]| {
+            let mut config = tls.clone();
+            config.alpn_protocols = vec![name.to_vec()];
+            Arc::new(config)
+        };
+        let shared = Shared {
+            tls_h1: with_alpn(b"http/1.1"),
+            tls_h2: with_alpn(b"h2"),
+            only_h2: AtomicBool::new(settings.http == HttpVersion::Http2),
+            settings,
+            idle: Mutex::new(VecDeque::new()),
+            h2: Mutex::new(None),
+            h2_connecting: tokio::sync::Mutex::new(()),
+            open,
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Where it leads.
+    pub fn origin(&self) -> &Origin {
+        &self.shared.settings.origin
+    }
+
+    /// Sends one request and waits for the response head. A connection found dead before a byte of the request was
+    /// written is replaced by another one silently; everything else is the caller's decision.
+    ///
+    /// # Errors
+    /// See [`SendFailure`].
+    pub async fn send(&self, outbound: Outbound<B>) -> Result<Response<UpstreamBody<B>>, SendFailure<B>> {
+        let Outbound {
+            method,
+            path,
+            headers,
+            body,
+            progress,
+        } = outbound;
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = Uri::from(path);
+        *request.headers_mut() = headers;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            // After some dead connections the next is a fresh one: the others are most likely dead, too.
+            let result = self
+                .attempt(request, progress.as_deref(), tries >= MAX_UNSENT_TRIES)
+                .await;
+            match result {
+                Err(SendFailure {
+                    unsent: Some(back),
+                    reused: true,
+                    ..
+                }) if tries < MAX_UNSENT_TRIES => request = back,
+                other => return other,
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        request: Request<B>,
+        progress: Option<&Progress>,
+        fresh: bool,
+    ) -> Result<Response<UpstreamBody<B>>, SendFailure<B>> {
+        if self.shared.only_h2.load(Ordering::Relaxed) {
+            return self.attempt_h2(request, progress).await;
+        }
+        let idle = if fresh { None } else { self.shared.checkout() };
+        let (sender, reused) = match idle {
+            Some(sender) => (sender, true),
+            None => match self.shared.connect_h1().await {
+                Ok(sender) => (sender, false),
+                Err(ConnectError::Tls { source, .. })
+                    if self.shared.settings.http == HttpVersion::Auto && refused_alpn(&source) =>
+                {
+                    self.shared.only_h2.store(true, Ordering::Relaxed);
+                    return self.attempt_h2(request, progress).await;
+                }
+                Err(error) => {
+                    return Err(SendFailure {
+                        error: error.into(),
+                        unsent: Some(request),
+                        reused: false,
+                    });
+                }
+            },
+        };
+        self.attempt_h1(sender, reused, request, progress).await
+    }
+
+    async fn attempt_h1(
+        &self,
+        mut sender: http1::SendRequest<B>,
+        reused: bool,
+        mut request: Request<B>,
+        progress: Option<&Progress>,
+    ) -> Result<Response<UpstreamBody<B>>, SendFailure<B>> {
+        request
+            .headers_mut()
+            .insert(header::HOST, self.origin().host_header().clone());
+        let sent = self.head_within(sender.try_send_request(request), progress).await;
+        let response = self.outcome(sent, reused)?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(self.switched(reused));
+        }
+        let (parts, incoming) = response.into_parts();
+        let idle_limit = self.shared.settings.response_body_idle_timeout;
+        let lease = Lease {
+            sender,
+            shared: Arc::clone(&self.shared),
+        };
+        Ok(Response::from_parts(
+            parts,
+            UpstreamBody::new(incoming, Some(lease), idle_limit),
+        ))
+    }
+
+    async fn attempt_h2(
+        &self,
+        mut request: Request<B>,
+        progress: Option<&Progress>,
+    ) -> Result<Response<UpstreamBody<B>>, SendFailure<B>> {
+        let (mut sender, reused) = match self.shared.h2_sender().await {
+            Ok(found) => found,
+            Err(error) => {
+                return Err(SendFailure {
+                    error: error.into(),
+                    unsent: Some(request),
+                    reused: false,
+                });
+            }
+        };
+        let mut uri = Parts::default();
+        uri.scheme = Some(self.origin().scheme().clone());
+        uri.authority = Some(self.origin().authority().clone());
+        uri.path_and_query = request.uri().path_and_query().cloned();
+        if let Ok(uri) = Uri::from_parts(uri) {
+            *request.uri_mut() = uri;
+        }
+        request.headers_mut().remove(header::HOST);
+        request.headers_mut().remove(header::TRANSFER_ENCODING);
+        let sent = self.head_within(sender.try_send_request(request), progress).await;
+        let (parts, incoming) = self.outcome(sent, reused)?.into_parts();
+        let idle_limit = self.shared.settings.response_body_idle_timeout;
+        Ok(Response::from_parts(
+            parts,
+            UpstreamBody::new(incoming, None, idle_limit),
+        ))
+    }
+
+    /// `None`: the response head did not come within the limit, counted from the last movement of the request body.
+    async fn head_within<F: Future>(&self, sent: F, progress: Option<&Progress>) -> Option<F::Output> {
+        let limit = self.shared.settings.response_head_timeout;
+        let mut sent = std::pin::pin!(sent);
+        let mut deadline = Instant::now() + limit;
+        loop {
+            if let Ok(output) = tokio::time::timeout_at(deadline, sent.as_mut()).await {
+                return Some(output);
+            }
+            let moved = progress.map(|p| p.last() + limit).filter(|&d| d > deadline);
+            deadline = moved?;
+        }
+    }
+
+    fn outcome(
+        &self,
+        sent: Option<Result<Response<hyper::body::Incoming>, hyper::client::conn::TrySendError<Request<B>>>>,
+        reused: bool,
+    ) -> Result<Response<hyper::body::Incoming>, SendFailure<B>> {
+        let host = || self.origin().host().to_owned();
+        match sent {
+            Some(Ok(response)) => Ok(response),
+            Some(Err(mut failed)) => {
+                let unsent = failed.take_message();
+                let error = SendError::Broken {
+                    host: host(),
+                    source: failed.into_error(),
+                };
+                Err(SendFailure { error, unsent, reused })
+            }
+            None => {
+                let after = self.shared.settings.response_head_timeout;
+                Err(SendFailure {
+                    error: SendError::HeadTimeout { host: host(), after },
+                    unsent: None,
+                    reused,
+                })
+            }
+        }
+    }
+
+    fn switched(&self, reused: bool) -> SendFailure<B> {
+        let error = SendError::Switched {
+            host: self.origin().host().to_owned(),
+        };
+        SendFailure {
+            error,
+            unsent: None,
+            reused,
+        }
+    }
+}
+
+impl<B> Shared<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// The connection used last that is ready now: the warmest, and the others can age.
+    fn checkout(&self) -> Option<http1::SendRequest<B>> {
+        let mut idle = lock(&self.idle);
+        let mut at = idle.len();
+        while at > 0 {
+            at -= 1;
+            let entry = &idle[at];
+            if entry.sender.is_closed() || entry.since.elapsed() > IDLE_FOR {
+                idle.remove(at);
+            } else if entry.sender.is_ready() {
+                return idle.remove(at).map(|entry| entry.sender);
+            }
+        }
+        None
+    }
+
+    fn checkin(&self, sender: http1::SendRequest<B>) {
+        if sender.is_closed() {
+            return;
+        }
+        let mut idle = lock(&self.idle);
+        while idle.len() >= MAX_IDLE
+            || idle
+                .front()
+                .is_some_and(|e| e.sender.is_closed() || e.since.elapsed() > IDLE_FOR)
+        {
+            idle.pop_front();
+        }
+        idle.push_back(Idle {
+            sender,
+            since: Instant::now(),
+        });
+    }
+
+    async fn connect_h1(&self) -> Result<http1::SendRequest<B>, ConnectError> {
+        let stream = connect(&self.settings.origin, &self.tls_h1, self.settings.connect_timeout).await?;
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(MAX_RESPONSE_HEAD.max(256 << 10))
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|source| self.not_started(source))?;
+        self.drive(connection);
+        Ok(sender)
+    }
+
+    async fn h2_sender(&self) -> Result<(http2::SendRequest<B>, bool), ConnectError> {
+        let cached = || lock(&self.h2).as_ref().filter(|sender| !sender.is_closed()).cloned();
+        if let Some(sender) = cached() {
+            return Ok((sender, true));
+        }
+        let _one_at_a_time = self.h2_connecting.lock().await;
+        if let Some(sender) = cached() {
+            return Ok((sender, true));
+        }
+        let stream = connect(&self.settings.origin, &self.tls_h2, self.settings.connect_timeout)
+            .await
+            .map_err(|e| match e {
+                ConnectError::Tls { source, .. } if refused_alpn(&source) => self.no_h2(),
+                other => other,
+            })?;
+        if !stream.negotiated_h2() && matches!(stream, Stream::Tls(_)) {
+            return Err(self.no_h2());
+        }
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(H2_PING_EVERY)
+            .keep_alive_timeout(H2_PING_TIMEOUT)
+            .max_header_list_size(MAX_RESPONSE_HEAD as u32)
+            .initial_stream_window_size(1 << 20)
+            .initial_connection_window_size(4 << 20)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|source| self.not_started(source))?;
+        self.drive(connection);
+        *lock(&self.h2) = Some(sender.clone());
+        Ok((sender, false))
+    }
+
+    /// Runs a connection until it ends. Its errors reach the request that met them; an idle one has nobody to tell.
+    fn drive<C>(&self, connection: C)
+    where
+        C: Future<Output = Result<(), hyper::Error>> + Send + 'static,
+    {
+        self.open.inc();
+        let open = OpenGuard(self.open.clone());
+        tokio::spawn(async move {
+            let _open = open;
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "upstream connection ended");
+            }
+        });
+    }
+
+    fn not_started(&self, source: hyper::Error) -> ConnectError {
+        ConnectError::Http {
+            host: self.settings.origin.host().to_owned(),
+            source,
+        }
+    }
+
+    fn no_h2(&self) -> ConnectError {
+        ConnectError::NoHttp2 {
+            host: self.settings.origin.host().to_owned(),
+        }
+    }
+}
+
+struct OpenGuard(IntGauge);
+
+impl Drop for OpenGuard {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// A connection that is serving a request. Dropped: closed. Released: idle again.
+pub(super) struct Lease<B> {
+    sender: http1::SendRequest<B>,
+    shared: Arc<Shared<B>>,
+}
+
+impl<B> Lease<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    pub(super) fn release(self) {
+        self.shared.checkin(self.sender);
+    }
+}
+
+/// Whether the peer refused the handshake for want of a common protocol (RFC 7301 section 3.2).
+fn refused_alpn(error: &std::io::Error) -> bool {
+    error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+        .is_some_and(|error| {
+            matches!(
+                error,
+                rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)
+            )
+        })
+}
+
+/// What the locks guard is valid after any panic: each change is a single call.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,35 @@
+//! What an account's upstream side needs to know.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Origin;
+
+/// Which HTTP version to speak upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HttpVersion {
+    /// What measures better where both are offered.
+    #[default]
+    Auto,
+    /// HTTP/1.1 only.
+    Http1,
+    /// HTTP/2 only.
+    Http2,
+}
+
+/// One upstream, as configured.
+#[derive(Debug, Clone)]
+pub struct UpstreamSettings {
+    /// Where requests and the credential go.
+    pub origin: Origin,
+    /// PEM file of the certificate authorities to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The HTTP version.
+    pub http: HttpVersion,
+    /// Bound on DNS, TCP and TLS together.
+    pub connect_timeout: Duration,
+    /// Bound on the wait for the response head, counted from the last byte of the request.
+    pub response_head_timeout: Duration,
+    /// Bound on each pause within a response body.
+    pub response_body_idle_timeout: Duration,
+}

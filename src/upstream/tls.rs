@@ -1,0 +1,77 @@
+//! Verified TLS. There is no switch that turns verification off.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+/// Why no TLS client could be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The file of certificate authorities cannot be read as PEM.
+    #[error("{}: cannot read certificate authorities (PEM) from it: {why}", .path.display())]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The system has no usable roots.
+    #[error(
+        "the system has no usable certificate authorities ({0}): install the package `ca-certificates`, set SSL_CERT_FILE, or name a file with `ca_file` (`--upstream-ca`)"
+    )]
+    NoSystemRoots(String),
+    /// rustls refused its configuration.
+    #[error("TLS cannot be set up: {0}")]
+    Rustls(#[from] rustls::Error),
+}
+
+/// A client configuration that trusts the authorities in `ca_file`, or the system's: TLS 1.2 and later, session
+/// resumption on, early data off (it could be replayed, RFC 8446 appendix E.5), no client certificate, no ALPN yet.
+///
+/// # Errors
+/// See [`TlsError`].
+pub fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, TlsError> {
+    let roots = match ca_file {
+        Some(path) => roots_from_file(path)?,
+        None => system_roots()?,
+    };
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}
+
+fn roots_from_file(path: &Path) -> Result<RootCertStore, TlsError> {
+    let fail = |why: String| TlsError::CaFile {
+        path: path.to_owned(),
+        why,
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|e| fail(e.to_string()))? {
+        let certificate = certificate.map_err(|e| fail(e.to_string()))?;
+        roots.add(certificate).map_err(|e| fail(e.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(fail("it holds no certificate".to_owned()));
+    }
+    Ok(roots)
+}
+
+fn system_roots() -> Result<RootCertStore, TlsError> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    // A system store may hold a few certificates that webpki does not accept; the others are what counts.
+    let (added, _ignored) = roots.add_parsable_certificates(found.certs);
+    if added == 0 {
+        let why = found
+            .errors
+            .first()
+            .map_or_else(|| "none found".to_owned(), ToString::to_string);
+        return Err(TlsError::NoSystemRoots(why));
+    }
+    Ok(roots)
+}

@@ -1,0 +1,22 @@
+//! The promises of the proxy, from the outside: over real sockets and real TLS.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    missing_docs,
+    unreachable_pub
+)]
+
+mod support;
+
+mod bearer;
+#[cfg(feature = "emulator")]
+mod digest;
+mod forwarding;
+mod guard;
+mod links;
+mod metrics;
+mod secrets;
+mod shutdown;
+mod structure;
+mod web_servers;

@@ -1,0 +1,159 @@
+//! Imports run one way (docs/ARCHITECTURE.md). A part never imports what points at it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A part, and what it may import.
+const ARROWS: &[(&str, &[&str])] = &[
+    // Leaves.
+    ("secret", &[]),
+    ("time", &[]),
+    ("units", &[]),
+    ("code", &[]),
+    ("log", &[]),
+    ("metrics", &["code"]),
+    // Parts.
+    ("guard", &[]),
+    ("upstream", &["metrics"]),
+    ("credential", &["upstream", "secret", "time", "metrics"]),
+    ("proxy", &["guard", "credential", "upstream", "metrics", "log", "code"]),
+    ("server", &["proxy", "guard", "metrics", "code"]),
+    ("admin", &["guard"]),
+    ("emulator", &[]),
+    ("settings", &["credential", "log", "server", "upstream"]),
+    // The top.
+    (
+        "app",
+        &[
+            "admin",
+            "credential",
+            "guard",
+            "metrics",
+            "proxy",
+            "server",
+            "settings",
+            "time",
+            "upstream",
+        ],
+    ),
+    (
+        "config",
+        &[
+            "credential",
+            "guard",
+            "log",
+            "secret",
+            "server",
+            "settings",
+            "units",
+            "upstream",
+        ],
+    ),
+    (
+        "cli",
+        &[
+            "app",
+            "config",
+            "log",
+            "settings",
+            "emulator",
+            "credential",
+            "guard",
+            "secret",
+            "server",
+            "upstream",
+        ],
+    ),
+];
+
+fn files(at: &Path, into: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(at).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, into);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+fn part_of(path: &Path, src: &Path) -> String {
+    let relative = path.strip_prefix(src).unwrap();
+    relative
+        .components()
+        .next()
+        .unwrap()
+        .as_os_str()
+        .to_str()
+        .unwrap()
+        .trim_end_matches(".rs")
+        .to_owned()
+}
+
+fn imports(text: &str) -> BTreeSet<String> {
+    text.match_indices("crate::")
+        .map(|(at, _)| {
+            text[at + 7..]
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect()
+        })
+        .collect()
+}
+
+#[test]
+fn imports_follow_the_arrows() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut all = Vec::new();
+    files(&src, &mut all);
+    assert!(all.len() > 20);
+    for path in all {
+        let part = part_of(&path, &src);
+        if part == "lib" || part == "main" {
+            continue;
+        }
+        let allowed = ARROWS
+            .iter()
+            .find(|(name, _)| *name == part)
+            .unwrap_or_else(|| panic!("{part} has no row in the table of arrows"))
+            .1;
+        for import in imports(&fs::read_to_string(&path).unwrap()) {
+            assert!(
+                import == part || allowed.contains(&import.as_str()),
+                "{} imports `{import}`, which is against the arrows",
+                path.display()
+            );
+        }
+    }
+}
+
+/// Each outside crate has one home, so that replacing it touches one place.
+#[test]
+fn some_crates_have_one_home() {
+    let homes: &[(&str, &[&str])] = &[
+        ("reqwest::", &["credential"]),
+        ("digest_auth::", &["credential", "emulator"]),
+        ("rustls_native_certs::", &["upstream"]),
+        ("clap::", &["cli"]),
+        ("toml::", &["config"]),
+        ("ipnet::", &["guard", "config"]),
+        ("prometheus::", &["metrics"]),
+        ("secrecy::", &["secret"]),
+        ("tracing_subscriber::", &["log"]),
+    ];
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut all = Vec::new();
+    files(&src, &mut all);
+    for path in all {
+        let part = part_of(&path, &src);
+        let text = fs::read_to_string(&path).unwrap();
+        for (name, allowed) in homes {
+            assert!(
+                !text.contains(name) || allowed.contains(&part.as_str()),
+                "{} uses `{name}`, whose home is {allowed:?}",
+                path.display()
+            );
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! A kit for stories: a scripted upstream, a proxy in front of it, a client.
+
+pub mod client;
+pub mod proxy;
+pub mod tls;
+pub mod upstream;
+
+use std::future::Future;
+use std::time::Duration;
+
+/// Everything in a test ends within this; a hang becomes a failure that says where.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits for a condition, never for a duration.
+pub async fn until<F, Fut>(what: &str, mut condition: F)
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = bool>,
+{
+    let wait = async {
+        while !condition().await {
+            // Lets the parts under test run; the condition decides when it is enough.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait)
+        .await
+        .unwrap_or_else(|_| panic!("never came true: {what}"));
+}

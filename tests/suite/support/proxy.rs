@@ -1,0 +1,152 @@
+//! The proxy under test, in this process.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use atlas_auth_proxy::app::{App, Running};
+use atlas_auth_proxy::credential::CredentialSettings;
+use atlas_auth_proxy::guard::{Allowlist, HostNames, Policy};
+use atlas_auth_proxy::log::{LogFormat, LogSettings};
+use atlas_auth_proxy::secret::Secret;
+use atlas_auth_proxy::server::{Bind, Limits, ListenerSettings};
+use atlas_auth_proxy::settings::{AccountSettings, Settings};
+use atlas_auth_proxy::time::{SharedClock, SystemClock};
+use atlas_auth_proxy::upstream::{HttpVersion, Origin, UpstreamSettings};
+
+pub const CLIENT_ID: &str = "mdb_sa_id_0123456789abcdef01234567";
+pub const CLIENT_SECRET: &str = "mdb_sa_sk_only-for-tests-client-secret";
+pub const PUBLIC_KEY: &str = "abcdefgh";
+pub const PRIVATE_KEY: &str = "only-for-tests-private-key";
+
+pub struct ProxyBuilder {
+    pub settings: Settings,
+    pub clock: SharedClock,
+}
+
+pub struct Proxy {
+    pub address: SocketAddr,
+    pub admin: SocketAddr,
+    pub running: Running,
+}
+
+pub fn bearer() -> CredentialSettings {
+    CredentialSettings::ServiceAccount {
+        client_id: CLIENT_ID.to_owned(),
+        client_secret: Secret::new(CLIENT_SECRET),
+    }
+}
+
+pub fn digest() -> CredentialSettings {
+    CredentialSettings::ApiKey {
+        public_key: PUBLIC_KEY.to_owned(),
+        private_key: Secret::new(PRIVATE_KEY),
+        max_concurrent: None,
+    }
+}
+
+/// A proxy with one listener on a free port, before `base_url`.
+pub fn proxy(base_url: &str, ca_file: Option<&Path>, credential: CredentialSettings) -> ProxyBuilder {
+    let limits = Limits::default();
+    let account = AccountSettings {
+        credential,
+        upstream: UpstreamSettings {
+            origin: Origin::parse(base_url).unwrap(),
+            ca_file: ca_file.map(Path::to_owned),
+            http: HttpVersion::Auto,
+            connect_timeout: limits.connect_timeout,
+            response_head_timeout: limits.response_head_timeout,
+            response_body_idle_timeout: limits.response_body_idle_timeout,
+        },
+    };
+    let settings = Settings {
+        listeners: vec![listener("default")],
+        accounts: BTreeMap::from([("default".to_owned(), account)]),
+        admin: "127.0.0.1:0".parse().unwrap(),
+        limits,
+        workers: NonZeroUsize::MIN,
+        drain_timeout: Duration::from_secs(10),
+        log: LogSettings {
+            level: tracing::level_filters::LevelFilter::OFF,
+            format: LogFormat::Json,
+        },
+    };
+    ProxyBuilder {
+        settings,
+        clock: Arc::new(SystemClock),
+    }
+}
+
+pub fn listener(account: &str) -> ListenerSettings {
+    ListenerSettings {
+        name: None,
+        bind: Bind::Tcp("127.0.0.1:0".parse().unwrap()),
+        account: account.to_owned(),
+        allow: Allowlist::loopback(),
+        hosts: HostNames::new([]),
+        required_header: None,
+        policy: Policy::allow_all(),
+        rewrite_links: true,
+    }
+}
+
+impl ProxyBuilder {
+    pub fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(&mut self.settings);
+        self
+    }
+
+    pub fn upstream(self, change: impl FnOnce(&mut UpstreamSettings)) -> Self {
+        self.with(|settings| change(&mut settings.accounts.get_mut("default").unwrap().upstream))
+    }
+
+    pub async fn start(self) -> Proxy {
+        let running = App::start_with_clock(self.settings, self.clock).await.unwrap();
+        let address = running.listeners()[0]
+            .url
+            .strip_prefix("http://")
+            .map_or_else(|| "127.0.0.1:0".parse().unwrap(), |address| address.parse().unwrap());
+        Proxy {
+            address,
+            admin: running.admin(),
+            running,
+        }
+    }
+}
+
+impl Proxy {
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// The value of a metric, by name and labels that must all be present; sums what matches.
+    pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let text = reqwest_get(&format!("http://{}/metrics", self.admin)).await;
+        let parsed = prometheus_parse::Scrape::parse(text.lines().map(|l| Ok(l.to_owned()))).unwrap();
+        parsed
+            .samples
+            .iter()
+            .filter(|s| s.metric == name && labels.iter().all(|(k, v)| s.labels.get(k) == Some(v)))
+            .map(|s| match s.value {
+                prometheus_parse::Value::Counter(v)
+                | prometheus_parse::Value::Gauge(v)
+                | prometheus_parse::Value::Untyped(v) => v,
+                _ => 0.0,
+            })
+            .sum()
+    }
+}
+
+async fn reqwest_get(url: &str) -> String {
+    super::client::client()
+        .get(url)
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap()
+}

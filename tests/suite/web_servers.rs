@@ -1,0 +1,310 @@
+//! Digest against servers that we did not write: Apache's mod_auth_digest (MD5, nonces that live two seconds) and
+//! lighttpd's mod_auth (SHA-256). Bodies from nothing to 20 MiB go through, 32 requests at a time, across the expiry of
+//! nonces; the far side hashes what it got.
+//!
+//! Needs the Debian packages `apache2` and `lighttpd`, which `.ci/run` installs. Where they are missing the tests say so
+//! and end; with `CI` set, that is a failure.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use bytes::Bytes;
+use md5::Md5;
+use sha2::{Digest as _, Sha256};
+
+use crate::support::client::client;
+use crate::support::proxy::{PRIVATE_KEY, PUBLIC_KEY, Proxy, digest, proxy};
+use crate::support::until;
+
+const REALM: &str = "MMS Public API";
+const SIZES: [usize; 6] = [0, 1, 4 << 10, 1 << 20, (1 << 20) + 1, 3 << 20];
+const LARGE: usize = 20 << 20;
+const AT_ONCE: usize = 32;
+
+struct Server {
+    child: Child,
+    address: SocketAddr,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both end their workers on SIGTERM; SIGKILL would leave them behind.
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+    }
+}
+
+fn program(name: &str) -> Option<PathBuf> {
+    let found = ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"]
+        .iter()
+        .map(|folder| Path::new(folder).join(name))
+        .find(|path| path.exists());
+    if found.is_none() {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "{name} is missing: .ci/run installs it"
+        );
+        eprintln!("skipped: {name} is not installed (Debian package `{name}`)");
+    }
+    found
+}
+
+/// Below the ports that the system gives to outgoing connections: polling one of those may connect to itself.
+fn free_address() -> SocketAddr {
+    static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(0);
+    let base = 20_000 + (std::process::id() % 8_000) as u16;
+    std::iter::repeat_with(|| base + NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+        .map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
+        .find(|address| TcpListener::bind(address).is_ok())
+        .unwrap()
+}
+
+/// A folder that the server's own user can read, with a script that tells method and hash of what it was sent.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("www/hash.cgi");
+    fs::create_dir(folder.path().join("www")).unwrap();
+    fs::write(
+        &script,
+        "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n%s ' \"$REQUEST_METHOD\"\nexec sha256sum\n",
+    )
+    .unwrap();
+    for path in [folder.path(), &folder.path().join("www"), &script] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    folder
+}
+
+async fn wait_for(mut server: Server) -> Server {
+    let address = server.address;
+    until("the web server listens", || async move {
+        TcpStream::connect(address).is_ok()
+    })
+    .await;
+    assert!(
+        server.child.try_wait().unwrap().is_none(),
+        "the web server ended at once"
+    );
+    server
+}
+
+async fn apache(nonce_lifetime_seconds: u32) -> Option<Server> {
+    let binary = program("apache2")?;
+    let folder = folder();
+    let root = folder.path().display();
+    let address = free_address();
+    let ha1 = format!("{:x}", Md5::digest(format!("{PUBLIC_KEY}:{REALM}:{PRIVATE_KEY}")));
+    fs::write(folder.path().join("users"), format!("{PUBLIC_KEY}:{REALM}:{ha1}\n")).unwrap();
+    let modules: String = "mpm_event authn_core authn_file authz_core authz_user auth_digest cgid"
+        .split(' ')
+        .map(|m| format!("LoadModule {m}_module /usr/lib/apache2/modules/mod_{m}.so\n"))
+        .collect();
+    let configuration = format!(
+        r#"{modules}
+ServerName localhost
+ServerRoot {root}
+DefaultRuntimeDir {root}
+PidFile {root}/pid
+Mutex pthread
+ErrorLog {root}/error.log
+User www-data
+Group www-data
+Listen {address}
+ScriptSock {root}/cgid.sock
+DocumentRoot {root}/www
+KeepAlive On
+MaxKeepAliveRequests 0
+<Directory {root}/www>
+  Options +ExecCGI
+  SetHandler cgi-script
+  AuthType Digest
+  AuthName "{REALM}"
+  AuthDigestProvider file
+  AuthDigestAlgorithm MD5
+  AuthDigestQop auth
+  AuthDigestNonceLifetime {nonce_lifetime_seconds}
+  AuthUserFile {root}/users
+  Require valid-user
+</Directory>
+"#
+    );
+    fs::write(folder.path().join("apache.conf"), configuration).unwrap();
+    let child = Command::new(binary)
+        .args(["-DFOREGROUND", "-f"])
+        .arg(folder.path().join("apache.conf"))
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    Some(
+        wait_for(Server {
+            child,
+            address,
+            _folder: folder,
+        })
+        .await,
+    )
+}
+
+async fn lighttpd() -> Option<Server> {
+    let binary = program("lighttpd")?;
+    let folder = folder();
+    let root = folder.path().display();
+    let address = free_address();
+    fs::write(folder.path().join("users"), format!("{PUBLIC_KEY}:{PRIVATE_KEY}\n")).unwrap();
+    let configuration = format!(
+        r#"server.modules = ("mod_auth", "mod_authn_file", "mod_cgi")
+server.document-root = "{root}/www"
+server.bind = "127.0.0.1"
+server.port = {port}
+server.errorlog = "{root}/error.log"
+server.upload-dirs = ("{root}")
+server.max-keep-alive-requests = 100000
+cgi.assign = (".cgi" => "")
+auth.backend = "plain"
+auth.backend.plain.userfile = "{root}/users"
+auth.require = ("/" => (
+  "method" => "digest", "realm" => "{REALM}", "require" => "valid-user", "algorithm" => "SHA-256",
+))
+"#,
+        port = address.port()
+    );
+    fs::write(folder.path().join("lighttpd.conf"), configuration).unwrap();
+    let child = Command::new(binary)
+        .args(["-D", "-f"])
+        .arg(folder.path().join("lighttpd.conf"))
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    Some(
+        wait_for(Server {
+            child,
+            address,
+            _folder: folder,
+        })
+        .await,
+    )
+}
+
+async fn before(server: &Server) -> Proxy {
+    proxy(&format!("http://{}", server.address), None, digest())
+        .start()
+        .await
+}
+
+fn content(size: usize, seed: usize) -> Bytes {
+    (0..size)
+        .map(|i| (i.wrapping_mul(31).wrapping_add(seed) >> 3) as u8)
+        .collect::<Vec<_>>()
+        .into()
+}
+
+async fn exchange(url: &str, http: &reqwest::Client, method: reqwest::Method, body: Bytes) {
+    let hash = format!("{:x}", Sha256::digest(&body));
+    let size = body.len();
+    let response = http.request(method.clone(), url).body(body).send().await.unwrap();
+    let status = response.status();
+    let text = response.text().await.unwrap();
+    assert_eq!(status, 200, "{method} with {size} bytes: {text}");
+    assert_eq!(
+        text.split_whitespace().collect::<Vec<_>>()[..2],
+        [method.as_str(), &hash],
+        "{method}, {size} bytes"
+    );
+}
+
+/// Rounds of all methods and sizes, until `enough` says so.
+async fn hammer<F, Fut>(proxy: &Proxy, enough: F)
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = bool>,
+{
+    let url = proxy.url("/hash.cgi?q=%7Bx%7D&a=b");
+    let http = client();
+    let methods = [
+        reqwest::Method::GET,
+        reqwest::Method::POST,
+        reqwest::Method::PATCH,
+        reqwest::Method::DELETE,
+    ];
+    let mut round = 0;
+    loop {
+        let calls: Vec<_> = (0..AT_ONCE)
+            .map(|n| {
+                let (url, http) = (url.clone(), http.clone());
+                let method = methods[n % methods.len()].clone();
+                let size = if method == reqwest::Method::GET {
+                    0
+                } else {
+                    SIZES[(n / 4 + round) % SIZES.len()]
+                };
+                tokio::spawn(async move { exchange(&url, &http, method, content(size, n)).await })
+            })
+            .collect();
+        for call in calls {
+            call.await.unwrap();
+        }
+        round += 1;
+        if enough().await {
+            break;
+        }
+    }
+    for method in &methods[1..] {
+        exchange(&url, &http, method.clone(), content(LARGE, 7)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn apache_with_md5_and_short_lived_nonces() {
+    let Some(server) = apache(2).await else { return };
+    let proxy = before(&server).await;
+    // Four lives of a nonce. Apache offers the next in `Authentication-Info` while there is traffic.
+    let end = tokio::time::Instant::now() + Duration::from_secs(8);
+    hammer(&proxy, || async move { tokio::time::Instant::now() >= end }).await;
+    // Without traffic the nonce goes stale: its age is what is tested here, so there is nothing else to wait for.
+    tokio::time::sleep(Duration::from_millis(3100)).await;
+    exchange(
+        &proxy.url("/hash.cgi"),
+        &client(),
+        reqwest::Method::POST,
+        content(1000, 1),
+    )
+    .await;
+    assert!(
+        proxy
+            .metric("atlas_auth_proxy_digest_challenges_total", &[("cause", "stale")])
+            .await
+            >= 1.0
+    );
+    assert_eq!(proxy.metric("atlas_auth_proxy_proxy_errors_total", &[]).await, 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn apache_sees_one_request_each_in_the_steady_state() {
+    let Some(server) = apache(300).await else { return };
+    let proxy = before(&server).await;
+    let (url, http) = (proxy.url("/hash.cgi"), client());
+    exchange(&url, &http, reqwest::Method::GET, Bytes::new()).await;
+    let attempts = || proxy.metric("atlas_auth_proxy_upstream_attempts_total", &[]);
+    let before = attempts().await;
+    for n in 0..20 {
+        exchange(&url, &http, reqwest::Method::POST, content(1000, n)).await;
+    }
+    assert_eq!(attempts().await - before, 20.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lighttpd_with_sha_256() {
+    let Some(server) = lighttpd().await else { return };
+    let proxy = before(&server).await;
+    let rounds = std::sync::atomic::AtomicUsize::new(0);
+    hammer(&proxy, || async {
+        rounds.fetch_add(1, std::sync::atomic::Ordering::Relaxed) >= 3
+    })
+    .await;
+    assert_eq!(proxy.metric("atlas_auth_proxy_proxy_errors_total", &[]).await, 0.0);
+}
