@@ -174,7 +174,7 @@ impl Record {
         RequestRecord {
             listener: &listener.name,
             account: &listener.account.name,
-            peer: self.peer.ip(),
+            peer: &self.peer,
             method: self.method.as_str(),
             path: self.path.path(),
             status: self.status.as_u16(),

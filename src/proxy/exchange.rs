@@ -304,6 +304,7 @@ fn kind(error: &SendError) -> UpstreamErrorKind {
         SendError::Connect(ConnectError::Tls { .. } | ConnectError::NoHttp2 { .. }) => UpstreamErrorKind::Tls,
         SendError::Connect(ConnectError::Timeout { .. }) | SendError::HeadTimeout { .. } => UpstreamErrorKind::Timeout,
         SendError::Connect(_) => UpstreamErrorKind::Connect,
+        SendError::Queue { .. } => UpstreamErrorKind::Queue,
         SendError::Broken { .. } | SendError::Switched { .. } => UpstreamErrorKind::Reset,
     }
 }

@@ -8,6 +8,7 @@ mod inbound;
 pub mod links;
 mod local;
 
+use std::fmt;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,11 +24,12 @@ use crate::code::ErrorCode;
 use crate::credential::bearer::Bearer;
 use crate::credential::digest::Digest;
 use crate::guard::{self, HostNames, Policy, RequiredHeader};
+use crate::log::RequestRecord;
 use crate::metrics::{AccountMetrics, DenyReason, ListenerMetrics, Metrics};
 use crate::upstream::{Upstream, UpstreamBody};
 
 pub use answer::{BoxError, ResponseBody};
-pub use error::{ProxyError, ip_denied_bytes, request_timeout_bytes};
+pub use error::ProxyError;
 pub use inbound::{RequestBody, RequestBodyError};
 
 use answer::{Content, Record};
@@ -36,7 +38,7 @@ use inbound::{Inbound, InboundFacts, ReplayBudget, Source};
 use links::{BodyPlan, LinkBody, LinkRewriter};
 
 /// Who is at the other end of a client connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Peer {
     /// A TCP peer.
     Ip(IpAddr),
@@ -44,11 +46,12 @@ pub enum Peer {
     Unix(u32),
 }
 
-impl Peer {
-    fn ip(self) -> Option<IpAddr> {
+impl fmt::Display for Peer {
+    /// An address, or `unix:1000` with the user id.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ip(ip) => Some(ip),
-            Self::Unix(_) => None,
+            Self::Ip(ip) => ip.fmt(f),
+            Self::Unix(uid) => write!(f, "unix:{uid}"),
         }
     }
 }
@@ -137,32 +140,79 @@ struct Admitted {
 impl Listener {
     /// Serves one request. Never fails: whatever goes wrong becomes an answer.
     pub async fn serve(self: &Arc<Self>, peer: Peer, request: Request<Incoming>) -> Response<ResponseBody> {
-        self.metrics.in_flight.inc();
-        let mut record = Box::new(self.record(peer, &request));
+        let version = request.version();
+        let mut record = self.record(peer, &request);
         match self.answer(request, &mut record).await {
             Ok((mut response, content)) => {
-                *response.version_mut() = Version::HTTP_11;
+                *response.version_mut() = version.max(Version::HTTP_11);
                 record.status = response.status();
                 let (parts, ()) = response.into_parts();
                 Response::from_parts(parts, ResponseBody::new(content, record))
             }
             Err(error) => {
-                record.status = error.code.status();
-                record.denied = Some(error.code);
-                self.common.metrics.error(error.code);
                 if let Some(reason) = deny_reason(error.code) {
                     self.metrics.denied(reason);
                 }
-                if error.code.status().is_server_error() {
-                    tracing::warn!(listener = %self.name, account = %self.account.name, code = error.code.as_str(), detail = %error.detail, "request failed");
-                }
-                answer::whole(error.into_response(), record)
+                self.failed(error, record, version)
             }
         }
     }
 
-    fn record(self: &Arc<Self>, peer: Peer, request: &Request<Incoming>) -> Record {
-        Record {
+    /// Refuses a request that breaks a bound of the server.
+    pub fn refuse(
+        self: &Arc<Self>,
+        peer: Peer,
+        request: &Request<Incoming>,
+        code: ErrorCode,
+        detail: &str,
+    ) -> Response<ResponseBody> {
+        self.metrics.denied(DenyReason::Malformed);
+        let record = self.record(peer, request);
+        self.failed(ProxyError::refused(code, detail), record, request.version())
+    }
+
+    /// Refuses a peer whose bytes were not parsed as a request: counts and logs it, and gives a whole answer as bytes.
+    pub fn refuse_unparsed(&self, peer: Peer, code: ErrorCode, reason: Option<DenyReason>, detail: &str) -> Vec<u8> {
+        self.common.metrics.error(code);
+        if let Some(reason) = reason {
+            self.metrics.denied(reason);
+        }
+        RequestRecord {
+            listener: &self.name,
+            account: &self.account.name,
+            peer: &peer,
+            method: "",
+            path: "",
+            status: code.status().as_u16(),
+            upstream_status: None,
+            attempts: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            duration: Duration::ZERO,
+            decision: code.as_str(),
+        }
+        .emit();
+        error::unparsed(code, detail)
+    }
+
+    fn failed(&self, error: ProxyError, mut record: Box<Record>, version: Version) -> Response<ResponseBody> {
+        record.status = error.code.status();
+        record.denied = Some(error.code);
+        self.common.metrics.error(error.code);
+        if error.code.status().is_server_error() {
+            tracing::warn!(listener = %self.name, account = %self.account.name, code = error.code.as_str(), detail = %error.detail, "request failed");
+        }
+        let mut response = error.into_response();
+        if version == Version::HTTP_2 {
+            // RFC 9113 section 8.2.2; one stream's error is no reason to close the connection.
+            response.headers_mut().remove(header::CONNECTION);
+        }
+        answer::whole(response, record)
+    }
+
+    fn record(self: &Arc<Self>, peer: Peer, request: &Request<Incoming>) -> Box<Record> {
+        self.metrics.in_flight.inc();
+        Box::new(Record {
             listener: Arc::clone(self),
             peer,
             method: request.method().clone(),
@@ -179,7 +229,7 @@ impl Listener {
             inbound: None,
             bytes_out: 0,
             closed: false,
-        }
+        })
     }
 
     async fn answer(

@@ -85,6 +85,7 @@ pub fn listener(account: &str) -> ListenerSettings {
         name: None,
         bind: Bind::Tcp("127.0.0.1:0".parse().unwrap()),
         account: account.to_owned(),
+        tls: None,
         allow: Allowlist::loopback(),
         hosts: HostNames::new([]),
         required_header: None,
