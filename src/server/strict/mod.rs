@@ -109,7 +109,10 @@ impl<S, R: FnMut(&Refusal) -> Vec<u8>> Strict<S, R> {
                             BodyScanner::new(framing).map_or_else(|| Phase::Head(HeadScanner::default()), Phase::Body);
                     }
                     Ok(None) => {
-                        self.clock.head_began();
+                        // Old clients send an empty line behind a body: nobody owes a head for that.
+                        if bytes[at..].iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
+                            self.clock.head_began();
+                        }
                         break;
                     }
                     Err(refusal) => {

@@ -106,10 +106,11 @@ impl ProxyBuilder {
 
     pub async fn start(self) -> Proxy {
         let running = App::start_with_clock(self.settings, self.clock).await.unwrap();
-        let address = running.listeners()[0]
-            .url
-            .strip_prefix("http://")
-            .map_or_else(|| "127.0.0.1:0".parse().unwrap(), |address| address.parse().unwrap());
+        // A unix socket has none.
+        let address = running.listeners()[0].url.split_once("://").map_or_else(
+            || "127.0.0.1:0".parse().unwrap(),
+            |(_, address)| address.parse().unwrap(),
+        );
         Proxy {
             address,
             admin: running.admin(),
