@@ -89,6 +89,15 @@ impl ProxyError {
         .closing()
     }
 
+    pub(super) fn response_broke(error: &dyn std::error::Error) -> Self {
+        Self::new(
+            ErrorCode::UpstreamUnreachable,
+            format!(
+                "The upstream's answer broke off at the start of its body: {error}. The request may have been processed."
+            ),
+        )
+    }
+
     pub(super) fn oauth_path_denied() -> Self {
         Self::new(
             ErrorCode::RuleDenied,

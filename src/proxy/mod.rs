@@ -25,7 +25,7 @@ use crate::credential::bearer::Bearer;
 use crate::credential::digest::Digest;
 use crate::guard::{self, HostNames, Policy, RequiredHeader};
 use crate::log::RequestRecord;
-use crate::metrics::{AccountMetrics, DenyReason, ListenerMetrics, Metrics};
+use crate::metrics::{AccountMetrics, DenyReason, ListenerMetrics, Metrics, UpstreamErrorKind};
 use crate::upstream::{Upstream, UpstreamBody};
 
 pub use answer::{BoxError, ResponseBody};
@@ -146,7 +146,8 @@ impl Listener {
             Ok((mut response, content)) => {
                 *response.version_mut() = version.max(Version::HTTP_11);
                 record.status = response.status();
-                let (parts, ()) = response.into_parts();
+                let (mut parts, ()) = response.into_parts();
+                close_after_half_a_body(&mut parts.headers, &record, version);
                 Response::from_parts(parts, ResponseBody::new(content, record))
             }
             Err(error) => {
@@ -203,6 +204,7 @@ impl Listener {
             tracing::warn!(listener = %self.name, account = %self.account.name, code = error.code.as_str(), detail = %error.detail, "request failed");
         }
         let mut response = error.into_response();
+        close_after_half_a_body(response.headers_mut(), &record, version);
         if version == Version::HTTP_2 {
             // RFC 9113 section 8.2.2; one stream's error is no reason to close the connection.
             response.headers_mut().remove(header::CONNECTION);
@@ -271,7 +273,7 @@ impl Listener {
         headers::clean_response(&mut parts.headers);
         let content = if self.rewrite_links {
             let client = format!("{}://{authority}", self.scheme);
-            self.with_links(&mut parts, body, &client, head).await
+            self.with_links(&mut parts, body, &client, head).await?
         } else {
             Content::Upstream(body)
         };
@@ -286,27 +288,31 @@ impl Listener {
         body: UpstreamBody<RequestBody>,
         client: &str,
         head: bool,
-    ) -> Content {
+    ) -> Result<Content, ProxyError> {
         let links = &self.account.links;
         links.rewrite_headers(&mut parts.headers, client);
         let BodyPlan::Rewrite { gzip } = links::plan(parts.status, &parts.headers) else {
-            return Content::Upstream(body);
+            return Ok(Content::Upstream(body));
         };
         if body.is_end_stream() {
             if head {
                 // What GET would say of a body that may change: not its length, not its coding.
                 links::forget_body_headers(&mut parts.headers);
             }
-            return Content::Empty;
+            return Ok(Content::Empty);
         }
         let mut body = LinkBody::new(body, links, client, gzip);
         let first = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx))).await;
         let first = match first {
             Poll::Ready(Some(Ok(frame))) => frame.into_data().ok(),
-            Poll::Ready(Some(Err(error))) => return Content::Failed(Some(error.into())),
+            Poll::Ready(Some(Err(error))) => {
+                // Nothing was said to the client yet: it can be told what happened.
+                self.account.metrics.upstream_error(UpstreamErrorKind::Reset);
+                return Err(ProxyError::response_broke(&error));
+            }
             Poll::Ready(None) | Poll::Pending => None,
         };
-        match first {
+        Ok(match first {
             Some(whole) if body.is_end_stream() => {
                 if body.changed() {
                     links::forget_body_headers(&mut parts.headers);
@@ -320,7 +326,7 @@ impl Listener {
                 links::forget_body_headers(&mut parts.headers);
                 Content::Links(first, Box::new(body))
             }
-        }
+        })
     }
 
     /// Target, Host, browser guard, required header, rules: in this order, and before a byte of the body is read.
@@ -349,6 +355,15 @@ impl Listener {
         let inbound = Inbound::new(incoming, self.common.limits.request_body_idle_timeout);
         record.inbound = Some(Arc::clone(inbound.facts()));
         Source::new(inbound, self.common.limits.replay_limit, &self.common.replay_budget)
+    }
+}
+
+/// An answer that overtakes its request's body ends an HTTP/1.1 connection: what follows may be the rest of the body. The
+/// client is told, so that it sends nothing more that would be lost (RFC 9112 section 9.6).
+fn close_after_half_a_body(headers: &mut http::HeaderMap, record: &Record, version: Version) {
+    let whole = record.inbound.as_ref().is_none_or(|inbound| inbound.ended());
+    if !whole && version != Version::HTTP_2 {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 }
 
