@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 /// A kept-alive connection without a request is closed after this: longer than common clients keep theirs, so that it is
 /// they who close, and no request runs into our close.
-const IDLE_FOR: Duration = Duration::from_secs(120);
+pub(super) const IDLE_FOR: Duration = Duration::from_secs(120);
 /// A client that takes nothing of its answer for this long has gone, or wants to hold our memory.
 const STALLED_FOR: Duration = Duration::from_secs(60);
 
@@ -117,7 +117,7 @@ impl ConnectionClock {
     }
 
     /// The earliest time at which something is over.
-    fn deadline(&self, head_limit: Duration) -> Option<(Instant, Over)> {
+    fn deadline(&self, head_limit: Duration, idle_limit: Duration) -> Option<(Instant, Over)> {
         let at = |ms: u64, limit: Duration| self.start + Duration::from_millis(ms) + limit;
         let head = self.head_since.load(Ordering::Relaxed);
         let idle = self.idle_since.load(Ordering::Relaxed);
@@ -129,10 +129,22 @@ impl ConnectionClock {
             // In HTTP/2 a head that does not end holds up everything else.
             (0, 1..) if self.streams.is_some() => Some((at(head, head_limit), Over::Head)),
             (0, _) => None,
-            (_, 0) => Some((at(idle, IDLE_FOR), Over::Idle)),
+            (_, 0) => Some((at(idle, idle_limit), Over::Idle)),
             // The time of a pipelined head does not run while the request before it is served.
             (..) => Some((at(head.max(idle), head_limit), Over::Head)),
         }
+    }
+
+    /// The time for a rest begins anew.
+    pub(super) fn rested(&self) {
+        self.idle_since.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// Whether no request is being served and none has begun.
+    pub(super) fn is_idle(&self) -> bool {
+        self.idle_since.load(Ordering::Relaxed) != 0
+            && self.head_since.load(Ordering::Relaxed) == 0
+            && self.stalled() == 0
     }
 
     /// Since when the client takes nothing; 0: it does.
@@ -151,17 +163,13 @@ impl ConnectionClock {
     }
 
     /// Ends when a time is over. The timer is moved only when it would fire too late: not once per request.
-    pub(super) async fn over(&self, head_limit: Duration) -> Over {
-        let mut timer = std::pin::pin!(tokio::time::sleep(head_limit));
+    pub(super) async fn over(&self, head_limit: Duration, idle_limit: Duration) -> Over {
+        let mut timer = std::pin::pin!(tokio::time::sleep(head_limit.min(idle_limit)));
         std::future::poll_fn(|cx| {
             loop {
-                let deadline = self.deadline(head_limit);
+                let deadline = self.deadline(head_limit, idle_limit);
                 if let Some((deadline, over)) = deadline {
                     if deadline <= Instant::now() {
-                        if over == Over::Idle {
-                            // Said once; the connection is closing.
-                            self.idle_since.store(self.now(), Ordering::Relaxed);
-                        }
                         return Poll::Ready(over);
                     }
                     if deadline < timer.deadline() {
@@ -214,7 +222,7 @@ mod tests {
 
     async fn over_after(clock: &ConnectionClock) -> (Over, u64) {
         let start = Instant::now();
-        let over = clock.over(HEAD).await;
+        let over = clock.over(HEAD, IDLE_FOR).await;
         (over, start.elapsed().as_secs())
     }
 
@@ -242,13 +250,13 @@ mod tests {
         clock.head_came();
         let _serving = clock.serve();
         clock.head_began();
-        let waited = tokio::time::timeout(Duration::from_secs(5000), clock.over(HEAD)).await;
+        let waited = tokio::time::timeout(Duration::from_secs(5000), clock.over(HEAD, IDLE_FOR)).await;
         assert!(waited.is_err());
         clock.wrote(&Poll::Pending);
         assert_eq!(over_after(&clock).await, (Over::Stalled, 60));
         clock.wrote(&Poll::Ready(Ok(1)));
         assert!(
-            tokio::time::timeout(Duration::from_secs(500), clock.over(HEAD))
+            tokio::time::timeout(Duration::from_secs(500), clock.over(HEAD, IDLE_FOR))
                 .await
                 .is_err()
         );

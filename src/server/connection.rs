@@ -1,5 +1,6 @@
 //! One client connection, from its first byte to its end.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,9 +15,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::server::TlsStream;
 
 use super::accept::ServerParts;
-use super::clock::{BodyClock, ConnectionClock, Over};
+use super::clock::{BodyClock, ConnectionClock, IDLE_FOR, Over};
 use super::drain::DrainHandle;
 use super::flood::FloodMeter;
 use super::strict::{Refusal, Strict};
@@ -35,6 +38,10 @@ pub struct ConnectionLimits {
     pub max_headers: usize,
 }
 
+/// A connection with nothing to do for this long gives its buffers back until there is.
+const REST_AFTER: Duration = Duration::from_secs(1);
+/// How long a resting connection waits for a last request when the drain begins.
+const LAST_CALL: Duration = Duration::from_millis(500);
 /// Bound on the last words to a slow client.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 /// What a client still sends when it was answered early is taken in, unread, up to here: closing over it would reset the
@@ -60,6 +67,8 @@ const H2_SEND_BUFFER: usize = 64 << 10;
 enum End {
     /// hyper is done with it.
     Done,
+    /// Nothing is going on: the stream may be taken back until there is.
+    Rest,
     /// The head of a request took too long.
     HeadTimeout,
     /// Broken off: the drain is over, or the client takes nothing.
@@ -67,12 +76,72 @@ enum End {
 }
 
 /// Serves HTTP/1.1 until the connection ends, drains, or its time is over.
-pub(super) async fn serve_http1<S>(stream: S, peer: Peer, parts: Arc<ServerParts>, drain: DrainHandle)
+pub(super) async fn serve_http1<S>(mut stream: S, peer: Peer, parts: Arc<ServerParts>, mut drain: DrainHandle)
 where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + Rest + Send + Sync + Unpin + 'static,
 {
     let _open = OpenGuard::new(&parts);
     let clock = Arc::new(ConnectionClock::default());
+    loop {
+        let mut last = false;
+        if S::RESTS {
+            match rest(&stream, &clock, &parts.limits, &mut drain).await {
+                Rested::Awake => {}
+                Rested::LastCall => last = true,
+                Rested::Over(Over::Head) => return head_timeout(stream, peer, &parts).await,
+                Rested::Over(_) => return,
+            }
+        }
+        // In a box of its own: a connection that rests holds next to nothing.
+        match Box::pin(serve_awake(stream, peer, &parts, &clock, drain.clone(), last)).await {
+            Some(back) => stream = back,
+            None => return,
+        }
+    }
+}
+
+/// What ends a rest.
+enum Rested {
+    /// There is something to read, if only the end.
+    Awake,
+    /// The same, while draining: one more request is served, and the client is told that it is the last.
+    LastCall,
+    /// A time is over, or the drain is.
+    Over(Over),
+}
+
+/// Waits until there is something to read, without a buffer to read into.
+async fn rest<S: Rest>(
+    stream: &S,
+    clock: &ConnectionClock,
+    limits: &ConnectionLimits,
+    drain: &mut DrainHandle,
+) -> Rested {
+    tokio::select! {
+        biased;
+        _ = stream.readable() => return Rested::Awake,
+        over = clock.over(limits.header_read_timeout, IDLE_FOR) => return Rested::Over(over),
+        () = drain.draining() => {}
+    }
+    // A client that is about to send must not find the door shut: its request may be on its way.
+    match tokio::time::timeout(LAST_CALL, stream.readable()).await {
+        Ok(_) => Rested::LastCall,
+        Err(_elapsed) => Rested::Over(Over::Idle),
+    }
+}
+
+/// Serves while there is something to do. Gives the stream back when there is nothing; `None`: the connection has ended.
+async fn serve_awake<S>(
+    stream: S,
+    peer: Peer,
+    parts: &Arc<ServerParts>,
+    clock: &Arc<ConnectionClock>,
+    drain: DrainHandle,
+    last: bool,
+) -> Option<S>
+where
+    S: AsyncRead + AsyncWrite + Rest + Send + Unpin + 'static,
+{
     let limits = &parts.limits;
     let listener = &parts.listener;
     let refuse = {
@@ -84,7 +153,7 @@ where
     };
     let io = TokioIo::new(Strict::new(
         stream,
-        Arc::clone(&clock),
+        Arc::clone(clock),
         limits.max_header_bytes,
         limits.max_headers,
         refuse,
@@ -97,6 +166,7 @@ where
     builder
         // A client may shut its side down and still wait for the answer.
         .half_close(true)
+        .keep_alive(!last)
         // The head is timed here: hyper's timer would also end idle connections, and wakes for each request.
         .header_read_timeout(None)
         .max_buf_size((limits.max_header_bytes + BEYOND_OUR_LIMIT).max(HYPER_MIN_BUFFER));
@@ -105,17 +175,24 @@ where
         builder.max_headers(limits.max_headers + BEYOND_OUR_LIMIT);
     }
     let mut connection = builder.serve_connection(io, service);
-    let end = drive(Pin::new(&mut connection), &clock, &parts, drain).await;
+    let idle = if S::RESTS { REST_AFTER } else { IDLE_FOR };
+    let end = drive(Pin::new(&mut connection), clock, parts, drain, idle, S::RESTS && !last).await;
     let (mut stream, unread) = connection.into_parts().io.into_inner().into_inner();
     match end {
+        End::Rest if !unread => return Some(stream),
         End::Done if unread => linger(&mut stream).await,
-        End::Done | End::Abandoned => {}
-        End::HeadTimeout => {
-            let detail = "The head of the request was not complete within `header_read_timeout`.";
-            let answer = listener.refuse_unparsed(peer, ErrorCode::RequestTimeout, None, detail);
-            farewell(&mut stream, &answer).await;
-        }
+        End::Done | End::Rest | End::Abandoned => {}
+        End::HeadTimeout => head_timeout(stream, peer, parts).await,
     }
+    None
+}
+
+async fn head_timeout<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, peer: Peer, parts: &ServerParts) {
+    let detail = "The head of the request was not complete within `header_read_timeout`.";
+    let answer = parts
+        .listener
+        .refuse_unparsed(peer, ErrorCode::RequestTimeout, None, detail);
+    farewell(&mut stream, &answer).await;
 }
 
 /// Serves HTTP/2 until the connection ends, drains, or its time is over.
@@ -161,7 +238,7 @@ where
         .keep_alive_interval(H2_PING_EVERY)
         .keep_alive_timeout(H2_PING_TIMEOUT);
     let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-    drive(connection.as_mut(), &clock, &parts, drain).await;
+    drive(connection.as_mut(), &clock, &parts, drain, IDLE_FOR, false).await;
 }
 
 async fn drive<C>(
@@ -169,13 +246,15 @@ async fn drive<C>(
     clock: &ConnectionClock,
     parts: &ServerParts,
     mut drain: DrainHandle,
+    idle: Duration,
+    may_rest: bool,
 ) -> End
 where
     C: GracefulConnection<Error = hyper::Error>,
 {
     let mut draining = false;
     let mut breaking_off = drain.clone();
-    let mut over = std::pin::pin!(clock.over(parts.limits.header_read_timeout));
+    let mut over = std::pin::pin!(clock.over(parts.limits.header_read_timeout, idle));
     loop {
         tokio::select! {
             biased;
@@ -185,8 +264,14 @@ where
                 }
                 return End::Done;
             }
-            over = over.as_mut() => match over {
-                Over::Idle => connection.as_mut().graceful_shutdown(),
+            which = over.as_mut() => match which {
+                Over::Idle if may_rest => return End::Rest,
+                Over::Idle => {
+                    connection.as_mut().graceful_shutdown();
+                    // As long again for the client to take the news.
+                    clock.rested();
+                    over.set(clock.over(parts.limits.header_read_timeout, idle));
+                }
                 Over::Head => return End::HeadTimeout,
                 Over::Stalled => {
                     parts.listener.common.metrics.error(ErrorCode::RequestTimeout);
@@ -195,11 +280,48 @@ where
                 }
             },
             () = drain.draining(), if !draining => {
+                if may_rest && clock.is_idle() {
+                    return End::Rest;
+                }
                 draining = true;
                 connection.as_mut().graceful_shutdown();
             }
             () = breaking_off.breaking_off(), if draining => return End::Abandoned,
         }
+    }
+}
+
+/// A stream that can say that there is something to read before anybody has a buffer for it.
+pub(super) trait Rest {
+    /// Whether it can.
+    const RESTS: bool;
+
+    /// Ends when there is something to read, or the end.
+    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send;
+}
+
+impl Rest for TcpStream {
+    const RESTS: bool = true;
+
+    async fn readable(&self) -> io::Result<()> {
+        Self::readable(self).await
+    }
+}
+
+impl Rest for UnixStream {
+    const RESTS: bool = true;
+
+    async fn readable(&self) -> io::Result<()> {
+        Self::readable(self).await
+    }
+}
+
+/// What was received may be waiting in it, decrypted or half so: it always reads.
+impl<S: Sync> Rest for TlsStream<S> {
+    const RESTS: bool = false;
+
+    async fn readable(&self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::process::Command;
 
@@ -147,6 +147,33 @@ async fn heads_that_dawdle_end_also_between_requests() {
     stream.write_all(GET_AND_CLOSE).await.unwrap();
     let rest = read_to_end(&mut stream).await;
     assert!(rest.contains("HTTP/1.1 200 ") && !rest.contains("408"), "{rest}");
+}
+
+#[tokio::test]
+async fn a_connection_that_rests_is_served_again_and_in_the_end_closed() {
+    let upstream = Upstream::start(ok).await;
+    let proxy = builder(&upstream).start().await;
+    let mut stream = kept(&proxy, "127.0.0.1").await;
+    for pause in [900, 1100, 3000] {
+        tokio::time::pause();
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        tokio::time::resume();
+        stream
+            .read_exact(&mut [0; 2])
+            .await
+            .expect("the body of the last answer");
+        stream.write_all(GET).await.unwrap();
+        let head = read_head(&mut stream).await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    }
+    stream.read_exact(&mut [0; 2]).await.unwrap();
+    // The clock runs ahead to whatever is waited for.
+    tokio::time::pause();
+    let start = tokio::time::Instant::now();
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
+    assert_eq!(start.elapsed().as_secs().clamp(115, 125), start.elapsed().as_secs());
+    tokio::time::resume();
+    assert_eq!(proxy.metric("atlas_auth_proxy_connections_open", &[]).await, 0.0);
 }
 
 #[tokio::test]

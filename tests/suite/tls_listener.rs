@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::support::client::{raw, read_to_end};
+use crate::support::client::{raw, read_head, read_to_end};
 use crate::support::proxy::{Proxy, ProxyBuilder, bearer, proxy};
 use crate::support::tls::{Identity, TestCa, expired, for_clients, for_servers_only, not_yet_valid};
 use crate::support::upstream::{Answer, Upstream, full, json};
@@ -497,6 +497,23 @@ async fn a_head_that_does_not_end_is_ended_over_http2() {
         .expect("the connection ends")
         .ok();
     assert!(story.upstream.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_connection_that_rests_long_is_closed() {
+    let story = story(Upstream::start(ok).await, None, |b| b).await;
+    let mut stream = story.connect(None, &["http/1.1"]).await.unwrap();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await
+        .unwrap();
+    read_head(&mut stream).await;
+    stream.read_exact(&mut [0; 2]).await.unwrap();
+    // The clock runs ahead to whatever is waited for.
+    tokio::time::pause();
+    let start = tokio::time::Instant::now();
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
+    assert_eq!(start.elapsed().as_secs().clamp(115, 125), start.elapsed().as_secs());
 }
 
 #[tokio::test]
