@@ -39,7 +39,7 @@ pub struct ConnectionLimits {
 }
 
 /// A connection with nothing to do for this long gives its buffers back until there is.
-const REST_AFTER: Duration = Duration::from_secs(1);
+const REST_AFTER: Duration = Duration::from_millis(100);
 /// How long a resting connection waits for a last request when the drain begins.
 const LAST_CALL: Duration = Duration::from_millis(500);
 /// Bound on the last words to a slow client.
