@@ -21,4 +21,5 @@ mod secrets;
 mod shutdown;
 mod structure;
 mod tls_listener;
+mod upstream_tls;
 mod web_servers;

@@ -25,6 +25,18 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// A server configuration that shows it, offering `alpn`.
+    pub fn server(&self, alpn: &[&str]) -> Arc<rustls::ServerConfig> {
+        let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![self.der.clone()], self.private_key())
+            .unwrap();
+        config.alpn_protocols = alpn.iter().map(|a| a.as_bytes().to_vec()).collect();
+        Arc::new(config)
+    }
+
     fn private_key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key_der.clone()))
     }
@@ -71,15 +83,20 @@ impl TestCa {
 
     /// A server configuration for `names`, offering `alpn`.
     pub fn server(&self, names: &[&str], alpn: &[&str]) -> Arc<rustls::ServerConfig> {
-        let identity = self.identity(names, |_| ());
-        let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![identity.der.clone()], identity.private_key())
-            .unwrap();
-        config.alpn_protocols = alpn.iter().map(|a| a.as_bytes().to_vec()).collect();
-        Arc::new(config)
+        self.identity(names, |_| ()).server(alpn)
+    }
+
+    /// A certificate that only vouches for itself.
+    pub fn self_signed(names: &[&str]) -> Identity {
+        let params = CertificateParams::new(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        Identity {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+            der: certificate.der().clone(),
+            key_der: key.serialize_der(),
+        }
     }
 
     /// A client configuration that trusts this authority, offering `alpn`.
