@@ -1,4 +1,5 @@
-//! Mixed traffic with faults, for as long as one likes: `cargo test --release --test soak -- MINUTES` (10 when left out).
+//! Mixed traffic with faults, for as long as one likes: `cargo test --release --test soak -- MINUTES` (10 when left out),
+//! or `-- idle NUMBER`: so many idle connections, and load beside them.
 //!
 //! Starts the emulator here and the proxy as a process of its own, one listener by Bearer and one by Digest. Prints each
 //! half minute, and at the end, requests, answers by kind, and what memory and descriptors of the proxy did. Ends with 1
@@ -25,9 +26,16 @@ const CLIENTS: usize = 16;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let minutes: f64 = std::env::args()
-        .nth(1)
-        .map_or(10.0, |text| text.parse().expect("the argument is a number of minutes"));
+    let mut args = std::env::args().skip(1);
+    let first = args.next();
+    let idle: Option<usize> = first.as_deref().filter(|arg| *arg == "idle").map(|_| {
+        let number = args.next().and_then(|text| text.parse().ok());
+        number.expect("`idle` takes a number of connections")
+    });
+    let minutes: f64 = match first {
+        Some(text) if idle.is_none() => text.parse().expect("the argument is a number of minutes"),
+        _ => 10.0,
+    };
     let emulator = Emulator::start(EmulatorSettings {
         service_accounts: vec![(ID.to_owned(), SECRET.to_owned())],
         api_keys: vec![(PUBLIC.to_owned(), PRIVATE.to_owned())],
@@ -42,6 +50,9 @@ async fn main() -> ExitCode {
     .await
     .unwrap();
     let mut proxy = Proxy::start(&emulator).await;
+    if let Some(idle) = idle {
+        return idle_and_load(&mut proxy, idle).await;
+    }
     let tally = Arc::new(Tally::default());
     let stop = Arc::new(AtomicBool::new(false));
     let mut clients = Vec::new();
@@ -65,6 +76,82 @@ async fn main() -> ExitCode {
     let rest = proxy.sample(samples.last().map_or(0.0, |s| s.at));
     let clean = proxy.end().await;
     report(&samples, &rest, &tally, clean)
+}
+
+/// Idle connections that have had one answer each, and then ten seconds of 64 clients beside them.
+async fn idle_and_load(proxy: &mut Proxy, idle: usize) -> ExitCode {
+    let get = request("GET", None, false);
+    let tally = Tally::default();
+    let before = proxy.sample(0.0);
+    let mut open = Vec::new();
+    for _ in 0..idle {
+        let mut stream = BufReader::with_capacity(512, TcpStream::connect(proxy.addresses[0]).await.unwrap());
+        stream.write_all(get.as_bytes()).await.unwrap();
+        if !answer(&mut stream, &tally).await.unwrap() {
+            break;
+        }
+        open.push(stream.into_inner());
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let after = proxy.sample(0.0);
+    println!(
+        "{} idle connections: resident {:.1} MiB, before {:.1}: {:.1} KiB each",
+        open.len(),
+        after.rss_kib as f64 / 1024.0,
+        before.rss_kib as f64 / 1024.0,
+        (after.rss_kib - before.rss_kib) as f64 / open.len() as f64
+    );
+    let tally = Arc::new(Tally::default());
+    let (start, address) = (Instant::now(), proxy.addresses[0]);
+    let mut clients = Vec::new();
+    for _ in 0..64 {
+        let (tally, get) = (Arc::clone(&tally), get.clone());
+        clients.push(tokio::spawn(async move {
+            let mut waits = Vec::new();
+            let mut stream = BufReader::new(TcpStream::connect(address).await.unwrap());
+            while start.elapsed() < Duration::from_secs(10) {
+                let sent = Instant::now();
+                stream.write_all(get.as_bytes()).await.unwrap();
+                if !answer(&mut stream, &tally).await.unwrap() {
+                    stream = BufReader::new(TcpStream::connect(address).await.unwrap());
+                }
+                waits.push(sent.elapsed());
+            }
+            waits
+        }));
+    }
+    let mut waits = Vec::new();
+    for client in clients {
+        waits.extend(client.await.unwrap());
+    }
+    waits.sort_unstable();
+    let at = |share: usize| waits[waits.len() * share / 1000].as_secs_f64() * 1e3;
+    println!(
+        "64 clients beside them: {} requests a second, p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms",
+        waits.len() / 10,
+        at(500),
+        at(990),
+        at(999)
+    );
+    for (kind, count) in tally.kinds.lock().unwrap().iter() {
+        println!("{count:10}  {kind}");
+    }
+    let new = Instant::now();
+    let mut stream = BufReader::new(TcpStream::connect(address).await.unwrap());
+    stream.write_all(get.as_bytes()).await.unwrap();
+    let served = answer(&mut stream, &tally).await.unwrap();
+    println!(
+        "a new connection is served within {:.1} ms",
+        new.elapsed().as_secs_f64() * 1e3
+    );
+    drop(open);
+    let clean = proxy.end().await;
+    println!("ended cleanly: {clean}");
+    if served && clean {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// Faults come and go; each half minute a line.
