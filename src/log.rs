@@ -1,4 +1,4 @@
-//! Logging: lines on standard error, for people or for machines (docs/LOGGING.md).
+//! Logging: lines on standard error, for people or for machines (docs/OPERATIONS.md, "Log").
 
 use std::fmt::{self, Write as _};
 use std::io::IsTerminal;

@@ -101,7 +101,7 @@ impl<'a> Exchange<'a> {
 
     async fn with_digest(mut self, digest: &Digest, record: &mut Record) -> Result<UpstreamResponse, ProxyError> {
         let _permit = digest.permit().await.map_err(ProxyError::from)?;
-        if !self.source.length_known() {
+        if self.source.length().is_none() {
             // Small chunked bodies are common; knowing that they are small saves the priming request.
             self.buffer(Some(BUFFER_PATIENCE), record).await?;
         }

@@ -304,14 +304,12 @@ impl Source {
         matches!(self, Self::Empty)
     }
 
-    /// Whether the length was given (`Content-Length`) or there is no content.
-    pub(super) fn length_known(&self) -> bool {
+    /// The length of the content, bytes, when it was given (`Content-Length`) or there is none.
+    pub(super) fn length(&self) -> Option<u64> {
         match self {
-            Self::Empty => true,
-            Self::Once(inbound) => inbound
-                .as_ref()
-                .is_some_and(|i| i.incoming.size_hint().exact().is_some()),
-            Self::Recorded { known_length, .. } => known_length.is_some(),
+            Self::Empty => Some(0),
+            Self::Once(inbound) => inbound.as_ref()?.incoming.size_hint().exact(),
+            Self::Recorded { known_length, .. } => *known_length,
         }
     }
 

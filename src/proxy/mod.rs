@@ -376,7 +376,10 @@ fn frame(headers: &mut http::HeaderMap, method: &Method, source: &Source, had_le
         if had_length || anticipates {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-    } else if !source.length_known() {
+    } else if let Some(length) = source.length() {
+        // As it was understood, and once: HTTP/2 may have brought it several times.
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    } else {
         headers.remove(header::CONTENT_LENGTH);
         headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
