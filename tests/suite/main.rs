@@ -14,6 +14,7 @@ mod bearer;
 mod digest;
 mod forwarding;
 mod guard;
+mod hardening;
 mod limits;
 mod links;
 mod metrics;
