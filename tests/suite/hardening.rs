@@ -98,9 +98,16 @@ async fn a_process_of_the_same_user_cannot_look_into_it() {
         command.args(["--reuid", "65534", "--clear-groups"]);
         command
     };
-    // The build's folder may be closed to others.
+    // The build's folder may be closed to others. Copied by a process: a file that this one had open for writing could
+    // still be open in a child that another test forked meanwhile, and could not be executed then.
     let program_of_all = folder.path().join("program");
-    fs::copy(PROGRAM, &program_of_all).unwrap();
+    let copied = Command::new("cp")
+        .arg(PROGRAM)
+        .arg(&program_of_all)
+        .status()
+        .await
+        .unwrap();
+    assert!(copied.success());
     let mut command = as_nobody();
     command.arg(&program_of_all);
     let program = by_file(&upstream, command, &secret).await;
