@@ -6,6 +6,7 @@ pub mod cli;
 pub mod code;
 pub mod config;
 pub mod credential;
+pub mod crypto;
 #[cfg(feature = "emulator")]
 pub mod emulator;
 pub mod guard;

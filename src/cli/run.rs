@@ -12,6 +12,7 @@ use super::exit;
 use crate::app::{App, Running};
 use crate::config::Loaded;
 use crate::credential::CredentialSettings;
+use crate::crypto;
 use crate::settings::{AccountSettings, Settings};
 
 /// Serves until a signal or the admin port ends it.
@@ -20,6 +21,18 @@ pub(crate) fn run(loaded: Loaded) -> ExitCode {
     crate::log::init(&settings.log);
     for warning in warnings {
         tracing::warn!("{warning}");
+    }
+    if let Err(error) = crypto::self_check() {
+        return start_failed(&error);
+    }
+    if !crypto::MD5_ALLOWED {
+        for (name, _) in settings
+            .accounts
+            .iter()
+            .filter(|(_, account)| matches!(account.credential, CredentialSettings::ApiKey { .. }))
+        {
+            tracing::warn!(account = %name, "an API key in a FIPS build: Atlas offers Digest with MD5 only, which is not answered; use a service account");
+        }
     }
     let runtime = match runtime(&settings) {
         Ok(runtime) => runtime,

@@ -7,6 +7,8 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use rustls::ServerConfig;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
+use crate::crypto;
+
 /// The authority (PEM), and a server configuration for localhost that offers h2 and HTTP/1.1.
 pub(super) fn server_config() -> io::Result<(String, Arc<ServerConfig>)> {
     make().map_err(|error| io::Error::other(format!("no certificate could be made: {error}")))
@@ -26,8 +28,7 @@ fn make() -> Result<(String, Arc<ServerConfig>), Box<dyn std::error::Error + Sen
     let key = KeyPair::generate()?;
     let certificate = server.signed_by(&key, &issuer)?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(crypto::provider())
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(vec![certificate.der().clone()], key)?;

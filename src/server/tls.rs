@@ -11,6 +11,8 @@ use rustls::{
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
+use crate::crypto;
+
 /// A text that is no name pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -153,7 +155,7 @@ impl ListenerTls {
     pub fn new(certificate: &[u8], key: &[u8], clients: Option<Clients<'_>>) -> Result<Self, ListenerTlsError> {
         let chain = certificates(certificate).map_err(ListenerTlsError::Certificate)?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| ListenerTlsError::Key(pem_error(&e)))?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = crypto::provider();
         let builder =
             ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
         let demands_certificates = clients.is_some();

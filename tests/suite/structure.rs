@@ -13,15 +13,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("code", &[]),
     ("log", &[]),
     ("hardening", &[]),
+    ("crypto", &[]),
     ("metrics", &["code"]),
     // Parts.
     ("guard", &[]),
-    ("upstream", &["metrics"]),
-    ("credential", &["upstream", "secret", "time", "metrics"]),
+    ("upstream", &["crypto", "metrics"]),
+    ("credential", &["crypto", "upstream", "secret", "time", "metrics"]),
     ("proxy", &["guard", "credential", "upstream", "metrics", "log", "code"]),
-    ("server", &["proxy", "guard", "metrics", "code"]),
+    ("server", &["proxy", "guard", "metrics", "code", "crypto"]),
     ("admin", &["guard"]),
-    ("emulator", &[]),
+    ("emulator", &["crypto"]),
     ("settings", &["credential", "log", "server", "upstream"]),
     // The top.
     (
@@ -56,6 +57,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "app",
             "config",
+            "crypto",
             "hardening",
             "log",
             "settings",
@@ -143,6 +145,8 @@ fn some_crates_have_one_home() {
         ("prometheus::", &["metrics"]),
         ("secrecy::", &["secret"]),
         ("tracing_subscriber::", &["log"]),
+        // The cryptography is chosen once.
+        ("default_provider", &["crypto"]),
     ];
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut all = Vec::new();

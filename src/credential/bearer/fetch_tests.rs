@@ -89,7 +89,7 @@ fn http(status: &str, headers: &str, body: &str) -> String {
 }
 
 fn tls_client(roots: rustls::RootCertStore) -> rustls::ClientConfig {
-    rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+    rustls::ClientConfig::builder_with_provider(crate::crypto::provider())
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
@@ -268,13 +268,12 @@ fn server_config(ca: &Ca, name: &str, last_year: i32) -> rustls::ServerConfig {
     params.not_after = rcgen::date_time_ymd(last_year, 1, 1);
     let certificate = params.signed_by(&key, &ca.issuer).unwrap();
     let key = rustls_pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-    let mut config =
-        rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap();
+    let mut config = rustls::ServerConfig::builder_with_provider(crate::crypto::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .unwrap();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config
 }

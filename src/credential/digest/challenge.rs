@@ -6,7 +6,7 @@ use http::HeaderMap;
 use http::header::{HeaderName, WWW_AUTHENTICATE};
 
 use super::field::{Item, Items, Text};
-use super::response::{Algorithm, Hash};
+use super::response::Algorithm;
 
 /// At most this many header values are read. Servers send one to three.
 const MAX_VALUES: usize = 16;
@@ -149,10 +149,8 @@ impl Builder {
         let spelled = self.take("algorithm");
         let algorithm = match &spelled {
             Some(text) => Algorithm::parse(&text.value)?,
-            None => Algorithm {
-                hash: Hash::Md5,
-                sess: false,
-            },
+            // RFC 7616 section 3.3.
+            None => Algorithm::parse(b"MD5")?,
         };
         Some(Challenge {
             realm: self.take("realm")?,

@@ -3,6 +3,7 @@
 use http::HeaderValue;
 use proptest::prelude::*;
 
+use super::super::response::Hash;
 use super::*;
 
 fn parse_text(values: &[&str]) -> Vec<Challenge> {

@@ -4,10 +4,10 @@
 
 use http::Method;
 use md5::Md5;
-use sha2::{Sha256, Sha512_256};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::BodyForDigest;
+use crate::crypto;
 
 /// A hash function, from weak to strong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,7 +34,7 @@ impl Algorithm {
             None => (name.as_slice(), false),
         };
         let hash = match base {
-            b"md5" => Hash::Md5,
+            b"md5" if crypto::MD5_ALLOWED => Hash::Md5,
             b"sha-256" => Hash::Sha256,
             b"sha-512-256" => Hash::Sha512_256,
             _ => return None,
@@ -106,10 +106,24 @@ impl Hash {
         }
         match self {
             Self::Md5 => run::<Md5>(pieces),
-            Self::Sha256 => run::<Sha256>(pieces),
-            Self::Sha512_256 => run::<Sha512_256>(pieces),
+            #[cfg(not(feature = "fips"))]
+            Self::Sha256 => run::<sha2::Sha256>(pieces),
+            #[cfg(not(feature = "fips"))]
+            Self::Sha512_256 => run::<sha2::Sha512_256>(pieces),
+            #[cfg(feature = "fips")]
+            Self::Sha256 => validated(&aws_lc_rs::digest::SHA256, pieces),
+            #[cfg(feature = "fips")]
+            Self::Sha512_256 => validated(&aws_lc_rs::digest::SHA512_256, pieces),
         }
     }
+}
+
+/// By the validated module: what is hashed is the key.
+#[cfg(feature = "fips")]
+fn validated<'a>(algorithm: &'static aws_lc_rs::digest::Algorithm, pieces: impl Iterator<Item = &'a [u8]>) -> Hex {
+    let mut hash = aws_lc_rs::digest::Context::new(algorithm);
+    pieces.for_each(|piece| hash.update(piece));
+    Hex::new(hash.finish().as_ref())
 }
 
 /// H(A1), section 3.4.2: the part that stays the same for a nonce. Wiped on drop, since it is worth the password.

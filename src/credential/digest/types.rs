@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 
 use super::nonce::Nonce;
+use crate::crypto;
 use crate::secret::Secret;
 use crate::time::SharedClock;
 
@@ -109,7 +110,13 @@ pub enum GiveUp {
 impl fmt::Display for GiveUp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NoChallenge => "the 401 carries no Digest challenge that can be answered (MD5, SHA-256, SHA-512-256)",
+            Self::NoChallenge if crypto::MD5_ALLOWED => {
+                "the 401 carries no Digest challenge that can be answered (MD5, SHA-256, SHA-512-256)"
+            }
+            Self::NoChallenge => {
+                "the 401 carries no Digest challenge that a FIPS build answers (SHA-256, SHA-512-256; never MD5): use a \
+                 service account"
+            }
             Self::Refused => "the upstream refuses the API key on the nonce that it offers",
             Self::RetriesSpent => "the upstream answered 401 to every retry",
             Self::KeyRefused { .. } => {
