@@ -18,5 +18,6 @@ mod links;
 mod metrics;
 mod secrets;
 mod shutdown;
+mod smuggling;
 mod structure;
 mod web_servers;

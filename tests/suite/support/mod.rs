@@ -2,6 +2,8 @@
 
 pub mod client;
 pub mod proxy;
+pub mod recording_upstream;
+pub mod strict_http;
 pub mod tls;
 pub mod upstream;
 

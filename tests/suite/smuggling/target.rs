@@ -1,0 +1,215 @@
+//! Targets and methods: what goes on, and that it goes on as it came.
+
+use super::{Bench, Case, SMUGGLED, Want, line};
+
+#[tokio::test]
+async fn targets_go_on_byte_for_byte_or_not_at_all() {
+    let mut cases = Vec::new();
+    let long = format!("/{}", "a".repeat(40_000));
+    for target in [
+        "/",
+        "//evil.example/x",
+        "///",
+        "////evil.example",
+        "/\\evil.example",
+        "/\\\\evil.example/x",
+        "/@evil.example",
+        "/x@evil.example:80/",
+        "/http://evil.example/",
+        "/x/../../etc/passwd",
+        "/%2e%2e/%2e%2e/x",
+        "/..;/x",
+        "/x%00y",
+        "/x%0d%0aHost:%20evil",
+        "/x%0aAuthorization:%20mine",
+        "/x%20HTTP/1.1",
+        "/x?",
+        "/x??&&==",
+        "/x?_method=DELETE",
+        "/x?_method=DELETE&X-HTTP-Method-Override=DELETE",
+        "/x?url=http://evil.example/",
+        "/x?a=%zz",
+        "/x|y",
+        "/x'y",
+        "/~x;a=b,c/!$&'()*+",
+        &long,
+    ] {
+        cases.push(
+            Case::new("origin-form", line(&format!("{target} HTTP/1.1")), Want::Served)
+                .method("GET")
+                .target(target),
+        );
+    }
+    for target in ["/x\"y", "/x<y>", "/x`y", "/x^y", "/x{y}", "/x?\"", "/x?<y>", "/x?`"] {
+        cases.push(
+            Case::new("not of RFC 3986", line(&format!("{target} HTTP/1.1")), Want::Either)
+                .method("GET")
+                .target(target),
+        );
+    }
+    let latin = |target: &str| target.bytes().map(char::from).collect::<String>();
+    for target in ["/\u{e9}", "/\u{ff0e}\u{ff0e}/x", "/x?\u{e9}"] {
+        cases.push(
+            Case::new("beyond ASCII", line(&format!("{target} HTTP/1.1")), Want::Either)
+                .method("GET")
+                .target(latin(target)),
+        );
+    }
+    let mut lone = b"GET /x\xff\xfe HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec();
+    cases.push(Case::new("no UTF-8", lone.clone(), Want::Refused));
+    lone[6] = b'?';
+    cases.push(
+        Case::new("no UTF-8 in the query", lone, Want::Either)
+            .method("GET")
+            .target("/?\u{ff}\u{fe}"),
+    );
+    Bench::start().await.check(cases).await;
+}
+
+#[tokio::test]
+async fn targets_that_lead_elsewhere_are_refused() {
+    let mut cases = Vec::new();
+    for target in [
+        "http://evil.example/x",
+        "https://cloud.mongodb.com/x",
+        "http://localhost@evil.example/x",
+        "http://evil.example@localhost/x",
+        "http://user:pw@localhost/x",
+        "http://localhost:80:80/x",
+        "http://localhost:99999/x",
+        "http://localhost.evil.example/x",
+        "http://localhost./x",
+        "http://[::1%25lo]/x",
+        "http://local%68ost/x",
+        "http://127.1/x",
+        "http://2130706433/x",
+        "http://localhost#/x",
+        "http://localhost/x#y",
+        "http:///x",
+        "http://",
+        "http:/x",
+        "http:x",
+        "http:\\\\localhost\\x",
+        "//localhost/x\u{9}",
+        "ftp://localhost/x",
+        "file:///etc/passwd",
+        "javascript:x",
+        "data:x",
+        "ws://localhost/x",
+        "httpx://localhost/x",
+        "localhost",
+        "localhost:80",
+        "cloud.mongodb.com:443",
+        "evil.example:443",
+        "*",
+        "x",
+        "x/y",
+        "..",
+        "../x",
+        "?x",
+        "?",
+        "#x",
+        "/x#y",
+        "/x#",
+        "/#",
+        "/x?y#z",
+        "/x#?y",
+        "\\x",
+        "\\\\evil.example\\x",
+        "@evil.example/x",
+        ":80/x",
+        ".evil.example/x",
+        "%2fx",
+        "%2F%2Fevil.example",
+        "<x>",
+        "",
+    ] {
+        cases.push(Case::new("elsewhere", line(&format!("{target} HTTP/1.1")), Want::Refused).half_close());
+    }
+    let own = |target: &'static str, reduced: &'static str| {
+        Case::new(
+            "absolute-form of ours",
+            line(&format!("{target} HTTP/1.1")),
+            Want::Served,
+        )
+        .method("GET")
+        .target(reduced)
+    };
+    cases.push(own("http://localhost/x", "/x"));
+    cases.push(own("http://localhost:1234/x?y=http://z", "/x?y=http://z"));
+    cases.push(own("http://127.0.0.1", "/"));
+    cases.push(own("HTTP://LOCALHOST/x", "/x"));
+    cases.push(own("https://[::1]:443//evil.example/", "//evil.example/"));
+    cases.push(own("http://localhost?x", "/?x"));
+    Bench::start().await.check(cases).await;
+}
+
+#[tokio::test]
+async fn tunnels_and_echoes_are_refused_in_any_spelling() {
+    let mut cases = Vec::new();
+    for method in ["TRACE", "trace", "Trace", "TRACK", "track", "Track"] {
+        let bytes = format!("{method} /x HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        cases.push(Case::new("echo", bytes, Want::Status(405)));
+        let bytes =
+            format!("{method} /x HTTP/1.1\r\nHost: localhost\r\nMax-Forwards: 0\r\nContent-Length: 5\r\n\r\nhello");
+        cases.push(Case::new("echo with content", bytes, Want::Status(405)));
+    }
+    for method in ["CONNECT", "connect", "Connect"] {
+        for target in ["cloud.mongodb.com:443", "localhost:80", "/x", "http://localhost/x", "*"] {
+            let bytes = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n{SMUGGLED}");
+            cases.push(Case::new("tunnel", bytes, Want::Refused));
+        }
+    }
+    cases.push(Case::new(
+        "an extended CONNECT",
+        "CONNECT /x HTTP/1.1\r\nHost: localhost\r\n:protocol: websocket\r\n\r\n",
+        Want::Refused,
+    ));
+    cases.push(Case::new(
+        "OPTIONS *",
+        "OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        Want::Refused,
+    ));
+    cases.push(Case::new(
+        "a method of 10 kB",
+        format!("{} /x HTTP/1.1\r\nHost: localhost\r\n\r\n", "M".repeat(10_000)),
+        Want::Refused,
+    ));
+    for method in [
+        "GET",
+        "HEAD",
+        "POST",
+        "PUT",
+        "PATCH",
+        "DELETE",
+        "OPTIONS",
+        "PROPFIND",
+        "get",
+        "Delete",
+        "M-SEARCH",
+        "QUERY",
+        "X!#$%&'*+-.^_`|~",
+    ] {
+        let bytes = format!("{method} /x HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        cases.push(Case::new("goes on as it is", bytes, Want::Served).method(method));
+    }
+    Bench::start().await.check(cases).await;
+}
+
+/// What says that a GET is really a DELETE ends here; what stands in the query passes, for it is the upstream's own affair.
+#[tokio::test]
+async fn method_overrides_in_headers_end_here() {
+    let mut cases = Vec::new();
+    for field in [
+        "X-HTTP-Method-Override",
+        "X-HTTP-Method",
+        "X-Method-Override",
+        "x-http-method-override",
+        "X_HTTP_Method_Override",
+        "X-HTTP_Method-Override",
+    ] {
+        let bytes = format!("GET /x HTTP/1.1\r\nHost: localhost\r\n{field}: DELETE\r\n\r\n");
+        cases.push(Case::new("override", bytes, Want::Served).method("GET"));
+    }
+    Bench::start().await.check(cases).await;
+}
