@@ -70,7 +70,7 @@ image_parts() {
     target=$(rustc --print host-tuple)
     # The build context as the .dockerignore lets it through.
     mkdir -p "$scratch/src" "$root/etc/ssl/certs"
-    cp -r Cargo.toml Cargo.lock src "$scratch/src/"
+    cp -r .cargo Cargo.toml Cargo.lock src "$scratch/src/"
     (cd "$scratch/src" && RUSTFLAGS="-C target-feature=+crt-static" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$scratch/target}" \
         cargo build --release --locked --no-default-features --target "$target")
     cp "${CARGO_TARGET_DIR:-$scratch/target}/$target/release/atlas-auth-proxy" "$root/"

@@ -40,6 +40,8 @@ codes! {
     MethodNotAllowed = "PROXY_METHOD_NOT_ALLOWED", METHOD_NOT_ALLOWED;
     /// The request is malformed.
     BadRequest = "PROXY_BAD_REQUEST", BAD_REQUEST;
+    /// The head of the request has too many bytes or fields.
+    HeadersTooLarge = "PROXY_HEADERS_TOO_LARGE", REQUEST_HEADER_FIELDS_TOO_LARGE;
     /// The client took too long.
     RequestTimeout = "PROXY_REQUEST_TIMEOUT", REQUEST_TIMEOUT;
     /// The body is too large for what the upstream demands (Digest `auth-int`).

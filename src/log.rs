@@ -1,8 +1,7 @@
-//! Logging: lines on standard error, for people or for machines (docs/LOGGING.md).
+//! Logging: lines on standard error, for people or for machines (docs/OPERATIONS.md, "Log").
 
 use std::fmt::{self, Write as _};
 use std::io::IsTerminal;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
@@ -94,8 +93,8 @@ pub struct RequestRecord<'a> {
     pub listener: &'a str,
     /// The account's name.
     pub account: &'a str,
-    /// The peer's address; `None`: a unix socket.
-    pub peer: Option<IpAddr>,
+    /// The peer's address, or its user id on a unix socket.
+    pub peer: &'a dyn fmt::Display,
     /// The method.
     pub method: &'a str,
     /// The path without query.
@@ -122,13 +121,12 @@ impl RequestRecord<'_> {
         if !tracing::enabled!(target: "atlas_auth_proxy::request", tracing::Level::INFO) {
             return;
         }
-        let peer = self.peer.map_or_else(|| "unix".to_owned(), |ip| ip.to_string());
         let duration_ms = (self.duration.as_secs_f64() * 1e6).round() / 1e3;
         tracing::info!(
             target: "atlas_auth_proxy::request",
             listener = self.listener,
             account = self.account,
-            peer = %peer,
+            peer = %self.peer,
             method = %Clean(self.method),
             path = %Clean(self.path),
             status = self.status,

@@ -8,8 +8,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rustix::process::{Resource, getrlimit};
 use serde_json::json;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::admin::{self, AdminState};
@@ -20,10 +21,13 @@ use crate::guard::HostNames;
 use crate::metrics::Metrics;
 use crate::proxy::links::LinkRewriter;
 use crate::proxy::{Account, Authorizer, BodyLimits, Common, Listener};
-use crate::server::{self, Bind, BindError, Bound, ConnectionLimits, Drain, Limits, ServerParts};
+use crate::server::{self, Bind, BindError, Bound, Capacity, ConnectionLimits, Drain, Limits, ServerParts, Shares};
 use crate::settings::{AccountSettings, Settings};
 use crate::time::{SharedClock, SystemClock};
 use crate::upstream::{TlsError, Upstream, client_config};
+
+/// Requests that may be on their way to one upstream at a time. Atlas's own limits are far lower.
+const MOST_AT_ONCE: usize = 1024;
 
 /// Why the app did not start.
 #[derive(Debug, thiserror::Error)]
@@ -125,10 +129,19 @@ impl App {
         else {
             unreachable!("a TCP address binds a TCP socket")
         };
+        let shares = Shares::of(getrlimit(Resource::Nofile).current, settings.limits.max_connections);
+        if shares.clients < settings.limits.max_connections {
+            tracing::info!(
+                max_connections = shares.clients,
+                configured = settings.limits.max_connections,
+                "fewer connections than configured: the process may not have as many open files (`ulimit -n`, LimitNOFILE)"
+            );
+        }
+        let at_once = (shares.upstream / settings.accounts.len().max(1)).clamp(1, MOST_AT_ONCE);
         let accounts = settings
             .accounts
             .iter()
-            .map(|(name, account)| Ok((name.clone(), build_account(name, account, &metrics, &clock)?)))
+            .map(|(name, account)| Ok((name.clone(), build_account(name, account, &metrics, &clock, at_once)?)))
             .collect::<Result<BTreeMap<_, _>, StartError>>()?;
 
         let drain = Drain::default();
@@ -138,9 +151,7 @@ impl App {
             .filter_map(|account| spawn_renewal(account, stopped.clone()))
             .collect();
         let common = Arc::new(Common::new(Arc::clone(&metrics), body_limits(&settings.limits)));
-        let slots = Arc::new(Semaphore::new(
-            settings.limits.max_connections.min(Semaphore::MAX_PERMITS),
-        ));
+        let capacity = Capacity::new(shares.clients, settings.limits.max_connections_per_peer);
         let limits = ConnectionLimits {
             header_read_timeout: settings.limits.header_read_timeout,
             max_header_bytes: settings.limits.max_header_bytes,
@@ -150,8 +161,9 @@ impl App {
         for (bound, listener) in bound.into_iter().zip(settings.listeners) {
             let account = Arc::clone(&accounts[&listener.account]);
             let name = listener.name.unwrap_or_else(|| bound.to_string());
+            let scheme = if listener.tls.is_some() { "https" } else { "http" };
             let (url, hosts) = match &bound {
-                Bound::Tcp(_, address) => (format!("http://{address}"), listener.hosts.with_bound(address.ip())),
+                Bound::Tcp(_, address) => (format!("{scheme}://{address}"), listener.hosts.with_bound(address.ip())),
                 Bound::Unix(..) => (bound.to_string(), listener.hosts),
             };
             listeners.push(BoundListener {
@@ -164,7 +176,7 @@ impl App {
             let view = Listener {
                 metrics: metrics.listener(&name, &account.name),
                 name,
-                scheme: "http",
+                scheme,
                 hosts,
                 required_header: listener.required_header,
                 policy: listener.policy,
@@ -175,7 +187,8 @@ impl App {
             let parts = ServerParts {
                 listener: Arc::new(view),
                 allow: listener.allow,
-                slots: Arc::clone(&slots),
+                tls: listener.tls,
+                capacity: Arc::clone(&capacity),
                 limits,
             };
             tokio::spawn(server::serve(bound, parts, drain.handle()));
@@ -220,6 +233,7 @@ fn build_account(
     settings: &AccountSettings,
     metrics: &Arc<Metrics>,
     clock: &SharedClock,
+    at_once: usize,
 ) -> Result<Arc<Account>, StartError> {
     let account_metrics = metrics.account(name);
     let tls = client_config(settings.upstream.ca_file.as_deref()).map_err(|source| StartError::Tls {
@@ -271,7 +285,7 @@ fn build_account(
         name: name.to_owned(),
         authorizer,
         links: LinkRewriter::new(&origin),
-        upstream: Upstream::new(settings.upstream.clone(), &tls, open),
+        upstream: Upstream::new(settings.upstream.clone(), &tls, open, at_once),
         metrics: account_metrics,
     }))
 }

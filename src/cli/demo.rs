@@ -201,6 +201,7 @@ fn listener(account: &str, port: u16) -> ListenerSettings {
         name: Some(account.to_owned()),
         bind: Bind::Tcp(free(port)),
         account: account.to_owned(),
+        tls: None,
         allow: Allowlist::loopback(),
         hosts: HostNames::new([]),
         required_header: None,

@@ -45,14 +45,12 @@ pub(crate) const LISTENER: Shape = Shape {
         "rule",
         "mode",
         "uids",
+        "tls",
     ],
-    refused: &[
-        ("tls", NOT_YET),
-        (
-            "rules",
-            "there is no such key; write `[[listener.rule]]`, once for each",
-        ),
-    ],
+    refused: &[(
+        "rules",
+        "there is no such key; write `[[listener.rule]]`, once for each",
+    )],
 };
 
 pub(crate) const RULE: Shape = Shape {
@@ -114,6 +112,15 @@ pub(crate) const LOG: Shape = Shape {
     refused: &[],
 };
 
+pub(crate) const TLS: Shape = Shape {
+    keys: &["certificate", "key", "client_ca", "client_names"],
+    refused: &[
+        ("certificate_file", "there is no such key; write `certificate`"),
+        ("key_file", "there is no such key; write `key`"),
+        ("client_ca_file", "there is no such key; write `client_ca`"),
+    ],
+};
+
 /// One `[[listener]]`.
 #[derive(Debug)]
 pub(crate) struct FileListener {
@@ -131,6 +138,17 @@ pub(crate) struct FileListener {
     pub(crate) rules: Vec<FileRule>,
     pub(crate) mode: Option<Given<String>>,
     pub(crate) uids: Option<Given<Vec<Given<String>>>>,
+    pub(crate) tls: Option<FileTls>,
+}
+
+/// One `[listener.tls]`.
+#[derive(Debug)]
+pub(crate) struct FileTls {
+    pub(crate) place: Source,
+    pub(crate) certificate: Option<Given<String>>,
+    pub(crate) key: Option<Given<String>>,
+    pub(crate) client_ca: Option<Given<String>>,
+    pub(crate) client_names: Option<Given<Vec<Given<String>>>>,
 }
 
 /// One `[[listener.rule]]`.
@@ -235,9 +253,21 @@ fn listeners(top: &Reader<'_>, problems: &mut Problems) -> Vec<FileListener> {
             rules: rules(&table, problems),
             mode: table.text_or_integer("mode", problems),
             uids: table.integers("uids", problems),
+            tls: tls(&table, problems),
         });
     }
     listeners
+}
+
+fn tls(listener: &Reader<'_>, problems: &mut Problems) -> Option<FileTls> {
+    let table = listener.table("tls", &TLS, problems)?;
+    Some(FileTls {
+        place: table.place().clone(),
+        certificate: table.text("certificate", problems),
+        key: table.text("key", problems),
+        client_ca: table.text("client_ca", problems),
+        client_names: table.texts("client_names", problems),
+    })
 }
 
 fn rules(listener: &Reader<'_>, problems: &mut Problems) -> Vec<FileRule> {

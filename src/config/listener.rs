@@ -9,9 +9,9 @@ use super::file::{FileConfig, FileListener, FileRule};
 use super::inputs::{GivenList, Inputs};
 use super::problem::Problems;
 use super::source::{Given, Source};
-use super::{value, variable};
+use super::{tls, value, variable};
 use crate::guard::{Action, Allowlist, HostName, HostNames, PathPattern, Policy, RequiredHeader, Rule};
-use crate::server::{Bind, ListenerSettings};
+use crate::server::{Bind, ListenerSettings, ListenerTls};
 
 const DEFAULT_BIND: &str = "127.0.0.1:8080";
 
@@ -118,10 +118,17 @@ fn listener(slot: Slot<'_>, overrides: &Overrides, roster: &Roster, inputs: &mut
     let account = account(table, roster, &mut inputs.problems);
     let name = table.filter(|_| keeps_name).and_then(|table| table.name.clone());
     let allow_given = overrides.allow.as_ref().or_else(|| table?.allow.as_ref());
-    let allow = allow_given.map_or_else(
-        || Some(Allowlist::loopback()),
-        |list| allowlist(list, &mut inputs.problems),
-    );
+    let tls = match table.and_then(|table| table.tls.as_ref()) {
+        Some(given) => Tls::of(tls::build(given, inputs)),
+        None => Tls::None,
+    };
+    let remote = matches!(&bind, Some(Bind::Tcp(address)) if !is_loopback(address.ip()));
+    let allow = match allow_given {
+        Some(list) => allowlist(list, &mut inputs.problems),
+        // Certificates say who may come in.
+        None if remote && tls.demands_certificates() => Some(Allowlist::everybody()),
+        None => Some(Allowlist::loopback()),
+    };
     let hosts = overrides.hosts.as_ref().or_else(|| table?.hosts.as_ref());
     let hosts = HostNames::new(hosts.map_or_else(Vec::new, |list| host_names(list, &mut inputs.problems)));
     let required_header = table
@@ -143,10 +150,17 @@ fn listener(slot: Slot<'_>, overrides: &Overrides, roster: &Roster, inputs: &mut
     if let Some(Bind::Tcp(address)) = &bind {
         check_exposure(
             *address,
+            &tls,
             plaintext,
             allow_given.is_some(),
             &source,
             &mut inputs.problems,
+        );
+    }
+    if let (Some(Bind::Unix { .. }), Some(given)) = (&bind, table.and_then(|table| table.tls.as_ref())) {
+        inputs.problems.add(
+            &given.place,
+            "a unix socket never leaves the machine, and speaks no TLS: remove this table",
         );
     }
     Some(Built {
@@ -154,6 +168,7 @@ fn listener(slot: Slot<'_>, overrides: &Overrides, roster: &Roster, inputs: &mut
             name: name.map(|given| given.value),
             bind: bind?,
             account: account?,
+            tls: tls.ready()?,
             allow: allow?,
             hosts,
             required_header,
@@ -164,9 +179,37 @@ fn listener(slot: Slot<'_>, overrides: &Overrides, roster: &Roster, inputs: &mut
     })
 }
 
-/// An unauthenticated port that other machines reach hands them the credential: it takes two settings that say so.
+/// What became of `[listener.tls]`.
+enum Tls {
+    /// There is none.
+    None,
+    Ready(ListenerTls),
+    /// What is wrong with it was noted.
+    Wrong,
+}
+
+impl Tls {
+    fn of(built: Option<ListenerTls>) -> Self {
+        built.map_or(Self::Wrong, Self::Ready)
+    }
+
+    fn demands_certificates(&self) -> bool {
+        matches!(self, Self::Ready(tls) if tls.demands_certificates())
+    }
+
+    fn ready(self) -> Option<Option<ListenerTls>> {
+        match self {
+            Self::None => Some(None),
+            Self::Ready(tls) => Some(Some(tls)),
+            Self::Wrong => None,
+        }
+    }
+}
+
+/// A port that other machines reach hands them the credential: who may come in must have been said.
 fn check_exposure(
     address: SocketAddr,
+    tls: &Tls,
     plaintext: bool,
     explicit_allow: bool,
     source: &Source,
@@ -175,15 +218,21 @@ fn check_exposure(
     if is_loopback(address.ip()) {
         return;
     }
-    let missing = match (plaintext, explicit_allow) {
-        (true, true) => return,
-        (true, false) => {
+    let missing = match (tls, plaintext, explicit_allow) {
+        (Tls::Wrong, ..) => return,
+        (Tls::Ready(tls), ..) if explicit_allow || tls.demands_certificates() => return,
+        (Tls::Ready(_), ..) => {
+            "name the authorities of the clients' certificates with `client_ca` in [listener.tls], or the networks that \
+             may connect with `allow` (--allow, ATLAS_PROXY_ALLOW)"
+        }
+        (Tls::None, true, true) => return,
+        (Tls::None, true, false) => {
             "insecure_plaintext is set, but there is no allowlist: name the networks that may connect with \
                           `allow` (--allow, ATLAS_PROXY_ALLOW)"
         }
-        (false, _) => {
-            "bind a loopback address such as 127.0.0.1; or, if the network itself is protected, set \
-                       `insecure_plaintext` (--insecure-plaintext, ATLAS_PROXY_INSECURE_PLAINTEXT) and name the \
+        (Tls::None, false, _) => {
+            "bind a loopback address such as 127.0.0.1; or use TLS with certificates for clients ([listener.tls] in the \
+             file); or, if the network itself is protected, set `insecure_plaintext` (--insecure-plaintext, ATLAS_PROXY_INSECURE_PLAINTEXT) and name the \
                        networks that may connect with `allow` (--allow, ATLAS_PROXY_ALLOW)"
         }
     };

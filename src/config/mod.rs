@@ -18,6 +18,7 @@ mod problem;
 mod process;
 mod secret_value;
 mod source;
+mod tls;
 mod value;
 mod variable;
 

@@ -51,6 +51,14 @@ impl Allowlist {
         ])
     }
 
+    /// Every address: for a listener that tells its clients apart by other means.
+    pub fn everybody() -> Self {
+        Self(vec![
+            IpNet::new_assert(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+            IpNet::new_assert(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0),
+        ])
+    }
+
     /// Whether a peer may connect. An IPv4-mapped address is its IPv4 address (RFC 4291 section 2.5.5.2); an
     /// IPv4-compatible one (`::a.b.c.d`) is not.
     pub fn allows(&self, peer: IpAddr) -> bool {

@@ -90,10 +90,16 @@ labels! {
         Rule = "rule",
         /// CONNECT or TRACE.
         Method = "method",
-        /// Malformed.
+        /// A target that is none of ours, or none at all.
         Target = "target",
+        /// A head that is malformed, has more than one reading, or is too large.
+        Malformed = "malformed",
         /// Too many connections.
         Connections = "connections",
+        /// A TLS handshake that failed.
+        Tls = "tls",
+        /// An HTTP/2 flood.
+        Flood = "flood",
     }
     /// Which way bytes go.
     Direction {
@@ -173,6 +179,8 @@ labels! {
         Timeout = "timeout",
         /// The connection broke.
         Reset = "reset",
+        /// No free connection within the time to wait for one.
+        Queue = "queue",
     }
     /// How a reload ended.
     ReloadOutcome {

@@ -34,8 +34,6 @@ pub(super) enum Content {
     Upstream(UpstreamBody<RequestBody>),
     /// The first data, when they were here before the head was sent, and the rest.
     Links(Option<Bytes>, Box<LinkBody<UpstreamBody<RequestBody>>>),
-    /// The body could not be read from its start.
-    Failed(Option<BoxError>),
 }
 
 impl Content {
@@ -48,7 +46,6 @@ impl Content {
                 Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),
                 None => Pin::new(body.as_mut()).poll_frame(cx).map_err(Into::into),
             },
-            Self::Failed(error) => Poll::Ready(error.take().map(Err)),
         }
     }
 
@@ -58,7 +55,6 @@ impl Content {
             Self::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
             Self::Upstream(body) => body.is_end_stream(),
             Self::Links(first, body) => first.is_none() && body.is_end_stream(),
-            Self::Failed(error) => error.is_none(),
         }
     }
 
@@ -68,7 +64,7 @@ impl Content {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
             Self::Upstream(body) => body.size_hint(),
             Self::Links(None, body) => body.size_hint(),
-            Self::Links(Some(_), _) | Self::Failed(_) => SizeHint::new(),
+            Self::Links(Some(_), _) => SizeHint::new(),
         }
     }
 }
@@ -174,7 +170,7 @@ impl Record {
         RequestRecord {
             listener: &listener.name,
             account: &listener.account.name,
-            peer: self.peer.ip(),
+            peer: &self.peer,
             method: self.method.as_str(),
             path: self.path.path(),
             status: self.status.as_u16(),

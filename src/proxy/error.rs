@@ -44,6 +44,10 @@ impl ProxyError {
         self
     }
 
+    pub(super) fn refused(code: ErrorCode, detail: &str) -> Self {
+        Self::new(code, detail).closing()
+    }
+
     pub(super) fn header_required(name: &HeaderName) -> Self {
         Self::new(
             ErrorCode::HeaderRequired,
@@ -83,6 +87,15 @@ impl ProxyError {
             "The request could not be completed, and its body cannot be sent again. Send the request once more.",
         )
         .closing()
+    }
+
+    pub(super) fn response_broke(error: &dyn std::error::Error) -> Self {
+        Self::new(
+            ErrorCode::UpstreamUnreachable,
+            format!(
+                "The upstream's answer broke off at the start of its body: {error}. The request may have been processed."
+            ),
+        )
     }
 
     pub(super) fn oauth_path_denied() -> Self {
@@ -137,7 +150,7 @@ fn body(code: ErrorCode, detail: &str) -> String {
 }
 
 /// A whole answer as bytes, for connections on which no request was parsed.
-fn raw(code: ErrorCode, detail: &str) -> Vec<u8> {
+pub(super) fn unparsed(code: ErrorCode, detail: &str) -> Vec<u8> {
     let (status, body) = (code.status(), body(code, detail));
     format!(
         "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nx-atlas-auth-proxy-error: {}\r\ncache-control: no-store\r\n\
@@ -146,22 +159,6 @@ fn raw(code: ErrorCode, detail: &str) -> Vec<u8> {
         body.len(),
     )
     .into_bytes()
-}
-
-/// For a peer that is not on the allowlist.
-pub fn ip_denied_bytes() -> Vec<u8> {
-    raw(
-        ErrorCode::IpDenied,
-        "Your address is not on this listener's allowlist. Whoever runs the proxy can add it (`allow`, --allow).",
-    )
-}
-
-/// For a client whose request head took too long.
-pub fn request_timeout_bytes() -> Vec<u8> {
-    raw(
-        ErrorCode::RequestTimeout,
-        "The head of the request was not complete within `header_read_timeout`.",
-    )
 }
 
 impl From<TargetDenied> for ProxyError {
@@ -229,7 +226,12 @@ impl From<TokenUnavailable> for ProxyError {
 
 impl From<&SendError> for ProxyError {
     fn from(error: &SendError) -> Self {
+        let mut retry_after = None;
         let code = match error {
+            SendError::Queue { .. } => {
+                retry_after = Some(Duration::from_secs(1));
+                ErrorCode::Overloaded
+            }
             SendError::HeadTimeout { .. } | SendError::Connect(ConnectError::Timeout { .. }) => {
                 ErrorCode::UpstreamTimeout
             }
@@ -237,6 +239,8 @@ impl From<&SendError> for ProxyError {
                 ErrorCode::UpstreamUnreachable
             }
         };
-        Self::new(code, error.to_string())
+        let mut error = Self::new(code, error.to_string());
+        error.retry_after = retry_after;
+        error
     }
 }

@@ -101,7 +101,7 @@ impl<'a> Exchange<'a> {
 
     async fn with_digest(mut self, digest: &Digest, record: &mut Record) -> Result<UpstreamResponse, ProxyError> {
         let _permit = digest.permit().await.map_err(ProxyError::from)?;
-        if !self.source.length_known() {
+        if self.source.length().is_none() {
             // Small chunked bodies are common; knowing that they are small saves the priming request.
             self.buffer(Some(BUFFER_PATIENCE), record).await?;
         }
@@ -304,6 +304,7 @@ fn kind(error: &SendError) -> UpstreamErrorKind {
         SendError::Connect(ConnectError::Tls { .. } | ConnectError::NoHttp2 { .. }) => UpstreamErrorKind::Tls,
         SendError::Connect(ConnectError::Timeout { .. }) | SendError::HeadTimeout { .. } => UpstreamErrorKind::Timeout,
         SendError::Connect(_) => UpstreamErrorKind::Connect,
+        SendError::Queue { .. } => UpstreamErrorKind::Queue,
         SendError::Broken { .. } | SendError::Switched { .. } => UpstreamErrorKind::Reset,
     }
 }

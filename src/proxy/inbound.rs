@@ -1,7 +1,7 @@
 //! A request body on its way from the client: timed, counted, and recorded as far as it may be sent again.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -30,6 +30,7 @@ pub(super) struct InboundFacts {
     pub(super) progress: Arc<Progress>,
     bytes: AtomicU64,
     fault: AtomicU8,
+    ended: AtomicBool,
 }
 
 impl InboundFacts {
@@ -44,6 +45,11 @@ impl InboundFacts {
             2 => Some(ClientFault::Broken),
             _ => None,
         }
+    }
+
+    /// Whether all of the content has been read.
+    pub(super) fn ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
     }
 
     fn set_fault(&self, fault: ClientFault) {
@@ -116,9 +122,17 @@ impl Inbound {
         self.idle = None;
         self.facts.progress.moved();
         match polled {
-            Some(Ok(frame)) => Poll::Ready(Some(Ok(self.admit(frame)))),
+            Some(Ok(frame)) => {
+                if self.incoming.is_end_stream() {
+                    self.facts.ended.store(true, Ordering::Relaxed);
+                }
+                Poll::Ready(Some(Ok(self.admit(frame))))
+            }
             Some(Err(_broken)) => self.fail(ClientFault::Broken),
-            None => Poll::Ready(None),
+            None => {
+                self.facts.ended.store(true, Ordering::Relaxed);
+                Poll::Ready(None)
+            }
         }
     }
 
@@ -290,14 +304,12 @@ impl Source {
         matches!(self, Self::Empty)
     }
 
-    /// Whether the length was given (`Content-Length`) or there is no content.
-    pub(super) fn length_known(&self) -> bool {
+    /// The length of the content, bytes, when it was given (`Content-Length`) or there is none.
+    pub(super) fn length(&self) -> Option<u64> {
         match self {
-            Self::Empty => true,
-            Self::Once(inbound) => inbound
-                .as_ref()
-                .is_some_and(|i| i.incoming.size_hint().exact().is_some()),
-            Self::Recorded { known_length, .. } => known_length.is_some(),
+            Self::Empty => Some(0),
+            Self::Once(inbound) => inbound.as_ref()?.incoming.size_hint().exact(),
+            Self::Recorded { known_length, .. } => *known_length,
         }
     }
 

@@ -8,6 +8,7 @@ mod inbound;
 pub mod links;
 mod local;
 
+use std::fmt;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,11 +24,12 @@ use crate::code::ErrorCode;
 use crate::credential::bearer::Bearer;
 use crate::credential::digest::Digest;
 use crate::guard::{self, HostNames, Policy, RequiredHeader};
-use crate::metrics::{AccountMetrics, DenyReason, ListenerMetrics, Metrics};
+use crate::log::RequestRecord;
+use crate::metrics::{AccountMetrics, DenyReason, ListenerMetrics, Metrics, UpstreamErrorKind};
 use crate::upstream::{Upstream, UpstreamBody};
 
 pub use answer::{BoxError, ResponseBody};
-pub use error::{ProxyError, ip_denied_bytes, request_timeout_bytes};
+pub use error::ProxyError;
 pub use inbound::{RequestBody, RequestBodyError};
 
 use answer::{Content, Record};
@@ -36,7 +38,7 @@ use inbound::{Inbound, InboundFacts, ReplayBudget, Source};
 use links::{BodyPlan, LinkBody, LinkRewriter};
 
 /// Who is at the other end of a client connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Peer {
     /// A TCP peer.
     Ip(IpAddr),
@@ -44,11 +46,12 @@ pub enum Peer {
     Unix(u32),
 }
 
-impl Peer {
-    fn ip(self) -> Option<IpAddr> {
+impl fmt::Display for Peer {
+    /// An address, or `unix:1000` with the user id.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ip(ip) => Some(ip),
-            Self::Unix(_) => None,
+            Self::Ip(ip) => ip.fmt(f),
+            Self::Unix(uid) => write!(f, "unix:{uid}"),
         }
     }
 }
@@ -137,32 +140,81 @@ struct Admitted {
 impl Listener {
     /// Serves one request. Never fails: whatever goes wrong becomes an answer.
     pub async fn serve(self: &Arc<Self>, peer: Peer, request: Request<Incoming>) -> Response<ResponseBody> {
-        self.metrics.in_flight.inc();
-        let mut record = Box::new(self.record(peer, &request));
+        let version = request.version();
+        let mut record = self.record(peer, &request);
         match self.answer(request, &mut record).await {
             Ok((mut response, content)) => {
-                *response.version_mut() = Version::HTTP_11;
+                *response.version_mut() = version.max(Version::HTTP_11);
                 record.status = response.status();
-                let (parts, ()) = response.into_parts();
+                let (mut parts, ()) = response.into_parts();
+                close_after_half_a_body(&mut parts.headers, &record, version);
                 Response::from_parts(parts, ResponseBody::new(content, record))
             }
             Err(error) => {
-                record.status = error.code.status();
-                record.denied = Some(error.code);
-                self.common.metrics.error(error.code);
                 if let Some(reason) = deny_reason(error.code) {
                     self.metrics.denied(reason);
                 }
-                if error.code.status().is_server_error() {
-                    tracing::warn!(listener = %self.name, account = %self.account.name, code = error.code.as_str(), detail = %error.detail, "request failed");
-                }
-                answer::whole(error.into_response(), record)
+                self.failed(error, record, version)
             }
         }
     }
 
-    fn record(self: &Arc<Self>, peer: Peer, request: &Request<Incoming>) -> Record {
-        Record {
+    /// Refuses a request that breaks a bound of the server.
+    pub fn refuse(
+        self: &Arc<Self>,
+        peer: Peer,
+        request: &Request<Incoming>,
+        code: ErrorCode,
+        detail: &str,
+    ) -> Response<ResponseBody> {
+        self.metrics.denied(DenyReason::Malformed);
+        let record = self.record(peer, request);
+        self.failed(ProxyError::refused(code, detail), record, request.version())
+    }
+
+    /// Refuses a peer whose bytes were not parsed as a request: counts and logs it, and gives a whole answer as bytes.
+    pub fn refuse_unparsed(&self, peer: Peer, code: ErrorCode, reason: Option<DenyReason>, detail: &str) -> Vec<u8> {
+        self.common.metrics.error(code);
+        if let Some(reason) = reason {
+            self.metrics.denied(reason);
+        }
+        RequestRecord {
+            listener: &self.name,
+            account: &self.account.name,
+            peer: &peer,
+            method: "",
+            path: "",
+            status: code.status().as_u16(),
+            upstream_status: None,
+            attempts: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            duration: Duration::ZERO,
+            decision: code.as_str(),
+        }
+        .emit();
+        error::unparsed(code, detail)
+    }
+
+    fn failed(&self, error: ProxyError, mut record: Box<Record>, version: Version) -> Response<ResponseBody> {
+        record.status = error.code.status();
+        record.denied = Some(error.code);
+        self.common.metrics.error(error.code);
+        if error.code.status().is_server_error() {
+            tracing::warn!(listener = %self.name, account = %self.account.name, code = error.code.as_str(), detail = %error.detail, "request failed");
+        }
+        let mut response = error.into_response();
+        close_after_half_a_body(response.headers_mut(), &record, version);
+        if version == Version::HTTP_2 {
+            // RFC 9113 section 8.2.2; one stream's error is no reason to close the connection.
+            response.headers_mut().remove(header::CONNECTION);
+        }
+        answer::whole(response, record)
+    }
+
+    fn record(self: &Arc<Self>, peer: Peer, request: &Request<Incoming>) -> Box<Record> {
+        self.metrics.in_flight.inc();
+        Box::new(Record {
             listener: Arc::clone(self),
             peer,
             method: request.method().clone(),
@@ -179,7 +231,7 @@ impl Listener {
             inbound: None,
             bytes_out: 0,
             closed: false,
-        }
+        })
     }
 
     async fn answer(
@@ -221,7 +273,7 @@ impl Listener {
         headers::clean_response(&mut parts.headers);
         let content = if self.rewrite_links {
             let client = format!("{}://{authority}", self.scheme);
-            self.with_links(&mut parts, body, &client, head).await
+            self.with_links(&mut parts, body, &client, head).await?
         } else {
             Content::Upstream(body)
         };
@@ -236,27 +288,31 @@ impl Listener {
         body: UpstreamBody<RequestBody>,
         client: &str,
         head: bool,
-    ) -> Content {
+    ) -> Result<Content, ProxyError> {
         let links = &self.account.links;
         links.rewrite_headers(&mut parts.headers, client);
         let BodyPlan::Rewrite { gzip } = links::plan(parts.status, &parts.headers) else {
-            return Content::Upstream(body);
+            return Ok(Content::Upstream(body));
         };
         if body.is_end_stream() {
             if head {
                 // What GET would say of a body that may change: not its length, not its coding.
                 links::forget_body_headers(&mut parts.headers);
             }
-            return Content::Empty;
+            return Ok(Content::Empty);
         }
         let mut body = LinkBody::new(body, links, client, gzip);
         let first = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx))).await;
         let first = match first {
             Poll::Ready(Some(Ok(frame))) => frame.into_data().ok(),
-            Poll::Ready(Some(Err(error))) => return Content::Failed(Some(error.into())),
+            Poll::Ready(Some(Err(error))) => {
+                // Nothing was said to the client yet: it can be told what happened.
+                self.account.metrics.upstream_error(UpstreamErrorKind::Reset);
+                return Err(ProxyError::response_broke(&error));
+            }
             Poll::Ready(None) | Poll::Pending => None,
         };
-        match first {
+        Ok(match first {
             Some(whole) if body.is_end_stream() => {
                 if body.changed() {
                     links::forget_body_headers(&mut parts.headers);
@@ -270,7 +326,7 @@ impl Listener {
                 links::forget_body_headers(&mut parts.headers);
                 Content::Links(first, Box::new(body))
             }
-        }
+        })
     }
 
     /// Target, Host, browser guard, required header, rules: in this order, and before a byte of the body is read.
@@ -302,6 +358,15 @@ impl Listener {
     }
 }
 
+/// An answer that overtakes its request's body ends an HTTP/1.1 connection: what follows may be the rest of the body. The
+/// client is told, so that it sends nothing more that would be lost (RFC 9112 section 9.6).
+fn close_after_half_a_body(headers: &mut http::HeaderMap, record: &Record, version: Version) {
+    let whole = record.inbound.as_ref().is_none_or(|inbound| inbound.ended());
+    if !whole && version != Version::HTTP_2 {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
 /// One unambiguous framing (RFC 9112 section 6): the length that was given, or chunked.
 fn frame(headers: &mut http::HeaderMap, method: &Method, source: &Source, had_length: bool) {
     if source.is_empty() {
@@ -311,7 +376,10 @@ fn frame(headers: &mut http::HeaderMap, method: &Method, source: &Source, had_le
         if had_length || anticipates {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-    } else if !source.length_known() {
+    } else if let Some(length) = source.length() {
+        // As it was understood, and once: HTTP/2 may have brought it several times.
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    } else {
         headers.remove(header::CONTENT_LENGTH);
         headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }

@@ -4,22 +4,21 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::bind::Bound;
-use super::connection::{self, ConnectionLimits};
+use super::capacity::{Capacity, Full, Slot};
+use super::connection::{self, ConnectionLimits, farewell};
 use super::drain::DrainHandle;
+use super::tls::ListenerTls;
 use crate::code::ErrorCode;
 use crate::guard::Allowlist;
 use crate::metrics::DenyReason;
-use crate::proxy::{Listener, Peer, ip_denied_bytes};
+use crate::proxy::{Listener, Peer};
 
 /// Pause after a failed accept: from the least to the most. Out of file descriptors, accepting at once again would spin.
 const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
-/// Bound on the farewell to a peer that may not connect.
-const DENY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What one listener serves with.
 pub struct ServerParts {
@@ -27,8 +26,10 @@ pub struct ServerParts {
     pub listener: Arc<Listener>,
     /// Who may connect.
     pub allow: Allowlist,
+    /// TLS, when it speaks that.
+    pub tls: Option<ListenerTls>,
     /// Slots for open connections, shared by all listeners.
-    pub slots: Arc<Semaphore>,
+    pub capacity: Arc<Capacity>,
     /// Bounds of one connection.
     pub limits: ConnectionLimits,
 }
@@ -45,11 +46,6 @@ async fn serve_tcp(socket: TcpListener, parts: ServerParts, mut drain: DrainHand
     let parts = Arc::new(parts);
     let mut pause = Pause::default();
     loop {
-        let slot = tokio::select! {
-            biased;
-            () = drain.draining() => return,
-            slot = slot(&parts) => slot,
-        };
         let accepted = tokio::select! {
             biased;
             () = drain.draining() => return,
@@ -58,29 +54,61 @@ async fn serve_tcp(socket: TcpListener, parts: ServerParts, mut drain: DrainHand
         let Some((stream, address)) = pause.after(accepted, &parts.listener.name).await else {
             continue;
         };
-        if !parts.allow.allows(address.ip()) {
-            let parts = Arc::clone(&parts);
-            tokio::spawn(async move {
-                deny(stream, address.ip(), &parts.listener).await;
-                drop(slot);
-            });
-            continue;
-        }
         let _ = stream.set_nodelay(true);
         let peer = Peer::Ip(address.ip().to_canonical());
-        tokio::spawn(connection::serve(stream, peer, Arc::clone(&parts), drain.clone(), slot));
+        if !parts.allow.allows(address.ip()) {
+            let detail = "Your address is not on this listener's allowlist. Whoever runs the proxy can add it (`allow`, \
+                          --allow).";
+            turn_away(stream, peer, &parts, ErrorCode::IpDenied, DenyReason::Ip, detail);
+            continue;
+        }
+        match parts.capacity.admit(peer) {
+            Ok(slot) => begin_tcp(stream, peer, &parts, &drain, slot),
+            Err(full) => no_room(stream, peer, &parts, full),
+        }
     }
+}
+
+fn begin_tcp(stream: TcpStream, peer: Peer, parts: &Arc<ServerParts>, drain: &DrainHandle, slot: Slot) {
+    let (parts, drain) = (Arc::clone(parts), drain.clone());
+    match parts.tls.clone() {
+        None => tokio::spawn(async move {
+            connection::serve_http1(stream, peer, parts, drain).await;
+            drop(slot);
+        }),
+        Some(tls) => tokio::spawn(async move {
+            serve_tls(stream, peer, &tls, parts, drain).await;
+            drop(slot);
+        }),
+    };
+}
+
+async fn serve_tls(stream: TcpStream, peer: Peer, tls: &ListenerTls, parts: Arc<ServerParts>, mut drain: DrainHandle) {
+    let handshake = tokio::time::timeout(parts.limits.header_read_timeout, tls.acceptor().accept(stream));
+    let done = tokio::select! {
+        biased;
+        () = drain.draining() => return,
+        done = handshake => done,
+    };
+    let why = match done {
+        Ok(Ok(stream)) => {
+            return if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                connection::serve_http2(stream, peer, parts, drain).await;
+            } else {
+                connection::serve_http1(stream, peer, parts, drain).await;
+            };
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_elapsed) => "it took longer than `header_read_timeout`".to_owned(),
+    };
+    parts.listener.metrics.denied(DenyReason::Tls);
+    tracing::warn!(listener = %parts.listener.name, %peer, why, "refused a connection: TLS handshake");
 }
 
 async fn serve_unix(socket: UnixListener, uids: Vec<u32>, parts: ServerParts, mut drain: DrainHandle) {
     let parts = Arc::new(parts);
     let mut pause = Pause::default();
     loop {
-        let slot = tokio::select! {
-            biased;
-            () = drain.draining() => return,
-            slot = slot(&parts) => slot,
-        };
         let accepted = tokio::select! {
             biased;
             () = drain.draining() => return,
@@ -91,25 +119,62 @@ async fn serve_unix(socket: UnixListener, uids: Vec<u32>, parts: ServerParts, mu
         };
         // The kernel's word, not the peer's (SO_PEERCRED).
         let Ok(credentials) = stream.peer_cred() else { continue };
-        let uid = credentials.uid();
-        if !uids.is_empty() && !uids.contains(&uid) {
-            denied(&parts.listener);
-            tracing::warn!(listener = %parts.listener.name, uid, "refused a connection: user id not in `uids`");
+        let peer = Peer::Unix(credentials.uid());
+        if !uids.is_empty() && !uids.contains(&credentials.uid()) {
+            let detail = "Your user id is not among this socket's `uids`. Whoever runs the proxy can add it.";
+            turn_away(stream, peer, &parts, ErrorCode::IpDenied, DenyReason::Ip, detail);
             continue;
         }
-        tokio::spawn(connection::serve(
-            stream,
-            Peer::Unix(uid),
-            Arc::clone(&parts),
-            drain.clone(),
-            slot,
-        ));
+        match parts.capacity.admit(peer) {
+            Ok(slot) => {
+                let (parts, drain) = (Arc::clone(&parts), drain.clone());
+                tokio::spawn(async move {
+                    connection::serve_http1(stream, peer, parts, drain).await;
+                    drop(slot);
+                });
+            }
+            Err(full) => no_room(stream, peer, &parts, full),
+        }
     }
 }
 
-/// A slot is reserved before accepting: beyond the limit, peers wait in the kernel's queue.
-async fn slot(parts: &ServerParts) -> Option<OwnedSemaphorePermit> {
-    Arc::clone(&parts.slots).acquire_owned().await.ok()
+fn no_room<S>(stream: S, peer: Peer, parts: &Arc<ServerParts>, full: Full)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let detail = match full {
+        Full::Connections => "There are as many connections as this proxy serves (`max_connections`). Try again later.",
+        Full::Peer => {
+            "You have as many connections as this proxy serves of one peer (`max_connections_per_peer`). Close some."
+        }
+    };
+    turn_away(
+        stream,
+        peer,
+        parts,
+        ErrorCode::Overloaded,
+        DenyReason::Connections,
+        detail,
+    );
+}
+
+/// Before any byte of the peer is parsed: a fixed answer, then the end. In TLS there is nothing to say it in.
+fn turn_away<S>(stream: S, peer: Peer, parts: &Arc<ServerParts>, code: ErrorCode, reason: DenyReason, detail: &str)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let answer = parts.listener.refuse_unparsed(peer, code, Some(reason), detail);
+    if parts.tls.is_some() {
+        return;
+    }
+    let Some(permit) = parts.capacity.farewell() else {
+        return;
+    };
+    tokio::spawn(async move {
+        let mut stream = stream;
+        farewell(&mut stream, &answer).await;
+        drop(permit);
+    });
 }
 
 #[derive(Default)]
@@ -135,31 +200,4 @@ impl Pause {
             }
         }
     }
-}
-
-fn denied(listener: &Listener) {
-    listener.metrics.denied(DenyReason::Ip);
-    listener.common.metrics.error(ErrorCode::IpDenied);
-}
-
-/// Before any byte of the peer is parsed: a fixed answer, then the end.
-async fn deny(mut stream: TcpStream, ip: std::net::IpAddr, listener: &Listener) {
-    denied(listener);
-    tracing::warn!(listener = %listener.name, peer = %ip, "refused a connection: address not on the allowlist");
-    let farewell = async {
-        stream.write_all(&ip_denied_bytes()).await?;
-        stream.shutdown().await?;
-        // What the peer has sent is taken in, unread: closing over it would reset the connection and lose the answer.
-        let mut sink = [0u8; 4096];
-        let mut left: usize = 64 << 10;
-        while left > 0 {
-            let read = tokio::io::AsyncReadExt::read(&mut stream, &mut sink).await?;
-            if read == 0 {
-                break;
-            }
-            left = left.saturating_sub(read);
-        }
-        Ok::<_, io::Error>(())
-    };
-    let _ = tokio::time::timeout(DENY_TIMEOUT, farewell).await;
 }

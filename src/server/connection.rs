@@ -1,36 +1,36 @@
-//! One client connection.
+//! One client connection, from its first byte to its end.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::server::TlsStream;
 
 use super::accept::ServerParts;
+use super::clock::{BodyClock, ConnectionClock, IDLE_FOR, Over};
 use super::drain::DrainHandle;
+use super::flood::FloodMeter;
+use super::strict::{Refusal, Strict};
 use crate::code::ErrorCode;
-use crate::proxy::{BoxError, Peer, ResponseBody, request_timeout_bytes};
-
-/// A kept-alive connection without a request is closed after this: longer than common clients keep theirs, so that it is
-/// they who close, and no request runs into our close.
-const IDLE_FOR: Duration = Duration::from_secs(120);
+use crate::metrics::DenyReason;
+use crate::proxy::{BoxError, Peer, ResponseBody};
 
 /// Bounds of one connection.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionLimits {
-    /// From the first byte of a head (or from accepting) to its end.
+    /// From the first byte of a head (or from accepting) to its end; also for a TLS handshake.
     pub header_read_timeout: Duration,
     /// Size of a head, bytes.
     pub max_header_bytes: usize,
@@ -38,82 +38,323 @@ pub struct ConnectionLimits {
     pub max_headers: usize,
 }
 
+/// A connection with nothing to do for this long gives its buffers back until there is.
+const REST_AFTER: Duration = Duration::from_millis(100);
+/// How long a resting connection waits for a last request when the drain begins.
+const LAST_CALL: Duration = Duration::from_millis(500);
 /// Bound on the last words to a slow client.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
-/// hyper's own default: asking for it again costs an allocation per request.
-const HYPER_MAX_HEADERS: usize = 100;
+/// What a client still sends when it was answered early is taken in, unread, up to here: closing over it would reset the
+/// connection, and the client might never see its answer (RFC 9112 section 9.6).
+const LINGER_TIME: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 4 << 20;
 /// hyper's least buffer.
 const HYPER_MIN_BUFFER: usize = 8192;
+/// [`Strict`] has counted bytes and fields before hyper does, and speaks for itself.
+const BEYOND_OUR_LIMIT: usize = 1;
+/// What one HTTP/2 connection may do at a time; browsers and gRPC use 100, too.
+const H2_STREAMS: u32 = 100;
+/// Streams reset for the peer's own errors ("MadeYouReset", CVE-2025-8671) before the connection ends.
+const H2_LOCAL_RESETS: usize = 64;
+const H2_PING_EVERY: Duration = Duration::from_secs(30);
+const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// What one stream may have sent ahead of its reader: bounds memory, and is enough for a gigabit at 1 ms.
+const H2_STREAM_WINDOW: u32 = 256 << 10;
+const H2_CONNECTION_WINDOW: u32 = 1 << 20;
+const H2_SEND_BUFFER: usize = 64 << 10;
 
-/// Serves one connection until it ends, drains, or its time is over.
-pub(super) async fn serve<S>(
+/// How serving ended.
+enum End {
+    /// hyper is done with it.
+    Done,
+    /// Nothing is going on: the stream may be taken back until there is.
+    Rest,
+    /// The head of a request took too long.
+    HeadTimeout,
+    /// Broken off: the drain is over, or the client takes nothing.
+    Abandoned,
+}
+
+/// Serves HTTP/1.1 until the connection ends, drains, or its time is over.
+pub(super) async fn serve_http1<S>(mut stream: S, peer: Peer, parts: Arc<ServerParts>, mut drain: DrainHandle)
+where
+    S: AsyncRead + AsyncWrite + Rest + Send + Sync + Unpin + 'static,
+{
+    let _open = OpenGuard::new(&parts);
+    let clock = Arc::new(ConnectionClock::default());
+    loop {
+        let mut last = false;
+        if S::RESTS {
+            match rest(&stream, &clock, &parts.limits, &mut drain).await {
+                Rested::Awake => {}
+                Rested::LastCall => last = true,
+                Rested::Over(Over::Head) => return head_timeout(stream, peer, &parts).await,
+                Rested::Over(_) => return,
+            }
+        }
+        // In a box of its own: a connection that rests holds next to nothing.
+        match Box::pin(serve_awake(stream, peer, &parts, &clock, drain.clone(), last)).await {
+            Some(back) => stream = back,
+            None => return,
+        }
+    }
+}
+
+/// What ends a rest.
+enum Rested {
+    /// There is something to read, if only the end.
+    Awake,
+    /// The same, while draining: one more request is served, and the client is told that it is the last.
+    LastCall,
+    /// A time is over, or the drain is.
+    Over(Over),
+}
+
+/// Waits until there is something to read, without a buffer to read into.
+async fn rest<S: Rest>(
+    stream: &S,
+    clock: &ConnectionClock,
+    limits: &ConnectionLimits,
+    drain: &mut DrainHandle,
+) -> Rested {
+    tokio::select! {
+        biased;
+        _ = stream.readable() => return Rested::Awake,
+        over = clock.over(limits.header_read_timeout, IDLE_FOR) => return Rested::Over(over),
+        () = drain.draining() => {}
+    }
+    // A client that is about to send must not find the door shut: its request may be on its way.
+    match tokio::time::timeout(LAST_CALL, stream.readable()).await {
+        Ok(_) => Rested::LastCall,
+        Err(_elapsed) => Rested::Over(Over::Idle),
+    }
+}
+
+/// Serves while there is something to do. Gives the stream back when there is nothing; `None`: the connection has ended.
+async fn serve_awake<S>(
     stream: S,
     peer: Peer,
-    parts: Arc<ServerParts>,
-    mut drain: DrainHandle,
-    slot: Option<OwnedSemaphorePermit>,
-) where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    parts: &Arc<ServerParts>,
+    clock: &Arc<ConnectionClock>,
+    drain: DrainHandle,
+    last: bool,
+) -> Option<S>
+where
+    S: AsyncRead + AsyncWrite + Rest + Send + Unpin + 'static,
 {
-    let _slot = slot;
-    let _open = OpenGuard::new(&parts);
-    let clock = Arc::new(HeadClock::default());
-    let io = TokioIo::new(Timed {
-        stream,
-        clock: Arc::clone(&clock),
-    });
-    let listener = &parts.listener;
-    let service = service_fn(|request: Request<Incoming>| {
-        clock.head_complete();
-        let clock = Arc::clone(&clock);
-        async move {
-            let response = listener.serve(peer, request).await;
-            Ok::<_, std::convert::Infallible>(response.map(|body| TimedBody { body, clock }))
-        }
-    });
     let limits = &parts.limits;
+    let listener = &parts.listener;
+    let refuse = {
+        let listener = Arc::clone(listener);
+        move |refusal: &Refusal| {
+            let (code, detail) = (code_of(refusal), refusal.to_string());
+            listener.refuse_unparsed(peer, code, Some(DenyReason::Malformed), &detail)
+        }
+    };
+    let io = TokioIo::new(Strict::new(
+        stream,
+        Arc::clone(clock),
+        limits.max_header_bytes,
+        limits.max_headers,
+        refuse,
+    ));
+    let service = service_fn(|request: Request<Incoming>| {
+        let serving = clock.serve();
+        async move { Ok::<_, std::convert::Infallible>(timed(listener.serve(peer, request).await, serving)) }
+    });
     let mut builder = http1::Builder::new();
     builder
         // A client may shut its side down and still wait for the answer.
         .half_close(true)
+        .keep_alive(!last)
         // The head is timed here: hyper's timer would also end idle connections, and wakes for each request.
         .header_read_timeout(None)
-        .max_header_size(limits.max_header_bytes)
-        .max_buf_size(limits.max_header_bytes.max(HYPER_MIN_BUFFER));
-    if limits.max_headers != HYPER_MAX_HEADERS {
-        builder.max_headers(limits.max_headers);
+        .max_buf_size((limits.max_header_bytes + BEYOND_OUR_LIMIT).max(HYPER_MIN_BUFFER));
+    if limits.max_headers > 100 {
+        // Asking for what is hyper's own default costs an allocation for each request.
+        builder.max_headers(limits.max_headers + BEYOND_OUR_LIMIT);
     }
     let mut connection = builder.serve_connection(io, service);
+    let idle = if S::RESTS { REST_AFTER } else { IDLE_FOR };
+    let end = drive(Pin::new(&mut connection), clock, parts, drain, idle, S::RESTS && !last).await;
+    let (mut stream, unread) = connection.into_parts().io.into_inner().into_inner();
+    match end {
+        End::Rest if !unread => return Some(stream),
+        End::Done if unread => linger(&mut stream).await,
+        End::Done | End::Rest | End::Abandoned => {}
+        End::HeadTimeout => head_timeout(stream, peer, parts).await,
+    }
+    None
+}
+
+async fn head_timeout<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, peer: Peer, parts: &ServerParts) {
+    let detail = "The head of the request was not complete within `header_read_timeout`.";
+    let answer = parts
+        .listener
+        .refuse_unparsed(peer, ErrorCode::RequestTimeout, None, detail);
+    farewell(&mut stream, &answer).await;
+}
+
+/// Serves HTTP/2 until the connection ends, drains, or its time is over.
+pub(super) async fn serve_http2<S>(stream: S, peer: Peer, parts: Arc<ServerParts>, drain: DrainHandle)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let _open = OpenGuard::new(&parts);
+    let clock = Arc::new(ConnectionClock::multiplexed());
+    let flooded = {
+        let listener = Arc::clone(&parts.listener);
+        move || {
+            listener.metrics.denied(DenyReason::Flood);
+            tracing::warn!(listener = %listener.name, %peer, "ended an HTTP/2 connection: far more control frames and resets than requests");
+        }
+    };
+    let io = TokioIo::new(FloodMeter::new(stream, Arc::clone(&clock), flooded));
+    let max_headers = parts.limits.max_headers;
+    let service = {
+        let (listener, clock) = (Arc::clone(&parts.listener), Arc::clone(&clock));
+        service_fn(move |request: Request<Incoming>| {
+            let (listener, serving) = (Arc::clone(&listener), clock.serve());
+            async move {
+                let response = if request.headers().len() > max_headers {
+                    let refusal = Refusal::TooManyFields(max_headers);
+                    listener.refuse(peer, &request, code_of(&refusal), &refusal.to_string())
+                } else {
+                    listener.serve(peer, request).await
+                };
+                Ok::<_, std::convert::Infallible>(timed(response, serving))
+            }
+        })
+    };
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(H2_STREAMS)
+        .max_local_error_reset_streams(H2_LOCAL_RESETS)
+        .max_header_list_size(u32::try_from(parts.limits.max_header_bytes).unwrap_or(u32::MAX))
+        .initial_stream_window_size(H2_STREAM_WINDOW)
+        .initial_connection_window_size(H2_CONNECTION_WINDOW)
+        .max_send_buf_size(H2_SEND_BUFFER)
+        .keep_alive_interval(H2_PING_EVERY)
+        .keep_alive_timeout(H2_PING_TIMEOUT);
+    let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+    drive(connection.as_mut(), &clock, &parts, drain, IDLE_FOR, false).await;
+}
+
+async fn drive<C>(
+    mut connection: Pin<&mut C>,
+    clock: &ConnectionClock,
+    parts: &ServerParts,
+    mut drain: DrainHandle,
+    idle: Duration,
+    may_rest: bool,
+) -> End
+where
+    C: GracefulConnection<Error = hyper::Error>,
+{
     let mut draining = false;
-    let mut end = drain.clone();
-    let mut over = std::pin::pin!(clock.over(limits.header_read_timeout));
+    let mut breaking_off = drain.clone();
+    let mut over = std::pin::pin!(clock.over(parts.limits.header_read_timeout, idle));
     loop {
         tokio::select! {
             biased;
-            ended = &mut connection => {
+            ended = connection.as_mut() => {
                 if let Err(error) = ended {
-                    tracing::debug!(listener = %listener.name, %error, "client connection ended");
+                    tracing::debug!(listener = %parts.listener.name, %error, "client connection ended");
                 }
-                return;
+                return End::Done;
             }
-            over = over.as_mut() => match over {
-                Over::Idle => Pin::new(&mut connection).graceful_shutdown(),
-                Over::Head => break,
+            which = over.as_mut() => match which {
+                Over::Idle if may_rest => return End::Rest,
+                Over::Idle => {
+                    connection.as_mut().graceful_shutdown();
+                    // As long again for the client to take the news.
+                    clock.rested();
+                    over.set(clock.over(parts.limits.header_read_timeout, idle));
+                }
+                Over::Head => return End::HeadTimeout,
+                Over::Stalled => {
+                    parts.listener.common.metrics.error(ErrorCode::RequestTimeout);
+                    tracing::info!(listener = %parts.listener.name, "ended a connection: the client takes nothing of its answer");
+                    return End::Abandoned;
+                }
             },
             () = drain.draining(), if !draining => {
+                if may_rest && clock.is_idle() {
+                    return End::Rest;
+                }
                 draining = true;
-                Pin::new(&mut connection).graceful_shutdown();
+                connection.as_mut().graceful_shutdown();
             }
-            () = end.breaking_off(), if draining => return,
+            () = breaking_off.breaking_off(), if draining => return End::Abandoned,
         }
     }
-    parts.listener.common.metrics.error(ErrorCode::RequestTimeout);
-    let mut stream = connection.into_parts().io.into_inner().stream;
-    let farewell = async {
-        stream.write_all(&request_timeout_bytes()).await?;
+}
+
+/// A stream that can say that there is something to read before anybody has a buffer for it.
+pub(super) trait Rest {
+    /// Whether it can.
+    const RESTS: bool;
+
+    /// Ends when there is something to read, or the end.
+    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send;
+}
+
+impl Rest for TcpStream {
+    const RESTS: bool = true;
+
+    async fn readable(&self) -> io::Result<()> {
+        Self::readable(self).await
+    }
+}
+
+impl Rest for UnixStream {
+    const RESTS: bool = true;
+
+    async fn readable(&self) -> io::Result<()> {
+        Self::readable(self).await
+    }
+}
+
+/// What was received may be waiting in it, decrypted or half so: it always reads.
+impl<S: Sync> Rest for TlsStream<S> {
+    const RESTS: bool = false;
+
+    async fn readable(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn code_of(refusal: &Refusal) -> ErrorCode {
+    match refusal {
+        Refusal::Malformed(_) => ErrorCode::BadRequest,
+        Refusal::HeadTooLarge(_) | Refusal::TooManyFields(_) => ErrorCode::HeadersTooLarge,
+    }
+}
+
+/// Last words on a connection that nothing else is written to, and its end.
+pub(super) async fn farewell<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, words: &[u8]) {
+    let say = async {
+        stream.write_all(words).await?;
         stream.shutdown().await
     };
-    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, farewell).await;
+    if let Ok(Ok(())) = tokio::time::timeout(FAREWELL_TIMEOUT, say).await {
+        linger(stream).await;
+    }
+}
+
+async fn linger<S: AsyncRead + Unpin>(stream: &mut S) {
+    let read = async {
+        let mut sink = [0u8; 4096];
+        let mut left = LINGER_BYTES;
+        while left > 0 {
+            match stream.read(&mut sink).await {
+                Ok(0) | Err(_) => return,
+                Ok(size) => left = left.saturating_sub(size),
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LINGER_TIME, read).await;
 }
 
 struct OpenGuard<'a>(&'a ServerParts);
@@ -131,152 +372,14 @@ impl Drop for OpenGuard<'_> {
     }
 }
 
-/// Whose turn it is on a connection, and since when. Only the connection's own task writes it; milliseconds since
-/// `start`, at least 1 where set.
-struct HeadClock {
-    start: Instant,
-    /// A head has begun and is not complete; 0: none.
-    head_since: AtomicU64,
-    /// No request is being served; 0: one is.
-    idle_since: AtomicU64,
+fn timed(response: Response<ResponseBody>, clock: BodyClock) -> Response<TimedBody> {
+    response.map(|body| TimedBody { body, clock })
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Over {
-    /// A head took too long.
-    Head,
-    /// Nothing came for long.
-    Idle,
-}
-
-impl Default for HeadClock {
-    /// A new connection owes a head.
-    fn default() -> Self {
-        Self {
-            start: Instant::now(),
-            head_since: AtomicU64::new(1),
-            idle_since: AtomicU64::new(1),
-        }
-    }
-}
-
-impl HeadClock {
-    fn now(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis())
-            .unwrap_or(u64::MAX)
-            .max(1)
-    }
-
-    fn bytes_came(&self) {
-        if self.idle_since.load(Ordering::Relaxed) != 0 && self.head_since.load(Ordering::Relaxed) == 0 {
-            self.head_since.store(self.now(), Ordering::Relaxed);
-        }
-    }
-
-    fn head_complete(&self) {
-        self.head_since.store(0, Ordering::Relaxed);
-        self.idle_since.store(0, Ordering::Relaxed);
-    }
-
-    fn answered(&self) {
-        self.idle_since.store(self.now(), Ordering::Relaxed);
-    }
-
-    fn deadline(&self, head_limit: Duration) -> Option<(Instant, Over)> {
-        let at = |ms: u64, limit: Duration| self.start + Duration::from_millis(ms) + limit;
-        match (
-            self.head_since.load(Ordering::Relaxed),
-            self.idle_since.load(Ordering::Relaxed),
-        ) {
-            (0, 0) => None,
-            (0, idle) => Some((at(idle, IDLE_FOR), Over::Idle)),
-            (head, _) => Some((at(head, head_limit), Over::Head)),
-        }
-    }
-
-    /// Ends when a deadline has passed. The timer is moved only when it would fire too late: not once per request.
-    async fn over(&self, head_limit: Duration) -> Over {
-        let mut timer = std::pin::pin!(tokio::time::sleep(head_limit));
-        std::future::poll_fn(|cx| {
-            loop {
-                let deadline = self.deadline(head_limit);
-                if let Some((deadline, over)) = deadline {
-                    if deadline <= Instant::now() {
-                        if over == Over::Idle {
-                            // Said once; the connection is closing.
-                            self.answered();
-                        }
-                        return Poll::Ready(over);
-                    }
-                    if deadline < timer.deadline() {
-                        timer.as_mut().reset(deadline);
-                    }
-                }
-                if timer.as_mut().poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                let next = deadline.map_or_else(|| Instant::now() + head_limit, |(deadline, _)| deadline);
-                timer.as_mut().reset(next);
-            }
-        })
-        .await
-    }
-}
-
-/// Tells the clock when bytes come.
-struct Timed<S> {
-    stream: S,
-    clock: Arc<HeadClock>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            this.clock.bytes_came();
-        }
-        polled
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
-}
-
-/// Tells the clock when the answer has been taken.
+/// Tells the clock what becomes of an answer.
 struct TimedBody {
     body: ResponseBody,
-    clock: Arc<HeadClock>,
-}
-
-impl Drop for TimedBody {
-    fn drop(&mut self) {
-        self.clock.answered();
-    }
+    clock: BodyClock,
 }
 
 impl Body for TimedBody {
@@ -284,7 +387,10 @@ impl Body for TimedBody {
     type Error = BoxError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        this.clock.given(polled.is_ready());
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::ListenerTls;
 use crate::guard::{Allowlist, HostNames, Policy, RequiredHeader};
 
 /// Where a listener binds.
@@ -31,6 +32,8 @@ pub struct ListenerSettings {
     pub bind: Bind,
     /// Name of the account whose credential it adds.
     pub account: String,
+    /// TLS, when it speaks that.
+    pub tls: Option<ListenerTls>,
     /// Who may connect.
     pub allow: Allowlist,
     /// Which `Host` names are ours (the bound address is added when it is known).

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
 use super::pool::Lease;
@@ -26,6 +27,7 @@ pub enum UpstreamBodyError {
 pub struct UpstreamBody<B> {
     incoming: Incoming,
     lease: Option<Lease<B>>,
+    place: Option<OwnedSemaphorePermit>,
     idle_limit: Duration,
     /// Armed only while waiting: most bodies come with their head.
     idle: Option<Pin<Box<Sleep>>>,
@@ -36,10 +38,16 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    pub(super) fn new(incoming: Incoming, lease: Option<Lease<B>>, idle_limit: Duration) -> Self {
+    pub(super) fn new(
+        incoming: Incoming,
+        lease: Option<Lease<B>>,
+        place: OwnedSemaphorePermit,
+        idle_limit: Duration,
+    ) -> Self {
         let mut body = Self {
             incoming,
             lease,
+            place: Some(place),
             idle_limit,
             idle: None,
         };
@@ -53,6 +61,7 @@ where
         if let Some(lease) = self.lease.take() {
             lease.release();
         }
+        self.place = None;
     }
 
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -86,6 +86,17 @@ pub enum SendError {
         /// The bound.
         after: Duration,
     },
+    /// Too many requests are on their way already.
+    #[error(
+        "as many requests as may be are on their way to `{host}`, and none ended within {}s: send fewer at once",
+        .after.as_secs_f32()
+    )]
+    Queue {
+        /// The upstream.
+        host: String,
+        /// How long was waited.
+        after: Duration,
+    },
     /// The upstream answered `101 Switching Protocols`, which was never asked for.
     #[error("`{host}` answered 101 Switching Protocols to a request without `Upgrade`")]
     Switched {

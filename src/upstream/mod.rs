@@ -8,6 +8,7 @@ mod connect;
 mod error;
 mod origin;
 mod pool;
+mod queue;
 mod settings;
 mod tls;
 

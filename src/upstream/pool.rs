@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::uri::{Parts, PathAndQuery};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
 use http_body::Body;
+use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ClientConfig;
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 
 use super::body::UpstreamBody;
 use super::connect::{Stream, connect};
+use super::queue::{LONGEST_WAIT, Queue};
 use super::{ConnectError, HttpVersion, Origin, SendError, SendFailure, UpstreamSettings};
 use crate::metrics::IntGauge;
 
@@ -52,7 +54,11 @@ pub(super) struct Shared<B> {
     /// Held while an HTTP/2 connection is made, so that a burst makes one.
     h2_connecting: tokio::sync::Mutex<()>,
     open: IntGauge,
+    queue: Queue,
 }
+
+/// A response head, its body, and the connection to give back when it serves no other request meanwhile.
+type Answered<B> = (http::response::Parts, Incoming, Option<Lease<B>>);
 
 struct Idle<B> {
     sender: http1::SendRequest<B>,
@@ -106,8 +112,9 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    /// An upstream with no connection yet. `tls` comes from [`super::client_config`]; `open` counts open connections.
-    pub fn new(settings: UpstreamSettings, tls: &ClientConfig, open: IntGauge) -> Self {
+    /// An upstream with no connection yet. `tls` comes from [`super::client_config`]; `open` counts open connections;
+    /// `at_once` bounds the requests on their way, and with them the connections.
+    pub fn new(settings: UpstreamSettings, tls: &ClientConfig, open: IntGauge, at_once: usize) -> Self {
         let with_alpn = |name: &[u8]| {
             let mut config = tls.clone();
             config.alpn_protocols = vec![name.to_vec()];
@@ -122,6 +129,7 @@ where
             h2: Mutex::new(None),
             h2_connecting: tokio::sync::Mutex::new(()),
             open,
+            queue: Queue::new(at_once),
         };
         Self {
             shared: Arc::new(shared),
@@ -150,6 +158,16 @@ where
         *request.method_mut() = method;
         *request.uri_mut() = Uri::from(path);
         *request.headers_mut() = headers;
+        let Some(place) = self.shared.queue.place().await else {
+            return Err(SendFailure {
+                error: SendError::Queue {
+                    host: self.origin().host().to_owned(),
+                    after: LONGEST_WAIT,
+                },
+                unsent: Some(request),
+                reused: false,
+            });
+        };
         let mut tries = 0;
         loop {
             tries += 1;
@@ -158,12 +176,17 @@ where
                 .attempt(request, progress.as_deref(), tries >= MAX_UNSENT_TRIES)
                 .await;
             match result {
+                Ok((parts, incoming, lease)) => {
+                    let idle_limit = self.shared.settings.response_body_idle_timeout;
+                    let body = UpstreamBody::new(incoming, lease, place, idle_limit);
+                    return Ok(Response::from_parts(parts, body));
+                }
                 Err(SendFailure {
                     unsent: Some(back),
                     reused: true,
                     ..
                 }) if tries < MAX_UNSENT_TRIES => request = back,
-                other => return other,
+                Err(failure) => return Err(failure),
             }
         }
     }
@@ -173,7 +196,7 @@ where
         request: Request<B>,
         progress: Option<&Progress>,
         fresh: bool,
-    ) -> Result<Response<UpstreamBody<B>>, SendFailure<B>> {
+    ) -> Result<Answered<B>, SendFailure<B>> {
         if self.shared.only_h2.load(Ordering::Relaxed) {
             return self.attempt_h2(request, progress).await;
         }
@@ -206,7 +229,7 @@ where
         reused: bool,
         mut request: Request<B>,
         progress: Option<&Progress>,
-    ) -> Result<Response<UpstreamBody<B>>, SendFailure<B>> {
+    ) -> Result<Answered<B>, SendFailure<B>> {
         request
             .headers_mut()
             .insert(header::HOST, self.origin().host_header().clone());
@@ -216,22 +239,18 @@ where
             return Err(self.switched(reused));
         }
         let (parts, incoming) = response.into_parts();
-        let idle_limit = self.shared.settings.response_body_idle_timeout;
         let lease = Lease {
             sender,
             shared: Arc::clone(&self.shared),
         };
-        Ok(Response::from_parts(
-            parts,
-            UpstreamBody::new(incoming, Some(lease), idle_limit),
-        ))
+        Ok((parts, incoming, Some(lease)))
     }
 
     async fn attempt_h2(
         &self,
         mut request: Request<B>,
         progress: Option<&Progress>,
-    ) -> Result<Response<UpstreamBody<B>>, SendFailure<B>> {
+    ) -> Result<Answered<B>, SendFailure<B>> {
         let (mut sender, reused) = match self.shared.h2_sender().await {
             Ok(found) => found,
             Err(error) => {
@@ -253,11 +272,7 @@ where
         request.headers_mut().remove(header::TRANSFER_ENCODING);
         let sent = self.head_within(sender.try_send_request(request), progress).await;
         let (parts, incoming) = self.outcome(sent, reused)?.into_parts();
-        let idle_limit = self.shared.settings.response_body_idle_timeout;
-        Ok(Response::from_parts(
-            parts,
-            UpstreamBody::new(incoming, None, idle_limit),
-        ))
+        Ok((parts, incoming, None))
     }
 
     /// `None`: the response head did not come within the limit, counted from the last movement of the request body.
@@ -276,9 +291,9 @@ where
 
     fn outcome(
         &self,
-        sent: Option<Result<Response<hyper::body::Incoming>, hyper::client::conn::TrySendError<Request<B>>>>,
+        sent: Option<Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<B>>>>,
         reused: bool,
-    ) -> Result<Response<hyper::body::Incoming>, SendFailure<B>> {
+    ) -> Result<Response<Incoming>, SendFailure<B>> {
         let host = || self.origin().host().to_owned();
         match sent {
             Some(Ok(response)) => Ok(response),

@@ -7,6 +7,7 @@ mod listeners;
 mod precedence;
 mod reference;
 mod refusals;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;

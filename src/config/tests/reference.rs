@@ -1,6 +1,6 @@
 //! `docs/CONFIGURATION.md` names every variable and every key. (Its flags are compared with clap's in `cli`.)
 
-use super::super::file::{ACCOUNT, ADMIN, LIMITS, LISTENER, LOG, RULE, TOP};
+use super::super::file::{ACCOUNT, ADMIN, LIMITS, LISTENER, LOG, RULE, TLS, TOP};
 use super::super::variable;
 
 const REFERENCE: &str = include_str!("../../../docs/CONFIGURATION.md");
@@ -14,9 +14,9 @@ fn every_variable_is_documented() {
 
 #[test]
 fn every_key_is_documented() {
-    for shape in [&TOP, &LISTENER, &RULE, &ACCOUNT, &ADMIN, &LIMITS, &LOG] {
+    for shape in [&TOP, &LISTENER, &RULE, &ACCOUNT, &ADMIN, &LIMITS, &LOG, &TLS] {
         for key in shape.keys {
-            let tables = ["listener", "rule", "account", "admin", "limits", "log"];
+            let tables = ["listener", "rule", "account", "admin", "limits", "log", "tls"];
             assert!(tables.contains(key) || REFERENCE.contains(&format!("`{key}`")), "{key}");
         }
     }

@@ -205,10 +205,6 @@ const BAD_FILES: &[(&str, &str)] = &[
         "2:25: for API keys only",
     ),
     (
-        "[[listener]]\n[listener.tls]\ncertificate = 'tls.crt'",
-        "2:11: `listener.tls`: not available in this version yet",
-    ),
-    (
         "[token_store]\nurl = 'redis://h'",
         "1:2: `token_store`: not available in this version yet",
     ),

@@ -85,6 +85,7 @@ pub fn listener(account: &str) -> ListenerSettings {
         name: None,
         bind: Bind::Tcp("127.0.0.1:0".parse().unwrap()),
         account: account.to_owned(),
+        tls: None,
         allow: Allowlist::loopback(),
         hosts: HostNames::new([]),
         required_header: None,
@@ -105,10 +106,11 @@ impl ProxyBuilder {
 
     pub async fn start(self) -> Proxy {
         let running = App::start_with_clock(self.settings, self.clock).await.unwrap();
-        let address = running.listeners()[0]
-            .url
-            .strip_prefix("http://")
-            .map_or_else(|| "127.0.0.1:0".parse().unwrap(), |address| address.parse().unwrap());
+        // A unix socket has none.
+        let address = running.listeners()[0].url.split_once("://").map_or_else(
+            || "127.0.0.1:0".parse().unwrap(),
+            |(_, address)| address.parse().unwrap(),
+        );
         Proxy {
             address,
             admin: running.admin(),

@@ -1,0 +1,85 @@
+//! `[listener.tls]`: files to a listener's TLS.
+
+use super::file::FileTls;
+use super::inputs::Inputs;
+use super::problem::shown;
+use super::source::Given;
+use crate::server::{Clients, ListenerTls, ListenerTlsError, NamePattern};
+
+/// Chains and bundles of authorities are some KiB.
+const LARGEST_PEM: usize = 4 << 20;
+
+type Pem = zeroize::Zeroizing<Vec<u8>>;
+
+/// Reads the files and puts TLS together; what is wrong is noted at the key that names the file.
+pub(crate) fn build(table: &FileTls, inputs: &mut Inputs<'_>) -> Option<ListenerTls> {
+    for (key, given) in [("certificate", &table.certificate), ("key", &table.key)] {
+        if given.is_none() {
+            inputs
+                .problems
+                .add(&table.place, format_args!("`{key}` is missing: name a PEM file"));
+        }
+    }
+    let names = names(table, inputs);
+    let certificate = table.certificate.as_ref().and_then(|given| pem(given, inputs));
+    let key = table.key.as_ref().and_then(|given| pem(given, inputs));
+    let ca = match &table.client_ca {
+        Some(given) => Some(pem(given, inputs)?),
+        None => None,
+    };
+    let (certificate, key, names) = (certificate?, key?, names?);
+    let clients = ca.as_ref().map(|ca| Clients { ca, names });
+    match ListenerTls::new(&certificate, &key, clients) {
+        Ok(tls) => Some(tls),
+        Err(error) => {
+            let at = match &error {
+                ListenerTlsError::Key(_) => table.key.as_ref(),
+                ListenerTlsError::ClientCa(_) => table.client_ca.as_ref(),
+                ListenerTlsError::Certificate(_) | ListenerTlsError::Pair(_) | ListenerTlsError::Rustls(_) => {
+                    table.certificate.as_ref()
+                }
+            };
+            let source = at.map_or(&table.place, |given| &given.source);
+            let file = at.map_or_else(String::new, |given| shown(&given.value).to_string() + ": ");
+            inputs.problems.add(source, format_args!("{file}{error}"));
+            None
+        }
+    }
+}
+
+fn pem(given: &Given<String>, inputs: &mut Inputs<'_>) -> Option<Pem> {
+    let path = inputs.path(given);
+    inputs.read(&path, LARGEST_PEM, &given.source)
+}
+
+fn names(table: &FileTls, inputs: &mut Inputs<'_>) -> Option<Vec<NamePattern>> {
+    let Some(list) = &table.client_names else {
+        return Some(Vec::new());
+    };
+    if table.client_ca.is_none() {
+        inputs.problems.add(
+            &list.source,
+            "names are looked at in client certificates, and without `client_ca` none is asked for: name the \
+             authorities, or remove this",
+        );
+        return None;
+    }
+    if list.value.is_empty() {
+        inputs.problems.add(
+            &list.source,
+            "an empty list would let nobody connect: name a client, or remove the key to accept every certificate of \
+             `client_ca`",
+        );
+        return None;
+    }
+    let parsed: Vec<_> = list
+        .value
+        .iter()
+        .map(|given| {
+            inputs.problems.parse(given.clone(), |text| {
+                NamePattern::parse(text).map_err(|e| e.to_string())
+            })
+        })
+        .collect();
+    parsed.into_iter().map(|given| given.map(|given| given.value)).collect()
+}

@@ -1,0 +1,165 @@
+//! How many connections there may be.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::proxy::Peer;
+
+/// Connections that are being told that there is no room, at a time; beyond, they are closed without a word.
+const MOST_FAREWELLS: usize = 64;
+/// Descriptors for everything but connections: the runtime, listeners, files, name lookups, the token endpoint.
+const OTHER_FILES: u64 = 48;
+
+/// How the descriptors that the process may have are shared out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shares {
+    /// Client connections of all listeners together.
+    pub clients: usize,
+    /// Upstream connections of all accounts together. They are never crowded out by clients.
+    pub upstream: usize,
+}
+
+impl Shares {
+    /// Two thirds of `open_files` (RLIMIT_NOFILE; `None`: no limit) for clients, but no more than they `may` have, and
+    /// a third for the upstream.
+    pub fn of(open_files: Option<u64>, may: usize) -> Self {
+        let Some(files) = open_files else {
+            return Self {
+                clients: may,
+                upstream: usize::MAX,
+            };
+        };
+        let third = usize::try_from(files.saturating_sub(OTHER_FILES) / 3).unwrap_or(usize::MAX);
+        Self {
+            clients: may.min(third.saturating_mul(2).max(1)),
+            upstream: third.max(1),
+        }
+    }
+}
+
+/// Slots for open client connections, shared by all listeners.
+#[derive(Debug)]
+pub struct Capacity {
+    connections: Arc<Semaphore>,
+    farewells: Arc<Semaphore>,
+    per_peer: usize,
+    peers: Mutex<HashMap<Peer, usize>>,
+}
+
+/// A connection's place; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Slot {
+    _permit: OwnedSemaphorePermit,
+    peer: Option<(Arc<Capacity>, Peer)>,
+}
+
+/// Why there is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// `max_connections`.
+    Connections,
+    /// `max_connections_per_peer`.
+    Peer,
+}
+
+impl Capacity {
+    /// `connections` at a time, `per_peer` of them of one peer (0: as many as there are).
+    pub fn new(connections: usize, per_peer: usize) -> Arc<Self> {
+        Arc::new(Self {
+            connections: Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))),
+            farewells: Arc::new(Semaphore::new(MOST_FAREWELLS)),
+            per_peer,
+            peers: Mutex::default(),
+        })
+    }
+
+    pub(super) fn admit(self: &Arc<Self>, peer: Peer) -> Result<Slot, Full> {
+        let permit = Arc::clone(&self.connections)
+            .try_acquire_owned()
+            .map_err(|_| Full::Connections)?;
+        if self.per_peer == 0 {
+            return Ok(Slot {
+                _permit: permit,
+                peer: None,
+            });
+        }
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = peers.entry(peer).or_default();
+        if *open >= self.per_peer {
+            return Err(Full::Peer);
+        }
+        *open += 1;
+        Ok(Slot {
+            _permit: permit,
+            peer: Some((Arc::clone(self), peer)),
+        })
+    }
+
+    /// A place to say a word of farewell from, if there is one.
+    pub(super) fn farewell(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.farewells).try_acquire_owned().ok()
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let Some((capacity, peer)) = self.peer.take() else {
+            return;
+        };
+        let mut peers = capacity.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = peers.get_mut(&peer) {
+            *open -= 1;
+            if *open == 0 {
+                peers.remove(&peer);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_counted_and_given_back() {
+        let capacity = Capacity::new(3, 2);
+        let (one, other) = (Peer::Unix(1), Peer::Unix(2));
+        let first = capacity.admit(one).unwrap();
+        let second = capacity.admit(one).unwrap();
+        assert_eq!(capacity.admit(one).unwrap_err(), Full::Peer);
+        let third = capacity.admit(other).unwrap();
+        assert_eq!(capacity.admit(other).unwrap_err(), Full::Connections);
+        drop(first);
+        let _again = capacity.admit(one).unwrap();
+        drop((second, third));
+        assert_eq!(capacity.peers.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn the_upstream_has_its_share_of_descriptors() {
+        assert_eq!(Shares::of(None, 5).clients, 5);
+        assert_eq!(
+            Shares::of(Some(1 << 20), 16_384),
+            Shares {
+                clients: 16_384,
+                upstream: 349_509
+            }
+        );
+        assert_eq!(
+            Shares::of(Some(128), 16_384),
+            Shares {
+                clients: 52,
+                upstream: 26
+            }
+        );
+        assert_eq!(
+            Shares::of(Some(10), 16_384),
+            Shares {
+                clients: 1,
+                upstream: 1
+            }
+        );
+    }
+}

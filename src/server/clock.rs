@@ -1,0 +1,277 @@
+//! Whose turn it is on a connection, and since when.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A kept-alive connection without a request is closed after this: longer than common clients keep theirs, so that it is
+/// they who close, and no request runs into our close.
+pub(super) const IDLE_FOR: Duration = Duration::from_secs(120);
+/// A client that takes nothing of its answer for this long has gone, or wants to hold our memory.
+const STALLED_FOR: Duration = Duration::from_secs(60);
+
+/// Times are milliseconds since `start`, at least 1 where set; 0: not so.
+#[derive(Debug)]
+pub(super) struct ConnectionClock {
+    start: Instant,
+    /// A head has begun and is not complete.
+    head_since: AtomicU64,
+    /// No request is being served.
+    idle_since: AtomicU64,
+    /// What we write to the socket is not taken.
+    stalled_since: AtomicU64,
+    /// Requests being served: one in HTTP/1.1, several in HTTP/2.
+    serving: AtomicUsize,
+    /// HTTP/2: a stream can stall while the socket does not.
+    streams: Option<Mutex<Vec<Weak<Stream>>>>,
+}
+
+/// One answer of an HTTP/2 connection.
+#[derive(Debug, Default)]
+struct Stream {
+    /// It was given a part of the answer, and has not asked for more yet.
+    given_at: AtomicU64,
+}
+
+/// Which time is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    /// A head took too long.
+    Head,
+    /// Nothing came for long.
+    Idle,
+    /// Nothing was taken for long.
+    Stalled,
+}
+
+impl Default for ConnectionClock {
+    /// Of an HTTP/1.1 connection. A new one owes a head.
+    fn default() -> Self {
+        Self {
+            start: Instant::now(),
+            head_since: AtomicU64::new(1),
+            idle_since: AtomicU64::new(1),
+            stalled_since: AtomicU64::new(0),
+            serving: AtomicUsize::new(0),
+            streams: None,
+        }
+    }
+}
+
+impl ConnectionClock {
+    /// Of an HTTP/2 connection.
+    pub(super) fn multiplexed() -> Self {
+        Self {
+            streams: Some(Mutex::default()),
+            ..Self::default()
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis())
+            .unwrap_or(u64::MAX)
+            .max(1)
+    }
+
+    /// A part of a head is here.
+    pub(super) fn head_began(&self) {
+        if self.head_since.load(Ordering::Relaxed) == 0 {
+            self.head_since.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// The whole of it is.
+    pub(super) fn head_came(&self) {
+        self.head_since.store(0, Ordering::Relaxed);
+    }
+
+    /// What came of a write to the client.
+    pub(super) fn wrote(&self, polled: &Poll<io::Result<usize>>) {
+        let stalled = self.stalled_since.load(Ordering::Relaxed) != 0;
+        match (polled, stalled) {
+            (Poll::Pending, false) => self.stalled_since.store(self.now(), Ordering::Relaxed),
+            (Poll::Ready(_), true) => self.stalled_since.store(0, Ordering::Relaxed),
+            _ => {}
+        }
+    }
+
+    /// A request is being served, as long as the value lives.
+    pub(super) fn serve(self: &Arc<Self>) -> BodyClock {
+        self.serving.fetch_add(1, Ordering::Relaxed);
+        self.idle_since.store(0, Ordering::Relaxed);
+        let stream = self.streams.as_ref().map(|streams| {
+            let stream = Arc::new(Stream::default());
+            let mut streams = streams.lock().unwrap_or_else(PoisonError::into_inner);
+            streams.retain(|stream| stream.strong_count() > 0);
+            streams.push(Arc::downgrade(&stream));
+            stream
+        });
+        BodyClock {
+            connection: Arc::clone(self),
+            stream,
+        }
+    }
+
+    /// The earliest time at which something is over.
+    fn deadline(&self, head_limit: Duration, idle_limit: Duration) -> Option<(Instant, Over)> {
+        let at = |ms: u64, limit: Duration| self.start + Duration::from_millis(ms) + limit;
+        let head = self.head_since.load(Ordering::Relaxed);
+        let idle = self.idle_since.load(Ordering::Relaxed);
+        let stalled = self.stalled();
+        if stalled != 0 {
+            return Some((at(stalled, STALLED_FOR), Over::Stalled));
+        }
+        match (idle, head) {
+            // In HTTP/2 a head that does not end holds up everything else.
+            (0, 1..) if self.streams.is_some() => Some((at(head, head_limit), Over::Head)),
+            (0, _) => None,
+            (_, 0) => Some((at(idle, idle_limit), Over::Idle)),
+            // The time of a pipelined head does not run while the request before it is served.
+            (..) => Some((at(head.max(idle), head_limit), Over::Head)),
+        }
+    }
+
+    /// The time for a rest begins anew.
+    pub(super) fn rested(&self) {
+        self.idle_since.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// Whether no request is being served and none has begun.
+    pub(super) fn is_idle(&self) -> bool {
+        self.idle_since.load(Ordering::Relaxed) != 0
+            && self.head_since.load(Ordering::Relaxed) == 0
+            && self.stalled() == 0
+    }
+
+    /// Since when the client takes nothing; 0: it does.
+    fn stalled(&self) -> u64 {
+        let socket = self.stalled_since.load(Ordering::Relaxed);
+        let Some(streams) = &self.streams else { return socket };
+        let streams = streams.lock().unwrap_or_else(PoisonError::into_inner);
+        streams
+            .iter()
+            .filter_map(Weak::upgrade)
+            .map(|stream| stream.given_at.load(Ordering::Relaxed))
+            .chain([socket])
+            .filter(|since| *since != 0)
+            .min()
+            .unwrap_or(0)
+    }
+
+    /// Ends when a time is over. The timer is moved only when it would fire too late: not once per request.
+    pub(super) async fn over(&self, head_limit: Duration, idle_limit: Duration) -> Over {
+        let mut timer = std::pin::pin!(tokio::time::sleep(head_limit.min(idle_limit)));
+        std::future::poll_fn(|cx| {
+            loop {
+                let deadline = self.deadline(head_limit, idle_limit);
+                if let Some((deadline, over)) = deadline {
+                    if deadline <= Instant::now() {
+                        return Poll::Ready(over);
+                    }
+                    if deadline < timer.deadline() {
+                        timer.as_mut().reset(deadline);
+                    }
+                }
+                if timer.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                let next = deadline.map_or_else(|| Instant::now() + head_limit, |(deadline, _)| deadline);
+                timer.as_mut().reset(next);
+            }
+        })
+        .await
+    }
+}
+
+/// One request's share of the clock, from its head to the end of its answer.
+#[derive(Debug)]
+pub(super) struct BodyClock {
+    connection: Arc<ConnectionClock>,
+    stream: Option<Arc<Stream>>,
+}
+
+impl BodyClock {
+    /// The answer was asked for its next part; `ready`: and gave one, which the client has to take now.
+    pub(super) fn given(&self, ready: bool) {
+        if let Some(stream) = &self.stream {
+            let at = if ready { self.connection.now() } else { 0 };
+            stream.given_at.store(at, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for BodyClock {
+    fn drop(&mut self) {
+        if self.connection.serving.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.connection
+                .idle_since
+                .store(self.connection.now(), Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: Duration = Duration::from_secs(10);
+
+    async fn over_after(clock: &ConnectionClock) -> (Over, u64) {
+        let start = Instant::now();
+        let over = clock.over(HEAD, IDLE_FOR).await;
+        (over, start.elapsed().as_secs())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_connection_owes_a_head() {
+        assert_eq!(over_after(&ConnectionClock::default()).await, (Over::Head, 10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answered_one_may_rest() {
+        let clock = Arc::new(ConnectionClock::default());
+        clock.head_came();
+        let serving = clock.serve();
+        tokio::time::sleep(Duration::from_secs(500)).await;
+        drop(serving);
+        assert_eq!(over_after(&clock).await, (Over::Idle, 120));
+        // A part of the next head.
+        clock.head_began();
+        assert_eq!(over_after(&clock).await, (Over::Head, 10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_a_request_is_served_only_a_stall_ends_it() {
+        let clock = Arc::new(ConnectionClock::default());
+        clock.head_came();
+        let _serving = clock.serve();
+        clock.head_began();
+        let waited = tokio::time::timeout(Duration::from_secs(5000), clock.over(HEAD, IDLE_FOR)).await;
+        assert!(waited.is_err());
+        clock.wrote(&Poll::Pending);
+        assert_eq!(over_after(&clock).await, (Over::Stalled, 60));
+        clock.wrote(&Poll::Ready(Ok(1)));
+        assert!(
+            tokio::time::timeout(Duration::from_secs(500), clock.over(HEAD, IDLE_FOR))
+                .await
+                .is_err()
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_stalled_stream_is_noticed() {
+        let clock = Arc::new(ConnectionClock::multiplexed());
+        clock.head_came();
+        let (fast, slow) = (clock.serve(), clock.serve());
+        fast.given(false);
+        slow.given(true);
+        assert_eq!(over_after(&clock).await, (Over::Stalled, 60));
+        drop(slow);
+        clock.head_began();
+        assert_eq!(over_after(&clock).await, (Over::Head, 10));
+    }
+}

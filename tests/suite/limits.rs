@@ -1,0 +1,230 @@
+//! Everything has a bound; beyond it there is a clear answer, or the end of the connection, and a metric.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::process::Command;
+
+use crate::support::client::{client, raw, read_head, read_to_end};
+use crate::support::program::Program;
+use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, Proxy, ProxyBuilder, bearer, proxy};
+use crate::support::until;
+use crate::support::upstream::{Answer, Upstream, json};
+
+async fn ok(_: http::Request<hyper::body::Incoming>) -> Answer {
+    json(200, "{}")
+}
+
+fn builder(upstream: &Upstream) -> ProxyBuilder {
+    proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+}
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const GET_AND_CLOSE: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+
+/// A connection that has had one answer, and rests.
+async fn kept(proxy: &Proxy, from: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+    let mut stream = socket.connect(proxy.address).await.unwrap();
+    stream.write_all(GET).await.unwrap();
+    let head = read_head(&mut stream).await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    stream
+}
+
+async fn denied(proxy: &Proxy, reason: &str) -> f64 {
+    proxy
+        .metric("atlas_auth_proxy_denied_total", &[("reason", reason)])
+        .await
+}
+
+#[tokio::test]
+async fn beyond_max_connections_a_client_is_told_so() {
+    let upstream = Upstream::start(ok).await;
+    let proxy = builder(&upstream).with(|s| s.limits.max_connections = 2).start().await;
+    let (first, _second) = (kept(&proxy, "127.0.0.1").await, kept(&proxy, "127.0.0.1").await);
+    for _ in 0..3 {
+        let answer = raw(proxy.address, GET_AND_CLOSE).await;
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        assert!(
+            answer.contains("PROXY_OVERLOADED") && answer.contains("max_connections"),
+            "{answer}"
+        );
+    }
+    assert_eq!(denied(&proxy, "connections").await, 3.0);
+    drop(first);
+    until("its place is free again", || async {
+        raw(proxy.address, GET_AND_CLOSE).await.starts_with("HTTP/1.1 200 ")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_peer_cannot_take_all_connections() {
+    let upstream = Upstream::start(ok).await;
+    let proxy = builder(&upstream)
+        .with(|s| s.limits.max_connections_per_peer = 2)
+        .start()
+        .await;
+    let mine = [kept(&proxy, "127.0.0.1").await, kept(&proxy, "127.0.0.1").await];
+    let answer = raw(proxy.address, GET_AND_CLOSE).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 503 ") && answer.contains("max_connections_per_peer"),
+        "{answer}"
+    );
+    kept(&proxy, "127.0.0.2").await;
+    drop(mine);
+    until("its places are free again", || async {
+        raw(proxy.address, GET_AND_CLOSE).await.starts_with("HTTP/1.1 200 ")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn heads_are_bounded_in_bytes_and_fields() {
+    let upstream = Upstream::start(ok).await;
+    let proxy = builder(&upstream)
+        .with(|s| {
+            s.limits.max_header_bytes = 16 << 10;
+            s.limits.max_headers = 20;
+        })
+        .start()
+        .await;
+    let head = |fields: String| format!("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{fields}\r\n");
+    for (fields, status) in [
+        ("X: a\r\n".repeat(18), 200),
+        ("X: a\r\n".repeat(19), 431),
+        (format!("X: {}\r\n", "a".repeat(15 << 10)), 200),
+        (format!("X: {}\r\n", "a".repeat(16 << 10)), 431),
+        (format!("{}: a\r\n", "X".repeat(16 << 10)), 431),
+    ] {
+        let answer = raw(proxy.address, head(fields).as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert_eq!(answer.contains("PROXY_HEADERS_TOO_LARGE"), status == 431);
+    }
+    // An endless one, without a line break.
+    let mut endless = TcpStream::connect(proxy.address).await.unwrap();
+    endless.write_all(b"GET /").await.unwrap();
+    let (mut reader, mut writer) = endless.split();
+    let send = async { while writer.write_all(&[b'a'; 4096]).await.is_ok() {} };
+    let receive = read_to_end(&mut reader);
+    let answer = tokio::select! { answer = receive => answer, () = send => String::new() };
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    assert_eq!(denied(&proxy, "malformed").await, 4.0);
+    assert_eq!(upstream.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn heads_that_dawdle_end_also_between_requests() {
+    let upstream = Upstream::start(ok).await;
+    let proxy = builder(&upstream)
+        .with(|s| s.limits.header_read_timeout = Duration::from_millis(200))
+        .start()
+        .await;
+    // Nothing at all; half a head; half a second head.
+    for sent in [&b""[..], b"GET / HT", &[GET, b"GET / HTTP/1.1\r\nHost: "].concat()] {
+        let answer = raw(proxy.address, sent).await;
+        let last = answer.rfind("HTTP/1.1 ").map(|at| &answer[at..]).unwrap_or_default();
+        assert!(
+            last.starts_with("HTTP/1.1 408 ") && last.contains("PROXY_REQUEST_TIMEOUT"),
+            "{sent:?}: {answer}"
+        );
+    }
+    let timeouts = proxy
+        .metric(
+            "atlas_auth_proxy_proxy_errors_total",
+            &[("code", "PROXY_REQUEST_TIMEOUT")],
+        )
+        .await;
+    assert_eq!(timeouts, 3.0);
+    // An empty line behind a request begins none.
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    stream.write_all(&[GET, b"\r\n"].concat()).await.unwrap();
+    read_head(&mut stream).await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    stream.write_all(GET_AND_CLOSE).await.unwrap();
+    let rest = read_to_end(&mut stream).await;
+    assert!(rest.contains("HTTP/1.1 200 ") && !rest.contains("408"), "{rest}");
+}
+
+#[tokio::test]
+async fn a_connection_that_rests_is_served_again_and_in_the_end_closed() {
+    let upstream = Upstream::start(ok).await;
+    let proxy = builder(&upstream).start().await;
+    let mut stream = kept(&proxy, "127.0.0.1").await;
+    for pause in [900, 1100, 3000] {
+        tokio::time::pause();
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        tokio::time::resume();
+        stream
+            .read_exact(&mut [0; 2])
+            .await
+            .expect("the body of the last answer");
+        stream.write_all(GET).await.unwrap();
+        let head = read_head(&mut stream).await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    }
+    stream.read_exact(&mut [0; 2]).await.unwrap();
+    // The clock runs ahead to whatever is waited for.
+    tokio::time::pause();
+    let start = tokio::time::Instant::now();
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
+    assert_eq!(start.elapsed().as_secs().clamp(115, 125), start.elapsed().as_secs());
+    tokio::time::resume();
+    assert_eq!(proxy.metric("atlas_auth_proxy_connections_open", &[]).await, 0.0);
+}
+
+#[tokio::test]
+async fn an_early_refusal_reaches_a_client_that_is_still_sending() {
+    let upstream = Upstream::start(ok).await;
+    let proxy = builder(&upstream).start().await;
+    let head = "POST / HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 2000000\r\n\r\n";
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // More than the kernel holds: it would be reset if nobody took it.
+    stream.write_all(&vec![b'x'; 2_000_000]).await.unwrap();
+    let answer = read_to_end(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 421 "), "{answer}");
+    assert!(answer.ends_with('}'), "the whole of it: {answer}");
+    assert!(upstream.seen().is_empty());
+}
+
+#[tokio::test]
+async fn running_out_of_descriptors_ends_nothing() {
+    let upstream = Upstream::start(ok).await;
+    let mut shell = Command::new("/bin/sh");
+    shell.args([
+        "-c",
+        "ulimit -n 128; exec \"$0\" \"$@\"",
+        env!("CARGO_BIN_EXE_atlas-auth-proxy"),
+    ]);
+    let environment = [
+        ("MONGODB_ATLAS_CLIENT_ID", CLIENT_ID),
+        ("MONGODB_ATLAS_CLIENT_SECRET", CLIENT_SECRET),
+    ];
+    let program = Program::start(shell, &upstream, &environment, &[]).await;
+    let mut open = Vec::new();
+    for _ in 0..300 {
+        // The kernel completes more connections than the process can have.
+        open.push(TcpStream::connect(program.address).await.unwrap());
+    }
+    // The first are served although there is no room for more: the upstream's share is kept for them.
+    open[0].write_all(GET).await.unwrap();
+    assert!(read_head(&mut open[0]).await.starts_with("HTTP/1.1 200 "));
+    drop(open);
+    let address = program.address;
+    until("there is room again", || async move {
+        raw(address, GET_AND_CLOSE).await.starts_with("HTTP/1.1 200 ")
+    })
+    .await;
+    let live = client()
+        .get(format!("http://{}/livez", program.admin))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(live.status(), 200);
+    let (status, _) = program.stop().await;
+    assert_eq!(status.code(), Some(0));
+}

@@ -1,0 +1,75 @@
+//! The program itself, as a process.
+
+use std::net::SocketAddr;
+use std::process::{ExitStatus, Stdio};
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+
+use super::upstream::Upstream;
+
+/// A running `atlas-auth-proxy run`; killed when dropped.
+pub struct Program {
+    pub address: SocketAddr,
+    pub admin: SocketAddr,
+    child: Child,
+    errors: JoinHandle<String>,
+}
+
+impl Program {
+    /// Starts it before `upstream` on free ports, with these environment variables alone and these arguments beside. The
+    /// command is the program, or one that takes it with its arguments behind its own.
+    pub async fn start(mut command: Command, upstream: &Upstream, environment: &[(&str, &str)], args: &[&str]) -> Self {
+        let mut child = command
+            .args(["run", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+            .args(["--base-url", &upstream.base_url(), "--upstream-ca"])
+            .arg(&upstream.ca_file)
+            .args(args)
+            .env_clear()
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        let mut stderr = child.stderr.take().unwrap();
+        let errors = tokio::spawn(async move {
+            let mut all = String::new();
+            stderr.read_to_string(&mut all).await.unwrap();
+            all
+        });
+        let mut line = String::new();
+        lines.read_line(&mut line).await.unwrap();
+        if line.is_empty() {
+            panic!("the program did not start: {}", errors.await.unwrap());
+        }
+        let addresses: Vec<SocketAddr> = line
+            .split([' ', ','])
+            .filter_map(|word| word.trim().strip_prefix("http://")?.parse().ok())
+            .collect();
+        let [address, admin] = addresses[..] else {
+            panic!("the line names a listener and the admin port: {line}")
+        };
+        Self {
+            address,
+            admin,
+            child,
+            errors,
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
+    /// Sends SIGTERM and waits; gives back how it ended and what it said on standard error.
+    pub async fn stop(mut self) -> (ExitStatus, String) {
+        let pid = rustix::process::Pid::from_raw(self.pid().cast_signed()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let status = self.child.wait().await.unwrap();
+        (status, self.errors.await.unwrap())
+    }
+}

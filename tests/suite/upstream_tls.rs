@@ -1,0 +1,153 @@
+//! Towards the upstream there is verified TLS or nothing: not one byte of a request or a credential goes to a server that
+//! does not prove its name.
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use crate::support::client::client;
+use crate::support::proxy::{bearer, digest, proxy};
+use crate::support::tls::{Identity, TestCa, expired, for_clients, not_yet_valid};
+use crate::support::until;
+
+/// A TLS server that takes whatever comes, and counts it.
+struct Impostor {
+    address: SocketAddr,
+    handshakes: Arc<AtomicUsize>,
+    bytes: Arc<AtomicUsize>,
+}
+
+impl Impostor {
+    async fn start(identity: &Identity) -> Self {
+        let acceptor = TlsAcceptor::from(identity.server(&["http/1.1", "h2"]));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let impostor = Self {
+            address: listener.local_addr().unwrap(),
+            handshakes: Arc::default(),
+            bytes: Arc::default(),
+        };
+        let (handshakes, bytes) = (Arc::clone(&impostor.handshakes), Arc::clone(&impostor.bytes));
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                handshakes.fetch_add(1, Ordering::SeqCst);
+                let (acceptor, bytes) = (acceptor.clone(), Arc::clone(&bytes));
+                tokio::spawn(async move {
+                    let Ok(mut stream) = acceptor.accept(stream).await else {
+                        return;
+                    };
+                    let mut chunk = [0; 1024];
+                    while let Ok(read @ 1..) = stream.read(&mut chunk).await {
+                        bytes.fetch_add(read, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+        impostor
+    }
+}
+
+#[tokio::test]
+async fn an_impostor_gets_no_byte_of_a_request() {
+    let (ca, stranger) = (TestCa::new(), TestCa::new());
+    let cases = [
+        ("another name", ca.identity(&["cloud.example.org"], |_| ())),
+        ("a longer name", ca.identity(&["localhost.example.org"], |_| ())),
+        ("another authority", stranger.identity(&["localhost"], |_| ())),
+        ("no authority", TestCa::self_signed(&["localhost"])),
+        ("expired", ca.identity(&["localhost"], expired)),
+        ("not yet valid", ca.identity(&["localhost"], not_yet_valid)),
+        ("for clients", ca.identity(&["localhost"], for_clients)),
+    ];
+    for (what, identity) in &cases {
+        let impostor = Impostor::start(identity).await;
+        let url = format!("https://localhost:{}", impostor.address.port());
+        // The first thing that a key's request needs is the API itself; a service account's, the token endpoint.
+        for (credential, status, code) in [
+            (digest(), 502, "PROXY_UPSTREAM_UNREACHABLE"),
+            (bearer(), 503, "PROXY_TOKEN_UNAVAILABLE"),
+        ] {
+            let before = impostor.handshakes.load(Ordering::SeqCst);
+            let proxy = proxy(&url, Some(ca.pem_file.path()), credential).start().await;
+            let answer = client()
+                .post(proxy.url("/api/atlas/v2/groups"))
+                .body("content")
+                .send()
+                .await
+                .unwrap();
+            assert_eq!(answer.status(), status, "{what}");
+            assert_eq!(answer.headers()["x-atlas-auth-proxy-error"], code, "{what}");
+            let said = answer.text().await.unwrap();
+            assert!(said.contains("ertificate") || status == 503, "{what}: {said}");
+            let handshakes = &impostor.handshakes;
+            until("it was tried", || async { handshakes.load(Ordering::SeqCst) > before }).await;
+            proxy.running.shutdown().await;
+        }
+        assert_eq!(impostor.bytes.load(Ordering::SeqCst), 0, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_speaks_old_tls_only_is_refused() {
+    let ca = TestCa::new();
+    let identity = ca.identity(&["localhost"], |_| ());
+    let files = tempfile::tempdir().unwrap();
+    let (certificate, key) = (files.path().join("crt"), files.path().join("key"));
+    std::fs::write(&certificate, &identity.certificate).unwrap();
+    std::fs::write(&key, &identity.key).unwrap();
+    let port = {
+        // Below the range that the kernel gives to clients: no client can take it meanwhile.
+        let free = (21_000..21_500).find_map(|port| std::net::TcpListener::bind(("127.0.0.1", port)).ok());
+        free.unwrap().local_addr().unwrap().port()
+    };
+    let mut server = tokio::process::Command::new("openssl")
+        .args([
+            "s_server",
+            "-accept",
+            &format!("127.0.0.1:{port}"),
+            "-tls1_1",
+            "-cipher",
+            "ALL:@SECLEVEL=0",
+        ])
+        .arg("-cert")
+        .arg(&certificate)
+        .arg("-key")
+        .arg(&key)
+        .args(["-quiet", "-naccept", "1"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("openssl is installed (package openssl)");
+    let proxy = proxy(&format!("https://localhost:{port}"), Some(ca.pem_file.path()), digest())
+        .start()
+        .await;
+    let mut said = String::new();
+    let mut refused = async || {
+        let answer = client().get(proxy.url("/")).send().await.unwrap();
+        assert_eq!(answer.status(), 502);
+        said = answer.text().await.unwrap();
+        // Before it listens the connection is refused.
+        said.contains("TLS")
+    };
+    while !refused().await {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert!(said.contains("version") || said.contains("alert"), "{said}");
+    server.kill().await.unwrap();
+    let mut received = String::new();
+    server
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut received)
+        .await
+        .unwrap();
+    assert_eq!(received, "");
+}
