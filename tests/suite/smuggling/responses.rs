@@ -166,7 +166,7 @@ async fn control_characters_in_the_upstreams_header_fields_give_502() {
     let answers = heads
         .iter()
         .map(|head| format!("HTTP/1.1 200 OK\r\n{head}Content-Length: 2\r\n\r\nok").into_bytes());
-    let bench = bench(answers.collect(), false).await;
+    let bench = bench(answers.collect(), true).await;
     let mut faults = Vec::new();
     for (number, head) in heads.iter().enumerate() {
         match ask(&bench, "POST", &format!("/{number}")).await {
@@ -214,12 +214,22 @@ async fn answers_with_doubtful_framing_are_refused_or_broken_off_and_never_meet_
     .map(|bytes| format!("{bytes}{smuggled}"))
     .collect();
     let bench = bench(cases.iter().map(|case| case.clone().into_bytes()).collect(), true).await;
+    let mut faults = Vec::new();
     for (number, case) in cases.iter().enumerate() {
-        if let Some(answer) = ask(&bench, "POST", &format!("/{number}")).await {
-            assert_eq!(answer.status, 502, "{case:?}: {answer:?}");
+        if let Some(answer) = ask(&bench, "POST", &format!("/{number}")).await
+            && answer.status != 502
+        {
+            faults.push(format!("{case:?}: {answer:?}"));
         }
         next_is_clean(&bench, case).await;
     }
+    assert!(
+        faults.is_empty(),
+        "{} of {}:\n{}",
+        faults.len(),
+        cases.len(),
+        faults.join("\n")
+    );
 }
 
 #[tokio::test]

@@ -96,8 +96,10 @@ pub fn requests(mut bytes: &[u8]) -> Result<(Vec<Request>, &[u8]), Ambiguity> {
 pub fn response(bytes: &[u8], head: bool, closed: bool) -> Result<Option<(Response, usize)>, Ambiguity> {
     let mut input = Input { bytes, at: 0 };
     let Some(line) = input.line()? else { return Ok(None) };
+    // HTTP/1.0 answers HTTP/1.0.
     let status = line
         .strip_prefix(b"HTTP/1.1 ")
+        .or_else(|| line.strip_prefix(b"HTTP/1.0 "))
         .filter(|rest| rest.len() >= 4 && rest[3] == b' ')
         .and_then(|rest| std::str::from_utf8(&rest[..3]).ok()?.parse().ok())
         .ok_or_else(|| format!("status line {}", show(line)))?;
