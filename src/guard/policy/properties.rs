@@ -103,7 +103,7 @@ fn cases() -> Config {
     let cases = if std::env::var_os("PROPTEST_CASES").is_some() {
         Config::default().cases
     } else {
-        4_000
+        40_000
     };
     Config {
         cases,

@@ -45,7 +45,28 @@ pub type Ambiguity = String;
 
 /// The first request of `bytes` and its length; `None` when it is not complete.
 pub fn request(bytes: &[u8]) -> Result<Option<(Request, usize)>, Ambiguity> {
-    let mut input = Input { bytes, at: 0 };
+    read_request(Input {
+        bytes,
+        at: 0,
+        of_client: false,
+    })
+}
+
+/// The same, with what a client may say beyond that in one reading only: empty lines before the request line, absolute-form,
+/// HTTP/1.0, chunk extensions.
+pub fn client_request(bytes: &[u8]) -> Result<Option<(Request, usize)>, Ambiguity> {
+    let mut at = 0;
+    while bytes[at..].starts_with(b"\r\n") {
+        at += 2;
+    }
+    read_request(Input {
+        bytes,
+        at,
+        of_client: true,
+    })
+}
+
+fn read_request(mut input: Input<'_>) -> Result<Option<(Request, usize)>, Ambiguity> {
     let Some(line) = input.line()? else { return Ok(None) };
     let mut parts = line.split(|b| *b == b' ');
     let (Some(method), Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next(), parts.next())
@@ -55,11 +76,16 @@ pub fn request(bytes: &[u8]) -> Result<Option<(Request, usize)>, Ambiguity> {
     if method.is_empty() || !method.iter().all(|b| is_token(*b)) {
         return Err(format!("method {}", show(method)));
     }
+    let old = input.of_client && version == b"HTTP/1.0";
+    let target = match target.strip_prefix(b"http://localhost") {
+        Some(reduced) if input.of_client => reduced,
+        _ => target,
+    };
     // Origin-form; what RFC 3986 does not know in a target may pass (it passes byte for byte), a fragment may not.
     if target.first() != Some(&b'/') || target.iter().any(|b| *b <= b' ' || *b == 0x7f || *b == b'#') {
         return Err(format!("target {}", show(target)));
     }
-    if version != b"HTTP/1.1" {
+    if version != b"HTTP/1.1" && !old {
         return Err(format!("version {}", show(version)));
     }
     let (method, target) = (text(method)?, show(target));
@@ -68,6 +94,9 @@ pub fn request(bytes: &[u8]) -> Result<Option<(Request, usize)>, Ambiguity> {
         return Err("not exactly one Host".to_owned());
     }
     let framing = framing(&fields)?;
+    if old && framing == Framing::Chunked {
+        return Err("chunks in HTTP/1.0".to_owned());
+    }
     let Some((body, trailers)) = input.content(&framing)? else {
         return Ok(None);
     };
@@ -94,7 +123,11 @@ pub fn requests(mut bytes: &[u8]) -> Result<(Vec<Request>, &[u8]), Ambiguity> {
 
 /// The first response of `bytes` and its length. `head`: it answers HEAD. `closed`: nothing more will come.
 pub fn response(bytes: &[u8], head: bool, closed: bool) -> Result<Option<(Response, usize)>, Ambiguity> {
-    let mut input = Input { bytes, at: 0 };
+    let mut input = Input {
+        bytes,
+        at: 0,
+        of_client: false,
+    };
     let Some(line) = input.line()? else { return Ok(None) };
     // HTTP/1.0 answers HTTP/1.0.
     let status = line
@@ -150,6 +183,7 @@ type Fields = Vec<(String, String)>;
 struct Input<'a> {
     bytes: &'a [u8],
     at: usize,
+    of_client: bool,
 }
 
 impl<'a> Input<'a> {
@@ -209,7 +243,10 @@ impl<'a> Input<'a> {
         let mut body = Vec::new();
         loop {
             let Some(line) = self.line()? else { return Ok(None) };
-            let size = text(line)?;
+            let size = match line.iter().position(|b| *b == b';') {
+                Some(extension) if self.of_client => text(line[..extension].trim_ascii_end())?,
+                _ => text(line)?,
+            };
             if size.is_empty() || size.len() > 15 || !size.bytes().all(|b| b.is_ascii_hexdigit()) {
                 return Err(format!("chunk size {size:?}"));
             }
