@@ -198,6 +198,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4_000) })]
+
         /// Against an independent normaliser.
         #[test]
         fn what_any_server_could_read_as_oauth_is_never_forwarded(path in walk()) {

@@ -122,10 +122,7 @@ impl RecordingUpstream {
 async fn serve(mut stream: TcpStream, id: usize, connections: Arc<Mutex<Vec<Connection>>>, replies: Replies) {
     let mut begun: Vec<u8> = Vec::new();
     let mut chunk = [0; 16 << 10];
-    'connection: loop {
-        let Ok(read @ 1..) = stream.read(&mut chunk).await else {
-            break;
-        };
+    'connection: while let Ok(read @ 1..) = stream.read(&mut chunk).await {
         connections.lock().unwrap()[id].bytes.extend_from_slice(&chunk[..read]);
         begun.extend_from_slice(&chunk[..read]);
         // What is ambiguous gets no answer; whoever asks for the record meets it there.
