@@ -10,6 +10,7 @@
 mod support;
 
 mod bearer;
+mod browser;
 #[cfg(feature = "emulator")]
 mod digest;
 mod forwarding;
