@@ -13,6 +13,7 @@ mod target;
 
 use std::time::Duration;
 
+use atlas_auth_proxy::guard::Policy;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -113,8 +114,13 @@ impl Bench {
     }
 
     async fn before(upstream: RecordingUpstream) -> Self {
+        Self::with_policy(upstream, Policy::allow_all()).await
+    }
+
+    async fn with_policy(upstream: RecordingUpstream, policy: Policy) -> Self {
         let proxy = proxy(&upstream.base_url(), None, bearer())
             .with(|settings| {
+                settings.listeners[0].policy = policy;
                 settings.limits.header_read_timeout = Duration::from_secs(2);
                 settings.limits.request_body_idle_timeout = Duration::from_secs(2);
             })

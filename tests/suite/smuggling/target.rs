@@ -1,6 +1,9 @@
 //! Targets and methods: what goes on, and that it goes on as it came.
 
+use atlas_auth_proxy::guard::{Action, PathPattern, Policy, Rule};
+
 use super::{Bench, Case, SMUGGLED, Want, line};
+use crate::support::recording_upstream::RecordingUpstream;
 
 #[tokio::test]
 async fn targets_go_on_byte_for_byte_or_not_at_all() {
@@ -215,4 +218,95 @@ async fn method_overrides_in_headers_end_here() {
         cases.push(Case::new("override", bytes, Want::Served).method("GET"));
     }
     Bench::start().await.check(cases).await;
+}
+
+#[tokio::test]
+async fn no_spelling_of_a_denied_path_or_method_goes_around_a_rule() {
+    let deny = |methods: &[&str], path: &str| {
+        let methods = methods.iter().map(|method| method.parse().unwrap()).collect();
+        Rule::new(methods, PathPattern::parse(path).unwrap(), Action::Deny)
+    };
+    let rules = vec![deny(&[], "/first/{id}/secret/**"), deny(&["DELETE"], "/first/**")];
+    let policy = Policy::new(false, rules, Action::Allow);
+    let mut cases = Vec::new();
+    for target in [
+        "/first/1/secret",
+        "/first/1/secret/",
+        "/first/1/secret/x?y",
+        "/FIRST/1/Secret",
+        "/first/1/%73ecret",
+        "/first/1/secre%74/x",
+        "/first/1//secret",
+        "//first/1/secret",
+        "/first//1/secret",
+        "/first/1/./secret",
+        "/first/1/x/../secret",
+        "/first/1/%2e/secret",
+        "/first/1/x/%2e%2e/secret",
+        "/first/1/x/%252e%252e/secret",
+        "/first%2f1%2fsecret",
+        "/first/1%2Fsecret",
+        "/first/1/secret%2fx",
+        "/first/1\\secret",
+        "/first/1%5csecret",
+        "/first/1/secret;x=y",
+        "/first;/1/secret",
+        "/first/1/secret%3b",
+        "/first/1/secret%00",
+        "/first/1/secret%20",
+        "/first/1/%20secret",
+        "/first/1/secret%3fx",
+        "/first/1/secret%23",
+        "/first/1/secret%09",
+        "/first/1/secret%0a",
+        "/first/1/%c0%afsecret",
+        "/first/1/secre%ef%bd%94",
+        "/first/1/%EF%BC%8Fsecret",
+        "/first/1/%u0073ecret",
+        "/x/..;/first/1/secret",
+        "http://localhost/first/1/secret",
+        "http://localhost//first/1/secret",
+        "HTTP://LOCALHOST:80/first/1/%73ecret",
+    ] {
+        cases.push(Case::new(
+            "denied path",
+            line(&format!("{target} HTTP/1.1")),
+            Want::Status(403),
+        ));
+    }
+    for method in ["DELETE", "delete", "Delete"] {
+        let bytes = format!("{method} /first/1/open HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        cases.push(Case::new("denied method", bytes, Want::Status(403)));
+    }
+    for target in [
+        "/first/1/open",
+        "/first/1/secrets",
+        "/first/1/x?/secret",
+        "/second/%C3%A9%20x",
+    ] {
+        let case = Case::new("allowed", line(&format!("{target} HTTP/1.1")), Want::Served);
+        cases.push(case.method("GET").target(target));
+    }
+    let bench = Bench::with_policy(RecordingUpstream::start().await, policy).await;
+    bench.check(cases).await;
+}
+
+#[tokio::test]
+async fn a_read_only_listener_knows_three_methods_and_no_other_spelling() {
+    let mut cases = Vec::new();
+    for method in [
+        "POST", "PUT", "PATCH", "DELETE", "post", "get", "Get", "head", "options", "PROPFIND", "LOCK", "QUERY",
+        "MERGE", "GETX",
+    ] {
+        let bytes =
+            format!("{method} /x?_method=GET HTTP/1.1\r\nHost: localhost\r\nX-HTTP-Method-Override: GET\r\n\r\n");
+        cases.push(Case::new("writes, perhaps", bytes, Want::Status(403)));
+    }
+    for method in ["GET", "HEAD", "OPTIONS"] {
+        let bytes = format!("{method} /x HTTP/1.1\r\nHost: localhost\r\nX-HTTP-Method-Override: DELETE\r\n\r\n");
+        cases.push(Case::new("reads", bytes, Want::Served).method(method));
+    }
+    let policy = Policy::new(true, Vec::new(), Action::Allow);
+    let bench = Bench::with_policy(RecordingUpstream::start().await, policy).await;
+    bench.check(cases).await;
 }
