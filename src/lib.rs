@@ -9,6 +9,7 @@ pub mod credential;
 #[cfg(feature = "emulator")]
 pub mod emulator;
 pub mod guard;
+pub mod hardening;
 pub mod log;
 pub mod metrics;
 pub mod proxy;

@@ -18,6 +18,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use crate::config::{self, ConfigErrors, Disk, Environment, Flags, Machine, Sources};
+use crate::hardening::Failure;
 #[cfg(feature = "emulator")]
 use args::DemoArgs;
 use args::{Cli, Command};
@@ -34,22 +35,26 @@ impl Environment for ProcessEnvironment {
 
 /// Runs the command that `args` (the program's own name first) ask for.
 pub fn main(args: impl IntoIterator<Item = OsString>, environment: &dyn Environment) -> ExitCode {
+    let unhardened = crate::hardening::harden();
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => return answer(&error),
     };
     match cli.command {
-        None => run(cli.run.into(), environment),
-        Some(Command::Run(args)) => run((*args).into(), environment),
+        None => run(cli.run.into(), environment, &unhardened),
+        Some(Command::Run(args)) => run((*args).into(), environment, &unhardened),
         #[cfg(feature = "emulator")]
         Some(Command::Demo(DemoArgs {})) => demo::run(),
         Some(Command::Healthcheck(args)) => healthcheck(&args.into(), environment),
     }
 }
 
-fn run(flags: Flags, environment: &dyn Environment) -> ExitCode {
+fn run(flags: Flags, environment: &dyn Environment, unhardened: &[Failure]) -> ExitCode {
     match config::load(sources(&flags, environment)) {
-        Ok(loaded) => run::run(loaded),
+        Ok(mut loaded) => {
+            loaded.warnings.extend(unhardened.iter().map(ToString::to_string));
+            run::run(loaded)
+        }
         Err(errors) => misconfigured(&errors),
     }
 }

@@ -197,7 +197,12 @@ fn given(account: &Account<'_>, field: Field, inputs: &mut Inputs<'_>) -> Option
 
 fn from_file(field: Field, named: &Given<String>, inputs: &mut Inputs<'_>) -> Part {
     let path = inputs.credential_path(named);
-    match inputs.read(&path, secret_value::LARGEST, &named.source) {
+    let read = if field.is_secret() {
+        inputs.read_secret(&path, secret_value::LARGEST, &named.source)
+    } else {
+        inputs.read(&path, secret_value::LARGEST, &named.source)
+    };
+    match read {
         Some(bytes) => {
             let of_file = format!("{}: ", super::problem::shown(&path.display().to_string()));
             cleaned(field, &bytes, named.source.clone(), &of_file, inputs)
@@ -265,8 +270,12 @@ fn fill_from_credentials_directory(parts: &mut [Option<(Field, Part)>; 4], input
         let mut found = Vec::new();
         for name in names(field).credentials {
             let source = Source::CredentialsDirectory(name);
-            match inputs.sources.files.read(&directory.join(name), secret_value::LARGEST) {
-                Ok(bytes) => found.push(cleaned(field, &bytes, source, "", inputs)),
+            let path = directory.join(name);
+            match inputs.sources.files.read(&path, secret_value::LARGEST) {
+                Ok(contents) => found.push(match inputs.guarded(&path, contents, &source) {
+                    Some(bytes) => cleaned(field, &bytes, source, "", inputs),
+                    None => Part { source, value: None },
+                }),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     inputs

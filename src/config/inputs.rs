@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::problem::{Problems, shown};
-use super::source::{Given, Source, Sources};
+use super::source::{Contents, Given, Source, Sources};
 use super::variable;
 
 /// Where values are read from, and what was found wrong on the way.
@@ -125,7 +125,7 @@ impl<'a> Inputs<'a> {
     /// The bytes of a file that a setting names; a failure is noted.
     pub(crate) fn read(&mut self, path: &Path, limit: usize, named_by: &Source) -> Option<Zeroizing<Vec<u8>>> {
         match self.sources.files.read(path, limit) {
-            Ok(bytes) => Some(bytes),
+            Ok(contents) => Some(contents.bytes),
             Err(error) => {
                 let path = path.display().to_string();
                 self.problems
@@ -135,6 +135,54 @@ impl<'a> Inputs<'a> {
         }
     }
 }
+
+impl Inputs<'_> {
+    /// Like [`Inputs::read`], for a file that holds a secret: who else can read or write it matters.
+    pub(crate) fn read_secret(&mut self, path: &Path, limit: usize, named_by: &Source) -> Option<Zeroizing<Vec<u8>>> {
+        match self.sources.files.read(path, limit) {
+            Ok(contents) => self.guarded(path, contents, named_by),
+            Err(error) => {
+                let path = path.display().to_string();
+                self.problems
+                    .add(named_by, format_args!("cannot read the file {}: {error}", shown(&path)));
+                None
+            }
+        }
+    }
+
+    /// The bytes of a secret file that nobody else can write.
+    pub(crate) fn guarded(&mut self, path: &Path, contents: Contents, named_by: &Source) -> Option<Zeroizing<Vec<u8>>> {
+        let mode = contents.mode.unwrap_or_default() & 0o7777;
+        let path = path.display().to_string();
+        let path = shown(&path);
+        if mode & OTHERS_WRITE != 0 {
+            self.problems.add(
+                named_by,
+                format_args!(
+                    "every user of this machine can write the secret file {path} (mode {mode:04o}), and so choose the \
+                     credential: `chmod 600` it"
+                ),
+            );
+            return None;
+        }
+        if mode & (OTHERS_READ | GROUP_WRITE) != 0 {
+            let who = if mode & OTHERS_READ != 0 {
+                "every user of this machine can read"
+            } else {
+                "its group can write"
+            };
+            self.problems.warn(format_args!(
+                "{named_by}: {who} the secret file {path} (mode {mode:04o}): `chmod 600` it, or in Kubernetes set \
+                 `defaultMode: 0400`, with `fsGroup` 0440"
+            ));
+        }
+        Some(contents.bytes)
+    }
+}
+
+const OTHERS_READ: u32 = 0o004;
+const OTHERS_WRITE: u32 = 0o002;
+const GROUP_WRITE: u32 = 0o020;
 
 fn each<'t>(values: impl Iterator<Item = &'t str>, source: &Source) -> Vec<Given<String>> {
     values

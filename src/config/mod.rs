@@ -29,7 +29,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use problem::ConfigErrors;
-pub use source::{Disk, Environment, Files, Flags, Machine, Sources};
+pub use source::{Contents, Disk, Environment, Files, Flags, Machine, Sources};
 
 use crate::settings::Settings;
 use file::FileConfig;

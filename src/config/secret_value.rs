@@ -16,6 +16,11 @@ pub(crate) enum Field {
 }
 
 impl Field {
+    /// Whether it must not be seen.
+    pub(crate) fn is_secret(self) -> bool {
+        matches!(self, Self::ClientSecret | Self::PrivateKey)
+    }
+
     /// As people call it.
     pub(crate) fn title(self) -> &'static str {
         match self {

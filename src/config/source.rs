@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,17 +26,25 @@ impl Environment for BTreeMap<String, String> {
 
 /// The files of the machine.
 pub trait Files {
-    /// The whole of a file. The bytes are wiped when they are dropped: they may be a secret.
+    /// The whole of a file.
     ///
     /// # Errors
     /// When the file can't be read, or is larger than `limit` bytes.
-    fn read(&self, path: &Path, limit: usize) -> io::Result<Zeroizing<Vec<u8>>>;
+    fn read(&self, path: &Path, limit: usize) -> io::Result<Contents>;
+}
+
+/// What a file holds.
+pub struct Contents {
+    /// Wiped when they are dropped: they may be a secret.
+    pub bytes: Zeroizing<Vec<u8>>,
+    /// Permission bits of the very file that was read; `None`: there are none.
+    pub mode: Option<u32>,
 }
 
 impl Files for BTreeMap<PathBuf, Vec<u8>> {
-    fn read(&self, path: &Path, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+    fn read(&self, path: &Path, limit: usize) -> io::Result<Contents> {
         let bytes = self.get(path).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-        within(bytes.clone().into(), limit)
+        within(bytes.clone().into(), limit).map(|bytes| Contents { bytes, mode: None })
     }
 }
 
@@ -47,12 +56,17 @@ const LARGEST_WHOLE: usize = 64 << 10;
 pub struct Disk;
 
 impl Files for Disk {
-    fn read(&self, path: &Path, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+    fn read(&self, path: &Path, limit: usize) -> io::Result<Contents> {
         let file = std::fs::File::open(path)?;
+        // Of the file that is open, not of what the path may name by then.
+        let mode = file.metadata()?.permissions().mode();
         // Room for all of a credential, made at once: a vector that grows leaves copies behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(limit.min(LARGEST_WHOLE) + 1));
         file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
-        within(bytes, limit)
+        within(bytes, limit).map(|bytes| Contents {
+            bytes,
+            mode: Some(mode),
+        })
     }
 }
 

@@ -22,7 +22,10 @@ pub(crate) fn build(table: &FileTls, inputs: &mut Inputs<'_>) -> Option<Listener
     }
     let names = names(table, inputs);
     let certificate = table.certificate.as_ref().and_then(|given| pem(given, inputs));
-    let key = table.key.as_ref().and_then(|given| pem(given, inputs));
+    let key = table.key.as_ref().and_then(|given| {
+        let path = inputs.path(given);
+        inputs.read_secret(&path, LARGEST_PEM, &given.source)
+    });
     let ca = match &table.client_ca {
         Some(given) => Some(pem(given, inputs)?),
         None => None,

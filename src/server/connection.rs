@@ -88,7 +88,7 @@ where
             match rest(&stream, &clock, &parts.limits, &mut drain).await {
                 Rested::Awake => {}
                 Rested::LastCall => last = true,
-                Rested::Over(Over::Head) => return head_timeout(stream, peer, &parts).await,
+                Rested::Over(Over::Head) => return Box::pin(head_timeout(stream, peer, &parts)).await,
                 Rested::Over(_) => return,
             }
         }

@@ -370,7 +370,7 @@ where
     async fn connect_h1(&self) -> Result<http1::SendRequest<B>, ConnectError> {
         let stream = connect(&self.settings.origin, &self.tls_h1, self.settings.connect_timeout).await?;
         let (sender, connection) = http1::Builder::new()
-            .max_buf_size(MAX_RESPONSE_HEAD.max(256 << 10))
+            .max_buf_size(MAX_RESPONSE_HEAD)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|source| self.not_started(source))?;

@@ -15,6 +15,7 @@ mod browser;
 mod digest;
 mod forwarding;
 mod guard;
+mod hardening;
 mod limits;
 mod links;
 mod metrics;

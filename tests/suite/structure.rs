@@ -12,6 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("units", &[]),
     ("code", &[]),
     ("log", &[]),
+    ("hardening", &[]),
     ("metrics", &["code"]),
     // Parts.
     ("guard", &[]),
@@ -55,6 +56,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "app",
             "config",
+            "hardening",
             "log",
             "settings",
             "emulator",

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::process::{ExitStatus, Stdio};
 
+use rustix::process::Signal;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
@@ -66,9 +67,14 @@ impl Program {
     }
 
     /// Sends SIGTERM and waits; gives back how it ended and what it said on standard error.
-    pub async fn stop(mut self) -> (ExitStatus, String) {
+    pub async fn stop(self) -> (ExitStatus, String) {
+        self.end(Signal::TERM).await
+    }
+
+    /// The same with another signal.
+    pub async fn end(mut self, signal: Signal) -> (ExitStatus, String) {
         let pid = rustix::process::Pid::from_raw(self.pid().cast_signed()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
         let status = self.child.wait().await.unwrap();
         (status, self.errors.await.unwrap())
     }
