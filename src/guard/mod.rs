@@ -7,12 +7,17 @@ mod allowlist;
 pub mod browser;
 mod host;
 mod path;
+mod pattern;
 mod policy;
+#[cfg(test)]
+pub(crate) mod readings;
 mod required;
 pub mod target;
 
 pub use allowlist::{Allowlist, EmptyAllowlist, NetworkError, parse_network};
 pub use host::{HostName, HostNameError, HostNames};
-pub use path::{PathPattern, PathPatternError};
+pub use path::Unclear;
+pub(crate) use path::{canonical, folded, loosest};
+pub use pattern::{PathPattern, PathPatternError};
 pub use policy::{Action, Policy, PolicyDenied, Rule};
 pub use required::RequiredHeader;

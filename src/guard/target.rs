@@ -17,7 +17,7 @@ pub struct Target<'a> {
 /// Why a target is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TargetDenied {
-    /// CONNECT and TRACE.
+    /// CONNECT, TRACE and TRACK, whatever the case.
     #[error("the method is not served here")]
     Method,
     /// Not for us.
@@ -45,7 +45,11 @@ pub fn resolve<'a>(
     headers: &'a HeaderMap,
     names: &HostNames,
 ) -> Result<Target<'a>, TargetDenied> {
-    if *method == Method::CONNECT || *method == Method::TRACE {
+    // TRACK is an old server's name for TRACE; some servers ignore the case of methods.
+    if ["CONNECT", "TRACE", "TRACK"]
+        .iter()
+        .any(|refused| method.as_str().eq_ignore_ascii_case(refused))
+    {
         return Err(TargetDenied::Method);
     }
     let mut hosts = headers.get_all(header::HOST).iter();
@@ -56,6 +60,8 @@ pub fn resolve<'a>(
     };
     // Absolute-form wins over Host (RFC 9112 section 3.2.2); in HTTP/2 it is :authority (RFC 9113 section 8.3.1).
     let authority = match (uri.authority(), host) {
+        // RFC 9112 section 3.2: no Host is an error, whatever the target says.
+        (_, None) if version == Version::HTTP_11 => return Err(TargetDenied::HostCount),
         (Some(authority), host) => {
             if !matches!(uri.scheme_str(), Some("http" | "https")) {
                 return Err(TargetDenied::Form);
@@ -66,7 +72,6 @@ pub fn resolve<'a>(
             authority.as_str()
         }
         (None, Some(host)) => host,
-        (None, None) if version == Version::HTTP_11 => return Err(TargetDenied::HostCount),
         (None, None) => return Err(TargetDenied::Host),
     };
     if !names.knows(authority) {
@@ -112,7 +117,10 @@ mod tests {
             check("CONNECT", "localhost:80", &["localhost"]),
             Err(TargetDenied::Method)
         );
-        assert_eq!(check("TRACE", "/", &["localhost"]), Err(TargetDenied::Method));
+        for echo in ["TRACE", "trace", "Track", "TRACK", "connect"] {
+            assert_eq!(check(echo, "/", &["localhost"]), Err(TargetDenied::Method), "{echo}");
+        }
+        assert_eq!(check("GET", "http://localhost/", &[]), Err(TargetDenied::HostCount));
         assert_eq!(check("OPTIONS", "*", &["localhost"]), Err(TargetDenied::Form));
         assert_eq!(check("GET", "http://evil/", &["localhost"]), Err(TargetDenied::Host));
         assert_eq!(check("GET", "http://localhost/", &["evil"]), Err(TargetDenied::Host));

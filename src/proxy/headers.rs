@@ -13,10 +13,8 @@ fn is_hop_by_hop(name: &str) -> bool {
             | "transfer-encoding"
             | "upgrade"
             | "http2-settings"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "proxy-authentication-info"
-    )
+            | "proxy"
+    ) || name.starts_with("proxy-auth")
 }
 
 /// Fields of a request that never reach the upstream. `name` has `-` where the client wrote `_`.
@@ -25,28 +23,41 @@ fn ends_request(name: &str) -> bool {
         || matches!(
             name,
             "authorization"
+                | "x-authorization"
                 | "cookie"
                 | "cookie2"
                 | "host"
+                | "x-host"
                 | "expect"
                 | "via"
                 | "forwarded"
-                | "x-real-ip"
+                | "forwarded-for"
+                | "client-ip"
                 | "x-client-ip"
                 | "x-cluster-client-ip"
-                | "x-original-url"
-                | "x-original-host"
-                | "x-rewrite-url"
-                | "x-host"
                 | "true-client-ip"
                 | "cf-connecting-ip"
-                | "x-http-method"
-                | "x-http-method-override"
+                | "cf-connecting-ipv6"
+                | "fastly-client-ip"
+                | "client-cert"
+                | "client-cert-chain"
+                | "remote-user"
+                | "x-remote-user"
                 | "x-method-override"
-                | "x-envoy-external-address"
-                | "x-atlas-auth-proxy-error"
         )
-        || name.starts_with("x-forwarded")
+        || name.starts_with("x-")
+            && [
+                "x-atlas-auth-proxy",
+                "x-envoy-",
+                "x-forward",
+                "x-http-host",
+                "x-http-method",
+                "x-original-",
+                "x-real-ip",
+                "x-rewrite-",
+            ]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
 }
 
 /// Fields of a response that never reach the client.
@@ -63,9 +74,14 @@ fn ends_response(name: &str) -> bool {
                 | "public-key-pins"
                 | "alt-svc"
                 | "clear-site-data"
-                | "x-atlas-auth-proxy-error"
+                | "expect-ct"
+                | "nel"
+                | "public-key-pins-report-only"
+                | "report-to"
+                | "reporting-endpoints"
         )
         || name.starts_with("access-control-")
+        || name.starts_with("x-atlas-auth-proxy")
 }
 
 /// Fields that have no business in a trailer section (RFC 9110 section 6.5.1).
@@ -73,9 +89,22 @@ fn ends_trailer(name: &str) -> bool {
     ends_request(name)
         || ends_response(name)
         || name.starts_with("content-")
+        || name.starts_with("if-")
         || matches!(
             name,
-            "trailer" | "cache-control" | "expires" | "location" | "link" | "range" | "age" | "date" | "vary"
+            "trailer"
+                | "cache-control"
+                | "expires"
+                | "location"
+                | "link"
+                | "range"
+                | "age"
+                | "date"
+                | "vary"
+                | "pragma"
+                | "warning"
+                | "max-forwards"
+                | "retry-after"
         )
 }
 
@@ -192,10 +221,79 @@ mod tests {
     }
 
     #[test]
+    fn what_a_client_claims_ends_here_in_either_spelling_and_the_rest_passes() {
+        for name in [
+            "client-cert",
+            "client-ip",
+            "fastly-client-ip",
+            "proxy",
+            "proxy-authorization",
+            "remote-user",
+            "x-atlas-auth-proxy-error",
+            "x-authorization",
+            "x-envoy-original-path",
+            "x-forwarded-prefix",
+            "x-http-host-override",
+            "x-http-method",
+            "x-original-method",
+            "x-real-ip",
+            "x-rewrite-url",
+        ] {
+            for spelling in [name.to_owned(), name.replace('-', "_"), name.replacen('-', "_", 1)] {
+                let mut headers = map(&[(&spelling, "1")]);
+                clean_request(&mut headers);
+                assert!(headers.is_empty(), "{spelling}");
+            }
+        }
+        for name in [
+            "accept",
+            "content-type",
+            "digest",
+            "idempotency-key",
+            "if-match",
+            "proxy-status",
+            "range",
+            "referer",
+            "tracestate",
+            "user-agent",
+            "x-request-id",
+            "x_custom",
+        ] {
+            let mut headers = map(&[(name, "1")]);
+            clean_request(&mut headers);
+            assert_eq!(names(&headers), [name]);
+        }
+    }
+
+    #[test]
+    fn what_only_the_upstream_itself_may_promise_ends_here() {
+        for name in [
+            "access-control-allow-credentials",
+            "authorization",
+            "expect-ct",
+            "nel",
+            "proxy-authenticate",
+            "proxy-authorization",
+            "public-key-pins-report-only",
+            "report-to",
+            "set_cookie",
+            "x-atlas-auth-proxy-error",
+            "www_authenticate",
+        ] {
+            let mut headers = map(&[(name, "1")]);
+            clean_response(&mut headers);
+            assert!(headers.is_empty(), "{name}");
+        }
+    }
+
+    #[test]
     fn trailers() {
         let mut headers = map(&[
             ("x-checksum", "a"),
             ("content-length", "1"),
+            ("transfer_encoding", "chunked"),
+            ("if-match", "1"),
+            ("host", "x"),
             ("authorization", "x"),
             ("set-cookie", "y"),
         ]);

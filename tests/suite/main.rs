@@ -10,6 +10,7 @@
 mod support;
 
 mod bearer;
+mod browser;
 #[cfg(feature = "emulator")]
 mod digest;
 mod forwarding;
@@ -20,6 +21,7 @@ mod links;
 mod metrics;
 mod secrets;
 mod shutdown;
+mod smuggling;
 mod structure;
 mod tls_listener;
 mod upstream_tls;

@@ -3,6 +3,8 @@
 pub mod client;
 pub mod program;
 pub mod proxy;
+pub mod recording_upstream;
+pub mod strict_http;
 pub mod tls;
 pub mod upstream;
 
