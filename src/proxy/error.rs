@@ -235,9 +235,10 @@ impl From<&SendError> for ProxyError {
             SendError::HeadTimeout { .. } | SendError::Connect(ConnectError::Timeout { .. }) => {
                 ErrorCode::UpstreamTimeout
             }
-            SendError::Connect(_) | SendError::Broken { .. } | SendError::Switched { .. } => {
-                ErrorCode::UpstreamUnreachable
-            }
+            SendError::Connect(_)
+            | SendError::Broken { .. }
+            | SendError::Switched { .. }
+            | SendError::Framing { .. } => ErrorCode::UpstreamUnreachable,
         };
         let mut error = Self::new(code, error.to_string());
         error.retry_after = retry_after;

@@ -305,7 +305,7 @@ fn kind(error: &SendError) -> UpstreamErrorKind {
         SendError::Connect(ConnectError::Timeout { .. }) | SendError::HeadTimeout { .. } => UpstreamErrorKind::Timeout,
         SendError::Connect(_) => UpstreamErrorKind::Connect,
         SendError::Queue { .. } => UpstreamErrorKind::Queue,
-        SendError::Broken { .. } | SendError::Switched { .. } => UpstreamErrorKind::Reset,
+        SendError::Broken { .. } | SendError::Switched { .. } | SendError::Framing { .. } => UpstreamErrorKind::Reset,
     }
 }
 

@@ -7,8 +7,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::proxy::Peer;
 
-/// Connections that are being told that there is no room, at a time; beyond, they are closed without a word.
+/// Connections that are being told that there is no room, at a time; beyond, they are closed without a word. Fewer where
+/// few are served: they take descriptors, too.
 const MOST_FAREWELLS: usize = 64;
+/// One for each so many connections.
+const SERVED_PER_FAREWELL: usize = 8;
 /// Descriptors for everything but connections: the runtime, listeners, files, name lookups, the token endpoint.
 const OTHER_FILES: u64 = 48;
 
@@ -69,7 +72,9 @@ impl Capacity {
     pub fn new(connections: usize, per_peer: usize) -> Arc<Self> {
         Arc::new(Self {
             connections: Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))),
-            farewells: Arc::new(Semaphore::new(MOST_FAREWELLS)),
+            farewells: Arc::new(Semaphore::new(
+                (connections / SERVED_PER_FAREWELL).clamp(1, MOST_FAREWELLS),
+            )),
             per_peer,
             peers: Mutex::default(),
         })

@@ -177,9 +177,11 @@ where
     let mut connection = builder.serve_connection(io, service);
     let idle = if S::RESTS { REST_AFTER } else { IDLE_FOR };
     let end = drive(Pin::new(&mut connection), clock, parts, drain, idle, S::RESTS && !last).await;
-    let (mut stream, unread) = connection.into_parts().io.into_inner().into_inner();
+    let strict = connection.into_parts().io.into_inner();
+    let rests = strict.rests();
+    let (mut stream, unread) = strict.into_inner();
     match end {
-        End::Rest if !unread => return Some(stream),
+        End::Rest if rests => return Some(stream),
         End::Done if unread => linger(&mut stream).await,
         End::Done | End::Rest | End::Abandoned => {}
         End::HeadTimeout => head_timeout(stream, peer, parts).await,

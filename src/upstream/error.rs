@@ -86,6 +86,12 @@ pub enum SendError {
         /// The bound.
         after: Duration,
     },
+    /// The answer's content is delimited in a way that has no single reading (RFC 9112 section 6.3).
+    #[error("`{host}` answered with a Transfer-Encoding other than `chunked` alone, which cannot be passed on")]
+    Framing {
+        /// The upstream.
+        host: String,
+    },
     /// Too many requests are on their way already.
     #[error(
         "as many requests as may be are on their way to `{host}`, and none ended within {}s: send fewer at once",

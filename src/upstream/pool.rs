@@ -238,6 +238,15 @@ where
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(self.switched(reused));
         }
+        if !plain_framing(response.headers()) {
+            return Err(SendFailure {
+                error: SendError::Framing {
+                    host: self.origin().host().to_owned(),
+                },
+                unsent: None,
+                reused,
+            });
+        }
         let (parts, incoming) = response.into_parts();
         let lease = Lease {
             sender,
@@ -461,6 +470,16 @@ where
 {
     pub(super) fn release(self) {
         self.shared.checkin(self.sender);
+    }
+}
+
+/// hyper reads content in an unknown coding to the end of the connection, and we would pass it on without saying so.
+fn plain_framing(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(one), None) => one.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
     }
 }
 

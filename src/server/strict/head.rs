@@ -27,8 +27,8 @@ pub(super) struct HeadLimits {
 
 /// Methods in use have less than a dozen letters.
 const LONGEST_METHOD: usize = 64;
-/// 19 digits always fit 64 bits.
-const LONGEST_LENGTH: usize = 19;
+/// 18 digits always fit 63 bits: another server may count with a sign.
+const LONGEST_LENGTH: usize = 18;
 
 /// Looks at the bytes of a head as they come; each byte once.
 #[derive(Debug, Default)]
@@ -309,6 +309,7 @@ mod tests {
             "GET / HTTP/1.1\r\nContent-Length: 0x1\r\n",
             "GET / HTTP/1.1\r\nContent-Length: \u{b}1\r\n",
             "GET / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n",
+            "GET / HTTP/1.1\r\nContent-Length: 9223372036854775808\r\n",
             "GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n",
             "GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n",
             "GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",

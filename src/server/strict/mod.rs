@@ -53,12 +53,23 @@ pub(super) struct Strict<S, R> {
     held: Vec<u8>,
     /// How much of `held` may be handed on now.
     ready: usize,
-    /// Nothing is read any more.
-    refused: bool,
+    /// What the rest was refused for: nothing is read any more.
+    refused: Option<Refused>,
     /// Counts a refusal and gives the answer to it.
     refuse: R,
     /// The answer to a refused head; it goes out behind all answers before it.
     farewell: Vec<u8>,
+}
+
+/// Where the stream has no reading any more.
+#[derive(Debug, Clone, Copy)]
+enum Refused {
+    /// In a head: once the parser comes to it, the client is told, behind all answers before it.
+    Head(Refusal),
+    /// The client has been told.
+    Told,
+    /// In a body: it breaks off, and whoever serves its request answers.
+    Body(Refusal),
 }
 
 enum Phase {
@@ -84,7 +95,7 @@ impl<S, R: FnMut(&Refusal) -> Vec<u8>> Strict<S, R> {
             phase: Phase::Head(HeadScanner::default()),
             held: Vec::new(),
             ready: 0,
-            refused: false,
+            refused: None,
             refuse,
             farewell: Vec::new(),
         }
@@ -92,12 +103,17 @@ impl<S, R: FnMut(&Refusal) -> Vec<u8>> Strict<S, R> {
 
     /// The stream, and whether the client may still be sending what nobody will read.
     pub(super) fn into_inner(self) -> (S, bool) {
-        let unread = self.refused || !self.held.is_empty() || matches!(self.phase, Phase::Body(_));
+        let unread = self.refused.is_some() || !self.held.is_empty() || matches!(self.phase, Phase::Body(_));
         (self.stream, unread)
     }
 
+    /// Whether nothing but empty lines is waiting, and no message is half read.
+    pub(super) fn rests(&self) -> bool {
+        matches!(self.phase, Phase::Head(_)) && self.refused.is_none() && is_blank(&self.held)
+    }
+
     /// How many of `bytes`, which begin where `phase` stands, may be handed on.
-    fn judge(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    fn judge(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
         while at < bytes.len() {
             match &mut self.phase {
@@ -110,14 +126,13 @@ impl<S, R: FnMut(&Refusal) -> Vec<u8>> Strict<S, R> {
                     }
                     Ok(None) => {
                         // Old clients send an empty line behind a body: nobody owes a head for that.
-                        if bytes[at..].iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
+                        if !is_blank(&bytes[at..]) {
                             self.clock.head_began();
                         }
                         break;
                     }
                     Err(refusal) => {
-                        self.refused = true;
-                        self.farewell = (self.refuse)(&refusal);
+                        self.refused = Some(Refused::Head(refusal));
                         break;
                     }
                 },
@@ -128,15 +143,27 @@ impl<S, R: FnMut(&Refusal) -> Vec<u8>> Strict<S, R> {
                             self.phase = Phase::Head(HeadScanner::default());
                         }
                     }
-                    // The request is being served: its body breaks off, and whoever serves it answers.
                     Err(refusal) => {
-                        self.refused = true;
-                        return Err(io::Error::new(io::ErrorKind::InvalidData, refusal.to_string()));
+                        self.refused = Some(Refused::Body(refusal));
+                        break;
                     }
                 },
             }
         }
-        Ok(at)
+        at
+    }
+
+    /// The parser has come to where the stream has no reading: it sees the end of the stream, or of a body.
+    fn end(&mut self, refused: Refused) -> io::Result<()> {
+        match refused {
+            Refused::Head(refusal) => {
+                self.farewell = (self.refuse)(&refusal);
+                self.refused = Some(Refused::Told);
+                Ok(())
+            }
+            Refused::Told => Ok(()),
+            Refused::Body(refusal) => Err(io::Error::new(io::ErrorKind::InvalidData, refusal.to_string())),
+        }
     }
 
     fn hand_on(&mut self, buf: &mut ReadBuf<'_>) {
@@ -152,6 +179,10 @@ impl<S, R: FnMut(&Refusal) -> Vec<u8>> Strict<S, R> {
     }
 }
 
+fn is_blank(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
+}
+
 impl<S: AsyncRead + Unpin, R: FnMut(&Refusal) -> Vec<u8> + Unpin> AsyncRead for Strict<S, R> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
@@ -160,8 +191,8 @@ impl<S: AsyncRead + Unpin, R: FnMut(&Refusal) -> Vec<u8> + Unpin> AsyncRead for 
                 this.hand_on(buf);
                 return Poll::Ready(Ok(()));
             }
-            if this.refused {
-                return Poll::Ready(Ok(()));
+            if let Some(refused) = this.refused {
+                return Poll::Ready(this.end(refused));
             }
             let before = buf.filled().len();
             ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
@@ -169,7 +200,7 @@ impl<S: AsyncRead + Unpin, R: FnMut(&Refusal) -> Vec<u8> + Unpin> AsyncRead for 
                 return Poll::Ready(Ok(()));
             }
             if this.held.is_empty() {
-                let good = before + this.judge(&buf.filled()[before..])?;
+                let good = before + this.judge(&buf.filled()[before..]);
                 this.held.extend_from_slice(&buf.filled()[good..]);
                 buf.set_filled(good);
                 if good > before {
@@ -179,9 +210,8 @@ impl<S: AsyncRead + Unpin, R: FnMut(&Refusal) -> Vec<u8> + Unpin> AsyncRead for 
                 this.held.extend_from_slice(&buf.filled()[before..]);
                 buf.set_filled(before);
                 let held = std::mem::take(&mut this.held);
-                let judged = this.judge(&held);
+                this.ready = this.judge(&held);
                 this.held = held;
-                this.ready = judged?;
             }
         }
     }
