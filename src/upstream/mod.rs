@@ -6,6 +6,7 @@
 mod body;
 mod connect;
 mod error;
+mod last_words;
 mod origin;
 mod pool;
 mod queue;

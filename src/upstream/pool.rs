@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::body::UpstreamBody;
 use super::connect::{Stream, connect};
+use super::last_words::LastWords;
 use super::queue::{LONGEST_WAIT, Queue};
 use super::{ConnectError, HttpVersion, Origin, SendError, SendFailure, UpstreamSettings};
 use crate::metrics::IntGauge;
@@ -380,7 +381,7 @@ where
         let stream = connect(&self.settings.origin, &self.tls_h1, self.settings.connect_timeout).await?;
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_RESPONSE_HEAD)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(LastWords::new(stream)))
             .await
             .map_err(|source| self.not_started(source))?;
         self.drive(connection);

@@ -13,6 +13,7 @@ mod bearer;
 mod browser;
 #[cfg(feature = "emulator")]
 mod digest;
+mod faults;
 mod forwarding;
 mod guard;
 mod hardening;

@@ -28,13 +28,13 @@ async fn requests_in_flight_finish_and_new_ones_are_refused() {
         .start()
         .await;
     let address = proxy.address;
-    let calls: Vec<_> = (0..50)
+    let calls: Vec<_> = (0..200)
         .map(|_| {
             let url = proxy.url("/x");
             tokio::spawn(async move { client().get(url).send().await.unwrap().text().await.unwrap() })
         })
         .collect();
-    begun.acquire_many(50).await.unwrap().forget();
+    begun.acquire_many(200).await.unwrap().forget();
     let mut idle = TcpStream::connect(address).await.unwrap();
     let ending = tokio::spawn(proxy.running.shutdown());
     // An idle connection ends at once, and nobody is accepted any more.
@@ -44,7 +44,7 @@ async fn requests_in_flight_finish_and_new_ones_are_refused() {
     })
     .await;
     assert!(!ending.is_finished());
-    release.add_permits(50);
+    release.add_permits(200);
     for call in calls {
         assert_eq!(call.await.unwrap(), r#"{"done":true}"#);
     }
