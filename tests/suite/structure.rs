@@ -132,6 +132,32 @@ fn imports_follow_the_arrows() {
     }
 }
 
+/// Every promise of docs/SECURITY.md names tests that exist.
+#[test]
+fn promises_name_tests_that_exist() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut all = Vec::new();
+    for folder in ["src", "tests"] {
+        files(&top.join(folder), &mut all);
+    }
+    let code: String = all.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let page = fs::read_to_string(top.join("docs/SECURITY.md")).unwrap();
+    let promises: Vec<&str> = page.lines().filter(|line| line.starts_with("| S")).collect();
+    assert_eq!(promises.len(), 17);
+    for promise in promises {
+        let shown_by = promise.rsplit('|').nth(1).unwrap();
+        let names: Vec<&str> = shown_by.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "{promise}");
+        for name in names {
+            let exists = code.contains(&format!("fn {name}("))
+                || top.join(name).exists()
+                || top.join("tests/suite").join(name).exists()
+                || top.join(format!("fuzz/targets/{name}.rs")).exists();
+            assert!(exists, "`{name}` is named by a promise, and there is no such test");
+        }
+    }
+}
+
 /// Each outside crate has one home, so that replacing it touches one place.
 #[test]
 fn some_crates_have_one_home() {
