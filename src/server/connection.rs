@@ -119,7 +119,9 @@ async fn rest<S: Rest>(
 ) -> Rested {
     tokio::select! {
         biased;
-        _ = stream.readable() => return Rested::Awake,
+        _ = stream.readable() => {
+            return if drain.is_draining() { Rested::LastCall } else { Rested::Awake };
+        }
         over = clock.over(limits.header_read_timeout, IDLE_FOR) => return Rested::Over(over),
         () = drain.draining() => {}
     }
@@ -176,7 +178,12 @@ where
     }
     let mut connection = builder.serve_connection(io, service);
     let idle = if S::RESTS { REST_AFTER } else { IDLE_FOR };
-    let end = drive(Pin::new(&mut connection), clock, parts, drain, idle, S::RESTS && !last).await;
+    let idle = Idle {
+        limit: idle,
+        rests: S::RESTS && !last,
+        last,
+    };
+    let end = drive(Pin::new(&mut connection), clock, parts, drain, idle).await;
     let strict = connection.into_parts().io.into_inner();
     let rests = strict.rests();
     let (mut stream, unread) = strict.into_inner();
@@ -240,7 +247,23 @@ where
         .keep_alive_interval(H2_PING_EVERY)
         .keep_alive_timeout(H2_PING_TIMEOUT);
     let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-    drive(connection.as_mut(), &clock, &parts, drain, IDLE_FOR, false).await;
+    let idle = Idle {
+        limit: IDLE_FOR,
+        rests: false,
+        last: false,
+    };
+    drive(connection.as_mut(), &clock, &parts, drain, idle).await;
+}
+
+/// What becomes of a connection on which nothing happens.
+#[derive(Debug, Clone, Copy)]
+struct Idle {
+    /// After how long.
+    limit: Duration,
+    /// It rests; else it ends.
+    rests: bool,
+    /// It serves one more request in any case, and ends by itself then.
+    last: bool,
 }
 
 async fn drive<C>(
@@ -248,15 +271,14 @@ async fn drive<C>(
     clock: &ConnectionClock,
     parts: &ServerParts,
     mut drain: DrainHandle,
-    idle: Duration,
-    may_rest: bool,
+    idle: Idle,
 ) -> End
 where
     C: GracefulConnection<Error = hyper::Error>,
 {
-    let mut draining = false;
+    let mut draining = idle.last;
     let mut breaking_off = drain.clone();
-    let mut over = std::pin::pin!(clock.over(parts.limits.header_read_timeout, idle));
+    let mut over = std::pin::pin!(clock.over(parts.limits.header_read_timeout, idle.limit));
     loop {
         tokio::select! {
             biased;
@@ -267,12 +289,12 @@ where
                 return End::Done;
             }
             which = over.as_mut() => match which {
-                Over::Idle if may_rest => return End::Rest,
+                Over::Idle if idle.rests => return End::Rest,
                 Over::Idle => {
                     connection.as_mut().graceful_shutdown();
                     // As long again for the client to take the news.
                     clock.rested();
-                    over.set(clock.over(parts.limits.header_read_timeout, idle));
+                    over.set(clock.over(parts.limits.header_read_timeout, idle.limit));
                 }
                 Over::Head => return End::HeadTimeout,
                 Over::Stalled => {
@@ -282,7 +304,7 @@ where
                 }
             },
             () = drain.draining(), if !draining => {
-                if may_rest && clock.is_idle() {
+                if idle.rests && clock.is_idle() {
                     return End::Rest;
                 }
                 draining = true;

@@ -66,6 +66,11 @@ impl Drain {
 }
 
 impl DrainHandle {
+    /// Whether the drain has begun.
+    pub fn is_draining(&self) -> bool {
+        *self.phase.borrow() != Phase::Serving
+    }
+
     /// Ends when the drain begins.
     pub async fn draining(&mut self) {
         // An error means that the owner is gone, which is the end, too.

@@ -96,6 +96,10 @@ impl Frames {
                 let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
                 self.payload_left = length;
                 frame(kind, length);
+                if kind == SETTINGS {
+                    // The connection is made; no head is owed until one begins.
+                    head(true);
+                }
                 if matches!(kind, HEADERS | CONTINUATION) {
                     head(false);
                     self.ends_head = flags & END_HEADERS != 0;
@@ -299,6 +303,10 @@ mod tests {
             seen.extend(heads.into_iter().map(|complete| (at, complete)));
         }
         let last = bytes.len() - 1;
-        assert_eq!(seen, [(last - 14, false), (last - 2, false), (last, true)]);
+        let settings = PREFACE + FRAME_HEADER - 1;
+        assert_eq!(
+            seen,
+            [(settings, true), (last - 14, false), (last - 2, false), (last, true)]
+        );
     }
 }

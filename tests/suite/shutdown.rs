@@ -115,3 +115,31 @@ async fn a_kept_alive_client_is_told_to_close() {
     );
     ending.await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_on_its_way_when_the_drain_begins_is_served_as_the_last() {
+    let upstream = Upstream::start(|_| async { json(200, "{}") }).await;
+    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+        .start()
+        .await;
+    let get = b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut resting = TcpStream::connect(proxy.address).await.unwrap();
+    let mut new = TcpStream::connect(proxy.address).await.unwrap();
+    resting.write_all(get).await.unwrap();
+    assert!(read_head(&mut resting).await.starts_with("HTTP/1.1 200 "));
+    let address = proxy.address;
+    let ending = tokio::spawn(proxy.running.shutdown());
+    crate::support::until("nobody is accepted", || async {
+        TcpStream::connect(address).await.is_err()
+    })
+    .await;
+    for stream in [&mut resting, &mut new] {
+        stream.write_all(get).await.unwrap();
+        let rest = read_to_end(stream).await.to_ascii_lowercase();
+        assert!(
+            rest.contains("http/1.1 200 ") && rest.contains("connection: close"),
+            "{rest}"
+        );
+    }
+    ending.await.unwrap();
+}
