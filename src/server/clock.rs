@@ -1,7 +1,7 @@
 //! Whose turn it is on a connection, and since when.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::Poll;
 use std::time::Duration;
@@ -20,6 +20,8 @@ pub(super) struct ConnectionClock {
     start: Instant,
     /// A head has begun and is not complete.
     head_since: AtomicU64,
+    /// The first head is still to come: a connection is made for a request.
+    owes_first: AtomicBool,
     /// No request is being served.
     idle_since: AtomicU64,
     /// What we write to the socket is not taken.
@@ -53,7 +55,8 @@ impl Default for ConnectionClock {
     fn default() -> Self {
         Self {
             start: Instant::now(),
-            head_since: AtomicU64::new(1),
+            head_since: AtomicU64::new(0),
+            owes_first: AtomicBool::new(true),
             idle_since: AtomicU64::new(1),
             stalled_since: AtomicU64::new(0),
             serving: AtomicUsize::new(0),
@@ -87,6 +90,7 @@ impl ConnectionClock {
     /// The whole of it is.
     pub(super) fn head_came(&self) {
         self.head_since.store(0, Ordering::Relaxed);
+        self.owes_first.store(false, Ordering::Relaxed);
     }
 
     /// What came of a write to the client.
@@ -129,6 +133,9 @@ impl ConnectionClock {
             // In HTTP/2 a head that does not end holds up everything else.
             (0, 1..) if self.streams.is_some() => Some((at(head, head_limit), Over::Head)),
             (0, _) => None,
+            (_, 0) if self.owes_first.load(Ordering::Relaxed) && head_limit <= idle_limit => {
+                Some((at(idle, head_limit), Over::Head))
+            }
             (_, 0) => Some((at(idle, idle_limit), Over::Idle)),
             // The time of a pipelined head does not run while the request before it is served.
             (..) => Some((at(head.max(idle), head_limit), Over::Head)),
