@@ -21,6 +21,10 @@ impl DigestEvents for Silent {
 const KEY: &str = "the-private-key-of-the-fuzzer";
 
 fuzz_target!(|data: &[u8]| {
+    // What a server says of itself is repeated to it: that is no leak.
+    if data.windows(KEY.len()).any(|window| window == KEY.as_bytes()) {
+        return;
+    }
     let digest = Digest::new(DigestParts {
         public_key: "abcdefgh".to_owned(),
         private_key: Secret::new(KEY),
