@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod atlas_api;
 pub mod cli;
 pub mod code;
 pub mod config;
@@ -13,6 +14,7 @@ pub mod guard;
 pub mod hardening;
 pub mod log;
 pub mod metrics;
+pub mod outbound;
 pub mod proxy;
 pub mod secret;
 pub mod server;

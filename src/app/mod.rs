@@ -15,10 +15,11 @@ use tokio::task::JoinHandle;
 
 use crate::admin::{self, AdminState};
 use crate::credential::CredentialSettings;
-use crate::credential::bearer::{Bearer, BearerParts, http_client};
+use crate::credential::bearer::{Bearer, BearerParts};
 use crate::credential::digest::{Digest, DigestParts, PublicKeyError};
 use crate::guard::HostNames;
 use crate::metrics::Metrics;
+use crate::outbound::http_client;
 use crate::proxy::links::LinkRewriter;
 use crate::proxy::{Account, Authorizer, BodyLimits, Common, Listener};
 use crate::server::{self, Bind, BindError, Bound, Capacity, ConnectionLimits, Drain, Limits, ServerParts, Shares};
@@ -242,10 +243,7 @@ fn build_account(
     })?;
     let origin = settings.upstream.origin.clone();
     let authorizer = match &settings.credential {
-        CredentialSettings::ServiceAccount {
-            client_id,
-            client_secret,
-        } => {
+        CredentialSettings::ServiceAccount { client_id, secrets } => {
             let http =
                 http_client(tls.clone(), settings.upstream.connect_timeout).map_err(|e| StartError::TokenClient {
                     account: name.to_owned(),
@@ -254,7 +252,7 @@ fn build_account(
             Authorizer::Bearer(Bearer::new(BearerParts {
                 account: name.to_owned(),
                 client_id: client_id.clone(),
-                client_secret: client_secret.clone(),
+                secrets: secrets.clone(),
                 origin: origin.clone(),
                 http,
                 clock: Arc::clone(clock),

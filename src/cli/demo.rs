@@ -138,7 +138,7 @@ fn settings(
 ) -> Result<Settings, Box<dyn std::error::Error>> {
     let bearer = || CredentialSettings::ServiceAccount {
         client_id: CLIENT_ID.to_owned(),
-        client_secret: Secret::new(CLIENT_SECRET),
+        secrets: Secret::new(CLIENT_SECRET).into(),
     };
     let digest = CredentialSettings::ApiKey {
         public_key: PUBLIC_KEY.to_owned(),

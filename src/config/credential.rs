@@ -12,6 +12,7 @@ use super::source::{Given, Source};
 use super::value;
 use super::variable;
 use crate::credential::CredentialSettings;
+use crate::credential::bearer::ClientSecrets;
 use crate::secret::Secret;
 
 /// The names under which a field is looked for.
@@ -111,7 +112,10 @@ pub(crate) fn find(account: &Account<'_>, inputs: &mut Inputs<'_>) -> Option<Cre
             no_digest_limit(account, inputs);
             Some(CredentialSettings::ServiceAccount {
                 client_id: id.to_string(),
-                client_secret: Secret::new(secret.as_str()),
+                secrets: ClientSecrets {
+                    current: Secret::new(secret.as_str()),
+                    next: next_secret(account, inputs),
+                },
             })
         }
         ((None, None), (public, private)) => {
@@ -142,6 +146,41 @@ pub(crate) fn find(account: &Account<'_>, inputs: &mut Inputs<'_>) -> Option<Cre
         }
     }
 }
+
+/// The secret that will follow the current one. Its file may be empty or not there yet: that is the usual state.
+fn next_secret(account: &Account<'_>, inputs: &mut Inputs<'_>) -> Option<Secret> {
+    let named = match account.takes_environment {
+        true => inputs.variable(variable::CLIENT_SECRET_NEXT_FILE),
+        false => None,
+    };
+    let named = named.or_else(|| account.table?.client_secret_next_file.clone());
+    let (path, source) = match named {
+        Some(named) => (inputs.credential_path(&named), named.source),
+        None if account.takes_environment => {
+            let path = inputs.credentials_directory()?.join(NEXT_SECRET_CREDENTIAL);
+            (path, Source::CredentialsDirectory(NEXT_SECRET_CREDENTIAL))
+        }
+        None => return None,
+    };
+    let contents = match inputs.sources.files.read(&path, secret_value::LARGEST) {
+        Ok(contents) if contents.bytes.trim_ascii().is_empty() => return None,
+        Ok(contents) => contents,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => {
+            let path = path.display().to_string();
+            let text = format!("cannot read the file {}: {error}", super::problem::shown(&path));
+            inputs.problems.add(&source, text);
+            return None;
+        }
+    };
+    let bytes = inputs.guarded(&path, contents, &source)?;
+    let prefix = format!("{}: ", super::problem::shown(&path.display().to_string()));
+    let part = cleaned(Field::ClientSecret, &bytes, source, &prefix, inputs);
+    part.value.map(|value| Secret::new(value.as_str()))
+}
+
+/// The file of `$CREDENTIALS_DIRECTORY` with the next client secret.
+const NEXT_SECRET_CREDENTIAL: &str = "client-secret-next";
 
 fn at_least_one(text: &str) -> Result<std::num::NonZeroUsize, String> {
     std::num::NonZeroUsize::new(value::count(text)?).ok_or_else(|| "this must be at least 1".to_owned())

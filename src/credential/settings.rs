@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 
+use super::bearer::ClientSecrets;
 use crate::secret::Secret;
 
 /// The two kinds of credential that Atlas knows.
@@ -11,8 +12,8 @@ pub enum CredentialSettings {
     ServiceAccount {
         /// The client identifier, `mdb_sa_id_…`.
         client_id: String,
-        /// The client secret, `mdb_sa_sk_…`.
-        client_secret: Secret,
+        /// The client secrets, `mdb_sa_sk_…`.
+        secrets: ClientSecrets,
     },
     /// HTTP Digest (RFC 7616) with an Atlas API key.
     ApiKey {

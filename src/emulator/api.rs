@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::respond::{self, Answer, Shape};
 use super::seeds;
 use super::server::Shared;
+use super::service_accounts;
 use super::settings::Realm;
 
 /// A document that is larger is refused.
@@ -62,18 +63,18 @@ fn id_of(group: &Value) -> String {
 }
 
 /// What every resource is asked with.
-struct Call {
-    method: Method,
+pub(super) struct Call {
+    pub(super) method: Method,
     query: HashMap<String, String>,
     shape: Shape,
-    version: Option<String>,
+    pub(super) version: Option<String>,
     /// The path, for `links`.
     path: String,
-    body: Value,
+    pub(super) body: Value,
 }
 
 impl Call {
-    fn document(&self, status: StatusCode, value: Value) -> Answer {
+    pub(super) fn document(&self, status: StatusCode, value: Value) -> Answer {
         respond::document(status, value, self.shape, self.version.as_deref())
     }
 }
@@ -162,6 +163,21 @@ pub(super) async fn answer(request: Request<Incoming>, peer: SocketAddr, shared:
     };
     let segments: Vec<&str> = rest.split('/').collect();
     match segments[..] {
+        ["orgs"] => {
+            let base = &shared.state().base;
+            let link = json!({"href": format!("{base}/api/atlas/v2/orgs/{}", seeds::ORG), "rel": "self"});
+            let org = json!({"id": seeds::ORG, "isDeleted": false, "links": [link], "name": "emulated"});
+            page(&call, base, &[org])
+        }
+        ["orgs", seeds::ORG, "serviceAccounts", ref rest @ ..] => service_accounts::answer(&call, rest, shared),
+        ["groups", id, "serviceAccounts", ref rest @ ..] => {
+            let known = shared.state().group(id).is_some();
+            if known {
+                service_accounts::answer(&call, rest, shared)
+            } else {
+                no_group(id)
+            }
+        }
         ["groups"] => groups(&call, shared),
         ["groups", id] => one_group(&call, id, shared),
         ["groups", id, "clusters", host, "logs", name] if name.ends_with(".gz") => log(&call, id, host, name, shared),
@@ -399,7 +415,7 @@ fn not_found(path: &str) -> Answer {
     )
 }
 
-fn method_not_allowed() -> Answer {
+pub(super) fn method_not_allowed() -> Answer {
     respond::error(
         StatusCode::METHOD_NOT_ALLOWED,
         "METHOD_NOT_ALLOWED",

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
@@ -11,6 +11,8 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::net::TcpListener;
 
@@ -40,17 +42,15 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 
 async fn answer(request: Request<Incoming>, shared: &Shared) -> Answer {
     match (request.method().clone(), request.uri().path()) {
-        (Method::POST, "/faults") => {
-            let body = Limited::new(request.into_body(), 64 << 10).collect().await;
-            let fault = body
-                .map_err(|e| e.to_string())
-                .and_then(|body| serde_json::from_slice::<Fault>(&body.to_bytes()).map_err(|e| e.to_string()));
-            match fault {
-                Ok(fault) => shared.faults.order(fault),
-                Err(why) => return respond::json(StatusCode::BAD_REQUEST, &json!({ "error": why })),
-            }
-        }
+        (Method::POST, "/faults") => match order::<Fault>(request).await {
+            Ok(fault) => shared.faults.order(fault),
+            Err(why) => return respond::json(StatusCode::BAD_REQUEST, &json!({ "error": why })),
+        },
         (Method::DELETE, "/faults") => shared.faults.clear(),
+        (Method::POST, "/secrets") => match order::<SecretOrder>(request).await {
+            Ok(order) => order.carry_out(shared),
+            Err(why) => return respond::json(StatusCode::BAD_REQUEST, &json!({ "error": why })),
+        },
         (Method::POST, "/expire-tokens") => shared.oauth.expire_all(),
         (Method::POST, "/expire-nonces") => shared.digest.expire_all(),
         (Method::GET, "/stats") => {
@@ -65,9 +65,46 @@ async fn answer(request: Request<Incoming>, shared: &Shared) -> Answer {
             );
         }
         _ => {
-            let known = "POST or DELETE /faults, POST /expire-tokens, POST /expire-nonces, GET /stats";
+            let known = "POST or DELETE /faults, POST /secrets, POST /expire-tokens, POST /expire-nonces, GET /stats";
             return respond::json(StatusCode::NOT_FOUND, &json!({ "error": known }));
         }
     }
     respond::json(StatusCode::OK, &json!({}))
+}
+
+/// Secrets of a service account that come or go: a rotation or a revocation somewhere else.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct SecretOrder {
+    client_id: String,
+    add: Option<String>,
+    remove: Option<String>,
+    /// Its tokens go, too.
+    #[serde(default)]
+    revoke_tokens: bool,
+}
+
+impl SecretOrder {
+    fn carry_out(self, shared: &Shared) {
+        if let Some(secret) = self.add {
+            let expires = SystemTime::now() + Duration::from_secs(365 * 24 * 3600);
+            shared.oauth.add_secret(&self.client_id, &secret, expires);
+        }
+        if let Some(secret) = self.remove {
+            shared
+                .oauth
+                .remove_secrets(&self.client_id, |known| known.value == secret);
+        }
+        if self.revoke_tokens {
+            shared.oauth.revoke_tokens_of(&self.client_id);
+        }
+    }
+}
+
+async fn order<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, String> {
+    let body = Limited::new(request.into_body(), 64 << 10)
+        .collect()
+        .await
+        .map_err(|e| e.to_string())?;
+    serde_json::from_slice(&body.to_bytes()).map_err(|e| e.to_string())
 }

@@ -12,6 +12,7 @@ mod oauth;
 mod respond;
 mod seeds;
 mod server;
+mod service_accounts;
 mod settings;
 mod tls;
 
@@ -19,6 +20,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -110,6 +112,24 @@ impl Emulator {
     /// Every token is invalid from now on.
     pub fn expire_tokens(&self) {
         self.shared.oauth.expire_all();
+    }
+
+    /// Gives a service account one more secret, for a year.
+    pub fn add_secret(&self, client_id: &str, secret: &str) {
+        let expires = SystemTime::now() + Duration::from_secs(365 * 24 * 3600);
+        self.shared.oauth.add_secret(client_id, secret, expires);
+    }
+
+    /// Takes a secret away from a service account; its tokens live on, as Atlas's do.
+    pub fn remove_secret(&self, client_id: &str, secret: &str) {
+        self.shared
+            .oauth
+            .remove_secrets(client_id, |known| known.value == secret);
+    }
+
+    /// Every token of a service account is invalid from now on.
+    pub fn revoke_tokens_of(&self, client_id: &str) {
+        self.shared.oauth.revoke_tokens_of(client_id);
     }
 
     /// Every nonce is stale from now on.

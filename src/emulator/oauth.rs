@@ -1,9 +1,9 @@
 //! The token endpoint of service accounts, with Atlas's limits.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -19,8 +19,23 @@ use super::settings::EmulatorSettings;
 
 const MAX_FORM: usize = 16 << 10;
 
-#[derive(Debug, Default)]
+/// One secret of a service account. Atlas shows the value once, when it makes it.
+#[derive(Debug, Clone)]
+pub(super) struct ServiceSecret {
+    pub(super) id: String,
+    pub(super) value: String,
+    pub(super) created: SystemTime,
+    pub(super) expires: SystemTime,
+}
+
+/// Atlas's default life of a secret.
+const SECRET_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
+
+#[derive(Debug)]
 pub(super) struct OAuth {
+    /// Secrets by client id.
+    accounts: Mutex<BTreeMap<String, Vec<ServiceSecret>>>,
+    secrets_made: AtomicU64,
     pub(super) requests: AtomicU64,
     pub(super) revocations: AtomicU64,
     /// Token, owner, expiry.
@@ -29,6 +44,81 @@ pub(super) struct OAuth {
 }
 
 impl OAuth {
+    pub(super) fn new(accounts: &[(String, String)]) -> Self {
+        let oauth = Self {
+            accounts: Mutex::default(),
+            secrets_made: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+            revocations: AtomicU64::new(0),
+            tokens: Mutex::default(),
+            recent: Mutex::default(),
+        };
+        for (id, secret) in accounts {
+            oauth.add_secret(id, secret, SystemTime::now() + SECRET_LIFE);
+        }
+        oauth
+    }
+
+    /// Gives a service account one more secret; it need not exist before.
+    pub(super) fn add_secret(&self, client_id: &str, value: &str, expires: SystemTime) -> ServiceSecret {
+        let number = self.secrets_made.fetch_add(1, Ordering::Relaxed);
+        let secret = ServiceSecret {
+            id: format!("6a7940c0{number:016x}"),
+            value: value.to_owned(),
+            created: SystemTime::now(),
+            expires,
+        };
+        lock(&self.accounts)
+            .entry(client_id.to_owned())
+            .or_default()
+            .push(secret.clone());
+        secret
+    }
+
+    /// Takes away the secrets that `which` holds for; says how many.
+    pub(super) fn remove_secrets(&self, client_id: &str, which: impl Fn(&ServiceSecret) -> bool) -> usize {
+        let mut accounts = lock(&self.accounts);
+        let Some(secrets) = accounts.get_mut(client_id) else {
+            return 0;
+        };
+        let before = secrets.len();
+        secrets.retain(|secret| !which(secret));
+        before - secrets.len()
+    }
+
+    /// The secrets of a service account; `None`: there is no such account.
+    pub(super) fn secrets(&self, client_id: &str) -> Option<Vec<ServiceSecret>> {
+        lock(&self.accounts).get(client_id).cloned()
+    }
+
+    /// Every token of a service account is invalid from now on.
+    pub(super) fn revoke_tokens_of(&self, client_id: &str) {
+        lock(&self.tokens).retain(|_, (owner, _)| owner != client_id);
+    }
+
+    /// Lets the secrets of a service account live no longer than to `until`.
+    pub(super) fn cap_secrets(&self, client_id: &str, until: SystemTime) {
+        if let Some(secrets) = lock(&self.accounts).get_mut(client_id) {
+            for secret in secrets {
+                secret.expires = secret.expires.min(until);
+            }
+        }
+    }
+
+    /// The service account whose id and secret the Basic header carries.
+    fn client(&self, headers: &HeaderMap) -> Option<String> {
+        let basic = headers
+            .get(header::AUTHORIZATION)?
+            .to_str()
+            .ok()?
+            .strip_prefix("Basic ")?;
+        let decoded = String::from_utf8(STANDARD.decode(basic).ok()?).ok()?;
+        let (id, secret) = decoded.split_once(':')?;
+        let now = SystemTime::now();
+        let good = |known: &ServiceSecret| known.value == secret && known.expires > now;
+        self.secrets(id)?.iter().any(good).then(|| id.to_owned())
+    }
+
     pub(super) fn accepts(&self, token: &str) -> bool {
         lock(&self.tokens)
             .get(token)
@@ -46,7 +136,7 @@ impl OAuth {
 
     pub(super) async fn token(&self, request: Request<Incoming>, settings: &EmulatorSettings) -> Answer {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        let Some(client) = client(request.headers(), settings) else {
+        let Some(client) = self.client(request.headers()) else {
             return invalid_client();
         };
         let Some(form) = form(request).await else {
@@ -105,9 +195,9 @@ impl OAuth {
         Some(token)
     }
 
-    pub(super) async fn revoke(&self, request: Request<Incoming>, settings: &EmulatorSettings) -> Answer {
+    pub(super) async fn revoke(&self, request: Request<Incoming>) -> Answer {
         self.revocations.fetch_add(1, Ordering::Relaxed);
-        if client(request.headers(), settings).is_none() {
+        if self.client(request.headers()).is_none() {
             return invalid_client();
         }
         // RFC 7009 section 2.2: an unknown token is no error.
@@ -116,22 +206,6 @@ impl OAuth {
         }
         bare(StatusCode::OK)
     }
-}
-
-/// The service account whose id and secret the Basic header carries.
-fn client(headers: &HeaderMap, settings: &EmulatorSettings) -> Option<String> {
-    let basic = headers
-        .get(header::AUTHORIZATION)?
-        .to_str()
-        .ok()?
-        .strip_prefix("Basic ")?;
-    let decoded = String::from_utf8(STANDARD.decode(basic).ok()?).ok()?;
-    let (id, secret) = decoded.split_once(':')?;
-    settings
-        .service_accounts
-        .iter()
-        .find(|(i, s)| i == id && s == secret)
-        .map(|(id, _)| id.clone())
 }
 
 async fn form(request: Request<Incoming>) -> Option<HashMap<String, String>> {

@@ -40,7 +40,7 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(settings: EmulatorSettings, base_url: String) -> Self {
         Self {
-            oauth: OAuth::default(),
+            oauth: OAuth::new(&settings.service_accounts),
             digest: Digest::default(),
             faults: Faults::default(),
             state: Mutex::new(State::seeded(settings.realm, base_url)),
@@ -125,7 +125,7 @@ async fn answer(request: Request<Incoming>, peer: SocketAddr, shared: &Arc<Share
     }
     match target {
         Target::Token => shared.oauth.token(request, &shared.settings).await,
-        Target::Revoke => shared.oauth.revoke(request, &shared.settings).await,
+        Target::Revoke => shared.oauth.revoke(request).await,
         Target::Api => api_answer(request, peer, shared).await,
     }
 }

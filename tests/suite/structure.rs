@@ -14,11 +14,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("log", &[]),
     ("hardening", &[]),
     ("crypto", &[]),
+    ("outbound", &[]),
     ("metrics", &["code"]),
     // Parts.
     ("guard", &[]),
     ("upstream", &["crypto", "metrics"]),
-    ("credential", &["crypto", "upstream", "secret", "time", "metrics"]),
+    (
+        "credential",
+        &["crypto", "outbound", "upstream", "secret", "time", "metrics"],
+    ),
+    ("atlas_api", &["credential", "outbound", "upstream"]),
     ("proxy", &["guard", "credential", "upstream", "metrics", "log", "code"]),
     ("server", &["proxy", "guard", "metrics", "code", "crypto"]),
     ("admin", &["guard"]),
@@ -29,9 +34,11 @@ const ARROWS: &[(&str, &[&str])] = &[
         "app",
         &[
             "admin",
+            "atlas_api",
             "credential",
             "guard",
             "metrics",
+            "outbound",
             "proxy",
             "server",
             "settings",
@@ -162,7 +169,8 @@ fn promises_name_tests_that_exist() {
 #[test]
 fn some_crates_have_one_home() {
     let homes: &[(&str, &[&str])] = &[
-        ("reqwest::", &["credential"]),
+        // Made in one place; used by the few that make requests of their own.
+        ("reqwest::", &["outbound", "atlas_api", "credential"]),
         ("digest_auth::", &["credential", "emulator"]),
         ("rustls_native_certs::", &["upstream"]),
         ("clap::", &["cli"]),

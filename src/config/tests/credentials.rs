@@ -10,10 +10,9 @@ fn service_account(case: &Case) -> (String, String) {
 #[track_caller]
 fn account(case: &Case, name: &str) -> (String, String) {
     match &case.settings().accounts[name].credential {
-        CredentialSettings::ServiceAccount {
-            client_id,
-            client_secret,
-        } => (client_id.clone(), client_secret.expose().to_owned()),
+        CredentialSettings::ServiceAccount { client_id, secrets } => {
+            (client_id.clone(), secrets.current.expose().to_owned())
+        }
         CredentialSettings::ApiKey {
             public_key,
             private_key,

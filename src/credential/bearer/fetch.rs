@@ -1,7 +1,7 @@
 //! The HTTP requests to the token endpoint.
 
-use std::error::Error;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use base64::Engine;
@@ -11,88 +11,113 @@ use zeroize::Zeroizing;
 
 use super::answer::{Granted, MOST_BODY_BYTES, Refusal, parse_answer};
 use super::{Outcome, Token};
+use crate::outbound;
 use crate::secret::Secret;
 use crate::time::SharedClock;
 use crate::upstream::Origin;
 
 /// The bound on one token request, from the name look-up to the last byte of the answer.
 const FETCH_LIMIT: Duration = Duration::from_secs(10);
-/// The longest foreign error text that is repeated, in characters.
-const MOST_REASON: usize = 200;
 
 /// A future that a trait object can return.
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Where tokens come from. Bounds its own time. A trait so that the logic is tested without sockets.
 pub(crate) trait TokenSource: Send + Sync {
-    fn fetch(&self) -> BoxFuture<'_, Result<Granted, Refusal>>;
+    /// A token other than `held`, which is about to expire or was refused.
+    fn fetch<'a>(&'a self, held: Option<&'a Token>) -> BoxFuture<'a, Result<Granted, Refusal>>;
     fn revoke<'a>(&'a self, token: &'a Token) -> BoxFuture<'a, Result<(), Refusal>>;
-}
-
-/// Why there is no HTTP client for token requests.
-#[derive(Debug, thiserror::Error)]
-#[error("the HTTP client for token requests can't be made: {0}")]
-pub struct HttpClientError(#[from] reqwest::Error);
-
-/// The HTTP client for token requests. It verifies with `tls` alone, follows no redirect (the credential must not go
-/// elsewhere), reads no proxy variables, and keeps no idle connections: there is one request in an hour.
-///
-/// # Errors
-/// When reqwest does not take the configuration.
-pub fn http_client(
-    mut tls: rustls::ClientConfig,
-    connect_timeout: Duration,
-) -> Result<reqwest::Client, HttpClientError> {
-    // A configuration shared with the API's connections may offer h2, which this client doesn't speak.
-    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let client = reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
-        .http1_only()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
-        .retry(reqwest::retry::never())
-        .connect_timeout(connect_timeout)
-        .pool_max_idle_per_host(0)
-        .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
-        .build()?;
-    Ok(client)
 }
 
 /// The token endpoint of one origin, with the credential for it.
 pub struct TokenEndpoint {
     origin: Origin,
     client_id: String,
-    client_secret: Secret,
+    secrets: ClientSecrets,
+    /// Which of the two is in force: the one that was accepted last.
+    next_in_force: AtomicBool,
     http: reqwest::Client,
     clock: SharedClock,
 }
 
+/// The secret of a service account, and the one that will follow it. Atlas lets an account have two (to rotate).
+#[derive(Debug, Clone)]
+pub struct ClientSecrets {
+    /// The one in use.
+    pub current: Secret,
+    /// Tried when the token endpoint no longer accepts the current one.
+    pub next: Option<Secret>,
+}
+
+impl From<Secret> for ClientSecrets {
+    fn from(current: Secret) -> Self {
+        Self { current, next: None }
+    }
+}
+
 impl TokenEndpoint {
-    /// `http` is made by [`http_client`].
+    /// `http` is made by [`outbound::http_client`].
     pub fn new(
         origin: &Origin,
         client_id: String,
-        client_secret: Secret,
+        secrets: ClientSecrets,
         http: reqwest::Client,
         clock: SharedClock,
     ) -> Self {
         Self {
             origin: origin.clone(),
             client_id,
-            client_secret,
+            secrets,
+            next_in_force: AtomicBool::new(false),
             http,
             clock,
         }
     }
 
-    /// Asks for a token (RFC 6749 section 4.4.2), within 10 s.
+    fn in_force(&self) -> &Secret {
+        match &self.secrets.next {
+            Some(next) if self.next_in_force.load(Ordering::Relaxed) => next,
+            _ => &self.secrets.current,
+        }
+    }
+
+    /// Asks for a token (RFC 6749 section 4.4.2), within 10 s. A secret that is refused gives way to the other one, if there
+    /// is one, for good: until that is refused in its turn.
     ///
     /// # Errors
-    /// A [`Refusal`] that tells what went wrong.
+    /// A [`Refusal`] that tells what went wrong; of the secret that was in force before, when both are refused.
     pub async fn fetch(&self) -> Result<Granted, Refusal> {
+        let refusal = match self.fetch_with(self.in_force()).await {
+            Err(refusal) if refusal.outcome == Outcome::Rejected => refusal,
+            other => return other,
+        };
+        let Some(next) = &self.secrets.next else {
+            return Err(refusal);
+        };
+        let was_next = self.next_in_force.load(Ordering::Relaxed);
+        let other = if was_next { &self.secrets.current } else { next };
+        match self.fetch_with(other).await {
+            Ok(granted) => {
+                self.next_in_force.store(!was_next, Ordering::Relaxed);
+                tracing::warn!(
+                    client_id = self.client_id,
+                    in_force = if was_next { "current" } else { "next" },
+                    "the client secret in use is no longer accepted; the other one is, and is in force now"
+                );
+                Ok(granted)
+            }
+            Err(second) if second.outcome == Outcome::Rejected => Err(Refusal {
+                cause: format!("{}; the next client secret is not accepted either", refusal.cause),
+                ..refusal
+            }),
+            // It may well be good: what is wrong is that it could not be asked about.
+            Err(second) => Err(second),
+        }
+    }
+
+    async fn fetch_with(&self, secret: &Secret) -> Result<Granted, Refusal> {
         let request = self
-            .post("/api/oauth/token")
+            .post("/api/oauth/token", secret)
             .form(&[("grant_type", "client_credentials")]);
         let mut response = request.send().await.map_err(|e| self.no_answer(&e))?;
         let status = response.status();
@@ -114,7 +139,7 @@ impl TokenEndpoint {
         let value = token.header().as_bytes().strip_prefix(b"Bearer ").unwrap_or_default();
         let value = std::str::from_utf8(value).unwrap_or_default();
         let request = self
-            .post("/api/oauth/revoke")
+            .post("/api/oauth/revoke", self.in_force())
             .form(&[("token", value), ("token_type_hint", "access_token")]);
         let response = request.send().await.map_err(|e| self.no_answer(&e))?;
         let status = response.status();
@@ -127,11 +152,11 @@ impl TokenEndpoint {
         ))
     }
 
-    fn post(&self, path: &str) -> reqwest::RequestBuilder {
+    fn post(&self, path: &str, secret: &Secret) -> reqwest::RequestBuilder {
         self.http
             .post(self.origin.url(path))
             .timeout(FETCH_LIMIT)
-            .header(header::AUTHORIZATION, basic(&self.client_id, &self.client_secret))
+            .header(header::AUTHORIZATION, basic(&self.client_id, secret))
             .header(header::ACCEPT, HeaderValue::from_static("application/json"))
     }
 
@@ -148,8 +173,8 @@ impl TokenEndpoint {
                 format!("{during} of the token endpoint at {origin} took too long"),
             );
         }
-        let reason = reason(error);
-        let cause = if is_tls(error) {
+        let reason = outbound::reason(error);
+        let cause = if outbound::is_tls(error) {
             format!("no TLS connection to the token endpoint at {origin}: {reason}; is the right CA configured?")
         } else if error.is_connect() {
             format!("the token endpoint at {origin} can't be reached: {reason}")
@@ -167,14 +192,15 @@ impl TokenEndpoint {
         }
         let cause = format!(
             "the answer of the token endpoint at {origin} is cut off: {}",
-            reason(error)
+            outbound::reason(error)
         );
         Refusal::new(Outcome::Malformed, cause)
     }
 }
 
 impl TokenSource for TokenEndpoint {
-    fn fetch(&self) -> BoxFuture<'_, Result<Granted, Refusal>> {
+    fn fetch<'a>(&'a self, _held: Option<&'a Token>) -> BoxFuture<'a, Result<Granted, Refusal>> {
+        // What the endpoint grants is always another one.
         Box::pin(self.fetch())
     }
 
@@ -203,36 +229,6 @@ async fn read_bounded(response: &mut reqwest::Response) -> Result<Vec<u8>, reqwe
         }
     }
     Ok(body)
-}
-
-/// The innermost error's text: the outer ones only say "error sending request". It may quote the peer's certificate,
-/// so it is cut to a line of printable characters.
-fn reason(error: &reqwest::Error) -> String {
-    let mut innermost: &dyn Error = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    let text = innermost.to_string();
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(MOST_REASON)
-        .collect()
-}
-
-/// Whether rustls is at the bottom of it. `source` of an `io::Error` skips the error that it wraps, which may be the
-/// one, or another `io::Error` around it.
-fn is_tls(error: &reqwest::Error) -> bool {
-    let mut next: Option<&(dyn Error + 'static)> = error.source();
-    while let Some(error) = next {
-        if error.is::<rustls::Error>() {
-            return true;
-        }
-        next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
-            Some(wrapped) => Some(wrapped),
-            None => error.source(),
-        };
-    }
-    false
 }
 
 #[cfg(test)]

@@ -102,8 +102,8 @@ fn endpoint_with(origin: &Origin, roots: rustls::RootCertStore) -> TokenEndpoint
     TokenEndpoint::new(
         origin,
         "mdb_sa_id_1".into(),
-        Secret::new("s%3A:+/ä"),
-        http_client(tls, Duration::from_secs(5)).unwrap(),
+        Secret::new("s%3A:+/ä").into(),
+        outbound::http_client(tls, Duration::from_secs(5)).unwrap(),
         Arc::new(SystemClock),
     )
 }
@@ -310,14 +310,15 @@ async fn a_thousand_callers_on_threads_cause_one_request() {
     let TokenEndpoint {
         origin,
         client_id,
-        client_secret,
+        secrets,
         http,
         clock,
+        ..
     } = endpoint(&server.origin);
     let bearer = Bearer::new(BearerParts {
         account: "default".into(),
         client_id,
-        client_secret,
+        secrets,
         origin,
         http,
         clock,

@@ -32,10 +32,9 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, watch};
 
 pub use answer::{Granted, MOST_BODY_BYTES, MOST_LIFE, MOST_TOKEN_BYTES, Refusal, parse_answer};
-pub use fetch::{HttpClientError, TokenEndpoint, http_client};
+pub use fetch::{ClientSecrets, TokenEndpoint};
 pub use token::Token;
 
-use crate::secret::Secret;
 use crate::time::SharedClock;
 use crate::upstream::Origin;
 use fetch::TokenSource;
@@ -135,11 +134,11 @@ pub struct BearerParts {
     pub account: String,
     /// The service account's client id.
     pub client_id: String,
-    /// Its secret.
-    pub client_secret: Secret,
+    /// Its secrets.
+    pub secrets: ClientSecrets,
     /// The only origin that the credential goes to.
     pub origin: Origin,
-    /// Made by [`http_client`].
+    /// Made by [`crate::outbound::http_client`].
     pub http: reqwest::Client,
     /// The clocks that decide about expiry.
     pub clock: SharedClock,
@@ -207,7 +206,7 @@ impl Bearer {
         let endpoint = TokenEndpoint::new(
             &parts.origin,
             parts.client_id,
-            parts.client_secret,
+            parts.secrets,
             parts.http,
             Arc::clone(&parts.clock),
         );

@@ -71,9 +71,10 @@ impl Bearer {
         self.set_phase(Phase::Asking);
         // Before the request: the server can only have issued the token later than this.
         let asked = self.now();
+        let held = self.current.load_full().map(Token);
         let result = self
             .source
-            .fetch()
+            .fetch(held.as_ref())
             .await
             .and_then(|granted| self.store(&granted, asked));
         let now = self.now();

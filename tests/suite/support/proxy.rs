@@ -36,7 +36,7 @@ pub struct Proxy {
 pub fn bearer() -> CredentialSettings {
     CredentialSettings::ServiceAccount {
         client_id: CLIENT_ID.to_owned(),
-        client_secret: Secret::new(CLIENT_SECRET),
+        secrets: Secret::new(CLIENT_SECRET).into(),
     }
 }
 

@@ -81,7 +81,7 @@ impl Script {
 }
 
 impl TokenSource for Arc<Script> {
-    fn fetch(&self) -> BoxFuture<'_, Result<Granted, Refusal>> {
+    fn fetch<'a>(&'a self, _held: Option<&'a Token>) -> BoxFuture<'a, Result<Granted, Refusal>> {
         Box::pin(async {
             let number = {
                 let mut asked = self.asked.lock().unwrap();

@@ -1,0 +1,212 @@
+//! Calls that the proxy makes of itself to the Admin API with an account's credential: to verify a new key, to read when a
+//! secret expires, to rotate one, and for the doctor. Few and small; requests of clients never go this way.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use serde_json::Value;
+
+use crate::credential::bearer::{Refusal, Token};
+use crate::credential::digest::{BodyForDigest, Digest, MAX_RETRIES, Verdict};
+use crate::outbound;
+use crate::upstream::Origin;
+
+/// The resource version that these calls are written for.
+const VERSION: HeaderValue = HeaderValue::from_static("application/vnd.atlas.2024-08-05+json");
+/// The bound on one call.
+const CALL_LIMIT: Duration = Duration::from_secs(15);
+/// The most of an answer that is read, bytes.
+const MOST_BODY_BYTES: usize = 1 << 20;
+
+/// What authorizes a call.
+pub enum Authority {
+    /// A token of a service account.
+    Token(HeaderValue),
+    /// An API key.
+    Key(Box<Digest>),
+}
+
+impl From<&Token> for Authority {
+    fn from(token: &Token) -> Self {
+        Self::Token(token.header().clone())
+    }
+}
+
+/// The Admin API of one origin, with a credential for it.
+pub struct AtlasApi {
+    http: reqwest::Client,
+    origin: Origin,
+    authority: Authority,
+}
+
+/// Why there is no answer. Holds nothing secret.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// No connection, or it broke.
+    #[error("{origin} gave no answer: {why}")]
+    NoAnswer {
+        /// Whom was asked.
+        origin: String,
+        /// What happened.
+        why: String,
+    },
+    /// The API key was refused, or could not be used.
+    #[error("{0}")]
+    Refused(String),
+    /// No token.
+    #[error(transparent)]
+    Token(#[from] Refusal),
+}
+
+/// An answer of the API, whatever its status.
+#[derive(Debug)]
+pub struct ApiAnswer {
+    /// The status.
+    pub status: StatusCode,
+    /// The header fields.
+    pub headers: HeaderMap,
+    /// The body, if it is JSON; else null.
+    pub body: Value,
+}
+
+impl ApiAnswer {
+    /// `errorCode` (or the header `X-Error-Code`), if there is one that looks like one.
+    pub fn error_code(&self) -> Option<&str> {
+        let looks_right = |code: &&str| {
+            !code.is_empty()
+                && code.len() <= 100
+                && code
+                    .bytes()
+                    .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+        };
+        let header = || self.headers.get("x-error-code").and_then(|v| v.to_str().ok());
+        self.body["errorCode"].as_str().or_else(header).filter(looks_right)
+    }
+
+    /// `HTTP 403 (IP_ADDRESS_NOT_ON_ACCESS_LIST)`.
+    pub fn summary(&self) -> String {
+        match self.error_code() {
+            Some(code) => format!("HTTP {} ({code})", self.status.as_u16()),
+            None => format!("HTTP {}", self.status.as_u16()),
+        }
+    }
+}
+
+impl AtlasApi {
+    /// `http` is made by [`outbound::http_client`], with the account's TLS configuration.
+    pub fn new(http: reqwest::Client, origin: Origin, authority: Authority) -> Self {
+        Self {
+            http,
+            origin,
+            authority,
+        }
+    }
+
+    /// Makes one call. `target` is path and query; `body` is sent as JSON.
+    ///
+    /// # Errors
+    /// See [`CallError`]. An answer with an error status is an answer.
+    pub async fn call(&self, method: Method, target: &str, body: Option<&Value>) -> Result<ApiAnswer, CallError> {
+        match &self.authority {
+            Authority::Token(token) => {
+                let response = self.send(&method, target, body, Some(token.clone())).await?;
+                self.read(response).await
+            }
+            Authority::Key(digest) => self.call_with_key(digest, method, target, body).await,
+        }
+    }
+
+    async fn call_with_key(
+        &self,
+        digest: &Digest,
+        method: Method,
+        target: &str,
+        body: Option<&Value>,
+    ) -> Result<ApiAnswer, CallError> {
+        let text = body.map(ToString::to_string).unwrap_or_default();
+        for attempt in 0..=MAX_RETRIES {
+            let authorized = digest.authorize(&method, target, BodyForDigest::Bytes(text.as_bytes()));
+            let header = authorized.as_ref().map(|authorized| authorized.header.clone());
+            // Without a challenge nothing is risked: a request with content waits for one.
+            let (method, body) = match header {
+                None => (&Method::GET, None),
+                Some(_) => (&method, body),
+            };
+            let response = self.send(method, target, body, header).await?;
+            if response.status() != StatusCode::UNAUTHORIZED {
+                if let Some(authorized) = &authorized {
+                    digest.observe_success(response.headers(), authorized);
+                }
+                return self.read(response).await;
+            }
+            match digest.challenged(response.headers(), authorized.as_ref(), attempt) {
+                Verdict::Retry if attempt < MAX_RETRIES => {}
+                Verdict::Retry => break,
+                Verdict::GiveUp(why) if authorized.is_none() => return Err(CallError::Refused(why.to_string())),
+                Verdict::GiveUp(_) => return self.read(response).await,
+            }
+        }
+        Err(CallError::Refused(
+            "the upstream refused the API key on fresh nonces: check public and private key, and that the key exists"
+                .to_owned(),
+        ))
+    }
+
+    async fn send(
+        &self,
+        method: &Method,
+        target: &str,
+        body: Option<&Value>,
+        authorization: Option<HeaderValue>,
+    ) -> Result<reqwest::Response, CallError> {
+        let mut request = self
+            .http
+            .request(method.clone(), self.origin.url(target))
+            .timeout(CALL_LIMIT)
+            .header(header::ACCEPT, VERSION);
+        if let Some(authorization) = authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        if let Some(body) = body {
+            request = request.body(body.to_string()).header(header::CONTENT_TYPE, VERSION);
+        }
+        request.send().await.map_err(|error| self.no_answer(&error))
+    }
+
+    async fn read(&self, mut response: reqwest::Response) -> Result<ApiAnswer, CallError> {
+        let (status, headers) = (response.status(), response.headers().clone());
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.no_answer(&error))? {
+            if body.len() + chunk.len() > MOST_BODY_BYTES {
+                body.clear();
+                break;
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(ApiAnswer {
+            status,
+            headers,
+            body: serde_json::from_slice(&body).unwrap_or(Value::Null),
+        })
+    }
+
+    fn no_answer(&self, error: &reqwest::Error) -> CallError {
+        let why = if error.is_timeout() {
+            "it took too long".to_owned()
+        } else {
+            outbound::reason(error)
+        };
+        CallError::NoAnswer {
+            origin: self.origin.to_string(),
+            why,
+        }
+    }
+}
+
+impl std::fmt::Debug for AtlasApi {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AtlasApi")
+            .field("origin", &self.origin)
+            .finish_non_exhaustive()
+    }
+}

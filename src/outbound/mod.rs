@@ -1,0 +1,68 @@
+//! The HTTP client for the few requests that the proxy makes of itself: for tokens, checks and rotation. Requests of clients
+//! never go through it (see `upstream`).
+
+use std::error::Error;
+use std::time::Duration;
+
+/// The longest foreign error text that is repeated, in characters.
+const MOST_REASON: usize = 200;
+
+/// Why there is no HTTP client.
+#[derive(Debug, thiserror::Error)]
+#[error("the HTTP client for the proxy's own requests can't be made: {0}")]
+pub struct HttpClientError(#[from] reqwest::Error);
+
+/// An HTTP client that verifies with `tls` alone, follows no redirect (the credential must not go elsewhere), reads no
+/// proxy variables, and keeps no idle connections: there is one request in an hour.
+///
+/// # Errors
+/// When reqwest does not take the configuration.
+pub fn http_client(
+    mut tls: rustls::ClientConfig,
+    connect_timeout: Duration,
+) -> Result<reqwest::Client, HttpClientError> {
+    // A configuration shared with the API's connections may offer h2, which this client doesn't speak.
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let client = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .http1_only()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .retry(reqwest::retry::never())
+        .connect_timeout(connect_timeout)
+        .pool_max_idle_per_host(0)
+        .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
+        .build()?;
+    Ok(client)
+}
+
+/// The innermost error's text: the outer ones only say "error sending request". It may quote the peer's certificate,
+/// so it is cut to a line of printable characters.
+pub fn reason(error: &reqwest::Error) -> String {
+    let mut innermost: &dyn Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    let text = innermost.to_string();
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(MOST_REASON)
+        .collect()
+}
+
+/// Whether rustls is at the bottom of it. `source` of an `io::Error` skips the error that it wraps, which may be the
+/// one, or another `io::Error` around it.
+pub fn is_tls(error: &reqwest::Error) -> bool {
+    let mut next: Option<&(dyn Error + 'static)> = error.source();
+    while let Some(error) = next {
+        if error.is::<rustls::Error>() {
+            return true;
+        }
+        next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
+    }
+    false
+}
