@@ -11,7 +11,7 @@ use crate::server::{Limits, ListenerSettings};
 use crate::upstream::UpstreamSettings;
 
 /// One account: a credential and the one upstream it may travel to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountSettings {
     /// The credential.
     pub credential: CredentialSettings,

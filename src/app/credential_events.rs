@@ -1,18 +1,66 @@
 //! What happens to a credential, as metrics.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use crate::credential::bearer::{Outcome, TokenEvents};
 use crate::credential::digest::{self, DigestEvents};
 use crate::metrics::{AccountMetrics, ChallengeCause, TokenOutcome};
 
-/// Forwards to the account's metrics.
-pub(super) struct Events(pub(super) Arc<AccountMetrics>);
+/// Forwards to the account's metrics. Two credentials of one account are about at a time while one takes the other's place:
+/// only the one in force sets what is there once, such as the expiry of the token.
+pub(super) struct Events {
+    metrics: Arc<AccountMetrics>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    in_force: bool,
+    usable: bool,
+    expiry: Option<SystemTime>,
+    refreshed: Option<SystemTime>,
+}
+
+impl Events {
+    /// Events of a credential that is not in force yet.
+    pub(super) fn new(metrics: Arc<AccountMetrics>) -> Arc<Self> {
+        Arc::new(Self {
+            metrics,
+            state: Mutex::default(),
+        })
+    }
+
+    /// From now on the gauges are this credential's.
+    pub(super) fn take_force(&self) {
+        self.change(|state| state.in_force = true);
+    }
+
+    /// From now on they are another's.
+    pub(super) fn leave_force(&self) {
+        self.lock().in_force = false;
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.lock();
+        change(&mut state);
+        if state.in_force {
+            self.metrics.usable(state.usable);
+            self.metrics.token_expiry(state.expiry);
+            if let Some(at) = state.refreshed {
+                self.metrics.token_refreshed(at);
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl TokenEvents for Events {
     fn token_request(&self, outcome: Outcome) {
-        self.0.token_request(match outcome {
+        self.metrics.token_request(match outcome {
             Outcome::Ok => TokenOutcome::Ok,
             Outcome::Rejected => TokenOutcome::Rejected,
             Outcome::RateLimited => TokenOutcome::RateLimited,
@@ -25,21 +73,21 @@ impl TokenEvents for Events {
     }
 
     fn token_expiry(&self, at: Option<SystemTime>) {
-        self.0.token_expiry(at);
+        self.change(|state| state.expiry = at);
     }
 
     fn token_refreshed(&self, at: SystemTime) {
-        self.0.token_refreshed(at);
+        self.change(|state| state.refreshed = Some(at));
     }
 
     fn usable(&self, usable: bool) {
-        self.0.usable(usable);
+        self.change(|state| state.usable = usable);
     }
 }
 
 impl DigestEvents for Events {
     fn challenge(&self, cause: digest::ChallengeCause) {
-        self.0.digest_challenge(match cause {
+        self.metrics.digest_challenge(match cause {
             digest::ChallengeCause::First => ChallengeCause::First,
             digest::ChallengeCause::Stale => ChallengeCause::Stale,
             digest::ChallengeCause::Refused => ChallengeCause::Refused,
@@ -48,10 +96,10 @@ impl DigestEvents for Events {
     }
 
     fn nonce_used(&self) {
-        self.0.digest_nonce_use();
+        self.metrics.digest_nonce_use();
     }
 
     fn usable(&self, usable: bool) {
-        self.0.usable(usable);
+        self.change(|state| state.usable = usable);
     }
 }

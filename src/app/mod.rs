@@ -1,31 +1,37 @@
-//! Settings become parts, parts become a running app that knows its addresses.
+//! Settings become parts, parts become a running app that knows its addresses; later settings take the place of earlier
+//! ones while it serves.
 
+mod accounts;
 mod credential_events;
+mod listeners;
+mod status;
+mod verify;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use rustix::process::{Resource, getrlimit};
-use serde_json::json;
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
 
 use crate::admin::{self, AdminState};
-use crate::credential::CredentialSettings;
-use crate::credential::bearer::{Bearer, BearerParts};
-use crate::credential::digest::{Digest, DigestParts, PublicKeyError};
+use crate::credential::digest::PublicKeyError;
 use crate::guard::HostNames;
-use crate::metrics::Metrics;
-use crate::outbound::http_client;
-use crate::proxy::links::LinkRewriter;
-use crate::proxy::{Account, Authorizer, BodyLimits, Common, Listener};
-use crate::server::{self, Bind, BindError, Bound, Capacity, ConnectionLimits, Drain, Limits, ServerParts, Shares};
-use crate::settings::{AccountSettings, Settings};
+use crate::log::LogSettings;
+use crate::metrics::{Metrics, ReloadOutcome};
+use crate::proxy::{BodyLimits, Common};
+use crate::server::{self, Bind, BindError, Bound, Capacity, Limits, Shares};
+use crate::settings::Settings;
 use crate::time::{SharedClock, SystemClock};
-use crate::upstream::{TlsError, Upstream, client_config};
+use crate::upstream::TlsError;
+
+use accounts::Accounts;
+pub use listeners::BoundListener;
+use listeners::Listeners;
+use status::State;
 
 /// Requests that may be on their way to one upstream at a time. Atlas's own limits are far lower.
 const MOST_AT_ONCE: usize = 1024;
@@ -65,21 +71,6 @@ pub enum StartError {
     },
 }
 
-/// A listener that serves.
-#[derive(Debug, Clone)]
-pub struct BoundListener {
-    /// Its label.
-    pub name: String,
-    /// Where: `http://127.0.0.1:8080` or `unix:/path`.
-    pub url: String,
-    /// Whose credential it adds.
-    pub account: String,
-    /// `service_account` or `api_key`.
-    pub credential: &'static str,
-    /// Where requests go.
-    pub upstream: String,
-}
-
 /// The app, not yet running.
 #[derive(Debug)]
 pub struct App;
@@ -88,17 +79,58 @@ pub struct App;
 pub struct Running {
     state: Arc<State>,
     admin: SocketAddr,
-    drain: Drain,
+    listeners: Listeners,
     drain_timeout: Duration,
-    stop_renewal: watch::Sender<bool>,
-    renewals: Vec<JoinHandle<()>>,
+    fixed: Fixed,
     admin_stop: watch::Sender<bool>,
+}
+
+/// What only a restart can change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Fixed {
+    admin: SocketAddr,
+    workers: NonZeroUsize,
+    log: LogSettings,
+    max_connections: usize,
+    max_connections_per_peer: usize,
+    replay_budget: usize,
+}
+
+impl Fixed {
+    fn of(settings: &Settings) -> Self {
+        Self {
+            admin: settings.admin,
+            workers: settings.workers,
+            log: settings.log,
+            max_connections: settings.limits.max_connections,
+            max_connections_per_peer: settings.limits.max_connections_per_peer,
+            replay_budget: settings.limits.replay_budget,
+        }
+    }
+
+    /// The keys that differ.
+    fn changes(&self, other: &Self) -> Vec<&'static str> {
+        [
+            ("admin.bind", self.admin != other.admin),
+            ("workers", self.workers != other.workers),
+            ("log", self.log != other.log),
+            ("limits.max_connections", self.max_connections != other.max_connections),
+            (
+                "limits.max_connections_per_peer",
+                self.max_connections_per_peer != other.max_connections_per_peer,
+            ),
+            ("limits.replay_budget", self.replay_budget != other.replay_budget),
+        ]
+        .into_iter()
+        .filter_map(|(key, changed)| changed.then_some(key))
+        .collect()
+    }
 }
 
 impl fmt::Debug for Running {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Running")
-            .field("listeners", &self.state.listeners)
+            .field("listeners", &self.listeners())
             .field("admin", &self.admin)
             .finish()
     }
@@ -139,65 +171,20 @@ impl App {
             );
         }
         let at_once = (shares.upstream / settings.accounts.len().max(1)).clamp(1, MOST_AT_ONCE);
-        let accounts = settings
-            .accounts
-            .iter()
-            .map(|(name, account)| Ok((name.clone(), build_account(name, account, &metrics, &clock, at_once)?)))
-            .collect::<Result<BTreeMap<_, _>, StartError>>()?;
-
-        let drain = Drain::default();
-        let (stop_renewal, stopped) = watch::channel(false);
-        let renewals = accounts
-            .values()
-            .filter_map(|account| spawn_renewal(account, stopped.clone()))
-            .collect();
-        let common = Arc::new(Common::new(Arc::clone(&metrics), body_limits(&settings.limits)));
-        let capacity = Capacity::new(shares.clients, settings.limits.max_connections_per_peer);
-        let limits = ConnectionLimits {
-            header_read_timeout: settings.limits.header_read_timeout,
-            max_header_bytes: settings.limits.max_header_bytes,
-            max_headers: settings.limits.max_headers,
+        let context = accounts::Context {
+            metrics: Arc::clone(&metrics),
+            clock,
+            at_once,
         };
-        let mut listeners = Vec::new();
-        for (bound, listener) in bound.into_iter().zip(settings.listeners) {
-            let account = Arc::clone(&accounts[&listener.account]);
-            let name = listener.name.unwrap_or_else(|| bound.to_string());
-            let scheme = if listener.tls.is_some() { "https" } else { "http" };
-            let (url, hosts) = match &bound {
-                Bound::Tcp(_, address) => (format!("{scheme}://{address}"), listener.hosts.with_bound(address.ip())),
-                Bound::Unix(..) => (bound.to_string(), listener.hosts),
-            };
-            listeners.push(BoundListener {
-                name: name.clone(),
-                url,
-                account: account.name.clone(),
-                credential: settings.accounts[&account.name].credential.kind(),
-                upstream: account.upstream.origin().to_string(),
-            });
-            let view = Listener {
-                metrics: metrics.listener(&name, &account.name),
-                name,
-                scheme,
-                hosts,
-                required_header: listener.required_header,
-                policy: listener.policy,
-                rewrite_links: listener.rewrite_links,
-                account,
-                common: Arc::clone(&common),
-            };
-            let parts = ServerParts {
-                listener: Arc::new(view),
-                allow: listener.allow,
-                tls: listener.tls,
-                capacity: Arc::clone(&capacity),
-                limits,
-            };
-            tokio::spawn(server::serve(bound, parts, drain.handle()));
-        }
+        let accounts = Accounts::start(context, &settings.accounts)?;
+        let common = Common::new(Arc::clone(&metrics), body_limits(&settings.limits));
+        let capacity = Capacity::new(shares.clients, settings.limits.max_connections_per_peer);
+        let fixed = Fixed::of(&settings);
+        let listeners = Listeners::start(bound, &settings, &accounts, common, capacity);
 
         let state = Arc::new(State {
             metrics,
-            listeners,
+            listeners: ArcSwap::from_pointee(listeners.bound()),
             accounts,
             hosts: HostNames::new([]).with_bound(admin_address.ip()),
             started: SystemTime::now(),
@@ -212,10 +199,9 @@ impl App {
         Ok(Running {
             state,
             admin: admin_address,
-            drain,
+            listeners,
             drain_timeout: settings.drain_timeout,
-            stop_renewal,
-            renewals,
+            fixed,
             admin_stop,
         })
     }
@@ -229,83 +215,10 @@ fn body_limits(limits: &Limits) -> BodyLimits {
     }
 }
 
-fn build_account(
-    name: &str,
-    settings: &AccountSettings,
-    metrics: &Arc<Metrics>,
-    clock: &SharedClock,
-    at_once: usize,
-) -> Result<Arc<Account>, StartError> {
-    let account_metrics = metrics.account(name);
-    let tls = client_config(settings.upstream.ca_file.as_deref()).map_err(|source| StartError::Tls {
-        account: name.to_owned(),
-        source,
-    })?;
-    let origin = settings.upstream.origin.clone();
-    let authorizer = match &settings.credential {
-        CredentialSettings::ServiceAccount { client_id, secrets } => {
-            let http =
-                http_client(tls.clone(), settings.upstream.connect_timeout).map_err(|e| StartError::TokenClient {
-                    account: name.to_owned(),
-                    why: e.to_string(),
-                })?;
-            Authorizer::Bearer(Bearer::new(BearerParts {
-                account: name.to_owned(),
-                client_id: client_id.clone(),
-                secrets: secrets.clone(),
-                origin: origin.clone(),
-                http,
-                clock: Arc::clone(clock),
-                events: Arc::new(credential_events::Events(Arc::clone(&account_metrics))),
-            }))
-        }
-        CredentialSettings::ApiKey {
-            public_key,
-            private_key,
-            max_concurrent,
-        } => {
-            let digest = Digest::new(DigestParts {
-                public_key: public_key.clone(),
-                private_key: private_key.clone(),
-                max_concurrent: *max_concurrent,
-                clock: Arc::clone(clock),
-                events: Arc::new(credential_events::Events(Arc::clone(&account_metrics))),
-            });
-            let digest = digest.map_err(|source| StartError::PublicKey {
-                account: name.to_owned(),
-                source,
-            })?;
-            Authorizer::Digest(Arc::new(digest))
-        }
-    };
-    let open = account_metrics.upstream_connections_open.clone();
-    Ok(Arc::new(Account {
-        name: name.to_owned(),
-        authorizer,
-        links: LinkRewriter::new(&origin),
-        upstream: Upstream::new(settings.upstream.clone(), &tls, open, at_once),
-        metrics: account_metrics,
-    }))
-}
-
-fn spawn_renewal(account: &Account, mut stop: watch::Receiver<bool>) -> Option<JoinHandle<()>> {
-    let Authorizer::Bearer(bearer) = &account.authorizer else {
-        return None;
-    };
-    let bearer = Arc::clone(bearer);
-    Some(tokio::spawn(async move {
-        let stopped = async move {
-            let _ = stop.wait_for(|stop| *stop).await;
-        };
-        Arc::clone(&bearer).run(stopped).await;
-        bearer.revoke().await;
-    }))
-}
-
 impl Running {
     /// The listeners, in the order of the settings.
-    pub fn listeners(&self) -> &[BoundListener] {
-        &self.state.listeners
+    pub fn listeners(&self) -> Vec<BoundListener> {
+        self.state.listeners.load().to_vec()
     }
 
     /// Where metrics and health answer.
@@ -318,111 +231,48 @@ impl Running {
         self.state.quit.notified().await;
     }
 
+    /// Takes other settings between two requests. A credential that changed is verified first, in the background; the old
+    /// one stays in force until Atlas has accepted the new. Gives the keys that take effect at the next start only.
+    ///
+    /// # Errors
+    /// When a listener or an account can't be set up: then the old settings stay in force as a whole.
+    pub fn reload(&mut self, settings: Settings) -> Result<Vec<&'static str>, StartError> {
+        let result = self.take(settings);
+        let outcome = if result.is_ok() {
+            ReloadOutcome::Ok
+        } else {
+            ReloadOutcome::Error
+        };
+        self.state.metrics.config_reload(outcome);
+        result
+    }
+
+    /// To be called when settings could not be read, and the old stay in force.
+    pub fn reload_failed(&self) {
+        self.state.metrics.config_reload(ReloadOutcome::Error);
+    }
+
+    fn take(&mut self, settings: Settings) -> Result<Vec<&'static str>, StartError> {
+        let bound = self.listeners.bind_new(&settings.listeners)?;
+        self.state.accounts.reload(&settings.accounts)?;
+        let mut later = self.fixed.changes(&Fixed::of(&settings));
+        self.drain_timeout = settings.drain_timeout;
+        later.extend(
+            self.listeners
+                .replace(bound, &settings, &self.state.accounts, self.drain_timeout),
+        );
+        self.state.accounts.forget_others(&settings.accounts);
+        self.state.listeners.store(Arc::new(self.listeners.bound()));
+        Ok(later)
+    }
+
     /// Stops accepting, lets requests in flight finish within `drain_timeout`, revokes tokens, ends.
     pub async fn shutdown(self) {
         self.state.draining.send_replace(true);
-        if !self.drain.drain(self.drain_timeout).await {
+        if !self.listeners.drain(self.drain_timeout).await {
             tracing::warn!(drain_timeout = ?self.drain_timeout, "requests still in flight were broken off");
         }
-        self.stop_renewal.send_replace(true);
-        for renewal in self.renewals {
-            let _ = renewal.await;
-        }
+        self.state.accounts.shutdown().await;
         self.admin_stop.send_replace(true);
-    }
-}
-
-/// What the admin port may see.
-struct State {
-    metrics: Arc<Metrics>,
-    listeners: Vec<BoundListener>,
-    accounts: BTreeMap<String, Arc<Account>>,
-    hosts: HostNames,
-    started: SystemTime,
-    draining: watch::Sender<bool>,
-    quit: Notify,
-}
-
-impl Account {
-    fn usable(&self) -> bool {
-        match &self.authorizer {
-            Authorizer::Bearer(bearer) => bearer.usable(),
-            Authorizer::Digest(digest) => digest.usable(),
-        }
-    }
-
-    fn attempted(&self) -> bool {
-        match &self.authorizer {
-            Authorizer::Bearer(bearer) => bearer.first_attempt_made(),
-            // A key needs no preparation: the first request fetches its challenge.
-            Authorizer::Digest(_) => true,
-        }
-    }
-}
-
-impl AdminState for State {
-    fn metrics_text(&self) -> String {
-        self.metrics.render()
-    }
-
-    fn started(&self) -> Result<(), Vec<String>> {
-        let waiting: Vec<_> = self
-            .accounts
-            .values()
-            .filter(|account| !account.attempted())
-            .map(|account| format!("account `{}`: no first attempt to get a credential yet", account.name))
-            .collect();
-        if waiting.is_empty() { Ok(()) } else { Err(waiting) }
-    }
-
-    fn ready(&self) -> Result<(), Vec<String>> {
-        if *self.draining.borrow() {
-            return Err(vec!["draining".to_owned()]);
-        }
-        if self.accounts.values().any(|account| account.usable()) {
-            return Ok(());
-        }
-        Err(self
-            .accounts
-            .keys()
-            .map(|name| format!("account `{name}`: no usable credential"))
-            .collect())
-    }
-
-    fn account_ready(&self, name: &str) -> Option<Result<(), Vec<String>>> {
-        let account = self.accounts.get(name)?;
-        Some(if *self.draining.borrow() {
-            Err(vec!["draining".to_owned()])
-        } else if account.usable() {
-            Ok(())
-        } else {
-            Err(vec![format!("account `{name}`: no usable credential")])
-        })
-    }
-
-    fn status(&self) -> serde_json::Value {
-        let uptime = self.started.elapsed().unwrap_or_default().as_secs();
-        json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "uptimeSeconds": uptime,
-            "draining": *self.draining.borrow(),
-            "listeners": self.listeners.iter().map(|l| json!({
-                "name": l.name, "address": l.url, "account": l.account,
-            })).collect::<Vec<_>>(),
-            "accounts": self.accounts.values().map(|a| json!({
-                "name": a.name,
-                "credential": match a.authorizer { Authorizer::Bearer(_) => "service_account", Authorizer::Digest(_) => "api_key" },
-                "upstream": a.upstream.origin().to_string(),
-                "usable": a.usable(),
-            })).collect::<Vec<_>>(),
-        })
-    }
-
-    fn quit(&self) {
-        self.quit.notify_one();
-    }
-
-    fn hosts(&self) -> &HostNames {
-        &self.hosts
     }
 }

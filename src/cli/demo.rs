@@ -220,11 +220,8 @@ fn free(port: u16) -> SocketAddr {
 }
 
 fn announce(running: &Running, commercial: &Emulator, government: &Emulator) {
-    let urls: Vec<&str> = running
-        .listeners()
-        .iter()
-        .map(|listener| listener.url.as_str())
-        .collect();
+    let listeners = running.listeners();
+    let urls: Vec<&str> = listeners.iter().map(|listener| listener.url.as_str()).collect();
     let [bearer, digest, gov] = urls[..] else { return };
     let (group, host) = SAMPLE;
     let v2 = "-H 'Accept: application/vnd.atlas.2023-01-01+json'";

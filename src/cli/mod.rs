@@ -5,6 +5,7 @@ mod args;
 mod demo;
 mod exit;
 mod healthcheck;
+mod reload;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -17,11 +18,12 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use crate::config::{self, ConfigErrors, Disk, Environment, Flags, Machine, Sources};
+use crate::config::{self, ConfigErrors, Disk, Environment, Flags, Machine, Sources, Watched};
 use crate::hardening::Failure;
 #[cfg(feature = "emulator")]
 use args::DemoArgs;
 use args::{Cli, Command};
+use reload::Reloader;
 
 /// The environment of this process.
 #[derive(Debug, Clone, Copy, Default)]
@@ -50,10 +52,15 @@ pub fn main(args: impl IntoIterator<Item = OsString>, environment: &dyn Environm
 }
 
 fn run(flags: Flags, environment: &dyn Environment, unhardened: &[Failure]) -> ExitCode {
-    match config::load(sources(&flags, environment)) {
+    let files = Watched::default();
+    let sources = Sources {
+        files: &files,
+        ..sources(&flags, environment)
+    };
+    match config::load(sources) {
         Ok(mut loaded) => {
             loaded.warnings.extend(unhardened.iter().map(ToString::to_string));
-            run::run(loaded)
+            run::run(loaded, &Reloader::new(sources, &files))
         }
         Err(errors) => misconfigured(&errors),
     }

@@ -9,6 +9,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::exit;
+use super::reload::{Hangup, Reloader};
 use crate::app::{App, Running};
 use crate::config::Loaded;
 use crate::credential::CredentialSettings;
@@ -16,7 +17,7 @@ use crate::crypto;
 use crate::settings::{AccountSettings, Settings};
 
 /// Serves until a signal or the admin port ends it.
-pub(crate) fn run(loaded: Loaded) -> ExitCode {
+pub(crate) fn run(loaded: Loaded, reloader: &Reloader<'_>) -> ExitCode {
     let Loaded { settings, warnings } = loaded;
     crate::log::init(&settings.log);
     for warning in warnings {
@@ -38,7 +39,7 @@ pub(crate) fn run(loaded: Loaded) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return start_failed(&error),
     };
-    let code = runtime.block_on(serve(settings));
+    let code = runtime.block_on(serve(settings, reloader));
     // A name lookup that hangs must not keep the process: what counts has been drained.
     runtime.shutdown_background();
     code
@@ -57,21 +58,30 @@ fn runtime(settings: &Settings) -> io::Result<Runtime> {
     builder.thread_name("worker").enable_all().build()
 }
 
-async fn serve(settings: Settings) -> ExitCode {
+async fn serve(settings: Settings, reloader: &Reloader<'_>) -> ExitCode {
     // Before anything is bound: a signal during the start must not end the process half way.
-    let mut signals = match Signals::new() {
-        Ok(signals) => signals,
+    let (mut signals, mut hangup) = match Signals::new().and_then(|signals| Ok((signals, Hangup::new()?))) {
+        Ok(both) => both,
         Err(error) => return start_failed(&error),
     };
     let accounts = describe(&settings.accounts);
-    let running = match App::start(settings).await {
+    let mut running = match App::start(settings).await {
         Ok(running) => running,
         Err(error) => return start_failed(&error),
     };
     announce(&running, &accounts);
-    tokio::select! {
-        name = signals.next() => tracing::info!(signal = name, "stopping"),
-        () = running.quit_requested() => tracing::info!("stopping, as the admin port was asked to"),
+    loop {
+        tokio::select! {
+            name = signals.next() => {
+                tracing::info!(signal = name, "stopping");
+                break;
+            }
+            () = running.quit_requested() => {
+                tracing::info!("stopping, as the admin port was asked to");
+                break;
+            }
+            reason = reloader.due(&mut hangup) => reloader.reload(&mut running, &reason),
+        }
     }
     tokio::select! {
         () = running.shutdown() => exit::CLEAN,

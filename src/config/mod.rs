@@ -21,6 +21,7 @@ mod source;
 mod tls;
 mod value;
 mod variable;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ use std::path::{Path, PathBuf};
 
 pub use problem::ConfigErrors;
 pub use source::{Contents, Disk, Environment, Files, Flags, Machine, Sources};
+pub use watch::Watched;
 
 use crate::settings::Settings;
 use file::FileConfig;

@@ -6,7 +6,7 @@ use super::bearer::ClientSecrets;
 use crate::secret::Secret;
 
 /// The two kinds of credential that Atlas knows.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CredentialSettings {
     /// OAuth 2.0 client credentials (RFC 6749 section 4.4) of an Atlas service account.
     ServiceAccount {

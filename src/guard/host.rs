@@ -110,7 +110,11 @@ fn host_of(authority: &str) -> Option<(&str, bool)> {
     };
     let port_is_right = match rest.strip_prefix(':') {
         None => rest.is_empty(),
-        Some(port) => port.is_empty() || (port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok()),
+        // The client's text goes into every link of an answer: zeros in front of a port would make it as long as they like.
+        Some(port) => {
+            port.len() <= 5
+                && (port.is_empty() || port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok())
+        }
     };
     (port_is_right && !host.is_empty()).then_some((host, in_brackets))
 }
@@ -141,6 +145,7 @@ mod tests {
             "",
             ":80",
             "localhost:65536",
+            "localhost:008080",
             "localhost:+80",
             "localhost:80:80",
             "localhost.",

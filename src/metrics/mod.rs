@@ -186,6 +186,14 @@ impl Metrics {
         }
     }
 
+    /// Counts a reload of the configuration.
+    pub fn config_reload(&self, outcome: ReloadOutcome) {
+        self.families
+            .config_reloads
+            .with_label_values(&[outcome.as_str()])
+            .inc();
+    }
+
     /// Counts bytes of a body.
     pub fn bytes(&self, direction: Direction, bytes: u64) {
         match direction {

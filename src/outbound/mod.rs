@@ -7,6 +7,9 @@ use std::time::Duration;
 /// The longest foreign error text that is repeated, in characters.
 const MOST_REASON: usize = 200;
 
+/// An HTTP client, cheap to clone.
+pub use reqwest::Client as HttpClient;
+
 /// Why there is no HTTP client.
 #[derive(Debug, thiserror::Error)]
 #[error("the HTTP client for the proxy's own requests can't be made: {0}")]

@@ -15,7 +15,8 @@ use tokio::time::Instant;
 use super::answer::Record;
 use super::error::ProxyError;
 use super::inbound::{Buffered, RequestBody, RequestBodyError, Source};
-use super::{Account, Authorizer, client_fault};
+use super::{Account, AccountSlot, Authorizer, client_fault};
+use crate::code::ErrorCode;
 use crate::credential::bearer::Bearer;
 use crate::credential::digest::{BodyForDigest, Digest, Verdict};
 use crate::metrics::{AttemptCause, UpstreamErrorKind};
@@ -30,7 +31,9 @@ const DRAIN_TIME: Duration = Duration::from_millis(500);
 type UpstreamResponse = Response<UpstreamBody<RequestBody>>;
 
 pub(super) struct Exchange<'a> {
-    account: &'a Account,
+    slot: &'a AccountSlot,
+    /// What was in force when the request came, or what took its place since.
+    account: Arc<Account>,
     method: Method,
     path: PathAndQuery,
     headers: HeaderMap,
@@ -45,14 +48,15 @@ struct Try {
 
 impl<'a> Exchange<'a> {
     pub(super) fn new(
-        account: &'a Account,
+        slot: &'a AccountSlot,
         method: Method,
         path: PathAndQuery,
         headers: HeaderMap,
         source: Source,
     ) -> Self {
         Self {
-            account,
+            slot,
+            account: slot.current(),
             method,
             path,
             headers,
@@ -60,19 +64,50 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// The upstream's final answer.
+    /// The upstream's final answer, and the account that it was asked with.
     ///
     /// # Errors
     /// What the client gets instead.
-    pub(super) async fn run(self, record: &mut Record) -> Result<UpstreamResponse, ProxyError> {
-        let account = self.account;
-        match &account.authorizer {
-            Authorizer::Bearer(bearer) => self.with_bearer(bearer, record).await,
-            Authorizer::Digest(digest) => self.with_digest(digest, record).await,
+    pub(super) async fn run(mut self, record: &mut Record) -> Result<(UpstreamResponse, Arc<Account>), ProxyError> {
+        let result = self.with_credential(record).await;
+        // A credential that was replaced while the request was on its way is no reason to fail.
+        let response = match result {
+            Ok(response) if response.status() == StatusCode::UNAUTHORIZED && self.successor().is_some() => {
+                drain(response).await;
+                None
+            }
+            Err(error) if is_about_credential(error.code) && self.successor().is_some() => None,
+            other => Some(other?),
+        };
+        let response = match response {
+            Some(response) => response,
+            None => {
+                if let Some(account) = self.successor() {
+                    self.account = account;
+                }
+                self.with_credential(record).await?
+            }
+        };
+        Ok((response, self.account))
+    }
+
+    /// What took the account's place since the request came, if the request can be made with it: at the same upstream, and
+    /// with the same body.
+    fn successor(&mut self) -> Option<Arc<Account>> {
+        let now = self.slot.current();
+        let another = !Arc::ptr_eq(&now, &self.account);
+        let same_origin = now.upstream.origin() == self.account.upstream.origin();
+        (another && same_origin && self.source.can_repeat()).then_some(now)
+    }
+
+    async fn with_credential(&mut self, record: &mut Record) -> Result<UpstreamResponse, ProxyError> {
+        match self.account.authorizer.clone() {
+            Authorizer::Bearer(bearer) => self.with_bearer(&bearer, record).await,
+            Authorizer::Digest(digest) => self.with_digest(&digest, record).await,
         }
     }
 
-    async fn with_bearer(mut self, bearer: &Arc<Bearer>, record: &mut Record) -> Result<UpstreamResponse, ProxyError> {
+    async fn with_bearer(&mut self, bearer: &Arc<Bearer>, record: &mut Record) -> Result<UpstreamResponse, ProxyError> {
         let token = bearer.authorization().await.map_err(ProxyError::from)?;
         let first = Try {
             authorization: Some(token.header().clone()),
@@ -99,7 +134,7 @@ impl<'a> Exchange<'a> {
         self.send(again, record).await
     }
 
-    async fn with_digest(mut self, digest: &Digest, record: &mut Record) -> Result<UpstreamResponse, ProxyError> {
+    async fn with_digest(&mut self, digest: &Digest, record: &mut Record) -> Result<UpstreamResponse, ProxyError> {
         let _permit = digest.permit().await.map_err(ProxyError::from)?;
         if self.source.length().is_none() {
             // Small chunked bodies are common; knowing that they are small saves the priming request.
@@ -263,11 +298,11 @@ impl<'a> Exchange<'a> {
         record: &mut Record,
     ) -> Result<UpstreamResponse, SendFailure<RequestBody>> {
         record.attempts += 1;
-        self.account.metrics.upstream_attempt(cause);
+        self.slot.metrics.upstream_attempt(cause);
         let start = Instant::now();
         let result = self.account.upstream.send(outbound).await;
         if result.is_ok() {
-            self.account.metrics.upstream_duration(start.elapsed());
+            self.slot.metrics.upstream_duration(start.elapsed());
         }
         result
     }
@@ -276,9 +311,13 @@ impl<'a> Exchange<'a> {
         if let Some(fault) = client_fault(record.inbound.as_ref()) {
             return fault;
         }
-        self.account.metrics.upstream_error(kind(&failure.error));
+        self.slot.metrics.upstream_error(kind(&failure.error));
         ProxyError::from(&failure.error)
     }
+}
+
+fn is_about_credential(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::TokenUnavailable | ErrorCode::CredentialRejected)
 }
 
 /// RFC 9110 section 9.2.2.

@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use super::headers::clean_trailers;
+use super::recorded::Recorded;
 use crate::upstream::Progress;
 
 /// What went wrong while the client's body was read.
@@ -180,9 +181,8 @@ impl ReplayBudget {
 /// A body that is recorded while it streams, up to a limit.
 pub(super) struct Recording {
     inbound: Inbound,
-    chunks: Vec<Bytes>,
+    recorded: Recorded,
     trailers: Option<HeaderMap>,
-    recorded: usize,
     /// Bytes taken from the budget: all of a known length at once, else as they come.
     held: usize,
     ended: bool,
@@ -204,24 +204,22 @@ impl Recording {
             self.forget();
             return;
         }
-        self.chunks.push(data.clone());
+        self.recorded.push(data);
     }
 
     fn hold(&mut self, bytes: usize) -> bool {
-        let recorded = self.recorded + bytes;
+        let recorded = self.recorded.len() + bytes;
         let more = recorded.saturating_sub(self.held);
         if recorded > self.limit || !self.budget.take(more) {
             return false;
         }
         self.held += more;
-        self.recorded = recorded;
         true
     }
 
     fn forget(&mut self) {
         self.budget.give_back(std::mem::take(&mut self.held));
-        self.recorded = 0;
-        self.chunks = Vec::new();
+        self.recorded = Recorded::default();
     }
 
     /// Reads on. Data are recorded before they are returned.
@@ -283,9 +281,8 @@ impl Source {
         };
         let recording = Recording {
             inbound,
-            chunks: Vec::new(),
+            recorded: Recorded::default(),
             trailers: None,
-            recorded: 0,
             held,
             ended: false,
             overflowed: false,
@@ -379,9 +376,7 @@ impl Source {
                     return Poll::Ready(Ok(Buffered::TooLarge));
                 }
                 if recording.ended {
-                    let mut whole = BytesMut::with_capacity(recording.recorded);
-                    recording.chunks.iter().for_each(|chunk| whole.extend_from_slice(chunk));
-                    return Poll::Ready(Ok(Buffered::Whole(whole.freeze())));
+                    return Poll::Ready(Ok(Buffered::Whole(recording.recorded.whole())));
                 }
                 if let Some(Err(error)) = ready!(recording.poll_ahead(cx)) {
                     return Poll::Ready(Err(error));
@@ -410,7 +405,11 @@ impl Recording {
             Ok(data) => {
                 // One chunk beyond the limit is kept: it is at most one read buffer.
                 self.overflowed = !self.hold(data.len());
-                self.chunks.push(data);
+                if self.overflowed {
+                    self.recorded.push_whole(data);
+                } else {
+                    self.recorded.push(&data);
+                }
                 self.ended = self.inbound.incoming.is_end_stream();
             }
             Err(frame) => self.trailers = frame.into_trailers().ok(),
@@ -450,18 +449,19 @@ impl Reader {
         if recording.reader != self.id {
             return Poll::Ready(Some(Err(RequestBodyError::Superseded)));
         }
-        if recording.overflowed && !recording.chunks.is_empty() {
-            let chunk = recording.chunks.remove(0);
-            if recording.chunks.is_empty() {
+        if recording.overflowed
+            && let Some(chunk) = recording.recorded.take_first()
+        {
+            if recording.recorded.len() == 0 {
                 recording.forget();
             }
             self.sent += chunk.len() as u64;
             return Poll::Ready(Some(Ok(Frame::data(chunk))));
         }
-        if let Some(chunk) = recording.chunks.get(self.at) {
-            self.at += 1;
+        if let Some(chunk) = recording.recorded.from(self.at) {
+            self.at += chunk.len();
             self.sent += chunk.len() as u64;
-            return Poll::Ready(Some(Ok(Frame::data(chunk.clone()))));
+            return Poll::Ready(Some(Ok(Frame::data(chunk))));
         }
         if recording.ended {
             let trailers = recording.trailers.clone().filter(|_| !self.trailers_sent);
@@ -469,7 +469,7 @@ impl Reader {
             return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
         }
         let polled = ready!(recording.poll_next(cx));
-        self.at = recording.chunks.len();
+        self.at = recording.recorded.len();
         if let Some(Ok(frame)) = &polled {
             self.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
             self.trailers_sent |= frame.is_trailers();

@@ -7,6 +7,7 @@ mod headers;
 mod inbound;
 pub mod links;
 mod local;
+mod recorded;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::{Body as _, Incoming};
@@ -84,9 +86,20 @@ impl Common {
             replay_budget: ReplayBudget::new(limits.replay_budget),
         }
     }
+
+    /// The same with other bounds. The budget, of which requests in flight hold parts, stays.
+    #[must_use]
+    pub fn with_limits(&self, limits: BodyLimits) -> Self {
+        Self {
+            metrics: Arc::clone(&self.metrics),
+            limits,
+            replay_budget: Arc::clone(&self.replay_budget),
+        }
+    }
 }
 
 /// How an account's requests get their credential.
+#[derive(Clone)]
 pub enum Authorizer {
     /// A token of a service account.
     Bearer(Arc<Bearer>),
@@ -94,18 +107,44 @@ pub enum Authorizer {
     Digest(Arc<Digest>),
 }
 
-/// A credential and the one upstream it may travel to.
+/// A credential and the one upstream it may travel to, as they are in force. Never edited: see [`AccountSlot`].
 pub struct Account {
-    /// The label in logs and metrics.
-    pub name: String,
     /// The credential.
     pub authorizer: Authorizer,
     /// Connections to its origin.
-    pub upstream: Upstream<RequestBody>,
+    pub upstream: Arc<Upstream<RequestBody>>,
     /// Turns links to the origin into links to the listener.
     pub links: LinkRewriter,
+}
+
+/// An account by its name. What is in force for it is replaced as a whole, between two requests.
+pub struct AccountSlot {
+    /// The label in logs and metrics.
+    pub name: String,
     /// Its metrics.
     pub metrics: Arc<AccountMetrics>,
+    current: ArcSwap<Account>,
+}
+
+impl AccountSlot {
+    /// A slot with what is in force at first.
+    pub fn new(name: String, metrics: Arc<AccountMetrics>, account: Arc<Account>) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            metrics,
+            current: ArcSwap::new(account),
+        })
+    }
+
+    /// What is in force. Takes no lock.
+    pub fn current(&self) -> Arc<Account> {
+        self.current.load_full()
+    }
+
+    /// Puts another in force, and gives back what was.
+    pub fn replace(&self, account: Arc<Account>) -> Arc<Account> {
+        self.current.swap(account)
+    }
 }
 
 /// One listener's view of a request's way.
@@ -123,7 +162,7 @@ pub struct Listener {
     /// Whether links are rewritten.
     pub rewrite_links: bool,
     /// Whose credential is added.
-    pub account: Arc<Account>,
+    pub account: Arc<AccountSlot>,
     /// Its metrics.
     pub metrics: Arc<ListenerMetrics>,
     /// What all listeners share.
@@ -167,7 +206,7 @@ impl Listener {
         code: ErrorCode,
         detail: &str,
     ) -> Response<ResponseBody> {
-        self.metrics.denied(DenyReason::Malformed);
+        self.metrics.denied(deny_reason(code).unwrap_or(DenyReason::Malformed));
         let record = self.record(peer, request);
         self.failed(ProxyError::refused(code, detail), record, request.version())
     }
@@ -263,7 +302,7 @@ impl Listener {
 
         let head = parts.method == Method::HEAD;
         let exchange = Exchange::new(&self.account, parts.method, path, parts.headers, source);
-        let response = exchange.run(record).await?;
+        let (response, account) = exchange.run(record).await?;
 
         let (mut parts, body) = response.into_parts();
         record.upstream_status = Some(parts.status);
@@ -273,7 +312,7 @@ impl Listener {
         headers::clean_response(&mut parts.headers);
         let content = if self.rewrite_links {
             let client = format!("{}://{authority}", self.scheme);
-            self.with_links(&mut parts, body, &client, head).await?
+            self.with_links(&account.links, &mut parts, body, &client, head).await?
         } else {
             Content::Upstream(body)
         };
@@ -284,12 +323,12 @@ impl Listener {
     /// whole, and keeps a length.
     async fn with_links(
         &self,
+        links: &LinkRewriter,
         parts: &mut http::response::Parts,
         body: UpstreamBody<RequestBody>,
         client: &str,
         head: bool,
     ) -> Result<Content, ProxyError> {
-        let links = &self.account.links;
         links.rewrite_headers(&mut parts.headers, client);
         let BodyPlan::Rewrite { gzip } = links::plan(parts.status, &parts.headers) else {
             return Ok(Content::Upstream(body));

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 
@@ -20,30 +21,65 @@ use crate::proxy::{Listener, Peer};
 /// Pause after a failed accept: from the least to the most. Out of file descriptors, accepting at once again would spin.
 const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
 
-/// What one listener serves with.
-pub struct ServerParts {
+/// What a listener serves with. Never edited: see [`ServerParts::replace`].
+pub struct View {
     /// What a request means.
     pub listener: Arc<Listener>,
     /// Who may connect.
     pub allow: Allowlist,
     /// TLS, when it speaks that.
     pub tls: Option<ListenerTls>,
-    /// Slots for open connections, shared by all listeners.
-    pub capacity: Arc<Capacity>,
     /// Bounds of one connection.
     pub limits: ConnectionLimits,
 }
 
+/// One listener, from one view to the next.
+pub struct ServerParts {
+    view: ArcSwap<View>,
+    /// Slots for open connections, shared by all listeners.
+    pub(super) capacity: Arc<Capacity>,
+}
+
+impl ServerParts {
+    /// A listener with its first view.
+    pub fn new(view: View, capacity: Arc<Capacity>) -> Arc<Self> {
+        Arc::new(Self {
+            view: ArcSwap::from_pointee(view),
+            capacity,
+        })
+    }
+
+    /// Serves every connection and every request that comes from now on by another view. Open connections stay; their
+    /// next request is served by it, and refused if their address is no longer on the allowlist.
+    pub fn replace(&self, view: View) {
+        self.view.store(Arc::new(view));
+    }
+
+    /// The view in force.
+    pub(super) fn view(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+}
+
+impl View {
+    /// Whether a peer that is connected may go on, by this view.
+    pub(super) fn admits(&self, peer: Peer) -> bool {
+        match peer {
+            Peer::Ip(ip) => self.allow.allows(ip),
+            Peer::Unix(_) => true,
+        }
+    }
+}
+
 /// Accepts and serves until the drain begins. Connections go on by themselves and end as `drain` says.
-pub async fn serve(bound: Bound, parts: ServerParts, drain: DrainHandle) {
+pub async fn serve(bound: Bound, parts: Arc<ServerParts>, drain: DrainHandle) {
     match bound {
         Bound::Tcp(socket, _) => serve_tcp(socket, parts, drain).await,
         Bound::Unix(socket, _file, uids) => serve_unix(socket, uids, parts, drain).await,
     }
 }
 
-async fn serve_tcp(socket: TcpListener, parts: ServerParts, mut drain: DrainHandle) {
-    let parts = Arc::new(parts);
+async fn serve_tcp(socket: TcpListener, parts: Arc<ServerParts>, mut drain: DrainHandle) {
     let mut pause = Pause::default();
     loop {
         let accepted = tokio::select! {
@@ -51,27 +87,28 @@ async fn serve_tcp(socket: TcpListener, parts: ServerParts, mut drain: DrainHand
             () = drain.draining() => return,
             accepted = socket.accept() => accepted,
         };
-        let Some((stream, address)) = pause.after(accepted, &parts.listener.name).await else {
+        let Some((stream, address)) = pause.after(accepted, &parts).await else {
             continue;
         };
         let _ = stream.set_nodelay(true);
         let peer = Peer::Ip(address.ip().to_canonical());
-        if !parts.allow.allows(address.ip()) {
+        let view = parts.view();
+        if !view.allow.allows(address.ip()) {
             let detail = "Your address is not on this listener's allowlist. Whoever runs the proxy can add it (`allow`, \
                           --allow).";
             turn_away(stream, peer, &parts, ErrorCode::IpDenied, DenyReason::Ip, detail);
             continue;
         }
         match parts.capacity.admit(peer) {
-            Ok(slot) => begin_tcp(stream, peer, &parts, &drain, slot),
+            Ok(slot) => begin_tcp(stream, peer, &parts, &view, &drain, slot),
             Err(full) => no_room(stream, peer, &parts, full),
         }
     }
 }
 
-fn begin_tcp(stream: TcpStream, peer: Peer, parts: &Arc<ServerParts>, drain: &DrainHandle, slot: Slot) {
+fn begin_tcp(stream: TcpStream, peer: Peer, parts: &Arc<ServerParts>, view: &View, drain: &DrainHandle, slot: Slot) {
     let (parts, drain) = (Arc::clone(parts), drain.clone());
-    match parts.tls.clone() {
+    match view.tls.clone() {
         None => tokio::spawn(async move {
             connection::serve_http1(stream, peer, parts, drain).await;
             drop(slot);
@@ -84,7 +121,8 @@ fn begin_tcp(stream: TcpStream, peer: Peer, parts: &Arc<ServerParts>, drain: &Dr
 }
 
 async fn serve_tls(stream: TcpStream, peer: Peer, tls: &ListenerTls, parts: Arc<ServerParts>, mut drain: DrainHandle) {
-    let handshake = tokio::time::timeout(parts.limits.header_read_timeout, tls.acceptor().accept(stream));
+    let view = parts.view();
+    let handshake = tokio::time::timeout(view.limits.header_read_timeout, tls.acceptor().accept(stream));
     let done = tokio::select! {
         biased;
         () = drain.draining() => return,
@@ -101,12 +139,11 @@ async fn serve_tls(stream: TcpStream, peer: Peer, tls: &ListenerTls, parts: Arc<
         Ok(Err(error)) => error.to_string(),
         Err(_elapsed) => "it took longer than `header_read_timeout`".to_owned(),
     };
-    parts.listener.metrics.denied(DenyReason::Tls);
-    tracing::warn!(listener = %parts.listener.name, %peer, why, "refused a connection: TLS handshake");
+    view.listener.metrics.denied(DenyReason::Tls);
+    tracing::warn!(listener = %view.listener.name, %peer, why, "refused a connection: TLS handshake");
 }
 
-async fn serve_unix(socket: UnixListener, uids: Vec<u32>, parts: ServerParts, mut drain: DrainHandle) {
-    let parts = Arc::new(parts);
+async fn serve_unix(socket: UnixListener, uids: Vec<u32>, parts: Arc<ServerParts>, mut drain: DrainHandle) {
     let mut pause = Pause::default();
     loop {
         let accepted = tokio::select! {
@@ -114,7 +151,7 @@ async fn serve_unix(socket: UnixListener, uids: Vec<u32>, parts: ServerParts, mu
             () = drain.draining() => return,
             accepted = socket.accept() => accepted,
         };
-        let Some((stream, _)) = pause.after(accepted, &parts.listener.name).await else {
+        let Some((stream, _)) = pause.after(accepted, &parts).await else {
             continue;
         };
         // The kernel's word, not the peer's (SO_PEERCRED).
@@ -163,8 +200,9 @@ fn turn_away<S>(stream: S, peer: Peer, parts: &Arc<ServerParts>, code: ErrorCode
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let answer = parts.listener.refuse_unparsed(peer, code, Some(reason), detail);
-    if parts.tls.is_some() {
+    let view = parts.view();
+    let answer = view.listener.refuse_unparsed(peer, code, Some(reason), detail);
+    if view.tls.is_some() {
         return;
     }
     let Some(permit) = parts.capacity.farewell() else {
@@ -181,7 +219,7 @@ where
 struct Pause(Option<Duration>);
 
 impl Pause {
-    async fn after<T>(&mut self, accepted: io::Result<T>, listener: &str) -> Option<T> {
+    async fn after<T>(&mut self, accepted: io::Result<T>, parts: &ServerParts) -> Option<T> {
         match accepted {
             Ok(accepted) => {
                 self.0 = None;
@@ -192,6 +230,7 @@ impl Pause {
             Err(error) => {
                 let pause = self.0.map_or(ACCEPT_PAUSE.0, |last| (last * 2).min(ACCEPT_PAUSE.1));
                 if self.0.is_none() {
+                    let listener = &parts.view().listener.name;
                     tracing::error!(%error, listener, "cannot accept a connection; trying on (check the limit of open files)");
                 }
                 self.0 = Some(pause);

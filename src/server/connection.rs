@@ -24,7 +24,7 @@ use super::drain::DrainHandle;
 use super::flood::FloodMeter;
 use super::strict::{Refusal, Strict};
 use crate::code::ErrorCode;
-use crate::metrics::DenyReason;
+use crate::metrics::{DenyReason, IntGauge};
 use crate::proxy::{BoxError, Peer, ResponseBody};
 
 /// Bounds of one connection.
@@ -85,7 +85,7 @@ where
     loop {
         let mut last = false;
         if S::RESTS {
-            match rest(&stream, &clock, &parts.limits, &mut drain).await {
+            match rest(&stream, &clock, &parts.view().limits, &mut drain).await {
                 Rested::Awake => {}
                 Rested::LastCall => last = true,
                 Rested::Over(Over::Head) => return Box::pin(head_timeout(stream, peer, &parts)).await,
@@ -144,13 +144,16 @@ async fn serve_awake<S>(
 where
     S: AsyncRead + AsyncWrite + Rest + Send + Unpin + 'static,
 {
-    let limits = &parts.limits;
-    let listener = &parts.listener;
+    let view = parts.view();
+    let limits = &view.limits;
     let refuse = {
-        let listener = Arc::clone(listener);
+        let parts = Arc::clone(parts);
         move |refusal: &Refusal| {
             let (code, detail) = (code_of(refusal), refusal.to_string());
-            listener.refuse_unparsed(peer, code, Some(DenyReason::Malformed), &detail)
+            parts
+                .view()
+                .listener
+                .refuse_unparsed(peer, code, Some(DenyReason::Malformed), &detail)
         }
     };
     let io = TokioIo::new(Strict::new(
@@ -162,7 +165,7 @@ where
     ));
     let service = service_fn(|request: Request<Incoming>| {
         let serving = clock.serve();
-        async move { Ok::<_, std::convert::Infallible>(timed(listener.serve(peer, request).await, serving)) }
+        async move { Ok::<_, std::convert::Infallible>(timed(serve_one(parts, peer, request).await, serving)) }
     });
     let mut builder = http1::Builder::new();
     builder
@@ -199,6 +202,7 @@ where
 async fn head_timeout<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, peer: Peer, parts: &ServerParts) {
     let detail = "The head of the request was not complete within `header_read_timeout`.";
     let answer = parts
+        .view()
         .listener
         .refuse_unparsed(peer, ErrorCode::RequestTimeout, None, detail);
     farewell(&mut stream, &answer).await;
@@ -212,24 +216,27 @@ where
     let _open = OpenGuard::new(&parts);
     let clock = Arc::new(ConnectionClock::multiplexed());
     let flooded = {
-        let listener = Arc::clone(&parts.listener);
+        let parts = Arc::clone(&parts);
         move || {
+            let listener = &parts.view().listener;
             listener.metrics.denied(DenyReason::Flood);
             tracing::warn!(listener = %listener.name, %peer, "ended an HTTP/2 connection: far more control frames and resets than requests");
         }
     };
     let io = TokioIo::new(FloodMeter::new(stream, Arc::clone(&clock), flooded));
-    let max_headers = parts.limits.max_headers;
+    let limits = parts.view().limits;
+    let max_headers = limits.max_headers;
     let service = {
-        let (listener, clock) = (Arc::clone(&parts.listener), Arc::clone(&clock));
+        let (parts, clock) = (Arc::clone(&parts), Arc::clone(&clock));
         service_fn(move |request: Request<Incoming>| {
-            let (listener, serving) = (Arc::clone(&listener), clock.serve());
+            let (parts, serving) = (Arc::clone(&parts), clock.serve());
             async move {
                 let response = if request.headers().len() > max_headers {
                     let refusal = Refusal::TooManyFields(max_headers);
+                    let listener = &parts.view().listener;
                     listener.refuse(peer, &request, code_of(&refusal), &refusal.to_string())
                 } else {
-                    listener.serve(peer, request).await
+                    serve_one(&parts, peer, request).await
                 };
                 Ok::<_, std::convert::Infallible>(timed(response, serving))
             }
@@ -240,7 +247,7 @@ where
         .timer(TokioTimer::new())
         .max_concurrent_streams(H2_STREAMS)
         .max_local_error_reset_streams(H2_LOCAL_RESETS)
-        .max_header_list_size(u32::try_from(parts.limits.max_header_bytes).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
         .initial_stream_window_size(H2_STREAM_WINDOW)
         .initial_connection_window_size(H2_CONNECTION_WINDOW)
         .max_send_buf_size(H2_SEND_BUFFER)
@@ -278,13 +285,14 @@ where
 {
     let mut draining = idle.last;
     let mut breaking_off = drain.clone();
-    let mut over = std::pin::pin!(clock.over(parts.limits.header_read_timeout, idle.limit));
+    let head_limit = parts.view().limits.header_read_timeout;
+    let mut over = std::pin::pin!(clock.over(head_limit, idle.limit));
     loop {
         tokio::select! {
             biased;
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
-                    tracing::debug!(listener = %parts.listener.name, %error, "client connection ended");
+                    tracing::debug!(listener = %parts.view().listener.name, %error, "client connection ended");
                 }
                 return End::Done;
             }
@@ -294,12 +302,13 @@ where
                     connection.as_mut().graceful_shutdown();
                     // As long again for the client to take the news.
                     clock.rested();
-                    over.set(clock.over(parts.limits.header_read_timeout, idle.limit));
+                    over.set(clock.over(head_limit, idle.limit));
                 }
                 Over::Head => return End::HeadTimeout,
                 Over::Stalled => {
-                    parts.listener.common.metrics.error(ErrorCode::RequestTimeout);
-                    tracing::info!(listener = %parts.listener.name, "ended a connection: the client takes nothing of its answer");
+                    let listener = &parts.view().listener;
+                    listener.common.metrics.error(ErrorCode::RequestTimeout);
+                    tracing::info!(listener = %listener.name, "ended a connection: the client takes nothing of its answer");
                     return End::Abandoned;
                 }
             },
@@ -381,19 +390,31 @@ async fn linger<S: AsyncRead + Unpin>(stream: &mut S) {
     let _ = tokio::time::timeout(LINGER_TIME, read).await;
 }
 
-struct OpenGuard<'a>(&'a ServerParts);
+/// Counts an open connection, with the label of the view that accepted it.
+struct OpenGuard(IntGauge);
 
-impl<'a> OpenGuard<'a> {
-    fn new(parts: &'a ServerParts) -> Self {
-        parts.listener.metrics.connections_open.inc();
-        Self(parts)
+impl OpenGuard {
+    fn new(parts: &ServerParts) -> Self {
+        let open = parts.view().listener.metrics.connections_open.clone();
+        open.inc();
+        Self(open)
     }
 }
 
-impl Drop for OpenGuard<'_> {
+impl Drop for OpenGuard {
     fn drop(&mut self) {
-        self.0.listener.metrics.connections_open.dec();
+        self.0.dec();
     }
+}
+
+/// Serves a request by the view that is in force when it comes.
+async fn serve_one(parts: &ServerParts, peer: Peer, request: Request<Incoming>) -> Response<ResponseBody> {
+    let view = parts.view();
+    if view.admits(peer) {
+        return view.listener.serve(peer, request).await;
+    }
+    let detail = "Your address is no longer on this listener's allowlist.";
+    view.listener.refuse(peer, &request, ErrorCode::IpDenied, detail)
 }
 
 fn timed(response: Response<ResponseBody>, clock: BodyClock) -> Response<TimedBody> {

@@ -13,7 +13,7 @@ mod settings;
 mod strict;
 mod tls;
 
-pub use accept::{ServerParts, serve};
+pub use accept::{ServerParts, View, serve};
 pub use bind::{BindError, Bound, bind};
 pub use capacity::{Capacity, Shares};
 pub use connection::ConnectionLimits;

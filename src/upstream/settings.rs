@@ -18,7 +18,7 @@ pub enum HttpVersion {
 }
 
 /// One upstream, as configured.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamSettings {
     /// Where requests and the credential go.
     pub origin: Origin,

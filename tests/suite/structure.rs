@@ -37,6 +37,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "atlas_api",
             "credential",
             "guard",
+            "log",
             "metrics",
             "outbound",
             "proxy",

@@ -41,7 +41,7 @@ pub struct TokenEndpoint {
 }
 
 /// The secret of a service account, and the one that will follow it. Atlas lets an account have two (to rotate).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientSecrets {
     /// The one in use.
     pub current: Secret,

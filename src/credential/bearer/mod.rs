@@ -47,6 +47,9 @@ pub const MOST_WAIT: Duration = Duration::from_secs(2);
 pub const MOST_WAIT_AFTER_REFUSAL: Duration = Duration::from_secs(5);
 /// The bound on the revocation at shutdown.
 pub const MOST_REVOKE: Duration = Duration::from_secs(2);
+/// How often is looked whether a replaced token is still in use, and for how long.
+const RETIREMENT_TICK: Duration = Duration::from_millis(100);
+const MOST_RETIREMENT: Duration = Duration::from_secs(15 * 60);
 /// What a client is told to wait while a token request is under way.
 const RETRY_SOON: Duration = Duration::from_secs(1);
 
@@ -270,21 +273,56 @@ impl Bearer {
         self.wait_for_newer(generation, MOST_WAIT_AFTER_REFUSAL).await.ok()
     }
 
+    /// Waits until the token endpoint has accepted or refused the credential. Has no bound of its own: while the endpoint
+    /// can't be asked, [`Bearer::run`] goes on asking.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub async fn verified(&self) -> Result<(), Arc<Refusal>> {
+        let mut progress = self.progress.subscribe();
+        let settled = |p: &Progress| match &p.phase {
+            Phase::Failed { refusal, .. } => refusal.outcome == Outcome::Rejected,
+            Phase::Idle => p.attempts > 0,
+            Phase::Asking => false,
+            Phase::Stopped => true,
+        };
+        // Fails only when the sender is dropped, and `self` holds it.
+        match progress.wait_for(settled).await.map(|p| p.phase.clone()) {
+            Ok(Phase::Failed { refusal, .. }) => Err(refusal),
+            Ok(Phase::Idle) => Ok(()),
+            _ => Err(Arc::new(Refusal::new(Outcome::Error, "the proxy is stopping"))),
+        }
+    }
+
+    /// Has Atlas revoke the token that another credential of the same client left behind, with this one's secret: the
+    /// other's may be gone. To be called when nothing uses it any more.
+    pub async fn revoke_predecessor(&self, predecessor: &Self) {
+        if let Some(token) = predecessor.take_token() {
+            self.revoke_at_source(&token).await;
+        }
+    }
+
     /// Takes the current token out of use and has Atlas revoke it, so that it doesn't count against the limit of live
     /// tokens; gives up after [`MOST_REVOKE`]. For shutdown, after [`Bearer::run`] has ended: it would ask for
     /// another one.
     pub async fn revoke(&self) {
         self.set_phase(Phase::Stopped);
-        let Some(token) = self.current.swap(None).map(Token) else {
-            return;
-        };
+        if let Some(token) = self.take_token() {
+            self.revoke_at_source(&token).await;
+        }
+    }
+
+    /// The current token, if it is valid, which is out of use from now on.
+    fn take_token(&self) -> Option<Token> {
+        let token = self.current.swap(None).map(Token)?;
         self.events.usable(false);
         self.events.token_expiry(None);
-        if token.left(self.now()).is_none() {
-            return;
-        }
+        token.left(self.now()).is_some().then_some(token)
+    }
+
+    async fn revoke_at_source(&self, token: &Token) {
         let account = &self.account;
-        match tokio::time::timeout(MOST_REVOKE, self.source.revoke(&token)).await {
+        match tokio::time::timeout(MOST_REVOKE, self.source.revoke(token)).await {
             Ok(Ok(())) => tracing::debug!(account, "access token revoked"),
             Ok(Err(refusal)) => tracing::warn!(
                 account,
@@ -298,6 +336,25 @@ impl Bearer {
                 "the access token could not be revoked in time: it lives until it expires"
             ),
         }
+    }
+
+    /// Revokes a token that was replaced because it was refused, when no request uses it any more: a refusal can mean
+    /// "not permitted", and then the token would count against the limit until it expires.
+    fn retire(self: &Arc<Self>, token: Token) {
+        if token.left(self.now()).is_none() {
+            return;
+        }
+        let bearer = Arc::clone(self);
+        tokio::spawn(async move {
+            let unused = async {
+                while Arc::strong_count(&token.0) > 1 {
+                    tokio::time::sleep(RETIREMENT_TICK).await;
+                }
+            };
+            // An answer's head never takes longer.
+            let _ = tokio::time::timeout(MOST_RETIREMENT, unused).await;
+            bearer.revoke_at_source(&token).await;
+        });
     }
 
     /// Whether a token request has ended, well or not.

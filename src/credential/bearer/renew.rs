@@ -31,7 +31,7 @@ impl Bearer {
         }
     }
 
-    async fn renew_forever(&self) -> Infallible {
+    async fn renew_forever(self: &Arc<Self>) -> Infallible {
         let mut schedule = Schedule {
             planned: Duration::ZERO,
             earliest: Duration::ZERO,
@@ -67,7 +67,7 @@ impl Bearer {
         }
     }
 
-    async fn attempt(&self, failures: &mut u32) -> Schedule {
+    async fn attempt(self: &Arc<Self>, failures: &mut u32) -> Schedule {
         self.set_phase(Phase::Asking);
         // Before the request: the server can only have issued the token later than this.
         let asked = self.now();
@@ -83,6 +83,9 @@ impl Bearer {
                 self.log_success(&token, now, *failures);
                 *failures = 0;
                 self.finish(Outcome::Ok, Phase::Idle);
+                if let Some(refused) = held.filter(|held| held.generation() <= self.forced.load(Ordering::Acquire)) {
+                    self.retire(refused);
+                }
                 // However short the lives and however often the clock is set: token requests are not a flood.
                 let earliest = asked.boot.saturating_add(LEAST_PAUSE);
                 Schedule {

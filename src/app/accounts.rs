@@ -1,0 +1,432 @@
+//! Accounts from one set of settings to the next: a new credential takes the old one's place only once Atlas has accepted
+//! it, and between two requests.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinHandle};
+
+use super::StartError;
+use super::credential_events::Events;
+use super::verify;
+use crate::credential::CredentialSettings;
+use crate::credential::bearer::{Bearer, BearerParts};
+use crate::credential::digest::{Digest, DigestParts};
+use crate::metrics::{Metrics, ReloadOutcome};
+use crate::outbound::{HttpClient, http_client};
+use crate::proxy::links::LinkRewriter;
+use crate::proxy::{Account, AccountSlot, Authorizer};
+use crate::settings::AccountSettings;
+use crate::time::SharedClock;
+use crate::upstream::{Upstream, client_config};
+
+/// A token that was replaced is revoked when no request uses it any more, or after this: then it lives until it expires.
+const MOST_RETIREMENT: Duration = Duration::from_secs(15 * 60);
+/// How often is looked whether that is so.
+const RETIREMENT_TICK: Duration = Duration::from_millis(100);
+
+/// What accounts are built with.
+pub(super) struct Context {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: SharedClock,
+    /// Requests that may be on their way to one upstream at a time.
+    pub(super) at_once: usize,
+}
+
+/// All accounts, by name.
+pub(super) struct Accounts {
+    context: Context,
+    kept: Mutex<BTreeMap<String, Kept>>,
+}
+
+struct Kept {
+    slot: Arc<AccountSlot>,
+    in_force: Arc<Mutex<Built>>,
+    /// The settings of a credential that is being verified, and its task.
+    candidate: Option<(Recipe, Candidate)>,
+}
+
+/// What an account is built from. Another recipe means another account.
+#[derive(Clone, PartialEq, Eq)]
+struct Recipe {
+    settings: AccountSettings,
+    /// The content of the CA file.
+    trust: Option<Vec<u8>>,
+}
+
+/// An account with what belongs to its life.
+struct Built {
+    recipe: Recipe,
+    account: Arc<Account>,
+    events: Arc<Events>,
+    renewal: Option<Renewal>,
+}
+
+/// The task that keeps a token fresh.
+struct Renewal {
+    bearer: Arc<Bearer>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+/// Ends the verification when it is dropped.
+struct Candidate(AbortHandle);
+
+impl Drop for Candidate {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Renewal {
+    fn start(bearer: &Arc<Bearer>) -> Self {
+        let (stop, mut stopped) = watch::channel(false);
+        let running = Arc::clone(bearer).run(async move {
+            let _ = stopped.wait_for(|stop| *stop).await;
+        });
+        Self {
+            bearer: Arc::clone(bearer),
+            stop,
+            task: tokio::spawn(running),
+        }
+    }
+
+    async fn end(self) -> Arc<Bearer> {
+        self.stop.send_replace(true);
+        let _ = self.task.await;
+        self.bearer
+    }
+}
+
+impl Recipe {
+    fn of(settings: &AccountSettings) -> Self {
+        Self {
+            settings: settings.clone(),
+            trust: settings.upstream.ca_file.as_deref().and_then(content),
+        }
+    }
+
+    /// Whether both speak of the same credential for the same upstream, reached in the same way.
+    fn same_credential(&self, other: &Self) -> bool {
+        let (a, b) = (&self.settings, &other.settings);
+        a.credential == b.credential && a.upstream.origin == b.upstream.origin && self.trust == other.trust
+    }
+
+    fn same_upstream(&self, other: &Self) -> bool {
+        self.settings.upstream == other.settings.upstream && self.trust == other.trust
+    }
+}
+
+/// Unreadable is different from every content; whoever builds with it says so.
+fn content(path: &Path) -> Option<Vec<u8>> {
+    std::fs::read(path).ok()
+}
+
+impl Accounts {
+    /// Builds every account; tokens are asked for from now on. Must be called within a tokio runtime.
+    pub(super) fn start(context: Context, settings: &BTreeMap<String, AccountSettings>) -> Result<Self, StartError> {
+        let kept = settings
+            .iter()
+            .map(|(name, settings)| Ok((name.clone(), begin(&context, name, settings)?)))
+            .collect::<Result<_, StartError>>()?;
+        Ok(Self {
+            context,
+            kept: Mutex::new(kept),
+        })
+    }
+
+    /// The slot of an account.
+    pub(super) fn slot(&self, name: &str) -> Option<Arc<AccountSlot>> {
+        self.lock().get(name).map(|kept| Arc::clone(&kept.slot))
+    }
+
+    /// All slots, by name.
+    pub(super) fn slots(&self) -> Vec<Arc<AccountSlot>> {
+        self.lock().values().map(|kept| Arc::clone(&kept.slot)).collect()
+    }
+
+    /// Takes other settings: an account that changed is brought in once its credential is verified, a new one at once. One
+    /// that is no longer spoken of stays until [`Self::forget_others`].
+    ///
+    /// # Errors
+    /// When an account can't be built. Nothing has changed then.
+    pub(super) fn reload(&self, settings: &BTreeMap<String, AccountSettings>) -> Result<(), StartError> {
+        let mut kept = self.lock();
+        let mut added = Vec::new();
+        let mut changed = Vec::new();
+        for (name, settings) in settings {
+            let recipe = Recipe::of(settings);
+            let Some(kept) = kept.get(name) else {
+                added.push((name.clone(), begin(&self.context, name, settings)?));
+                continue;
+            };
+            let now = lock(&kept.in_force);
+            if now.recipe == recipe {
+                // Perhaps again, while another was being verified.
+                changed.push((name.clone(), None));
+            } else if kept.candidate.as_ref().is_none_or(|(pending, _)| *pending != recipe) {
+                changed.push((name.clone(), Some(build(&self.context, name, recipe, &now)?)));
+            }
+        }
+        kept.extend(added);
+        for (name, built) in changed {
+            let Some(kept) = kept.get_mut(&name) else { continue };
+            // Whatever is being verified is no longer wanted.
+            kept.candidate = None;
+            if let Some(built) = built {
+                kept.bring_in(built);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the accounts go that the settings no longer speak of.
+    pub(super) fn forget_others(&self, settings: &BTreeMap<String, AccountSettings>) {
+        let mut kept = self.lock();
+        let gone: Vec<String> = kept
+            .keys()
+            .filter(|name| !settings.contains_key(*name))
+            .cloned()
+            .collect();
+        for name in gone {
+            if let Some(kept) = kept.remove(&name) {
+                let mut now = lock(&kept.in_force);
+                now.events.leave_force();
+                let renewal = now.renewal.take();
+                let account = Arc::clone(&now.account);
+                drop(now);
+                tokio::spawn(retire(account, renewal, None));
+            }
+        }
+    }
+
+    /// Ends every renewal, and revokes every token. Bounded by the revocations' own limit.
+    pub(super) async fn shutdown(&self) {
+        let renewals: Vec<Renewal> = {
+            let mut kept = self.lock();
+            kept.values_mut()
+                .filter_map(|kept| {
+                    kept.candidate = None;
+                    lock(&kept.in_force).renewal.take()
+                })
+                .collect()
+        };
+        let ends = renewals
+            .into_iter()
+            .map(|renewal| tokio::spawn(async move { renewal.end().await.revoke().await }));
+        for end in ends.collect::<Vec<_>>() {
+            let _ = end.await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Kept>> {
+        lock(&self.kept)
+    }
+}
+
+impl Kept {
+    /// Verifies in the background, then swaps.
+    fn bring_in(&mut self, built: Built) {
+        let same_credential = lock(&self.in_force).recipe.same_credential(&built.recipe);
+        if same_credential {
+            // Nothing to verify: the way to the upstream changed, and the token stays.
+            let mut now = lock(&self.in_force);
+            self.slot.replace(Arc::clone(&built.account));
+            now.recipe = built.recipe;
+            now.account = built.account;
+            return;
+        }
+        let recipe = built.recipe.clone();
+        let task = tokio::spawn(verify_and_swap(
+            Arc::clone(&self.slot),
+            Arc::clone(&self.in_force),
+            built,
+        ));
+        self.candidate = Some((recipe, Candidate(task.abort_handle())));
+    }
+}
+
+async fn verify_and_swap(slot: Arc<AccountSlot>, in_force: Arc<Mutex<Built>>, built: Built) {
+    let account = &slot.name;
+    tracing::info!(%account, "the credential changed: verifying the new one, the old stays in force until then");
+    if let Err(why) = verify::accepted(&built.account, &built.recipe.settings).await {
+        slot.metrics.credential_reload(ReloadOutcome::Error);
+        tracing::error!(%account, %why, "the new credential is not accepted; the old one stays in force");
+        if let Some(renewal) = built.renewal {
+            renewal.end().await;
+        }
+        return;
+    }
+    let (old, old_renewal, same_client) = {
+        let mut now = lock(&in_force);
+        now.events.leave_force();
+        built.events.take_force();
+        slot.replace(Arc::clone(&built.account));
+        let same_client = same_client(&now.recipe.settings.credential, &built.recipe.settings.credential);
+        let old = std::mem::replace(&mut *now, built);
+        (old.account, old.renewal, same_client)
+    };
+    slot.metrics.credential_reload(ReloadOutcome::Ok);
+    tracing::info!(%account, "the new credential is in force");
+    let successor = match &slot.current().authorizer {
+        Authorizer::Bearer(bearer) if same_client => Some(Arc::clone(bearer)),
+        _ => None,
+    };
+    // On its own: a reload that comes meanwhile ends this task.
+    tokio::spawn(retire(old, old_renewal, successor));
+}
+
+/// A token may be revoked with any secret of its client.
+fn same_client(a: &CredentialSettings, b: &CredentialSettings) -> bool {
+    match (a, b) {
+        (
+            CredentialSettings::ServiceAccount { client_id: a, .. },
+            CredentialSettings::ServiceAccount { client_id: b, .. },
+        ) => a == b,
+        _ => false,
+    }
+}
+
+/// Ends a credential that is no longer in force: its token is revoked when the last request that uses it has its answer.
+async fn retire(account: Arc<Account>, renewal: Option<Renewal>, successor: Option<Arc<Bearer>>) {
+    let Some(renewal) = renewal else { return };
+    let bearer = renewal.end().await;
+    let unused = async {
+        while Arc::strong_count(&account) > 1 {
+            tokio::time::sleep(RETIREMENT_TICK).await;
+        }
+    };
+    let _ = tokio::time::timeout(MOST_RETIREMENT, unused).await;
+    match successor {
+        // The old secret may be gone by now.
+        Some(successor) => successor.revoke_predecessor(&bearer).await,
+        None => bearer.revoke().await,
+    }
+}
+
+/// An account that is in force from the start.
+fn begin(context: &Context, name: &str, settings: &AccountSettings) -> Result<Kept, StartError> {
+    let recipe = Recipe::of(settings);
+    let built = build_whole(context, name, recipe, None)?;
+    built.events.take_force();
+    let metrics = context.metrics.account(name);
+    let slot = AccountSlot::new(name.to_owned(), metrics, Arc::clone(&built.account));
+    Ok(Kept {
+        slot,
+        in_force: Arc::new(Mutex::new(built)),
+        candidate: None,
+    })
+}
+
+/// An account for other settings, with everything of the present one that can stay.
+fn build(context: &Context, name: &str, recipe: Recipe, now: &Built) -> Result<Built, StartError> {
+    if !now.recipe.same_credential(&recipe) {
+        return build_whole(context, name, recipe, Some(now));
+    }
+    let account = Account {
+        authorizer: now.account.authorizer.clone(),
+        links: LinkRewriter::new(&recipe.settings.upstream.origin),
+        upstream: new_upstream(context, name, &recipe)?,
+    };
+    Ok(Built {
+        recipe,
+        account: Arc::new(account),
+        events: Arc::clone(&now.events),
+        renewal: None,
+    })
+}
+
+fn build_whole(context: &Context, name: &str, recipe: Recipe, now: Option<&Built>) -> Result<Built, StartError> {
+    let settings = &recipe.settings;
+    let events = Events::new(context.metrics.account(name));
+    let authorizer = match &settings.credential {
+        CredentialSettings::ServiceAccount { client_id, secrets } => {
+            let http = own_client(name, settings)?;
+            Authorizer::Bearer(Bearer::new(BearerParts {
+                account: name.to_owned(),
+                client_id: client_id.clone(),
+                secrets: secrets.clone(),
+                origin: settings.upstream.origin.clone(),
+                http,
+                clock: Arc::clone(&context.clock),
+                events: Arc::clone(&events) as _,
+            }))
+        }
+        CredentialSettings::ApiKey {
+            public_key,
+            private_key,
+            max_concurrent,
+        } => {
+            let digest = Digest::new(DigestParts {
+                public_key: public_key.clone(),
+                private_key: private_key.clone(),
+                max_concurrent: *max_concurrent,
+                clock: Arc::clone(&context.clock),
+                events: Arc::clone(&events) as _,
+            });
+            Authorizer::Digest(Arc::new(digest.map_err(|source| StartError::PublicKey {
+                account: name.to_owned(),
+                source,
+            })?))
+        }
+    };
+    let upstream = match now {
+        Some(now) if now.recipe.same_upstream(&recipe) => Arc::clone(&now.account.upstream),
+        _ => new_upstream(context, name, &recipe)?,
+    };
+    let renewal = match &authorizer {
+        Authorizer::Bearer(bearer) => Some(Renewal::start(bearer)),
+        Authorizer::Digest(_) => None,
+    };
+    let account = Account {
+        authorizer,
+        links: LinkRewriter::new(&settings.upstream.origin),
+        upstream,
+    };
+    Ok(Built {
+        recipe,
+        account: Arc::new(account),
+        events,
+        renewal,
+    })
+}
+
+/// The client for the account's own requests: for tokens, and to verify a credential.
+pub(super) fn own_client(name: &str, settings: &AccountSettings) -> Result<HttpClient, StartError> {
+    let tls = tls(name, settings)?;
+    http_client(tls, settings.upstream.connect_timeout).map_err(|e| StartError::TokenClient {
+        account: name.to_owned(),
+        why: e.to_string(),
+    })
+}
+
+fn new_upstream<B>(context: &Context, name: &str, recipe: &Recipe) -> Result<Arc<Upstream<B>>, StartError>
+where
+    B: http_body::Body<Data = bytes::Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let settings = &recipe.settings;
+    let open = context.metrics.account(name).upstream_connections_open.clone();
+    let tls = tls(name, settings)?;
+    Ok(Arc::new(Upstream::new(
+        settings.upstream.clone(),
+        &tls,
+        open,
+        context.at_once,
+    )))
+}
+
+fn tls(name: &str, settings: &AccountSettings) -> Result<rustls::ClientConfig, StartError> {
+    client_config(settings.upstream.ca_file.as_deref()).map_err(|source| StartError::Tls {
+        account: name.to_owned(),
+        source,
+    })
+}
+
+/// What the locks guard is valid after any panic: each change is a single call.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,250 @@
+//! Listeners from one set of settings to the next: those that stay get another view, those that are new are bound, those
+//! that are gone drain.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::accounts::Accounts;
+use super::{StartError, body_limits};
+use crate::proxy::{AccountSlot, Common, Listener};
+use crate::server::{
+    self, Bind, Bound, Capacity, ConnectionLimits, Drain, Limits, ListenerSettings, ServerParts, View,
+};
+use crate::settings::Settings;
+
+/// A listener that serves.
+#[derive(Debug, Clone)]
+pub struct BoundListener {
+    /// Its label.
+    pub name: String,
+    /// Where: `http://127.0.0.1:8080` or `unix:/path`.
+    pub url: String,
+    /// Whose credential it adds.
+    pub account: String,
+    /// `service_account` or `api_key`.
+    pub credential: &'static str,
+    /// Where requests go.
+    pub upstream: String,
+}
+
+/// All listeners, in the order of the settings.
+pub(super) struct Listeners {
+    common: Arc<Common>,
+    capacity: Arc<Capacity>,
+    running: Vec<Running>,
+}
+
+/// One that serves.
+struct Running {
+    bind: Bind,
+    place: Place,
+    parts: Arc<ServerParts>,
+    shown: BoundListener,
+    drain: Drain,
+}
+
+/// Where a socket is bound.
+#[derive(Clone)]
+enum Place {
+    Tcp(std::net::SocketAddr),
+    Unix(String),
+}
+
+impl Place {
+    fn of(bound: &Bound) -> Self {
+        match bound {
+            Bound::Tcp(_, address) => Self::Tcp(*address),
+            Bound::Unix(..) => Self::Unix(bound.to_string()),
+        }
+    }
+
+    fn label(&self) -> String {
+        match self {
+            Self::Tcp(address) => address.to_string(),
+            Self::Unix(path) => path.clone(),
+        }
+    }
+}
+
+impl Listeners {
+    /// Serves on sockets that are bound already, one for each listener of the settings.
+    pub(super) fn start(
+        bound: Vec<Bound>,
+        settings: &Settings,
+        accounts: &Accounts,
+        common: Common,
+        capacity: Arc<Capacity>,
+    ) -> Self {
+        let mut all = Self {
+            common: Arc::new(common),
+            capacity,
+            running: Vec::new(),
+        };
+        for (bound, listener) in bound.into_iter().zip(&settings.listeners) {
+            all.running.extend(all.begin(bound, listener, settings, accounts));
+        }
+        all
+    }
+
+    /// What serves, as it is shown.
+    pub(super) fn bound(&self) -> Vec<BoundListener> {
+        self.running.iter().map(|one| one.shown.clone()).collect()
+    }
+
+    /// Sockets for the listeners that there were none of before, in the order of `listeners`; `None`: it stays.
+    ///
+    /// # Errors
+    /// When one can't be bound. Nothing has changed then.
+    pub(super) fn bind_new(&self, listeners: &[ListenerSettings]) -> Result<Vec<Option<Bound>>, StartError> {
+        let mut there: Vec<&Bind> = self.running.iter().map(|one| &one.bind).collect();
+        listeners
+            .iter()
+            .map(
+                |listener| match there.iter().position(|bind| same_place(bind, &listener.bind)) {
+                    Some(at) => {
+                        there.remove(at);
+                        Ok(None)
+                    }
+                    None => server::bind(&listener.bind).map(Some).map_err(StartError::Listener),
+                },
+            )
+            .collect()
+    }
+
+    /// Serves by other settings. `bound` is what [`Self::bind_new`] gave for them. Gives the keys that a socket takes only
+    /// when it is made.
+    pub(super) fn replace(
+        &mut self,
+        bound: Vec<Option<Bound>>,
+        settings: &Settings,
+        accounts: &Accounts,
+        drain_timeout: Duration,
+    ) -> Vec<&'static str> {
+        self.common = Arc::new(self.common.with_limits(body_limits(&settings.limits)));
+        let mut later = Vec::new();
+        let mut before: VecDeque<Running> = self.running.drain(..).collect();
+        let mut after = Vec::new();
+        for (bound, listener) in bound.into_iter().zip(&settings.listeners) {
+            if let Some(bound) = bound {
+                after.extend(self.begin(bound, listener, settings, accounts));
+                continue;
+            }
+            let at = before.iter().position(|one| same_place(&one.bind, &listener.bind));
+            let Some(mut one) = at.and_then(|at| before.remove(at)) else {
+                continue;
+            };
+            if one.bind != listener.bind {
+                later.push("listener.mode, listener.uids");
+            }
+            let Some(account) = accounts.slot(&listener.account) else {
+                continue;
+            };
+            let (view, shown) = self.view(&one.place, listener, settings, account);
+            one.parts.replace(view);
+            one.shown = shown;
+            after.push(one);
+        }
+        for gone in before {
+            tracing::info!(listener = %gone.shown.name, "the listener is no longer configured: it drains");
+            tokio::spawn(gone.drain.drain(drain_timeout));
+        }
+        self.running = after;
+        later
+    }
+
+    /// Ends serving; gives back whether all requests ended within `limit`.
+    pub(super) async fn drain(self, limit: Duration) -> bool {
+        let ends: Vec<_> = self
+            .running
+            .into_iter()
+            .map(|one| tokio::spawn(one.drain.drain(limit)))
+            .collect();
+        let mut in_time = true;
+        for end in ends {
+            in_time &= end.await.unwrap_or(false);
+        }
+        in_time
+    }
+
+    fn begin(
+        &self,
+        bound: Bound,
+        listener: &ListenerSettings,
+        settings: &Settings,
+        accounts: &Accounts,
+    ) -> Option<Running> {
+        let account = accounts.slot(&listener.account)?;
+        let place = Place::of(&bound);
+        let (view, shown) = self.view(&place, listener, settings, account);
+        let parts = ServerParts::new(view, Arc::clone(&self.capacity));
+        let drain = Drain::default();
+        tokio::spawn(server::serve(bound, Arc::clone(&parts), drain.handle()));
+        Some(Running {
+            bind: listener.bind.clone(),
+            place,
+            parts,
+            shown,
+            drain,
+        })
+    }
+
+    fn view(
+        &self,
+        place: &Place,
+        listener: &ListenerSettings,
+        settings: &Settings,
+        account: Arc<AccountSlot>,
+    ) -> (View, BoundListener) {
+        let name = listener.name.clone().unwrap_or_else(|| place.label());
+        let scheme = if listener.tls.is_some() { "https" } else { "http" };
+        let (url, hosts) = match place {
+            Place::Tcp(address) => (
+                format!("{scheme}://{address}"),
+                listener.hosts.clone().with_bound(address.ip()),
+            ),
+            Place::Unix(path) => (path.clone(), listener.hosts.clone()),
+        };
+        let of = &settings.accounts[&account.name];
+        let shown = BoundListener {
+            name: name.clone(),
+            url,
+            account: account.name.clone(),
+            credential: of.credential.kind(),
+            upstream: of.upstream.origin.to_string(),
+        };
+        let view = View {
+            listener: Arc::new(Listener {
+                metrics: self.common.metrics.listener(&name, &account.name),
+                name,
+                scheme,
+                hosts,
+                required_header: listener.required_header.clone(),
+                policy: listener.policy.clone(),
+                rewrite_links: listener.rewrite_links,
+                account,
+                common: Arc::clone(&self.common),
+            }),
+            allow: listener.allow.clone(),
+            tls: listener.tls.clone(),
+            limits: connection_limits(&settings.limits),
+        };
+        (view, shown)
+    }
+}
+
+/// Whether two speak of the same socket. Its mode and user ids are of its making.
+fn same_place(a: &Bind, b: &Bind) -> bool {
+    match (a, b) {
+        (Bind::Unix { path: a, .. }, Bind::Unix { path: b, .. }) => a == b,
+        _ => a == b,
+    }
+}
+
+fn connection_limits(limits: &Limits) -> ConnectionLimits {
+    ConnectionLimits {
+        header_read_timeout: limits.header_read_timeout,
+        max_header_bytes: limits.max_header_bytes,
+        max_headers: limits.max_headers,
+    }
+}

@@ -1,0 +1,111 @@
+//! What the admin port shows.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use serde_json::json;
+use tokio::sync::{Notify, watch};
+
+use super::BoundListener;
+use super::accounts::Accounts;
+use crate::admin::AdminState;
+use crate::guard::HostNames;
+use crate::metrics::Metrics;
+use crate::proxy::{AccountSlot, Authorizer};
+
+/// What the admin port may see.
+pub(super) struct State {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) listeners: ArcSwap<Vec<BoundListener>>,
+    pub(super) accounts: Accounts,
+    pub(super) hosts: HostNames,
+    pub(super) started: SystemTime,
+    pub(super) draining: watch::Sender<bool>,
+    pub(super) quit: Notify,
+}
+
+impl AccountSlot {
+    fn usable(&self) -> bool {
+        match &self.current().authorizer {
+            Authorizer::Bearer(bearer) => bearer.usable(),
+            Authorizer::Digest(digest) => digest.usable(),
+        }
+    }
+
+    fn attempted(&self) -> bool {
+        match &self.current().authorizer {
+            Authorizer::Bearer(bearer) => bearer.first_attempt_made(),
+            // A key needs no preparation: the first request fetches its challenge.
+            Authorizer::Digest(_) => true,
+        }
+    }
+}
+
+impl AdminState for State {
+    fn metrics_text(&self) -> String {
+        self.metrics.render()
+    }
+
+    fn started(&self) -> Result<(), Vec<String>> {
+        let waiting: Vec<_> = self
+            .accounts
+            .slots()
+            .into_iter()
+            .filter(|account| !account.attempted())
+            .map(|account| format!("account `{}`: no first attempt to get a credential yet", account.name))
+            .collect();
+        if waiting.is_empty() { Ok(()) } else { Err(waiting) }
+    }
+
+    fn ready(&self) -> Result<(), Vec<String>> {
+        if *self.draining.borrow() {
+            return Err(vec!["draining".to_owned()]);
+        }
+        let accounts = self.accounts.slots();
+        if accounts.iter().any(|account| account.usable()) {
+            return Ok(());
+        }
+        Err(accounts
+            .iter()
+            .map(|account| format!("account `{}`: no usable credential", account.name))
+            .collect())
+    }
+
+    fn account_ready(&self, name: &str) -> Option<Result<(), Vec<String>>> {
+        let account = self.accounts.slot(name)?;
+        Some(if *self.draining.borrow() {
+            Err(vec!["draining".to_owned()])
+        } else if account.usable() {
+            Ok(())
+        } else {
+            Err(vec![format!("account `{name}`: no usable credential")])
+        })
+    }
+
+    fn status(&self) -> serde_json::Value {
+        let uptime = self.started.elapsed().unwrap_or_default().as_secs();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "uptimeSeconds": uptime,
+            "draining": *self.draining.borrow(),
+            "listeners": self.listeners.load().iter().map(|l| json!({
+                "name": l.name, "address": l.url, "account": l.account,
+            })).collect::<Vec<_>>(),
+            "accounts": self.accounts.slots().iter().map(|a| (a, a.current())).map(|(slot, a)| json!({
+                "name": slot.name,
+                "credential": match a.authorizer { Authorizer::Bearer(_) => "service_account", Authorizer::Digest(_) => "api_key" },
+                "upstream": a.upstream.origin().to_string(),
+                "usable": slot.usable(),
+            })).collect::<Vec<_>>(),
+        })
+    }
+
+    fn quit(&self) {
+        self.quit.notify_one();
+    }
+
+    fn hosts(&self) -> &HostNames {
+        &self.hosts
+    }
+}

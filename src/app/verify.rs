@@ -1,0 +1,102 @@
+//! Whether Atlas accepts a credential that is to take another's place.
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+
+use super::accounts::own_client;
+use crate::atlas_api::{AtlasApi, Authority, CallError};
+use crate::credential::CredentialSettings;
+use crate::credential::digest::{Digest, DigestEvents, DigestParts};
+use crate::proxy::{Account, Authorizer};
+use crate::settings::AccountSettings;
+use crate::time::SystemClock;
+
+/// The call that shows whether a key is accepted: every credential may make it, and the answer is short.
+const PROBE: &str = "/api/atlas/v2/groups?itemsPerPage=1";
+/// Between two tries while the upstream can't be asked: doubles from the first to the second.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// Waits until Atlas has accepted or refused the credential of `account`. While it can't be asked, it is asked again.
+///
+/// # Errors
+/// Why it was refused.
+pub(super) async fn accepted(account: &Account, settings: &AccountSettings) -> Result<(), String> {
+    match &account.authorizer {
+        // Its renewal is running already, with a backoff of its own.
+        Authorizer::Bearer(bearer) => bearer.verified().await.map_err(|refusal| refusal.cause.clone()),
+        Authorizer::Digest(_) => key_accepted(settings).await,
+    }
+}
+
+async fn key_accepted(settings: &AccountSettings) -> Result<(), String> {
+    let mut pause = PAUSES.0;
+    loop {
+        match probe(settings).await {
+            Probe::Accepted => return Ok(()),
+            Probe::Refused(why) => return Err(why),
+            Probe::Unknown(why) => {
+                tracing::warn!(
+                    why,
+                    again_in_seconds = pause.as_secs(),
+                    "the new API key can't be verified yet"
+                );
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSES.1);
+            }
+        }
+    }
+}
+
+enum Probe {
+    Accepted,
+    Refused(String),
+    Unknown(String),
+}
+
+async fn probe(settings: &AccountSettings) -> Probe {
+    let CredentialSettings::ApiKey {
+        public_key,
+        private_key,
+        ..
+    } = &settings.credential
+    else {
+        return Probe::Accepted;
+    };
+    let http = match own_client("", settings) {
+        Ok(http) => http,
+        Err(error) => return Probe::Unknown(error.to_string()),
+    };
+    // Of its own: its counts are nobody's metrics.
+    let digest = Digest::new(DigestParts {
+        public_key: public_key.clone(),
+        private_key: private_key.clone(),
+        max_concurrent: None,
+        clock: std::sync::Arc::new(SystemClock),
+        events: std::sync::Arc::new(Unheard),
+    });
+    let digest = match digest {
+        Ok(digest) => digest,
+        Err(error) => return Probe::Refused(error.to_string()),
+    };
+    let api = AtlasApi::new(http, settings.upstream.origin.clone(), Authority::Key(Box::new(digest)));
+    match api.call(Method::GET, PROBE, None).await {
+        Ok(answer) if answer.status == StatusCode::UNAUTHORIZED => {
+            Probe::Refused(format!("the upstream refuses the API key: {}", answer.summary()))
+        }
+        Ok(answer) if answer.status.is_server_error() || answer.status == StatusCode::TOO_MANY_REQUESTS => {
+            Probe::Unknown(format!("the upstream answered {}", answer.summary()))
+        }
+        Ok(_) => Probe::Accepted,
+        Err(CallError::Refused(why)) => Probe::Refused(why),
+        Err(error) => Probe::Unknown(error.to_string()),
+    }
+}
+
+struct Unheard;
+
+impl DigestEvents for Unheard {
+    fn challenge(&self, _: crate::credential::digest::ChallengeCause) {}
+    fn nonce_used(&self) {}
+    fn usable(&self, _: bool) {}
+}
