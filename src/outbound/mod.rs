@@ -2,6 +2,7 @@
 //! never go through it (see `upstream`).
 
 use std::error::Error;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 /// The longest foreign error text that is repeated, in characters.
@@ -30,6 +31,11 @@ pub fn http_client(
         .tls_backend_preconfigured(tls)
         .http1_only()
         .no_proxy()
+        // RFC 6761 section 6.3: always loopback. Plain HTTP is let through to this name, and resolvers may say otherwise.
+        .resolve_to_addrs(
+            "localhost",
+            &[(Ipv4Addr::LOCALHOST, 0).into(), (Ipv6Addr::LOCALHOST, 0).into()],
+        )
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .retry(reqwest::retry::never())

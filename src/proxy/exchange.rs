@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::BodyExt;
+use memchr::memmem;
 use tokio::time::Instant;
 
 use super::answer::Record;
@@ -113,7 +114,8 @@ impl<'a> Exchange<'a> {
             authorization: Some(token.header().clone()),
             cause: AttemptCause::First,
         };
-        let response = self.send(first, record).await?;
+        let mut response = self.send(first, record).await?;
+        drop_echoes(response.headers_mut(), token.header());
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
@@ -131,7 +133,9 @@ impl<'a> Exchange<'a> {
             authorization: Some(renewed.header().clone()),
             cause: AttemptCause::TokenRenewed,
         };
-        self.send(again, record).await
+        let mut response = self.send(again, record).await?;
+        drop_echoes(response.headers_mut(), renewed.header());
+        Ok(response)
     }
 
     async fn with_digest(&mut self, digest: &Digest, record: &mut Record) -> Result<UpstreamResponse, ProxyError> {
@@ -313,6 +317,28 @@ impl<'a> Exchange<'a> {
         }
         self.slot.metrics.upstream_error(kind(&failure.error));
         ProxyError::from(&failure.error)
+    }
+}
+
+/// A shorter token could stand in a field by chance. Atlas's have hundreds of characters.
+const LEAST_ECHO: usize = 12;
+
+/// Drops fields in which the upstream, or something before it, repeats the token that it was sent. A token is longer than
+/// nearly every field, so that this seldom looks at a byte.
+fn drop_echoes(headers: &mut HeaderMap, authorization: &HeaderValue) {
+    let token = authorization.as_bytes();
+    let token = token.strip_prefix(b"Bearer ").unwrap_or(token);
+    let echoes = |value: &HeaderValue| value.len() >= token.len() && memmem::find(value.as_bytes(), token).is_some();
+    if token.len() < LEAST_ECHO || !headers.values().any(echoes) {
+        return;
+    }
+    let names: Vec<HeaderName> = headers
+        .iter()
+        .filter(|(_, value)| echoes(value))
+        .map(|(name, _)| name.clone())
+        .collect();
+    for name in names {
+        headers.remove(name);
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) struct ConnectionClock {
     stalled_since: AtomicU64,
     /// Requests being served: one in HTTP/1.1, several in HTTP/2.
     serving: AtomicUsize,
+    /// HTTP/1.1: heads that were handed to the parser, and whose request is not being served yet. They lie in its buffer.
+    waiting: AtomicUsize,
     /// HTTP/2: a stream can stall while the socket does not.
     streams: Option<Mutex<Vec<Weak<Stream>>>>,
 }
@@ -60,6 +62,7 @@ impl Default for ConnectionClock {
             idle_since: AtomicU64::new(1),
             stalled_since: AtomicU64::new(0),
             serving: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
             streams: None,
         }
     }
@@ -91,6 +94,9 @@ impl ConnectionClock {
     pub(super) fn head_came(&self) {
         self.head_since.store(0, Ordering::Relaxed);
         self.owes_first.store(false, Ordering::Relaxed);
+        if self.streams.is_none() {
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// What came of a write to the client.
@@ -107,6 +113,11 @@ impl ConnectionClock {
     pub(super) fn serve(self: &Arc<Self>) -> BodyClock {
         self.serving.fetch_add(1, Ordering::Relaxed);
         self.idle_since.store(0, Ordering::Relaxed);
+        if self.streams.is_none() {
+            // One task reads, parses and serves: nobody else counts meanwhile.
+            let waiting = self.waiting.load(Ordering::Relaxed);
+            self.waiting.store(waiting.saturating_sub(1), Ordering::Relaxed);
+        }
         let stream = self.streams.as_ref().map(|streams| {
             let stream = Arc::new(Stream::default());
             let mut streams = streams.lock().unwrap_or_else(PoisonError::into_inner);
@@ -129,6 +140,10 @@ impl ConnectionClock {
         if stalled != 0 {
             return Some((at(stalled, STALLED_FOR), Over::Stalled));
         }
+        if self.waiting.load(Ordering::Relaxed) > 0 {
+            // The parser has the next request already, and gets to it.
+            return None;
+        }
         match (idle, head) {
             // In HTTP/2 a head that does not end holds up everything else.
             (0, 1..) if self.streams.is_some() => Some((at(head, head_limit), Over::Head)),
@@ -150,6 +165,7 @@ impl ConnectionClock {
     /// Whether no request is being served and none has begun.
     pub(super) fn is_idle(&self) -> bool {
         self.idle_since.load(Ordering::Relaxed) != 0
+            && self.waiting.load(Ordering::Relaxed) == 0
             && self.head_since.load(Ordering::Relaxed) == 0
             && self.stalled() == 0
     }
@@ -249,6 +265,23 @@ mod tests {
         // A part of the next head.
         clock.head_began();
         assert_eq!(over_after(&clock).await, (Over::Head, 10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pipelined_requests_in_the_parsers_buffer_are_no_rest() {
+        let clock = Arc::new(ConnectionClock::default());
+        clock.head_came();
+        clock.head_came();
+        drop(clock.serve());
+        assert!(!clock.is_idle());
+        assert!(
+            tokio::time::timeout(Duration::from_secs(500), clock.over(HEAD, IDLE_FOR))
+                .await
+                .is_err()
+        );
+        drop(clock.serve());
+        assert!(clock.is_idle());
+        assert_eq!(over_after(&clock).await, (Over::Idle, 120));
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,17 +3,19 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
@@ -67,6 +69,8 @@ const H2_SEND_BUFFER: usize = 64 << 10;
 enum End {
     /// hyper is done with it.
     Done,
+    /// hyper is, in the middle of an answer.
+    BrokenOff,
     /// Nothing is going on: the stream may be taken back until there is.
     Rest,
     /// The head of a request took too long.
@@ -163,8 +167,10 @@ where
         limits.max_headers,
         refuse,
     ));
+    let without_framing = AtomicBool::new(false);
     let service = service_fn(|request: Request<Incoming>| {
         let serving = clock.serve();
+        without_framing.store(request.version() == Version::HTTP_10, Ordering::Relaxed);
         async move { Ok::<_, std::convert::Infallible>(timed(serve_one(parts, peer, request).await, serving)) }
     });
     let mut builder = http1::Builder::new();
@@ -187,13 +193,18 @@ where
         last,
     };
     let end = drive(Pin::new(&mut connection), clock, parts, drain, idle).await;
+    if matches!(end, End::BrokenOff) && without_framing.load(Ordering::Relaxed) {
+        // The end of the connection is all that tells an HTTP/1.0 client where its answer ends.
+        connection.into_parts().io.into_inner().into_inner().0.reset();
+        return None;
+    }
     let strict = connection.into_parts().io.into_inner();
     let rests = strict.rests();
     let (mut stream, unread) = strict.into_inner();
     match end {
         End::Rest if rests => return Some(stream),
         End::Done if unread => linger(&mut stream).await,
-        End::Done | End::Rest | End::Abandoned => {}
+        End::Done | End::BrokenOff | End::Rest | End::Abandoned => {}
         End::HeadTimeout => head_timeout(stream, peer, parts).await,
     }
     None
@@ -293,6 +304,9 @@ where
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
                     tracing::debug!(listener = %parts.view().listener.name, %error, "client connection ended");
+                    if error.is_user() {
+                        return End::BrokenOff;
+                    }
                 }
                 return End::Done;
             }
@@ -331,6 +345,9 @@ pub(super) trait Rest {
 
     /// Ends when there is something to read, or the end.
     fn readable(&self) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Has the end of the stream look like a failure, where it would look like a good end.
+    fn reset(&self) {}
 }
 
 impl Rest for TcpStream {
@@ -338,6 +355,11 @@ impl Rest for TcpStream {
 
     async fn readable(&self) -> io::Result<()> {
         Self::readable(self).await
+    }
+
+    fn reset(&self) {
+        // An error says that the connection is gone already.
+        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
     }
 }
 

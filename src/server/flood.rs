@@ -36,17 +36,19 @@ const BYTES_PER_POINT: u64 = 2048;
 
 /// What a frame costs; less than nothing: it brings points.
 fn cost(kind: u8, length: usize) -> i64 {
+    // Content alone brings points by its bytes: those of all other frames are taken off again.
+    let bytes = (length as u64).div_ceil(BYTES_PER_POINT).cast_signed();
     match kind {
         DATA if length == 0 => 5,
         DATA => 0,
-        HEADERS => -4,
+        HEADERS => bytes - 4,
         RST_STREAM => 18,
-        SETTINGS => 15,
+        SETTINGS => bytes + 15,
         PING => 5,
         WINDOW_UPDATE => 1,
         CONTINUATION if length == 0 => 20,
-        CONTINUATION => 2,
-        _ => 5,
+        CONTINUATION => bytes + 2,
+        _ => bytes + 5,
     }
 }
 
@@ -254,6 +256,15 @@ mod tests {
             (frame(WINDOW_UPDATE, 0, &[0, 0, 0, 1]), 3200),
             (frame(DATA, 0, &[]), 700),
             (frame(CONTINUATION, 0, &[]), 160),
+            ([&rapid_reset[..], &frame(0xfe, 0, &[0; 16 << 10])].concat(), 250),
+            (
+                [
+                    frame(HEADERS, END_HEADERS, &[0; 16 << 10]),
+                    frame(RST_STREAM, 0, &[0; 4]),
+                ]
+                .concat(),
+                250,
+            ),
             (rapid_reset, 250),
         ] {
             let passed = passed(&mut meter(), &frames);

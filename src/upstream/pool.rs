@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::{Parts, PathAndQuery};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -235,11 +235,11 @@ where
             .headers_mut()
             .insert(header::HOST, self.origin().host_header().clone());
         let sent = self.head_within(sender.try_send_request(request), progress).await;
-        let response = self.outcome(sent, reused)?;
+        let mut response = self.outcome(sent, reused)?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(self.switched(reused));
         }
-        if !plain_framing(response.headers()) {
+        if !one_framing(response.headers_mut()) {
             return Err(SendFailure {
                 error: SendError::Framing {
                     host: self.origin().host().to_owned(),
@@ -393,14 +393,26 @@ where
         if let Some(sender) = cached() {
             return Ok((sender, true));
         }
-        let _one_at_a_time = self.h2_connecting.lock().await;
+        let limit = self.settings.connect_timeout;
+        let deadline = Instant::now() + limit;
+        let too_late = || ConnectError::Timeout {
+            host: self.settings.origin.host().to_owned(),
+            port: self.settings.origin.port(),
+            after: limit,
+        };
+        // One limit for the wait and the attempt: those who wait must not have their attempts one after the other.
+        let Ok(_one_at_a_time) = tokio::time::timeout_at(deadline, self.h2_connecting.lock()).await else {
+            return Err(too_late());
+        };
         if let Some(sender) = cached() {
             return Ok((sender, true));
         }
-        let stream = connect(&self.settings.origin, &self.tls_h2, self.settings.connect_timeout)
+        let left = deadline.saturating_duration_since(Instant::now());
+        let stream = connect(&self.settings.origin, &self.tls_h2, left)
             .await
             .map_err(|e| match e {
                 ConnectError::Tls { source, .. } if refused_alpn(&source) => self.no_h2(),
+                ConnectError::Timeout { .. } => too_late(),
                 other => other,
             })?;
         if !stream.negotiated_h2() && matches!(stream, Stream::Tls(_)) {
@@ -474,14 +486,46 @@ where
     }
 }
 
-/// hyper reads content in an unknown coding to the end of the connection, and we would pass it on without saying so.
-fn plain_framing(headers: &HeaderMap) -> bool {
+/// Leaves one framing, that by which hyper reads (RFC 9112 section 6.3), and says whether there is one: it reads content in
+/// an unknown coding to the end of the connection, and we would pass it on without saying so.
+fn one_framing(headers: &mut HeaderMap) -> bool {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
-        (None, _) => true,
-        (Some(one), None) => one.as_bytes().eq_ignore_ascii_case(b"chunked"),
-        (Some(_), Some(_)) => false,
+        (None, _) => one_length(headers),
+        (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"chunked") => {
+            headers.remove(header::CONTENT_LENGTH);
+            true
+        }
+        _ => false,
     }
+}
+
+/// Makes one number of the same number several times (RFC 9112 section 6.3 rule 5).
+fn one_length(headers: &mut HeaderMap) -> bool {
+    let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
+    let (Some(first), second) = (values.next(), values.next()) else {
+        return true;
+    };
+    let digits = |value: &[u8]| !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    if second.is_none() && digits(first.as_bytes()) {
+        return true;
+    }
+    let mut all = headers
+        .get_all(header::CONTENT_LENGTH)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii);
+    let Some(length) = all.next().filter(|length| digits(length)) else {
+        return false;
+    };
+    if !all.all(|other| other == length) {
+        return false;
+    }
+    let Ok(length) = HeaderValue::from_bytes(length) else {
+        return false;
+    };
+    headers.insert(header::CONTENT_LENGTH, length);
+    true
 }
 
 /// Whether the peer refused the handshake for want of a common protocol (RFC 7301 section 3.2).
@@ -500,4 +544,48 @@ fn refused_alpn(error: &std::io::Error) -> bool {
 /// What the locks guard is valid after any panic: each change is a single call.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_framing_is_left_or_none() {
+        let framed = |fields: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.append(*name, value.parse().unwrap());
+            }
+            one_framing(&mut headers).then(|| {
+                let lengths: Vec<_> = headers.get_all("content-length").iter().cloned().collect();
+                lengths
+                    .iter()
+                    .map(|l| l.to_str().unwrap().to_owned())
+                    .collect::<Vec<_>>()
+            })
+        };
+        let some = |lengths: &[&str]| Some(lengths.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(framed(&[]), some(&[]));
+        assert_eq!(framed(&[("content-length", "5")]), some(&["5"]));
+        assert_eq!(framed(&[("content-length", "5, 5")]), some(&["5"]));
+        assert_eq!(
+            framed(&[("content-length", "5"), ("content-length", "5")]),
+            some(&["5"])
+        );
+        assert_eq!(
+            framed(&[("content-length", "5"), ("transfer-encoding", "chunked")]),
+            some(&[])
+        );
+        for refused in [
+            &[("content-length", "5, 6")][..],
+            &[("content-length", "+5")],
+            &[("content-length", "")],
+            &[("transfer-encoding", "gzip, chunked")],
+            &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+        ] {
+            assert_eq!(framed(refused), None, "{refused:?}");
+        }
+    }
 }

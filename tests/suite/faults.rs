@@ -386,3 +386,26 @@ mod token_endpoint {
         proxy.running.shutdown().await;
     }
 }
+
+/// The end of the connection is all that tells an HTTP/1.0 client where its answer ends: it must not look like a good one.
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_a_reset_for_a_client_of_http_1_0() {
+    let (url, _) = upstream(|stream, _| {
+        Box::pin(async {
+            answer(
+                stream,
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+            )
+            .await;
+        })
+    })
+    .await;
+    let proxy = proxy(&url, None, bearer()).start().await;
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    stream
+        .write_all(b"GET /x HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        .await
+        .unwrap();
+    let error = stream.read_to_end(&mut Vec::new()).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}

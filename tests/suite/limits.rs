@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::process::Command;
@@ -227,4 +228,68 @@ async fn running_out_of_descriptors_ends_nothing() {
     assert_eq!(live.status(), 200);
     let (status, _) = program.stop().await;
     assert_eq!(status.code(), Some(0));
+}
+
+/// The client's own words, repeated in each of many links, must not make an answer thousands of times as long.
+#[tokio::test]
+async fn a_host_with_a_port_of_zeros_is_refused() {
+    let upstream = Upstream::start(ok).await;
+    let proxy = builder(&upstream).start().await;
+    for zeros in [2, 60_000] {
+        let head = format!(
+            "GET / HTTP/1.1\r\nHost: localhost:{}8080\r\nConnection: close\r\n\r\n",
+            "0".repeat(zeros)
+        );
+        let answer = raw(proxy.address, head.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 421 "), "{answer}");
+    }
+    assert!(upstream.seen().is_empty());
+}
+
+/// Bytes that come one by one are recorded for a second try; what is held for them is about what they are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_of_single_bytes_holds_little_memory() {
+    let upstream = Upstream::start(|request: http::Request<hyper::body::Incoming>| async {
+        let _ = request.into_body().collect().await;
+        json(200, "{}")
+    })
+    .await;
+    let environment = [
+        ("MONGODB_ATLAS_CLIENT_ID", CLIENT_ID),
+        ("MONGODB_ATLAS_CLIENT_SECRET", CLIENT_SECRET),
+    ];
+    let command = Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"));
+    let program = Program::start(command, &upstream, &environment, &["--workers", "1"]).await;
+    let resident = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", program.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    // One whole request first: connections and buffers are there.
+    raw(program.address, GET_AND_CLOSE).await;
+    let before = resident();
+    const BYTES: usize = 3000;
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        let mut stream = TcpStream::connect(program.address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let head = format!(
+            "POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n",
+            BYTES + 1
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        streams.push(stream);
+    }
+    for _ in 0..BYTES {
+        for stream in &mut streams {
+            stream.write_all(b"x").await.unwrap();
+        }
+        // Each byte is to be read by itself.
+        tokio::time::sleep(Duration::from_micros(300)).await;
+    }
+    let grown = resident().saturating_sub(before);
+    // A read buffer for each byte would be 8 * 3000 * 8 KiB: 190 MiB.
+    assert!(grown < 24 << 10, "{grown} KiB more");
+    drop(streams);
+    assert!(program.stop().await.0.success());
 }

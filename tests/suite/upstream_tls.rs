@@ -5,15 +5,19 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
+use atlas_auth_proxy::upstream::HttpVersion;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use crate::support::client::client;
-use crate::support::proxy::{bearer, digest, proxy};
+use crate::support::program::Program;
+use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, bearer, digest, proxy};
 use crate::support::tls::{Identity, TestCa, expired, for_clients, not_yet_valid};
 use crate::support::until;
+use crate::support::upstream::{Upstream, json};
 
 /// A TLS server that takes whatever comes, and counts it.
 struct Impostor {
@@ -150,4 +154,59 @@ async fn an_upstream_that_speaks_old_tls_only_is_refused() {
         .await
         .unwrap();
     assert_eq!(received, "");
+}
+
+/// A resolver (here: the hosts file) that sends `localhost` elsewhere gets neither the client secret nor the token.
+#[tokio::test]
+#[allow(clippy::print_stdout)]
+async fn localhost_is_this_machine_whatever_a_resolver_says() {
+    let upstream = Upstream::start(|_| async { json(200, "{}") }).await;
+    // Loopback, too, but not what the name stands for.
+    let elsewhere = TcpListener::bind(("127.9.9.9", upstream.address.port())).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let hosts = folder.path().join("hosts");
+    std::fs::write(&hosts, "127.9.9.9 localhost\n").unwrap();
+    let script = format!("mount --bind '{}' /etc/hosts && exec \"$0\" \"$@\"", hosts.display());
+    let mut probe = tokio::process::Command::new("unshare");
+    probe.args(["-m", "sh", "-c", "mount --bind /etc/hosts /etc/hosts"]);
+    if !probe.output().await.is_ok_and(|output| output.status.success()) {
+        println!("NOT CHECKED: this user may not have a mount namespace of its own");
+        return;
+    }
+    let mut command = tokio::process::Command::new("unshare");
+    command.args(["-m", "sh", "-c", &script, env!("CARGO_BIN_EXE_atlas-auth-proxy")]);
+    let environment = [
+        ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+        ("MONGODB_ATLAS_CLIENT_ID", CLIENT_ID),
+        ("MONGODB_ATLAS_CLIENT_SECRET", CLIENT_SECRET),
+    ];
+    let program = Program::start(command, &upstream, &environment, &[]).await;
+    let url = format!("http://{}/x", program.address);
+    assert_eq!(client().get(url).send().await.unwrap().status(), 200);
+    assert_eq!(upstream.token_requests(), 1);
+    let came = tokio::time::timeout(Duration::from_millis(1), elsewhere.accept()).await;
+    assert!(came.is_err(), "somebody called there");
+}
+
+/// One after the other, each with a limit of its own, the last of them would wait for minutes.
+#[tokio::test]
+async fn requests_that_wait_for_one_http2_connection_share_its_time() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}", silent.local_addr().unwrap().port());
+    let proxy = proxy(&url, None, digest())
+        .upstream(|upstream| {
+            upstream.http = HttpVersion::Http2;
+            upstream.connect_timeout = Duration::from_millis(500);
+        })
+        .start()
+        .await;
+    let began = Instant::now();
+    let calls: Vec<_> = (0..20)
+        .map(|n| tokio::spawn(client().post(proxy.url(&format!("/{n}"))).body("x").send()))
+        .collect();
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap().status(), 504);
+    }
+    // Twenty in a row would take ten seconds; a request may make two attempts.
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
 }

@@ -63,7 +63,8 @@ async fn an_echoed_credential_never_comes_back_in_header_fields() {
     let echo = format!(
         "HTTP/1.1 200 OK\r\nAuthorization: {AUTHORIZATION}\r\nauthorization: again\r\nProxy-Authorization: {AUTHORIZATION}\r\n\
          WWW-Authenticate: {AUTHORIZATION}\r\nProxy-Authenticate: {AUTHORIZATION}\r\nAuthentication-Info: {AUTHORIZATION}\r\n\
-         Proxy-Authentication-Info: {AUTHORIZATION}\r\nSet-Cookie: a={AUTHORIZATION}\r\nContent-Length: {}\r\n\r\n{body}",
+         Proxy-Authentication-Info: {AUTHORIZATION}\r\nSet-Cookie: a={AUTHORIZATION}\r\nX-Echo: you sent {AUTHORIZATION}\r\nX-Debug: token-recorded\r\n\
+         Location: /x?access_token=token-recorded\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
     let trailers = format!(
@@ -249,6 +250,23 @@ async fn answers_with_doubtful_framing_are_refused_or_broken_off_and_never_meet_
         cases.len(),
         faults.join("\n")
     );
+}
+
+#[tokio::test]
+async fn two_framings_of_an_answer_become_the_one_that_it_was_read_by() {
+    let chunked = "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    let cases = [
+        format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 3\r\n{chunked}"),
+        format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 300\r\n{chunked}"),
+        "HTTP/1.1 200 OK\r\ncontent-length: 5, 5\r\n\r\nhello".to_owned(),
+        "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 5\r\n\r\nhello".to_owned(),
+    ];
+    let bench = bench(cases.iter().map(|case| case.clone().into_bytes()).collect(), false).await;
+    for (number, case) in cases.iter().enumerate() {
+        let answer = ask(&bench, "GET", &format!("/{number}")).await.expect(case);
+        assert_eq!((answer.status, &answer.body[..]), (200, &b"hello"[..]), "{case:?}");
+        next_is_clean(&bench, case).await;
+    }
 }
 
 #[tokio::test]
