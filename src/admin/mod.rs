@@ -2,6 +2,7 @@
 //!
 //! Gets what it shows through [`AdminState`]; knows no part by name.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 use crate::guard::{HostNames, browser, target};
 
@@ -44,27 +45,26 @@ pub trait AdminState: Send + Sync + 'static {
     fn hosts(&self) -> &HostNames;
 }
 
-/// Serves until `shutdown`.
+/// Serves until `shutdown`. There is always room for one more connection, at the cost of the oldest: nobody can keep the
+/// kubelet out by holding connections.
 pub async fn serve(listener: TcpListener, state: Arc<dyn AdminState>, shutdown: impl Future<Output = ()>) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut open: VecDeque<JoinHandle<()>> = VecDeque::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
-        let accept = async {
-            let slot = Arc::clone(&slots).acquire_owned().await.ok();
-            (listener.accept().await, slot)
-        };
-        let (accepted, slot) = tokio::select! {
+        let accepted = tokio::select! {
             biased;
             () = shutdown.as_mut() => return,
-            accepted = accept => accepted,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
-                let state = Arc::clone(&state);
-                tokio::spawn(async move {
-                    connection(stream, peer, state).await;
-                    drop(slot);
-                });
+                open.retain(|connection| !connection.is_finished());
+                if open.len() >= MAX_CONNECTIONS
+                    && let Some(oldest) = open.pop_front()
+                {
+                    oldest.abort();
+                }
+                open.push_back(tokio::spawn(connection(stream, peer, Arc::clone(&state))));
             }
             Err(error) => {
                 tracing::warn!(%error, "admin port: cannot accept a connection; trying on");

@@ -149,12 +149,19 @@ impl<'a> Exchange<'a> {
         }
         let mut cause = AttemptCause::First;
         let mut retries = 0;
+        let mut reconnected = false;
         loop {
             let body = self.body_for(digest, record).await?;
             let body = body.as_deref().map_or(BodyForDigest::Unknown, BodyForDigest::Bytes);
             let authorized = digest.authorize(&self.method, self.path.as_str(), body);
             let authorization = authorized.as_ref().map(|authorized| authorized.header.clone());
-            let response = self.send(Try { authorization, cause }, record).await?;
+            let this = Try { authorization, cause };
+            let Some(response) = self.send_unless_again(&this, !reconnected, record).await? else {
+                // Each count of a nonce goes out once: the next try has another.
+                reconnected = true;
+                cause = AttemptCause::Reconnect;
+                continue;
+            };
             if response.status() != StatusCode::UNAUTHORIZED {
                 if let Some(authorized) = authorized.filter(|_| shows_acceptance(response.status())) {
                     digest.observe_success(response.headers(), &authorized);
@@ -233,20 +240,33 @@ impl<'a> Exchange<'a> {
 
     /// Sends the request; once more over a new connection when that cannot do harm.
     async fn send(&mut self, this: Try, record: &mut Record) -> Result<UpstreamResponse, ProxyError> {
-        let failure = match self.send_once(&this, record).await? {
-            Ok(response) => return Ok(response),
+        if let Some(response) = self.send_unless_again(&this, true, record).await? {
+            return Ok(response);
+        }
+        let again = Try {
+            authorization: this.authorization,
+            cause: AttemptCause::Reconnect,
+        };
+        match self.send_unless_again(&again, false, record).await? {
+            Some(response) => Ok(response),
+            None => Err(ProxyError::upstream_broke_unrepeatable()),
+        }
+    }
+
+    /// Sends the request. `None`, only if it `may` be: the reused connection broke, and sending it again cannot do harm.
+    async fn send_unless_again(
+        &mut self,
+        this: &Try,
+        may: bool,
+        record: &mut Record,
+    ) -> Result<Option<UpstreamResponse>, ProxyError> {
+        let failure = match self.send_once(this, record).await? {
+            Ok(response) => return Ok(Some(response)),
             Err(failure) => failure,
         };
         let broken = matches!(failure.error, SendError::Broken { .. });
-        if broken && failure.reused && is_idempotent(&self.method) && self.source.can_repeat() {
-            let again = Try {
-                authorization: this.authorization,
-                cause: AttemptCause::Reconnect,
-            };
-            return match self.send_once(&again, record).await? {
-                Ok(response) => Ok(response),
-                Err(failure) => Err(self.failed(&failure, record)),
-            };
+        if may && broken && failure.reused && is_idempotent(&self.method) && self.source.can_repeat() {
+            return Ok(None);
         }
         Err(self.failed(&failure, record))
     }

@@ -211,6 +211,12 @@ impl Listener {
         self.failed(ProxyError::refused(code, detail), record, request.version())
     }
 
+    /// Counts and logs a head that the HTTP parser refused; it has answered by itself.
+    pub fn unparsable(&self, peer: Peer, why: &str) {
+        tracing::debug!(listener = %self.name, %peer, why, "the HTTP parser refused a request");
+        self.refuse_unparsed(peer, ErrorCode::BadRequest, Some(DenyReason::Malformed), why);
+    }
+
     /// Refuses a peer whose bytes were not parsed as a request: counts and logs it, and gives a whole answer as bytes.
     pub fn refuse_unparsed(&self, peer: Peer, code: ErrorCode, reason: Option<DenyReason>, detail: &str) -> Vec<u8> {
         self.common.metrics.error(code);

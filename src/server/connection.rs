@@ -192,7 +192,7 @@ where
         rests: S::RESTS && !last,
         last,
     };
-    let end = drive(Pin::new(&mut connection), clock, parts, drain, idle).await;
+    let end = drive(Pin::new(&mut connection), peer, clock, parts, drain, idle).await;
     if matches!(end, End::BrokenOff) && without_framing.load(Ordering::Relaxed) {
         // The end of the connection is all that tells an HTTP/1.0 client where its answer ends.
         connection.into_parts().io.into_inner().into_inner().0.reset();
@@ -270,7 +270,7 @@ where
         rests: false,
         last: false,
     };
-    drive(connection.as_mut(), &clock, &parts, drain, idle).await;
+    drive(connection.as_mut(), peer, &clock, &parts, drain, idle).await;
 }
 
 /// What becomes of a connection on which nothing happens.
@@ -286,6 +286,7 @@ struct Idle {
 
 async fn drive<C>(
     mut connection: Pin<&mut C>,
+    peer: Peer,
     clock: &ConnectionClock,
     parts: &ServerParts,
     mut drain: DrainHandle,
@@ -304,6 +305,10 @@ where
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
                     tracing::debug!(listener = %parts.view().listener.name, %error, "client connection ended");
+                    if error.is_parse() {
+                        // It has answered by itself.
+                        parts.view().listener.unparsable(peer, &error.to_string());
+                    }
                     if error.is_user() {
                         return End::BrokenOff;
                     }

@@ -20,6 +20,8 @@ mod hardening;
 mod limits;
 mod links;
 mod metrics;
+#[cfg(feature = "emulator")]
+mod rotation;
 mod secrets;
 mod shutdown;
 mod smuggling;

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
 use crate::support::client::{client, raw};
 use crate::support::proxy::{bearer, proxy};
 use crate::support::until;
@@ -211,4 +214,43 @@ async fn the_admin_pages_are_not_on_the_proxied_port() {
     let answer = client().get(proxy.url("/metrics")).send().await.unwrap();
     assert_eq!(answer.text().await.unwrap(), "{}");
     assert_eq!(upstream.last().uri, "/metrics");
+}
+
+/// Whoever holds connections and takes nothing of what he asked for keeps nobody else out: a probe must have its answer.
+#[tokio::test]
+async fn connections_that_are_held_keep_no_probe_out() {
+    let upstream = upstream().await;
+    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+        .start()
+        .await;
+    let mut held = Vec::new();
+    for _ in 0..80 {
+        let mut stream = TcpStream::connect(proxy.admin).await.unwrap();
+        stream
+            .write_all(&b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(50))
+            .await
+            .unwrap();
+        held.push(stream);
+    }
+    for _ in 0..3 {
+        let alive = client()
+            .get(format!("http://{}/livez", proxy.admin))
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(alive.status(), 200);
+    }
+}
+
+/// Also what the HTTP parser refuses by itself is counted.
+#[tokio::test]
+async fn a_target_that_is_none_is_counted() {
+    let upstream = upstream().await;
+    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+        .start()
+        .await;
+    let answer = raw(proxy.address, b"GET /<>^ HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    let denied = [("reason", "malformed")];
+    assert_eq!(proxy.metric("atlas_auth_proxy_denied_total", &denied).await, 1.0);
 }

@@ -16,7 +16,7 @@ mod types;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -58,6 +58,8 @@ pub struct Digest {
     recent: Mutex<VecDeque<Arc<Nonce>>>,
     life: NonceLife,
     refusals: Refusals,
+    /// A request passed with this key once: a 401 is then more likely the path's than the key's.
+    proven: AtomicBool,
     primer: Primer,
     permits: Option<Arc<Semaphore>>,
 }
@@ -84,6 +86,7 @@ impl Digest {
             recent: Mutex::new(VecDeque::with_capacity(REMEMBERED_NONCES)),
             life: NonceLife::new(),
             refusals: Refusals::default(),
+            proven: AtomicBool::new(false),
             primer: Primer::default(),
             permits: parts
                 .max_concurrent
@@ -133,9 +136,13 @@ impl Digest {
             .is_some_and(|nonce| self.life.is_young(nonce.age(now)))
     }
 
-    /// False once the server has refused two fresh nonces in a row, until a request passes.
+    /// False once the server has refused two fresh nonces in a row, until a request passes. A key that once passed counts as
+    /// usable again after the pause: who asks this may be the one who decides whether requests come at all.
     pub fn usable(&self) -> bool {
-        !self.refusals.key_refused()
+        if !self.refusals.key_refused() {
+            return true;
+        }
+        self.proven.load(Ordering::Relaxed) && self.refusals.pause_left(self.clock.boot()).is_none()
     }
 
     /// Takes in a 401. `used` is what the request carried; `attempt` how often it was sent again before, from 0.
@@ -168,6 +175,8 @@ impl Digest {
         });
         match used {
             Some(used) if stale => self.life.stale_at(used.sent_age),
+            // One request on a path that answers everybody 401 must not speak for a key that is known to be good.
+            Some(_) if attempt >= MAX_RETRIES && self.proven.load(Ordering::Relaxed) => {}
             Some(used) => self.count_refusal(used, now),
             None => {}
         }
@@ -192,6 +201,9 @@ impl Digest {
     /// Takes in an answer that shows that the credential passed: any status but 401, 407, 429 and 5xx.
     pub fn observe_success(&self, response: &HeaderMap, used: &Authorized) {
         used.nonce.mark_accepted();
+        if !self.proven.load(Ordering::Relaxed) {
+            self.proven.store(true, Ordering::Relaxed);
+        }
         self.life.accepted_at(used.sent_age);
         if self.refusals.clear() {
             self.events.usable(true);

@@ -210,6 +210,25 @@ fn a_refusal_that_was_none_is_cured_by_the_fresh_nonce() {
 }
 
 #[test]
+fn a_path_that_refuses_everybody_does_not_speak_for_a_key_that_passed_before() {
+    let setup = Setup::new().cold("a");
+    setup.accepted(&setup.authorize());
+    let one_request = |fresh: [&str; 3]| {
+        for (attempt, next) in (0..).zip(fresh) {
+            let used = setup.authorize();
+            setup.digest.challenged(&challenge(next), Some(&used), attempt);
+        }
+    };
+    one_request(["b", "c", "d"]);
+    assert!(setup.digest.usable(), "one request is not enough");
+    one_request(["e", "f", "g"]);
+    assert!(!setup.digest.usable());
+    // Whoever is asked by a probe alone sees no request pass.
+    setup.pass(31 * SECOND);
+    assert!(setup.digest.usable());
+}
+
+#[test]
 fn a_wrong_key_is_refused_after_two_fresh_nonces_then_paused() {
     let setup = Setup::new().cold("a");
     let used = setup.authorize();

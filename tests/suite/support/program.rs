@@ -1,6 +1,7 @@
 //! The program itself, as a process.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
 use rustix::process::Signal;
@@ -21,11 +22,22 @@ pub struct Program {
 impl Program {
     /// Starts it before `upstream` on free ports, with these environment variables alone and these arguments beside. The
     /// command is the program, or one that takes it with its arguments behind its own.
-    pub async fn start(mut command: Command, upstream: &Upstream, environment: &[(&str, &str)], args: &[&str]) -> Self {
+    pub async fn start(command: Command, upstream: &Upstream, environment: &[(&str, &str)], args: &[&str]) -> Self {
+        Self::start_at(command, &upstream.base_url(), &upstream.ca_file, environment, args).await
+    }
+
+    /// The same before any other upstream.
+    pub async fn start_at(
+        mut command: Command,
+        base_url: &str,
+        ca_file: &Path,
+        environment: &[(&str, &str)],
+        args: &[&str],
+    ) -> Self {
         let mut child = command
             .args(["run", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
-            .args(["--base-url", &upstream.base_url(), "--upstream-ca"])
-            .arg(&upstream.ca_file)
+            .args(["--base-url", base_url, "--upstream-ca"])
+            .arg(ca_file)
             .args(args)
             .env_clear()
             .envs(environment.iter().copied())

@@ -1,0 +1,542 @@
+//! The life of a credential: it is replaced, revoked, expires, and its endpoint goes away, while requests go on.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use atlas_auth_proxy::credential::CredentialSettings;
+use atlas_auth_proxy::credential::bearer::ClientSecrets;
+use atlas_auth_proxy::emulator::{Emulator, EmulatorSettings, Fault, FaultKind, Target};
+use atlas_auth_proxy::secret::Secret;
+use atlas_auth_proxy::time::{Clock, SystemClock};
+use tokio::process::Command;
+use tokio::task::JoinHandle;
+
+use crate::support::client::{client, raw};
+use crate::support::program::Program;
+use crate::support::proxy::{
+    CLIENT_ID, CLIENT_SECRET, PRIVATE_KEY, PUBLIC_KEY, Proxy, ProxyBuilder, bearer, digest, proxy,
+};
+use crate::support::until;
+
+const NEXT_SECRET: &str = "mdb_sa_sk_only-for-tests-the-next-secret";
+const GROUPS: &str = "/api/atlas/v2/groups";
+
+/// Atlas, and the file of its certificate authority.
+struct Atlas {
+    emulator: Arc<Emulator>,
+    folder: tempfile::TempDir,
+}
+
+impl Atlas {
+    async fn start() -> Self {
+        let settings = EmulatorSettings {
+            service_accounts: vec![(CLIENT_ID.to_owned(), CLIENT_SECRET.to_owned())],
+            api_keys: vec![
+                (PUBLIC_KEY.to_owned(), PRIVATE_KEY.to_owned()),
+                ("newkey".to_owned(), NEXT_SECRET.to_owned()),
+            ],
+            requests_per_minute: 1_000_000,
+            tokens_per_minute: 1000,
+            ..EmulatorSettings::default()
+        };
+        let atlas = Self {
+            emulator: Arc::new(Emulator::start(settings).await.unwrap()),
+            folder: tempfile::tempdir().unwrap(),
+        };
+        fs::write(atlas.ca_file(), atlas.emulator.ca_pem()).unwrap();
+        atlas
+    }
+
+    fn ca_file(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+
+    fn before(&self, credential: CredentialSettings) -> ProxyBuilder {
+        proxy(&self.emulator.base_url(), Some(&self.ca_file()), credential)
+    }
+
+    /// The program itself, with the client secret in a file.
+    async fn program(&self, secret: &Path, more: &[(&str, &str)]) -> Program {
+        let mut environment = vec![
+            ("MONGODB_ATLAS_CLIENT_ID", CLIENT_ID),
+            ("MONGODB_ATLAS_CLIENT_SECRET_FILE", secret.to_str().unwrap()),
+        ];
+        environment.extend_from_slice(more);
+        let command = Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"));
+        Program::start_at(command, &self.emulator.base_url(), &self.ca_file(), &environment, &[]).await
+    }
+}
+
+/// The machine's clocks, ahead by what the test says.
+#[derive(Default)]
+struct StepClock(AtomicU64);
+
+impl StepClock {
+    fn advance(&self, seconds: u64) {
+        self.0.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    fn ahead(&self) -> Duration {
+        Duration::from_secs(self.0.load(Ordering::SeqCst))
+    }
+}
+
+impl Clock for StepClock {
+    fn wall(&self) -> SystemTime {
+        SystemClock.wall() + self.ahead()
+    }
+
+    fn boot(&self) -> Duration {
+        SystemClock.boot() + self.ahead()
+    }
+}
+
+fn write_secret(path: &Path, secret: &str) {
+    fs::write(path, secret).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+/// Calls all the time, on several connections, with and without a body; every answer must be 200.
+struct Traffic {
+    stop: Arc<AtomicBool>,
+    good: Arc<AtomicUsize>,
+    callers: Vec<JoinHandle<()>>,
+}
+
+impl Traffic {
+    fn start(url: String) -> Self {
+        let (stop, good) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let callers = (0..4)
+            .map(|n| {
+                let (stop, good, url) = (Arc::clone(&stop), Arc::clone(&good), url.clone());
+                tokio::spawn(async move {
+                    let http = client();
+                    while !stop.load(Ordering::SeqCst) {
+                        let request = if n == 0 {
+                            http.post(url.replace(GROUPS, "/api/atlas/v2/emulator/sink"))
+                                .body("content")
+                        } else {
+                            http.get(&url)
+                        };
+                        let answer = request.send().await.unwrap();
+                        let status = answer.status();
+                        let text = answer.text().await.unwrap();
+                        assert_eq!(status, 200, "{text}");
+                        good.fetch_add(1, Ordering::SeqCst);
+                    }
+                })
+            })
+            .collect();
+        Self { stop, good, callers }
+    }
+
+    /// So many more good answers.
+    async fn goes_on(&self) {
+        let goal = self.good.load(Ordering::SeqCst) + 50;
+        until("traffic goes on", || async {
+            self.callers.iter().any(JoinHandle::is_finished) || self.good.load(Ordering::SeqCst) >= goal
+        })
+        .await;
+        assert!(!self.callers.iter().any(JoinHandle::is_finished), "a request failed");
+    }
+
+    async fn end(self) {
+        self.stop.store(true, Ordering::SeqCst);
+        for caller in self.callers {
+            caller.await.unwrap();
+        }
+    }
+}
+
+async fn metric(admin: std::net::SocketAddr, line: &str) -> f64 {
+    let text = client()
+        .get(format!("http://{admin}/metrics"))
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    let found = text.lines().find_map(|l| l.strip_prefix(line)?.trim().parse().ok());
+    found.unwrap_or(0.0)
+}
+
+const RELOADED: &str = r#"atlas_auth_proxy_credential_reloads_total{account="default",outcome="ok"}"#;
+const REFUSED: &str = r#"atlas_auth_proxy_credential_reloads_total{account="default",outcome="error"}"#;
+
+async fn reloaded(admin: std::net::SocketAddr, what: &str, times: f64) {
+    until(what, || async { metric(admin, RELOADED).await >= times }).await;
+}
+
+/// Each way in which a secret file changes, with the old secret deleted at Atlas and its tokens revoked afterwards.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_swapped_secret_file_is_taken_in_without_a_failed_request() {
+    let atlas = Atlas::start().await;
+    let at = |name: &str| atlas.folder.path().join(name);
+    for generation in ["..1", "..2"] {
+        fs::create_dir(at(generation)).unwrap();
+    }
+    write_secret(&at("..1/secret"), CLIENT_SECRET);
+    symlink("..1", at("..data")).unwrap();
+    symlink("..data/secret", at("secret")).unwrap();
+    let program = atlas.program(&at("secret"), &[]).await;
+    let traffic = Traffic::start(format!("http://{}{GROUPS}", program.address));
+    traffic.goes_on().await;
+
+    let mut old = CLIENT_SECRET.to_owned();
+    let swap = |kind: usize, secret: &str| match kind {
+        // Kubernetes swaps a symbolic link to a directory.
+        0 => {
+            write_secret(&at("..2/secret"), secret);
+            symlink("..2", at("..data_tmp")).unwrap();
+            fs::rename(at("..data_tmp"), at("..data")).unwrap();
+        }
+        // An editor renames a new file into the place of the old.
+        1 => {
+            write_secret(&at("new"), secret);
+            fs::rename(at("new"), at("secret")).unwrap();
+        }
+        // `echo > file`.
+        _ => write_secret(&at("secret"), secret),
+    };
+    for kind in 0..3 {
+        let new = format!("{NEXT_SECRET}-{kind}");
+        atlas.emulator.add_secret(CLIENT_ID, &new);
+        swap(kind, &format!("{new}\n"));
+        reloaded(program.admin, "the new secret is in force", (kind + 1) as f64).await;
+        atlas.emulator.remove_secret(CLIENT_ID, &old);
+        traffic.goes_on().await;
+        old = new;
+    }
+    traffic.end().await;
+    // The tokens that were replaced are revoked; one is in use.
+    until("replaced tokens are revoked", || async {
+        atlas.emulator.live_tokens() == 1
+    })
+    .await;
+    let (status, said) = program.stop().await;
+    assert!(status.success());
+    assert!(!said.contains("mdb_sa_sk_"), "{said}");
+    assert_eq!(atlas.emulator.live_tokens(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_secret_is_reported_and_the_old_one_stays() {
+    let atlas = Atlas::start().await;
+    let secret = atlas.folder.path().join("secret");
+    write_secret(&secret, CLIENT_SECRET);
+    let program = atlas.program(&secret, &[]).await;
+    let traffic = Traffic::start(format!("http://{}{GROUPS}", program.address));
+    traffic.goes_on().await;
+    // One that Atlas refuses.
+    write_secret(&secret, "mdb_sa_sk_unknown-to-atlas");
+    until("the bad secret is counted", || async {
+        metric(program.admin, REFUSED).await >= 1.0
+    })
+    .await;
+    traffic.goes_on().await;
+    // One that can't be one.
+    write_secret(&secret, "");
+    let bad = r#"atlas_auth_proxy_config_reloads_total{outcome="error"}"#;
+    until("the empty file is counted", || async {
+        metric(program.admin, bad).await >= 1.0
+    })
+    .await;
+    traffic.goes_on().await;
+    // And a good one again.
+    atlas.emulator.add_secret(CLIENT_ID, NEXT_SECRET);
+    write_secret(&secret, NEXT_SECRET);
+    reloaded(program.admin, "the good secret is in force", 1.0).await;
+    traffic.end().await;
+    let (status, said) = program.stop().await;
+    assert!(status.success());
+    for words in [
+        "the new credential is not accepted; the old one stays in force",
+        "this is empty",
+    ] {
+        assert!(said.contains(words), "{words:?} is missing in {said}");
+    }
+    assert!(!said.contains("unknown-to-atlas"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_secret_that_cannot_be_verified_yet_waits_for_its_time() {
+    let atlas = Atlas::start().await;
+    let secret = atlas.folder.path().join("secret");
+    write_secret(&secret, CLIENT_SECRET);
+    let program = atlas.program(&secret, &[]).await;
+    let traffic = Traffic::start(format!("http://{}{GROUPS}", program.address));
+    traffic.goes_on().await;
+    atlas.emulator.fault(Fault {
+        times: 0,
+        status: Some(500),
+        ..Fault::once(Target::Token, FaultKind::Status)
+    });
+    atlas.emulator.add_secret(CLIENT_ID, NEXT_SECRET);
+    write_secret(&secret, NEXT_SECRET);
+    let failed = r#"atlas_auth_proxy_token_requests_total{account="default",outcome="error"}"#;
+    until("the new secret is tried", || async {
+        metric(program.admin, failed).await >= 1.0
+    })
+    .await;
+    traffic.goes_on().await;
+    assert_eq!(metric(program.admin, RELOADED).await, 0.0);
+    atlas.emulator.clear_faults();
+    reloaded(program.admin, "the new secret is in force", 1.0).await;
+    traffic.end().await;
+    assert!(program.stop().await.0.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_next_secret_steps_in_for_a_revoked_one() {
+    let atlas = Atlas::start().await;
+    let (secret, next) = (atlas.folder.path().join("secret"), atlas.folder.path().join("next"));
+    write_secret(&secret, CLIENT_SECRET);
+    let more = [("MONGODB_ATLAS_CLIENT_SECRET_NEXT_FILE", next.to_str().unwrap())];
+    let program = atlas.program(&secret, &more).await;
+    let traffic = Traffic::start(format!("http://{}{GROUPS}", program.address));
+    traffic.goes_on().await;
+    // It need not be there from the start.
+    atlas.emulator.add_secret(CLIENT_ID, NEXT_SECRET);
+    write_secret(&next, NEXT_SECRET);
+    reloaded(program.admin, "the next secret is known", 1.0).await;
+    // The current one goes, and every token with it.
+    atlas.emulator.remove_secret(CLIENT_ID, CLIENT_SECRET);
+    atlas.emulator.revoke_tokens_of(CLIENT_ID);
+    traffic.goes_on().await;
+    traffic.end().await;
+    let (status, said) = program.stop().await;
+    assert!(status.success());
+    assert!(
+        said.contains("the client secret in use is no longer accepted"),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_key_is_swapped_once_its_challenge_is_answered() {
+    let atlas = Atlas::start().await;
+    let mut proxy = atlas.before(digest()).start().await;
+    let traffic = Traffic::start(proxy.url(GROUPS));
+    traffic.goes_on().await;
+    let with_key = |public: &str, private: &str| {
+        let mut settings = atlas.before(digest()).settings;
+        settings.accounts.get_mut("default").unwrap().credential = CredentialSettings::ApiKey {
+            public_key: public.to_owned(),
+            private_key: Secret::new(private),
+            max_concurrent: None,
+        };
+        settings
+    };
+    proxy.running.reload(with_key("newkey", "wrong")).unwrap();
+    until("the wrong key is counted", || async {
+        metric(proxy.admin, REFUSED).await >= 1.0
+    })
+    .await;
+    traffic.goes_on().await;
+    proxy.running.reload(with_key("newkey", NEXT_SECRET)).unwrap();
+    reloaded(proxy.admin, "the new key is in force", 1.0).await;
+    traffic.goes_on().await;
+    traffic.end().await;
+}
+
+/// A service account takes the place of an API key, while requests are made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_kind_of_a_credential_may_change() {
+    let atlas = Atlas::start().await;
+    let mut proxy = atlas.before(digest()).start().await;
+    let traffic = Traffic::start(proxy.url(GROUPS));
+    traffic.goes_on().await;
+    proxy.running.reload(atlas.before(bearer()).settings).unwrap();
+    reloaded(proxy.admin, "the service account is in force", 1.0).await;
+    traffic.goes_on().await;
+    assert_eq!(atlas.emulator.token_requests(), 1);
+    proxy.running.reload(atlas.before(digest()).settings).unwrap();
+    reloaded(proxy.admin, "the API key is in force", 2.0).await;
+    traffic.goes_on().await;
+    until("its token is revoked", || async { atlas.emulator.live_tokens() == 0 }).await;
+    traffic.end().await;
+}
+
+/// A request that is on its way with the old credential when that is revoked is made with the new one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_between_two_credentials_is_made_with_the_second() {
+    let atlas = Atlas::start().await;
+    let mut proxy = atlas.before(bearer()).start().await;
+    assert_eq!(client().get(proxy.url(GROUPS)).send().await.unwrap().status(), 200);
+    // It reaches Atlas, and waits there before its credential is looked at.
+    atlas.emulator.fault(Fault {
+        delay_ms: 1500,
+        ..Fault::once(Target::Api, FaultKind::Delay)
+    });
+    let held = tokio::spawn(client().get(proxy.url(GROUPS)).send());
+    until("the request is on its way", || async {
+        proxy.metric("atlas_auth_proxy_requests_in_flight", &[]).await >= 1.0
+    })
+    .await;
+    atlas.emulator.add_secret(CLIENT_ID, NEXT_SECRET);
+    let mut settings = atlas.before(bearer()).settings;
+    settings.accounts.get_mut("default").unwrap().credential = CredentialSettings::ServiceAccount {
+        client_id: CLIENT_ID.to_owned(),
+        secrets: Secret::new(NEXT_SECRET).into(),
+    };
+    proxy.running.reload(settings).unwrap();
+    reloaded(proxy.admin, "the new secret is in force", 1.0).await;
+    atlas.emulator.remove_secret(CLIENT_ID, CLIENT_SECRET);
+    // What the first secret brought is void; what the second brings is not.
+    let live = atlas.emulator.live_tokens();
+    assert_eq!(live, 2);
+    atlas.emulator.expire_tokens();
+    assert_eq!(held.await.unwrap().unwrap().status(), 200);
+}
+
+/// No secret is left: once the last token has expired, a clear 502 with the cause.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_any_valid_secret_the_client_is_told_why() {
+    let atlas = Atlas::start().await;
+    let clock = Arc::new(StepClock::default());
+    let mut builder = atlas.before(CredentialSettings::ServiceAccount {
+        client_id: CLIENT_ID.to_owned(),
+        secrets: ClientSecrets {
+            current: Secret::new(CLIENT_SECRET),
+            next: Some(Secret::new(NEXT_SECRET)),
+        },
+    });
+    builder.clock = Arc::clone(&clock) as _;
+    let proxy = builder.start().await;
+    assert_eq!(client().get(proxy.url(GROUPS)).send().await.unwrap().status(), 200);
+    atlas.emulator.remove_secret(CLIENT_ID, CLIENT_SECRET);
+    clock.advance(3600);
+    let answer = client().get(proxy.url(GROUPS)).send().await.unwrap();
+    assert_eq!(answer.status(), 502);
+    assert_eq!(
+        answer.headers()["x-atlas-auth-proxy-error"],
+        "PROXY_CREDENTIAL_REJECTED"
+    );
+    let text = answer.text().await.unwrap();
+    assert!(
+        text.contains("invalid_client") && text.contains("next client secret"),
+        "{text}"
+    );
+}
+
+/// Twenty minutes without a token endpoint, at the worst time: the token that is there lasts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_of_twenty_minutes_is_not_seen_while_a_token_lives() {
+    let atlas = Atlas::start().await;
+    let clock = Arc::new(StepClock::default());
+    let mut builder = atlas.before(bearer());
+    builder.clock = Arc::clone(&clock) as _;
+    let proxy = builder.start().await;
+    let traffic = Traffic::start(proxy.url(GROUPS));
+    traffic.goes_on().await;
+    atlas.emulator.fault(Fault {
+        times: 0,
+        ..Fault::once(Target::Token, FaultKind::Reset)
+    });
+    // From minute 39 to minute 59 of the token's 60; it was due for renewal in between.
+    clock.advance(39 * 60);
+    for _ in 0..20 {
+        clock.advance(60);
+        traffic.goes_on().await;
+    }
+    let failed = proxy
+        .metric("atlas_auth_proxy_token_requests_total", &[("outcome", "unreachable")])
+        .await;
+    assert!(failed >= 1.0, "the renewal was tried");
+    atlas.emulator.clear_faults();
+    // Now it expires.
+    clock.advance(60);
+    traffic.goes_on().await;
+    assert_eq!(atlas.emulator.token_requests(), 2);
+    traffic.end().await;
+}
+
+/// A laptop, or a virtual machine, that slept for two hours: no timer ran, and both clocks are ahead.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hours_of_sleep_are_not_seen() {
+    let atlas = Atlas::start().await;
+    let clock = Arc::new(StepClock::default());
+    let mut builder = atlas.before(bearer());
+    builder.clock = Arc::clone(&clock) as _;
+    let proxy = builder.start().await;
+    let traffic = Traffic::start(proxy.url(GROUPS));
+    for nights in 1..4 {
+        traffic.goes_on().await;
+        clock.advance(2 * 3600);
+        traffic.goes_on().await;
+        assert_eq!(atlas.emulator.token_requests(), nights + 1);
+    }
+    traffic.end().await;
+}
+
+/// What `[listener]` and `[limits]` say changes for the next request; what needs a restart is said.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_settings_take_effect_between_two_requests() {
+    let atlas = Atlas::start().await;
+    let mut proxy: Proxy = atlas.before(bearer()).start().await;
+    let http = client();
+    let status = async |http: &reqwest::Client, url: String| http.get(url).send().await.unwrap().status().as_u16();
+    assert_eq!(status(&http, proxy.url(GROUPS)).await, 200);
+
+    // The same connection, no longer allowed.
+    let none = atlas.before(bearer()).with(|s| {
+        s.listeners[0].allow = atlas_auth_proxy::guard::Allowlist::new(vec!["10.0.0.0/8".parse().unwrap()]).unwrap();
+    });
+    assert_eq!(proxy.running.reload(none.settings).unwrap(), Vec::<&str>::new());
+    assert_eq!(status(&http, proxy.url(GROUPS)).await, 403);
+    // A new one is turned away before it has said a word.
+    assert!(raw(proxy.address, b"").await.starts_with("HTTP/1.1 403 "));
+
+    let two = atlas.before(bearer()).with(|s| {
+        s.listeners.push(crate::support::proxy::listener("default"));
+        s.workers = 7.try_into().unwrap();
+    });
+    assert_eq!(proxy.running.reload(two.settings).unwrap(), ["workers"]);
+    let listeners = proxy.running.listeners();
+    assert_eq!(listeners.len(), 2);
+    for listener in &listeners {
+        assert_eq!(status(&http, format!("{}{GROUPS}", listener.url)).await, 200);
+    }
+    // The second goes, and its port with it.
+    proxy.running.reload(atlas.before(bearer()).settings).unwrap();
+    until("its port is closed", || async {
+        client().get(&listeners[1].url).send().await.is_err()
+    })
+    .await;
+    assert_eq!(status(&http, proxy.url(GROUPS)).await, 200);
+    assert_eq!(atlas.emulator.token_requests(), 1, "the token stayed through all of it");
+
+    // A port that is taken: nothing of the new settings is taken over.
+    let taken = atlas.before(bearer()).with(|s| {
+        let mut other = crate::support::proxy::listener("default");
+        other.bind = atlas_auth_proxy::server::Bind::Tcp(proxy.admin);
+        s.listeners.push(other);
+        s.listeners[0].policy = atlas_auth_proxy::guard::Policy::allow_all();
+    });
+    assert!(proxy.running.reload(taken.settings).is_err());
+    assert_eq!(status(&http, proxy.url(GROUPS)).await, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sighup_reads_the_settings_again() {
+    let atlas = Atlas::start().await;
+    let secret = atlas.folder.path().join("secret");
+    write_secret(&secret, CLIENT_SECRET);
+    let program = atlas.program(&secret, &[]).await;
+    let pid = rustix::process::Pid::from_raw(program.pid().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    let good = r#"atlas_auth_proxy_config_reloads_total{outcome="ok"}"#;
+    until("the reload is counted", || async {
+        metric(program.admin, good).await >= 1.0
+    })
+    .await;
+    let url = format!("http://{}{GROUPS}", program.address);
+    assert_eq!(client().get(url).send().await.unwrap().status(), 200);
+    assert_eq!(atlas.emulator.token_requests(), 1, "nothing changed: the token stays");
+    assert!(program.stop().await.0.success());
+}
