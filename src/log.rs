@@ -111,6 +111,8 @@ pub struct RequestRecord<'a> {
     pub bytes_out: u64,
     /// From the head of the request to the end of the answer.
     pub duration: Duration,
+    /// What a failing answer of Atlas was about.
+    pub upstream_error: Option<&'a str>,
     /// `forwarded`, `broken_off`, or the code of the answer made here.
     pub decision: &'a str,
 }
@@ -135,6 +137,7 @@ impl RequestRecord<'_> {
             bytes_in = self.bytes_in,
             bytes_out = self.bytes_out,
             duration_ms,
+            upstream_error = self.upstream_error,
             decision = self.decision,
             "request"
         );

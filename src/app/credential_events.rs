@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use crate::credential::bearer::{Outcome, TokenEvents};
 use crate::credential::digest::{self, DigestEvents};
-use crate::metrics::{AccountMetrics, ChallengeCause, TokenOutcome};
+use crate::metrics::{AccountMetrics, ChallengeCause, TokenOutcome, UpstreamErrorKind};
 
 /// Forwards to the account's metrics. Two credentials of one account are about at a time while one takes the other's place:
 /// only the one in force sets what is there once, such as the expiry of the token.
@@ -53,6 +53,14 @@ impl Events {
         }
     }
 
+    /// `invalid_client` does not say why. That the secret has expired is known only where Atlas told when it would.
+    fn refused_credential(&self) -> UpstreamErrorKind {
+        match self.metrics.known_secret_expiry() {
+            Some(expiry) if expiry <= SystemTime::now() => UpstreamErrorKind::ExpiredSecret,
+            _ => UpstreamErrorKind::BadCredential,
+        }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -60,6 +68,15 @@ impl Events {
 
 impl TokenEvents for Events {
     fn token_request(&self, outcome: Outcome) {
+        let kind = match outcome {
+            Outcome::Rejected => Some(self.refused_credential()),
+            Outcome::TokenLimit => Some(UpstreamErrorKind::TokenLimit),
+            Outcome::RateLimited => Some(UpstreamErrorKind::RateLimit),
+            _ => None,
+        };
+        if let Some(kind) = kind {
+            self.metrics.upstream_error(kind);
+        }
         self.metrics.token_request(match outcome {
             Outcome::Ok => TokenOutcome::Ok,
             Outcome::Rejected => TokenOutcome::Rejected,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::accounts::Accounts;
 use super::{StartError, body_limits};
-use crate::proxy::{AccountSlot, Common, Listener};
+use crate::proxy::{AccountSlot, Common, Fairness, Listener};
 use crate::server::{
     self, Bind, Bound, Capacity, ConnectionLimits, Drain, Limits, ListenerSettings, ServerParts, View,
 };
@@ -40,6 +40,7 @@ struct Running {
     bind: Bind,
     place: Place,
     parts: Arc<ServerParts>,
+    fairness: Arc<Fairness>,
     shown: BoundListener,
     drain: Drain,
 }
@@ -140,7 +141,7 @@ impl Listeners {
             let Some(account) = accounts.slot(&listener.account) else {
                 continue;
             };
-            let (view, shown) = self.view(&one.place, listener, settings, account);
+            let (view, shown) = self.view(&one.place, listener, settings, account, &one.fairness);
             one.parts.replace(view);
             one.shown = shown;
             after.push(one);
@@ -176,7 +177,8 @@ impl Listeners {
     ) -> Option<Running> {
         let account = accounts.slot(&listener.account)?;
         let place = Place::of(&bound);
-        let (view, shown) = self.view(&place, listener, settings, account);
+        let fairness = Arc::default();
+        let (view, shown) = self.view(&place, listener, settings, account, &fairness);
         let parts = ServerParts::new(view, Arc::clone(&self.capacity));
         let drain = Drain::default();
         tokio::spawn(server::serve(bound, Arc::clone(&parts), drain.handle()));
@@ -184,6 +186,7 @@ impl Listeners {
             bind: listener.bind.clone(),
             place,
             parts,
+            fairness,
             shown,
             drain,
         })
@@ -195,6 +198,7 @@ impl Listeners {
         listener: &ListenerSettings,
         settings: &Settings,
         account: Arc<AccountSlot>,
+        fairness: &Arc<Fairness>,
     ) -> (View, BoundListener) {
         let name = listener.name.clone().unwrap_or_else(|| place.label());
         let scheme = if listener.tls.is_some() { "https" } else { "http" };
@@ -222,6 +226,9 @@ impl Listeners {
                 required_header: listener.required_header.clone(),
                 policy: listener.policy.clone(),
                 rewrite_links: listener.rewrite_links,
+                fairness_limits: listener.fairness,
+                fairness: Arc::clone(fairness),
+                retry_429: listener.retry_429,
                 account,
                 common: Arc::clone(&self.common),
             }),

@@ -25,6 +25,13 @@ pub(super) struct State {
     pub(super) quit: Notify,
 }
 
+/// RFC 3339, in UTC, to the second; `None`: beyond what that can say.
+fn timestamp(at: SystemTime) -> Option<String> {
+    let seconds = at.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
+    let at = jiff::Timestamp::from_second(i64::try_from(seconds).ok()?).ok()?;
+    Some(at.to_string())
+}
+
 impl AccountSlot {
     fn usable(&self) -> bool {
         match &self.current().authorizer {
@@ -97,6 +104,18 @@ impl AdminState for State {
                 "credential": match a.authorizer { Authorizer::Bearer(_) => "service_account", Authorizer::Digest(_) => "api_key" },
                 "upstream": a.upstream.origin().to_string(),
                 "usable": slot.usable(),
+                "tokenExpiresAt": match &a.authorizer {
+                    Authorizer::Bearer(bearer) => bearer.status().expires_at.map(timestamp),
+                    Authorizer::Digest(_) => None,
+                },
+                "failures": slot.failures.all().iter().map(|(kind, seen)| json!({
+                    "kind": kind,
+                    "count": seen.count,
+                    "lastAt": timestamp(seen.at),
+                    "status": seen.last.status,
+                    "errorCode": seen.last.code,
+                    "hint": seen.last.hint(),
+                })).collect::<Vec<_>>(),
             })).collect::<Vec<_>>(),
         })
     }

@@ -207,6 +207,8 @@ fn listener(account: &str, port: u16) -> ListenerSettings {
         required_header: None,
         policy: Policy::allow_all(),
         rewrite_links: true,
+        fairness: Default::default(),
+        retry_429: None,
     }
 }
 

@@ -1,19 +1,25 @@
 //! Listeners: where they bind, whom they let in, and which account they add.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::account::Roster;
 use super::file::{FileConfig, FileListener, FileRule};
 use super::inputs::{GivenList, Inputs};
-use super::problem::Problems;
+use super::problem::{Problems, shown};
 use super::source::{Given, Source};
 use super::{tls, value, variable};
 use crate::guard::{Action, Allowlist, HostName, HostNames, PathPattern, Policy, RequiredHeader, Rule};
+use crate::proxy::FairnessLimits;
 use crate::server::{Bind, ListenerSettings, ListenerTls};
 
 const DEFAULT_BIND: &str = "127.0.0.1:8080";
+/// More than any Atlas limit. The time of each request of a minute is kept.
+const MOST_REQUESTS: usize = 1_000_000;
+const MOST_RETRY_429: Duration = Duration::from_secs(300);
 
 /// A listener, and where its address was given.
 pub(crate) struct Built {
@@ -147,6 +153,21 @@ fn listener(slot: Slot<'_>, overrides: &Overrides, roster: &Roster, inputs: &mut
     let plaintext = table.and_then(|t| t.insecure_plaintext.as_ref());
     let plaintext = switch(&overrides.insecure_plaintext, plaintext, false);
     let policy = policy(read_only, table, &mut inputs.problems);
+    let mut bound = |given: Option<&Given<String>>| {
+        let within = |text: &str| match value::count(text)? {
+            count @ 1..=MOST_REQUESTS => Ok(NonZeroUsize::new(count)),
+            _ => Err(format!("{} is not within 1 and {MOST_REQUESTS}", shown(text))),
+        };
+        inputs.problems.parse(given?.clone(), within)?.value
+    };
+    let fairness = FairnessLimits {
+        per_minute: bound(table.and_then(|table| table.max_requests_per_minute.as_ref())),
+        at_once: bound(table.and_then(|table| table.max_concurrent_requests.as_ref())),
+    };
+    let retry_429 = table
+        .and_then(|table| table.retry_429.clone())
+        .and_then(|given| inputs.problems.parse(given, retry_limit))
+        .map(|given| given.value);
     if let Some(Bind::Tcp(address)) = &bind {
         check_exposure(
             *address,
@@ -174,9 +195,23 @@ fn listener(slot: Slot<'_>, overrides: &Overrides, roster: &Roster, inputs: &mut
             required_header,
             policy: policy?,
             rewrite_links,
+            fairness,
+            retry_429,
         },
         bind: source,
     })
+}
+
+/// How long a client may be kept waiting while Atlas says 429.
+fn retry_limit(text: &str) -> Result<Duration, String> {
+    let limit = value::wait(text)?;
+    if limit > MOST_RETRY_429 {
+        return Err(format!(
+            "{} is more than five minutes: no client waits so long",
+            shown(text)
+        ));
+    }
+    Ok(limit)
 }
 
 /// What became of `[listener.tls]`.

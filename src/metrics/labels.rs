@@ -100,6 +100,8 @@ labels! {
         Tls = "tls",
         /// An HTTP/2 flood.
         Flood = "flood",
+        /// More requests than the listener may make.
+        Rate = "rate",
     }
     /// Which way bytes go.
     Direction {
@@ -148,6 +150,8 @@ labels! {
         TokenRenewed = "token_renewed",
         /// A Digest challenge had to be fetched or answered.
         DigestChallenge = "digest_challenge",
+        /// Atlas answered 429, and the listener waits (`retry_429`).
+        RateLimited = "rate_limited",
     }
     /// Kinds of failures upstream.
     UpstreamErrorKind {

@@ -246,6 +246,7 @@ impl Metrics {
             token_expiry: f.token_expiry.clone(),
             token_refresh: f.token_refresh.clone(),
             secret_expiry: f.secret_expiry.clone(),
+            secret_expiry_known: Mutex::default(),
             usable: f.usable.with_label_values(&[name]),
             credential_reloads: f.credential_reloads.clone(),
             digest_challenges: each(&f.digest_challenges, &ChallengeCause::NAMES),
@@ -307,6 +308,7 @@ pub struct AccountMetrics {
     token_expiry: GaugeVec,
     token_refresh: GaugeVec,
     secret_expiry: GaugeVec,
+    secret_expiry_known: Mutex<Option<SystemTime>>,
     usable: IntGauge,
     credential_reloads: IntCounterVec,
     digest_challenges: HashMap<&'static str, IntCounter>,
@@ -342,7 +344,13 @@ impl AccountMetrics {
 
     /// When the client secret expires; `None`: not known.
     pub fn secret_expiry(&self, at: Option<SystemTime>) {
+        *self.secret_expiry_known.lock().unwrap_or_else(PoisonError::into_inner) = at;
         set_timestamp(&self.secret_expiry, &self.name, at);
+    }
+
+    /// When the client secret expires, if that was told.
+    pub fn known_secret_expiry(&self) -> Option<SystemTime> {
+        *self.secret_expiry_known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the credential works, as far as is known.

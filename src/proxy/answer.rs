@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
@@ -10,6 +11,8 @@ use http::{Method, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
+use super::failure::Observer;
+use super::fairness::Share;
 use super::headers::clean_trailers;
 use super::inbound::{InboundFacts, RequestBody};
 use super::links::LinkBody;
@@ -101,6 +104,9 @@ impl Body for ResponseBody {
                     Ok(data) => {
                         if let Some(record) = &mut this.record {
                             record.bytes_out += data.len() as u64;
+                            if let Some(observer) = &mut record.observer {
+                                observer.passed(&data);
+                            }
                         }
                         Frame::data(data)
                     }
@@ -151,6 +157,10 @@ pub(super) struct Record {
     pub(super) attempts: u32,
     pub(super) denied: Option<ErrorCode>,
     pub(super) inbound: Option<Arc<InboundFacts>>,
+    /// Its part in what the listener may use.
+    pub(super) share: Option<Share>,
+    /// Looks at an answer that tells of a failure.
+    pub(super) observer: Option<Box<Observer>>,
     pub(super) bytes_out: u64,
     pub(super) closed: bool,
 }
@@ -160,6 +170,8 @@ impl Record {
         if std::mem::replace(&mut self.closed, true) {
             return;
         }
+        self.share = None;
+        let failure = self.observer.take().and_then(|observer| observer.ended());
         let elapsed = self.start.elapsed();
         let bytes_in = self.inbound.as_ref().map_or(0, |facts| facts.bytes());
         let listener = &self.listener;
@@ -179,6 +191,7 @@ impl Record {
             bytes_in,
             bytes_out: self.bytes_out,
             duration: elapsed,
+            upstream_error: failure.as_ref().map(|failure| failure.kind.as_str()),
             decision: match (self.denied, broken) {
                 (Some(code), _) => code.as_str(),
                 (None, true) => "broken_off",
@@ -186,6 +199,10 @@ impl Record {
             },
         }
         .emit();
+        if let Some(failure) = failure {
+            listener.account.metrics.upstream_error(failure.kind);
+            listener.account.failures.add(failure, SystemTime::now());
+        }
     }
 }
 

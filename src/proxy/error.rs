@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, header};
 
+use super::fairness::Exceeded;
 use crate::code::ErrorCode;
 use crate::credential::bearer::TokenUnavailable;
 use crate::credential::digest::PermitTimeout;
@@ -109,6 +110,24 @@ impl ProxyError {
     pub(super) fn post_only() -> Self {
         let mut error = Self::new(ErrorCode::MethodNotAllowed, "The token endpoints take POST only.");
         error.allow = Some("POST");
+        error
+    }
+
+    pub(super) fn exceeded(exceeded: &Exceeded) -> Self {
+        let Exceeded { what, limit, .. } = exceeded;
+        let mut error = Self::new(
+            ErrorCode::RateLimited,
+            format!(
+                "This listener lets through {limit} requests {} (`{what}`), so that others have their share of Atlas's limits. \
+                 Send fewer, or have whoever runs the proxy raise it.",
+                if *what == "max_requests_per_minute" {
+                    "a minute"
+                } else {
+                    "at once"
+                }
+            ),
+        );
+        error.retry_after = Some(exceeded.retry_after);
         error
     }
 

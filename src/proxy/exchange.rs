@@ -25,6 +25,9 @@ use crate::upstream::{ConnectError, Outbound, SendError, SendFailure, UpstreamBo
 
 /// How long a chunked body may take to turn out small enough to be repeatable, before Digest treats it as endless.
 const BUFFER_PATIENCE: Duration = Duration::from_millis(100);
+/// The pause before the first retry of a 429 that names none, and the least of all.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+const LEAST_RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// A refused answer is read up to here, so that its connection can be used again.
 const DRAIN_BYTES: usize = 64 << 10;
 const DRAIN_TIME: Duration = Duration::from_millis(500);
@@ -39,6 +42,8 @@ pub(super) struct Exchange<'a> {
     path: PathAndQuery,
     headers: HeaderMap,
     source: Source,
+    /// What causes the next try, unless that try knows better.
+    first_cause: AttemptCause,
 }
 
 /// What one try needs beside the request.
@@ -62,6 +67,7 @@ impl<'a> Exchange<'a> {
             path,
             headers,
             source,
+            first_cause: AttemptCause::First,
         }
     }
 
@@ -69,7 +75,42 @@ impl<'a> Exchange<'a> {
     ///
     /// # Errors
     /// What the client gets instead.
-    pub(super) async fn run(mut self, record: &mut Record) -> Result<(UpstreamResponse, Arc<Account>), ProxyError> {
+    pub(super) async fn run(
+        mut self,
+        retry_429: Option<Duration>,
+        record: &mut Record,
+    ) -> Result<(UpstreamResponse, Arc<Account>), ProxyError> {
+        let began = Instant::now();
+        let mut waited = 0;
+        loop {
+            let response = self.recovered(record).await?;
+            let left = retry_429.map(|limit| limit.saturating_sub(began.elapsed()));
+            let Some(pause) = left.and_then(|left| self.pause_before_retry(&response, waited, left)) else {
+                return Ok((response, self.account));
+            };
+            drain(response).await;
+            tokio::time::sleep(pause).await;
+            waited += 1;
+            self.first_cause = AttemptCause::RateLimited;
+        }
+    }
+
+    /// How long to wait before an answer 429 is asked for again; `None`: it is final.
+    fn pause_before_retry(&self, response: &UpstreamResponse, waited: u32, left: Duration) -> Option<Duration> {
+        let limited = response.status() == StatusCode::TOO_MANY_REQUESTS;
+        if !limited || !is_idempotent(&self.method) || !self.source.can_repeat() {
+            return None;
+        }
+        let asked = response.headers().get(header::RETRY_AFTER).and_then(|value| {
+            let seconds = value.to_str().ok()?.trim().parse().ok()?;
+            Some(Duration::from_secs(seconds))
+        });
+        // Without a word from Atlas: 1, 2, 4 s. Its header may be absent.
+        let pause = asked.unwrap_or_else(|| RETRY_PAUSE.saturating_mul(1 << waited.min(6)));
+        (pause <= left).then_some(pause.max(LEAST_RETRY_PAUSE))
+    }
+
+    async fn recovered(&mut self, record: &mut Record) -> Result<UpstreamResponse, ProxyError> {
         let result = self.with_credential(record).await;
         // A credential that was replaced while the request was on its way is no reason to fail.
         let response = match result {
@@ -89,7 +130,7 @@ impl<'a> Exchange<'a> {
                 self.with_credential(record).await?
             }
         };
-        Ok((response, self.account))
+        Ok(response)
     }
 
     /// What took the account's place since the request came, if the request can be made with it: at the same upstream, and
@@ -112,7 +153,7 @@ impl<'a> Exchange<'a> {
         let token = bearer.authorization().await.map_err(ProxyError::from)?;
         let first = Try {
             authorization: Some(token.header().clone()),
-            cause: AttemptCause::First,
+            cause: self.first_cause,
         };
         let mut response = self.send(first, record).await?;
         drop_echoes(response.headers_mut(), token.header());
@@ -147,7 +188,7 @@ impl<'a> Exchange<'a> {
         if let Some(answer) = self.prime(digest, record).await? {
             return Ok(answer);
         }
-        let mut cause = AttemptCause::First;
+        let mut cause = self.first_cause;
         let mut retries = 0;
         let mut reconnected = false;
         loop {

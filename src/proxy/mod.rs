@@ -3,6 +3,8 @@
 mod answer;
 mod error;
 mod exchange;
+mod failure;
+mod fairness;
 mod headers;
 mod inbound;
 pub mod links;
@@ -32,10 +34,13 @@ use crate::upstream::{Upstream, UpstreamBody};
 
 pub use answer::{BoxError, ResponseBody};
 pub use error::ProxyError;
+pub use failure::{Failure, Failures, Seen};
+pub use fairness::{Fairness, FairnessLimits};
 pub use inbound::{RequestBody, RequestBodyError};
 
 use answer::{Content, Record};
 use exchange::Exchange;
+use failure::Observer;
 use inbound::{Inbound, InboundFacts, ReplayBudget, Source};
 use links::{BodyPlan, LinkBody, LinkRewriter};
 
@@ -123,6 +128,8 @@ pub struct AccountSlot {
     pub name: String,
     /// Its metrics.
     pub metrics: Arc<AccountMetrics>,
+    /// What Atlas refused, since the start.
+    pub failures: Failures,
     current: ArcSwap<Account>,
 }
 
@@ -132,6 +139,7 @@ impl AccountSlot {
         Arc::new(Self {
             name,
             metrics,
+            failures: Failures::default(),
             current: ArcSwap::new(account),
         })
     }
@@ -161,6 +169,12 @@ pub struct Listener {
     pub policy: Policy,
     /// Whether links are rewritten.
     pub rewrite_links: bool,
+    /// What it may use of Atlas.
+    pub fairness_limits: FairnessLimits,
+    /// What it has used.
+    pub fairness: Arc<Fairness>,
+    /// How long a request that Atlas answers 429 may wait for another try; `None`: it doesn't.
+    pub retry_429: Option<Duration>,
     /// Whose credential is added.
     pub account: Arc<AccountSlot>,
     /// Its metrics.
@@ -235,6 +249,7 @@ impl Listener {
             bytes_in: 0,
             bytes_out: 0,
             duration: Duration::ZERO,
+            upstream_error: None,
             decision: code.as_str(),
         }
         .emit();
@@ -274,6 +289,8 @@ impl Listener {
             attempts: 0,
             denied: None,
             inbound: None,
+            share: None,
+            observer: None,
             bytes_out: 0,
             closed: false,
         })
@@ -292,6 +309,8 @@ impl Listener {
             return Ok((Response::from_parts(parts, ()), Content::Whole(Some(bytes))));
         }
 
+        let share = self.fairness.share(self.fairness_limits);
+        record.share = Some(share.map_err(|exceeded| ProxyError::exceeded(&exceeded))?);
         let had_length = parts.headers.contains_key(header::CONTENT_LENGTH);
         let wants_trailers = headers::clean_request(&mut parts.headers);
         if let Some(required) = &self.required_header {
@@ -308,10 +327,11 @@ impl Listener {
 
         let head = parts.method == Method::HEAD;
         let exchange = Exchange::new(&self.account, parts.method, path, parts.headers, source);
-        let (response, account) = exchange.run(record).await?;
+        let (response, account) = exchange.run(self.retry_429, record).await?;
 
         let (mut parts, body) = response.into_parts();
         record.upstream_status = Some(parts.status);
+        record.observer = Observer::of(parts.status, &parts.headers, record.path.query());
         self.account
             .metrics
             .rate_limit_remaining(rate_limit_remaining(&parts.headers));
@@ -443,6 +463,7 @@ fn deny_reason(code: ErrorCode) -> Option<DenyReason> {
         ErrorCode::RuleDenied => DenyReason::Rule,
         ErrorCode::MethodNotAllowed => DenyReason::Method,
         ErrorCode::BadRequest => DenyReason::Target,
+        ErrorCode::RateLimited => DenyReason::Rate,
         _ => return None,
     })
 }

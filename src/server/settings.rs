@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::ListenerTls;
 use crate::guard::{Allowlist, HostNames, Policy, RequiredHeader};
+use crate::proxy::FairnessLimits;
 
 /// Where a listener binds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +45,10 @@ pub struct ListenerSettings {
     pub policy: Policy,
     /// Whether links to the upstream are turned into links to the listener.
     pub rewrite_links: bool,
+    /// What it may use of Atlas.
+    pub fairness: FairnessLimits,
+    /// How long a request that Atlas answers 429 may wait for another try; `None`: it doesn't.
+    pub retry_429: Option<Duration>,
 }
 
 /// Bounds of the serving side (`[limits]`).

@@ -9,6 +9,7 @@
 
 mod support;
 
+mod atlas_says_no;
 mod bearer;
 mod browser;
 #[cfg(feature = "emulator")]

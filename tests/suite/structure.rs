@@ -53,6 +53,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "credential",
             "guard",
             "log",
+            "proxy",
             "secret",
             "server",
             "settings",

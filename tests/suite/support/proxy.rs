@@ -91,6 +91,8 @@ pub fn listener(account: &str) -> ListenerSettings {
         required_header: None,
         policy: Policy::allow_all(),
         rewrite_links: true,
+        fairness: Default::default(),
+        retry_429: None,
     }
 }
 

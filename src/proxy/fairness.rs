@@ -1,0 +1,160 @@
+//! How much of Atlas one listener may use, so that one app can't drain the bucket of all
+//! (`max_requests_per_minute`, `max_concurrent_requests`).
+
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The window that requests are counted in.
+const WINDOW: Duration = Duration::from_secs(60);
+/// When a place among the requests at once may be free again: nobody knows.
+const RETRY_SOON: Duration = Duration::from_secs(1);
+
+/// The bounds of one listener; `None`: there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FairnessLimits {
+    /// Requests forwarded in any 60 s.
+    pub per_minute: Option<NonZeroUsize>,
+    /// Requests at once, each to the end of its answer.
+    pub at_once: Option<NonZeroUsize>,
+}
+
+/// What a listener has used. Outlives a change of the limits.
+#[derive(Debug, Default)]
+pub struct Fairness(Mutex<Used>);
+
+#[derive(Debug, Default)]
+struct Used {
+    at_once: usize,
+    /// When the requests of the last minute came, the oldest first. As long as the limit at most.
+    recent: VecDeque<Instant>,
+}
+
+/// Which bound was met, and when to try again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Exceeded {
+    pub(super) what: &'static str,
+    pub(super) limit: usize,
+    pub(super) retry_after: Duration,
+}
+
+/// A place among the requests at once; free again when it is dropped.
+#[derive(Debug)]
+pub(super) struct Share(Option<Arc<Fairness>>);
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if let Some(fairness) = &self.0 {
+            let mut used = fairness.lock();
+            used.at_once = used.at_once.saturating_sub(1);
+        }
+    }
+}
+
+impl Fairness {
+    /// Takes part in what the listener may use.
+    pub(super) fn share(self: &Arc<Self>, limits: FairnessLimits) -> Result<Share, Exceeded> {
+        if limits == FairnessLimits::default() {
+            return Ok(Share(None));
+        }
+        let now = Instant::now();
+        let mut used = self.lock();
+        if let Some(most) = limits.at_once.map(NonZeroUsize::get)
+            && used.at_once >= most
+        {
+            return Err(Exceeded {
+                what: "max_concurrent_requests",
+                limit: most,
+                retry_after: RETRY_SOON,
+            });
+        }
+        if let Some(most) = limits.per_minute.map(NonZeroUsize::get) {
+            while used.recent.front().is_some_and(|at| now - *at >= WINDOW) {
+                used.recent.pop_front();
+            }
+            if let Some(oldest) = used.recent.front().filter(|_| used.recent.len() >= most) {
+                return Err(Exceeded {
+                    what: "max_requests_per_minute",
+                    limit: most,
+                    retry_after: WINDOW.saturating_sub(now - *oldest),
+                });
+            }
+            used.recent.push_back(now);
+        }
+        used.at_once += 1;
+        drop(used);
+        Ok(Share(Some(Arc::clone(self))))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Used> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn limits(per_minute: usize, at_once: usize) -> FairnessLimits {
+        FairnessLimits {
+            per_minute: NonZeroUsize::new(per_minute),
+            at_once: NonZeroUsize::new(at_once),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_minute_has_more_than_the_limit() {
+        let fairness = Arc::new(Fairness::default());
+        let limits = limits(10, 0);
+        let mut passed: Vec<Instant> = Vec::new();
+        for _ in 0..2000 {
+            match fairness.share(limits) {
+                Ok(_share) => {
+                    let now = Instant::now();
+                    passed.push(now);
+                    assert!(passed.iter().filter(|at| now - **at < WINDOW).count() <= 10);
+                }
+                Err(exceeded) => assert_eq!(exceeded.what, "max_requests_per_minute"),
+            }
+            tokio::time::advance(Duration::from_millis(177)).await;
+        }
+        // 354 s: six windows, and each is used to the full.
+        assert!(passed.len() >= 55, "{}", passed.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn retry_after_is_when_it_passes() {
+        let fairness = Arc::new(Fairness::default());
+        drop(fairness.share(limits(1, 0)).unwrap());
+        tokio::time::advance(Duration::from_secs(20)).await;
+        let exceeded = fairness.share(limits(1, 0)).unwrap_err();
+        assert_eq!(exceeded.retry_after, Duration::from_secs(40));
+        tokio::time::advance(exceeded.retry_after).await;
+        assert!(fairness.share(limits(1, 0)).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_once_counts_what_is_not_ended() {
+        let fairness = Arc::new(Fairness::default());
+        let (one, _two) = (
+            fairness.share(limits(0, 2)).unwrap(),
+            fairness.share(limits(0, 2)).unwrap(),
+        );
+        assert_eq!(
+            fairness.share(limits(0, 2)).unwrap_err().what,
+            "max_concurrent_requests"
+        );
+        drop(one);
+        assert!(fairness.share(limits(0, 2)).is_ok());
+        // Without limits nothing is counted.
+        let unlimited = Arc::new(Fairness::default());
+        let _shares: Vec<_> = (0..100)
+            .map(|_| unlimited.share(FairnessLimits::default()).unwrap())
+            .collect();
+        assert_eq!(unlimited.lock().at_once, 0);
+    }
+}
