@@ -397,7 +397,12 @@ fn build_whole(context: &Context, name: &str, recipe: Recipe, now: Option<&Built
 /// The client for the account's own requests: for tokens, and to verify a credential.
 pub(super) fn own_client(name: &str, settings: &AccountSettings) -> Result<HttpClient, StartError> {
     let tls = tls(name, settings)?;
-    http_client(tls, settings.upstream.connect_timeout).map_err(|e| StartError::TokenClient {
+    http_client(
+        tls,
+        settings.upstream.connect_timeout,
+        settings.upstream.egress.as_ref(),
+    )
+    .map_err(|e| StartError::TokenClient {
         account: name.to_owned(),
         why: e.to_string(),
     })

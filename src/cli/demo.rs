@@ -189,6 +189,8 @@ fn account(
             origin: Origin::parse(&emulator.base_url())?,
             ca_file: Some(ca_file.to_owned()),
             http: HttpVersion::Auto,
+            egress: None,
+            connection_max_age: limits.upstream_connection_max_age,
             connect_timeout: limits.connect_timeout,
             response_head_timeout: limits.response_head_timeout,
             response_body_idle_timeout: limits.response_body_idle_timeout,

@@ -7,6 +7,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::credential;
+use super::egress;
 use super::file::{FileAccount, FileConfig};
 use super::inputs::Inputs;
 use super::problem::shown;
@@ -181,10 +182,13 @@ fn upstream(
     }
     let source = base_url.as_ref().map(|given| given.source.clone());
     let origin = base_url.or(realm).map_or_else(Origin::commercial, |given| given.value);
+    let egress = egress::choose(table, &origin, inputs);
     let settings = UpstreamSettings {
         origin,
         ca_file,
         http,
+        egress,
+        connection_max_age: limits.upstream_connection_max_age,
         connect_timeout: limits.connect_timeout,
         response_head_timeout: limits.response_head_timeout,
         response_body_idle_timeout: limits.response_body_idle_timeout,

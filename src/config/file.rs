@@ -75,9 +75,10 @@ pub(crate) const ACCOUNT: Shape = Shape {
         "public_key_file",
         "private_key_file",
         "digest_max_concurrent",
+        "proxy",
+        "proxy_credentials_file",
     ],
     refused: &[
-        ("proxy", NOT_YET),
         (
             "client_secret",
             "no secret in this file: put it into a file of its own and name that with `client_secret_file`",
@@ -105,6 +106,7 @@ pub(crate) const LIMITS: Shape = Shape {
         "connect_timeout",
         "response_head_timeout",
         "response_body_idle_timeout",
+        "upstream_connection_max_age",
         "replay_limit",
         "replay_budget",
     ],
@@ -183,6 +185,8 @@ pub(crate) struct FileAccount {
     pub(crate) public_key_file: Option<Given<String>>,
     pub(crate) private_key_file: Option<Given<String>>,
     pub(crate) digest_max_concurrent: Option<Given<String>>,
+    pub(crate) proxy: Option<Given<String>>,
+    pub(crate) proxy_credentials_file: Option<Given<String>>,
 }
 
 /// `[limits]`, as text: [`LIMITS`] in its order.
@@ -197,6 +201,7 @@ pub(crate) struct FileLimits {
     pub(crate) connect_timeout: Option<Given<String>>,
     pub(crate) response_head_timeout: Option<Given<String>>,
     pub(crate) response_body_idle_timeout: Option<Given<String>>,
+    pub(crate) upstream_connection_max_age: Option<Given<String>>,
     pub(crate) replay_limit: Option<Given<String>>,
     pub(crate) replay_budget: Option<Given<String>>,
 }
@@ -314,6 +319,8 @@ fn accounts(top: &Reader<'_>, problems: &mut Problems) -> Vec<FileAccount> {
             public_key_file: table.text("public_key_file", problems),
             private_key_file: table.text("private_key_file", problems),
             digest_max_concurrent: table.integer("digest_max_concurrent", problems),
+            proxy: table.text("proxy", problems),
+            proxy_credentials_file: table.text("proxy_credentials_file", problems),
         });
     }
     accounts
@@ -335,6 +342,7 @@ fn limits(table: &Reader<'_>, problems: &mut Problems) -> FileLimits {
         connect_timeout: table.text("connect_timeout", problems),
         response_head_timeout: table.text("response_head_timeout", problems),
         response_body_idle_timeout: table.text("response_body_idle_timeout", problems),
+        upstream_connection_max_age: table.text("upstream_connection_max_age", problems),
         replay_limit: table.text_or_integer("replay_limit", problems),
         replay_budget: table.text_or_integer("replay_budget", problems),
     }

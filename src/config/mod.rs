@@ -11,6 +11,7 @@ mod account;
 mod conflict;
 mod credential;
 mod document;
+mod egress;
 mod file;
 mod inputs;
 mod listener;

@@ -118,6 +118,10 @@ pub(crate) fn limits(file: &FileLimits, problems: &mut Problems) -> Limits {
     wait(&file.connect_timeout, &mut limits.connect_timeout);
     wait(&file.response_head_timeout, &mut limits.response_head_timeout);
     wait(&file.response_body_idle_timeout, &mut limits.response_body_idle_timeout);
+    wait(
+        &file.upstream_connection_max_age,
+        &mut limits.upstream_connection_max_age,
+    );
     limits
 }
 

@@ -134,6 +134,8 @@ pub struct Metrics {
     errors: Vec<IntCounter>,
     to_upstream: IntCounter,
     to_client: IntCounter,
+    /// One set of handles for each account, however often it is asked for.
+    accounts: Mutex<HashMap<String, Arc<AccountMetrics>>>,
 }
 
 impl Metrics {
@@ -164,6 +166,7 @@ impl Metrics {
             errors,
             to_upstream,
             to_client,
+            accounts: Mutex::default(),
         })
     }
 
@@ -229,6 +232,12 @@ impl Metrics {
 
     /// The handles of one account.
     pub fn account(&self, name: &str) -> Arc<AccountMetrics> {
+        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = accounts.entry(name.to_owned());
+        Arc::clone(known.or_insert_with(|| self.new_account(name)))
+    }
+
+    fn new_account(&self, name: &str) -> Arc<AccountMetrics> {
         let f = &self.families;
         let each = |family: &IntCounterVec, values: &[&'static str]| {
             values

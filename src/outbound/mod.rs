@@ -1,6 +1,8 @@
 //! The HTTP client for the few requests that the proxy makes of itself: for tokens, checks and rotation. Requests of clients
 //! never go through it (see `upstream`).
 
+mod egress;
+
 use std::error::Error;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -8,6 +10,7 @@ use std::time::Duration;
 /// The longest foreign error text that is repeated, in characters.
 const MOST_REASON: usize = 200;
 
+pub use egress::{EgressProxy, EgressProxyError};
 /// An HTTP client, cheap to clone.
 pub use reqwest::Client as HttpClient;
 
@@ -16,21 +19,31 @@ pub use reqwest::Client as HttpClient;
 #[error("the HTTP client for the proxy's own requests can't be made: {0}")]
 pub struct HttpClientError(#[from] reqwest::Error);
 
-/// An HTTP client that verifies with `tls` alone, follows no redirect (the credential must not go elsewhere), reads no
-/// proxy variables, and keeps no idle connections: there is one request in an hour.
+/// An HTTP client that verifies with `tls` alone, follows no redirect (the credential must not go elsewhere), goes through
+/// `egress` or else directly, whatever the proxy variables say, and keeps no idle connections: there is one request in an
+/// hour.
 ///
 /// # Errors
 /// When reqwest does not take the configuration.
 pub fn http_client(
     mut tls: rustls::ClientConfig,
     connect_timeout: Duration,
+    egress: Option<&EgressProxy>,
 ) -> Result<reqwest::Client, HttpClientError> {
     // A configuration shared with the API's connections may offer h2, which this client doesn't speak.
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let client = reqwest::Client::builder()
+    let mut builder = reqwest::Client::builder().no_proxy();
+    if let Some(egress) = egress {
+        // For `https` alone: a credential in plain text is for this machine.
+        let mut proxy = reqwest::Proxy::https(egress.to_string())?;
+        if let Some(authorization) = egress.authorization() {
+            proxy = proxy.custom_http_auth(authorization);
+        }
+        builder = builder.proxy(proxy);
+    }
+    let client = builder
         .tls_backend_preconfigured(tls)
         .http1_only()
-        .no_proxy()
         // RFC 6761 section 6.3: always loopback. Plain HTTP is let through to this name, and resolvers may say otherwise.
         .resolve_to_addrs(
             "localhost",

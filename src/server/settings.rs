@@ -72,6 +72,8 @@ pub struct Limits {
     pub response_head_timeout: Duration,
     /// Longest pause within a response body.
     pub response_body_idle_timeout: Duration,
+    /// Age at which an upstream connection serves no further request.
+    pub upstream_connection_max_age: Duration,
     /// A body known or found to be larger (bytes) is streamed and never recorded.
     pub replay_limit: usize,
     /// Recorded bytes of all requests together.
@@ -90,6 +92,7 @@ impl Default for Limits {
             connect_timeout: Duration::from_secs(5),
             response_head_timeout: Duration::from_secs(60),
             response_body_idle_timeout: Duration::from_secs(60),
+            upstream_connection_max_age: Duration::from_secs(300),
             replay_limit: 1 << 20,
             replay_budget: 16 << 20,
         }

@@ -14,7 +14,9 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{ConnectError, Origin};
+use super::tunnel::{self, TunnelError};
+use super::{ConnectError, Origin, UpstreamSettings};
+use crate::outbound::EgressProxy;
 
 /// How long one address may stay silent before the next is tried beside it (RFC 8305 section 5).
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
@@ -36,9 +38,17 @@ impl Stream {
 }
 
 /// Connects, within `limit` for everything together.
-pub(super) async fn connect(origin: &Origin, tls: &Arc<ClientConfig>, limit: Duration) -> Result<Stream, ConnectError> {
+pub(super) async fn connect(
+    settings: &UpstreamSettings,
+    tls: &Arc<ClientConfig>,
+    limit: Duration,
+) -> Result<Stream, ConnectError> {
+    let origin = &settings.origin;
     let attempt = async {
-        let tcp = connect_tcp(origin).await?;
+        let tcp = match &settings.egress {
+            Some(egress) if origin.is_tls() => connect_through(egress, origin).await?,
+            _ => connect_tcp(origin.host(), origin.port()).await?,
+        };
         if !origin.is_tls() {
             return Ok(Stream::Plain(tcp));
         }
@@ -61,14 +71,32 @@ pub(super) async fn connect(origin: &Origin, tls: &Arc<ClientConfig>, limit: Dur
     })
 }
 
-async fn connect_tcp(origin: &Origin) -> Result<TcpStream, ConnectError> {
-    let addresses = resolve(origin).await.map_err(|source| ConnectError::Dns {
+/// The egress proxy looks up the origin's name: here it may have none.
+async fn connect_through(egress: &EgressProxy, origin: &Origin) -> Result<TcpStream, ConnectError> {
+    let failed = |source| ConnectError::Tunnel {
         host: origin.host().to_owned(),
+        proxy: egress.to_string(),
+        source,
+    };
+    let mut stream = match connect_tcp(egress.host(), egress.port()).await {
+        Ok(stream) => stream,
+        Err(ConnectError::Dns { source, .. } | ConnectError::Tcp { source, .. }) => {
+            return Err(failed(TunnelError::Unreachable(source)));
+        }
+        Err(other) => return Err(other),
+    };
+    tunnel::open(&mut stream, egress, origin).await.map_err(failed)?;
+    Ok(stream)
+}
+
+async fn connect_tcp(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
+    let addresses = resolve(host, port).await.map_err(|source| ConnectError::Dns {
+        host: host.to_owned(),
         source,
     })?;
     let stream = race(addresses).await.map_err(|source| ConnectError::Tcp {
-        host: origin.host().to_owned(),
-        port: origin.port(),
+        host: host.to_owned(),
+        port,
         source,
     })?;
     // Small requests must not wait for the acknowledgement of earlier segments (RFC 1122 section 4.2.3.4).
@@ -76,8 +104,7 @@ async fn connect_tcp(origin: &Origin) -> Result<TcpStream, ConnectError> {
     Ok(stream)
 }
 
-async fn resolve(origin: &Origin) -> io::Result<Vec<SocketAddr>> {
-    let (host, port) = (origin.host(), origin.port());
+async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, port)]);
     }

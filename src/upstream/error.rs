@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use http::Request;
 
+use super::TunnelError;
+
 /// No connection could be made. Nothing of the request was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -25,6 +27,16 @@ pub enum ConnectError {
         port: u16,
         /// What the last address tried said.
         source: io::Error,
+    },
+    /// The egress proxy could not be reached, or opened no tunnel.
+    #[error("no way to `{host}` through the egress proxy {proxy}: {source}")]
+    Tunnel {
+        /// The name of the upstream.
+        host: String,
+        /// The proxy, without credentials.
+        proxy: String,
+        /// Why.
+        source: TunnelError,
     },
     /// The certificate or the handshake was not acceptable.
     #[error(

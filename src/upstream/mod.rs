@@ -12,6 +12,7 @@ mod pool;
 mod queue;
 mod settings;
 mod tls;
+mod tunnel;
 
 pub use body::{UpstreamBody, UpstreamBodyError};
 pub use error::{ConnectError, SendError, SendFailure};
@@ -19,3 +20,4 @@ pub use origin::{Origin, OriginError};
 pub use pool::{Outbound, Progress, Upstream};
 pub use settings::{HttpVersion, UpstreamSettings};
 pub use tls::{TlsError, client_config};
+pub use tunnel::TunnelError;

@@ -51,7 +51,7 @@ pub(super) struct Shared<B> {
     /// `Auto` met an upstream that speaks HTTP/2 only.
     only_h2: AtomicBool,
     idle: Mutex<VecDeque<Idle<B>>>,
-    h2: Mutex<Option<http2::SendRequest<B>>>,
+    h2: Mutex<Option<(http2::SendRequest<B>, Instant)>>,
     /// Held while an HTTP/2 connection is made, so that a burst makes one.
     h2_connecting: tokio::sync::Mutex<()>,
     open: IntGauge,
@@ -62,8 +62,14 @@ pub(super) struct Shared<B> {
 type Answered<B> = (http::response::Parts, Incoming, Option<Lease<B>>);
 
 struct Idle<B> {
-    sender: http1::SendRequest<B>,
+    connection: Http1<B>,
     since: Instant,
+}
+
+/// A connection, and when it was made.
+struct Http1<B> {
+    sender: http1::SendRequest<B>,
+    made: Instant,
 }
 
 /// A request without scheme, host and framing of its own: those belong to the connection.
@@ -202,10 +208,10 @@ where
             return self.attempt_h2(request, progress).await;
         }
         let idle = if fresh { None } else { self.shared.checkout() };
-        let (sender, reused) = match idle {
-            Some(sender) => (sender, true),
+        let (connection, reused) = match idle {
+            Some(connection) => (connection, true),
             None => match self.shared.connect_h1().await {
-                Ok(sender) => (sender, false),
+                Ok(connection) => (connection, false),
                 Err(ConnectError::Tls { source, .. })
                     if self.shared.settings.http == HttpVersion::Auto && refused_alpn(&source) =>
                 {
@@ -221,12 +227,12 @@ where
                 }
             },
         };
-        self.attempt_h1(sender, reused, request, progress).await
+        self.attempt_h1(connection, reused, request, progress).await
     }
 
     async fn attempt_h1(
         &self,
-        mut sender: http1::SendRequest<B>,
+        mut connection: Http1<B>,
         reused: bool,
         mut request: Request<B>,
         progress: Option<&Progress>,
@@ -234,7 +240,8 @@ where
         request
             .headers_mut()
             .insert(header::HOST, self.origin().host_header().clone());
-        let sent = self.head_within(sender.try_send_request(request), progress).await;
+        let sent = connection.sender.try_send_request(request);
+        let sent = self.head_within(sent, progress).await;
         let mut response = self.outcome(sent, reused)?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(self.switched(reused));
@@ -250,7 +257,7 @@ where
         }
         let (parts, incoming) = response.into_parts();
         let lease = Lease {
-            sender,
+            connection,
             shared: Arc::clone(&self.shared),
         };
         Ok((parts, incoming, Some(lease)))
@@ -344,52 +351,62 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     /// The connection used last that is ready now: the warmest, and the others can age.
-    fn checkout(&self) -> Option<http1::SendRequest<B>> {
+    fn checkout(&self) -> Option<Http1<B>> {
         let mut idle = lock(&self.idle);
         let mut at = idle.len();
         while at > 0 {
             at -= 1;
             let entry = &idle[at];
-            if entry.sender.is_closed() || entry.since.elapsed() > IDLE_FOR {
+            if self.is_over(entry) {
                 idle.remove(at);
-            } else if entry.sender.is_ready() {
-                return idle.remove(at).map(|entry| entry.sender);
+            } else if entry.connection.sender.is_ready() {
+                return idle.remove(at).map(|entry| entry.connection);
             }
         }
         None
     }
 
-    fn checkin(&self, sender: http1::SendRequest<B>) {
-        if sender.is_closed() {
+    fn is_over(&self, entry: &Idle<B>) -> bool {
+        entry.connection.sender.is_closed()
+            || entry.since.elapsed() > IDLE_FOR
+            || entry.connection.made.elapsed() > self.settings.connection_max_age
+    }
+
+    fn checkin(&self, connection: Http1<B>) {
+        if connection.sender.is_closed() || connection.made.elapsed() > self.settings.connection_max_age {
             return;
         }
         let mut idle = lock(&self.idle);
-        while idle.len() >= MAX_IDLE
-            || idle
-                .front()
-                .is_some_and(|e| e.sender.is_closed() || e.since.elapsed() > IDLE_FOR)
-        {
+        while idle.len() >= MAX_IDLE || idle.front().is_some_and(|entry| self.is_over(entry)) {
             idle.pop_front();
         }
         idle.push_back(Idle {
-            sender,
+            connection,
             since: Instant::now(),
         });
     }
 
-    async fn connect_h1(&self) -> Result<http1::SendRequest<B>, ConnectError> {
-        let stream = connect(&self.settings.origin, &self.tls_h1, self.settings.connect_timeout).await?;
+    async fn connect_h1(&self) -> Result<Http1<B>, ConnectError> {
+        let stream = connect(&self.settings, &self.tls_h1, self.settings.connect_timeout).await?;
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_RESPONSE_HEAD)
             .handshake(TokioIo::new(LastWords::new(stream)))
             .await
             .map_err(|source| self.not_started(source))?;
         self.drive(connection);
-        Ok(sender)
+        Ok(Http1 {
+            sender,
+            made: Instant::now(),
+        })
     }
 
     async fn h2_sender(&self) -> Result<(http2::SendRequest<B>, bool), ConnectError> {
-        let cached = || lock(&self.h2).as_ref().filter(|sender| !sender.is_closed()).cloned();
+        let cached = || {
+            let h2 = lock(&self.h2);
+            let (sender, made) = h2.as_ref()?;
+            let good = !sender.is_closed() && made.elapsed() <= self.settings.connection_max_age;
+            good.then(|| sender.clone())
+        };
         if let Some(sender) = cached() {
             return Ok((sender, true));
         }
@@ -408,13 +425,11 @@ where
             return Ok((sender, true));
         }
         let left = deadline.saturating_duration_since(Instant::now());
-        let stream = connect(&self.settings.origin, &self.tls_h2, left)
-            .await
-            .map_err(|e| match e {
-                ConnectError::Tls { source, .. } if refused_alpn(&source) => self.no_h2(),
-                ConnectError::Timeout { .. } => too_late(),
-                other => other,
-            })?;
+        let stream = connect(&self.settings, &self.tls_h2, left).await.map_err(|e| match e {
+            ConnectError::Tls { source, .. } if refused_alpn(&source) => self.no_h2(),
+            ConnectError::Timeout { .. } => too_late(),
+            other => other,
+        })?;
         if !stream.negotiated_h2() && matches!(stream, Stream::Tls(_)) {
             return Err(self.no_h2());
         }
@@ -429,7 +444,7 @@ where
             .await
             .map_err(|source| self.not_started(source))?;
         self.drive(connection);
-        *lock(&self.h2) = Some(sender.clone());
+        *lock(&self.h2) = Some((sender.clone(), Instant::now()));
         Ok((sender, false))
     }
 
@@ -472,7 +487,7 @@ impl Drop for OpenGuard {
 
 /// A connection that is serving a request. Dropped: closed. Released: idle again.
 pub(super) struct Lease<B> {
-    sender: http1::SendRequest<B>,
+    connection: Http1<B>,
     shared: Arc<Shared<B>>,
 }
 
@@ -482,7 +497,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     pub(super) fn release(self) {
-        self.shared.checkin(self.sender);
+        self.shared.checkin(self.connection);
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Origin;
+use crate::outbound::EgressProxy;
 
 /// Which HTTP version to speak upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -22,6 +23,8 @@ pub enum HttpVersion {
 pub struct UpstreamSettings {
     /// Where requests and the credential go.
     pub origin: Origin,
+    /// The proxy on the way to it; `None`: directly.
+    pub egress: Option<EgressProxy>,
     /// PEM file of the certificate authorities to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
     /// The HTTP version.
@@ -30,6 +33,8 @@ pub struct UpstreamSettings {
     pub connect_timeout: Duration,
     /// Bound on the wait for the response head, counted from the last byte of the request.
     pub response_head_timeout: Duration,
+    /// A connection serves no further request at this age, so that changed DNS answers are followed.
+    pub connection_max_age: Duration,
     /// Bound on each pause within a response body.
     pub response_body_idle_timeout: Duration,
 }

@@ -14,6 +14,7 @@ mod bearer;
 mod browser;
 #[cfg(feature = "emulator")]
 mod digest;
+mod egress;
 mod faults;
 mod forwarding;
 mod guard;

@@ -14,11 +14,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("log", &[]),
     ("hardening", &[]),
     ("crypto", &[]),
-    ("outbound", &[]),
+    ("outbound", &["secret"]),
     ("metrics", &["code"]),
     // Parts.
     ("guard", &[]),
-    ("upstream", &["crypto", "metrics"]),
+    ("upstream", &["crypto", "metrics", "outbound"]),
     (
         "credential",
         &["crypto", "outbound", "upstream", "secret", "time", "metrics"],
@@ -53,6 +53,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "credential",
             "guard",
             "log",
+            "outbound",
             "proxy",
             "secret",
             "server",

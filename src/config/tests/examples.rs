@@ -25,6 +25,7 @@ fn case(text: &str) -> Case {
             path if path.ends_with("client-secret") => SECRET,
             path if path.ends_with("public-key") => "abcdefgh",
             path if path.ends_with("private-key") => PRIVATE_KEY,
+            path if path.ends_with("user-password") => "user:password",
             path if path.ends_with(".pem") || path.ends_with(".crt") => &pem,
             path if path.ends_with(".key") => &key,
             _ => continue,

@@ -209,8 +209,8 @@ const BAD_FILES: &[(&str, &str)] = &[
         "1:2: `token_store`: not available in this version yet",
     ),
     (
-        "[account.default]\nproxy = 'http://h:1'",
-        "2:1: `account.default.proxy`: not available in this version yet",
+        "[account.default]\nproxy = 'socks5://h:1'",
+        "2:9: `account.default.proxy`: a proxy is reached by `http://` here",
     ),
     ("workers = 1\nworkers = 2", "2:1: this is not TOML: duplicate key"),
     ("workers == 1", "1:10: this is not TOML"),

@@ -57,6 +57,8 @@ pub fn proxy(base_url: &str, ca_file: Option<&Path>, credential: CredentialSetti
             origin: Origin::parse(base_url).unwrap(),
             ca_file: ca_file.map(Path::to_owned),
             http: HttpVersion::Auto,
+            egress: None,
+            connection_max_age: limits.upstream_connection_max_age,
             connect_timeout: limits.connect_timeout,
             response_head_timeout: limits.response_head_timeout,
             response_body_idle_timeout: limits.response_body_idle_timeout,

@@ -1,0 +1,104 @@
+//! A tunnel through the egress proxy (CONNECT, RFC 9110 section 9.3.6).
+
+use std::io;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::Origin;
+use crate::outbound::EgressProxy;
+
+/// The most of the proxy's answer that is read, bytes.
+const MOST_HEAD: usize = 16 << 10;
+
+/// Why there is no tunnel.
+#[derive(Debug, thiserror::Error)]
+pub enum TunnelError {
+    /// No connection to the proxy.
+    #[error("it can't be reached: {0}")]
+    Unreachable(io::Error),
+    /// The connection to the proxy broke.
+    #[error("the connection to it broke: {0}")]
+    Broken(#[from] io::Error),
+    /// 407.
+    #[error(
+        "it wants a user and a password, or others (HTTP 407): set them in `proxy` or `proxy_credentials_file`, or in HTTPS_PROXY"
+    )]
+    Authentication,
+    /// Another status than 2xx.
+    #[error("it refused with HTTP {0}: may it connect to this host and port?")]
+    Refused(u16),
+    /// No HTTP answer.
+    #[error("its answer is not HTTP: is it an HTTP proxy?")]
+    Malformed,
+}
+
+/// Has the proxy at the other end of `stream` connect to the origin. Behind it the stream leads there.
+pub(super) async fn open(stream: &mut TcpStream, proxy: &EgressProxy, origin: &Origin) -> Result<(), TunnelError> {
+    let host = origin.host();
+    let authority = if host.contains(':') {
+        format!("[{host}]:{}", origin.port())
+    } else {
+        format!("{host}:{}", origin.port())
+    };
+    let mut request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n").into_bytes();
+    if let Some(authorization) = proxy.authorization() {
+        request.extend_from_slice(b"Proxy-Authorization: ");
+        request.extend_from_slice(authorization.as_bytes());
+        request.extend_from_slice(b"\r\n");
+    }
+    request.extend_from_slice(b"\r\n");
+    stream.write_all(&request).await?;
+
+    let head = read_head(stream).await?;
+    match status(&head) {
+        Some(200..=299) => Ok(()),
+        Some(407) => Err(TunnelError::Authentication),
+        Some(other) => Err(TunnelError::Refused(other)),
+        None => Err(TunnelError::Malformed),
+    }
+}
+
+/// To the empty line, and not a byte more: what follows is the upstream's.
+async fn read_head(stream: &mut TcpStream) -> Result<Vec<u8>, TunnelError> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") && !head.ends_with(b"\n\n") {
+        if head.len() >= MOST_HEAD {
+            return Err(TunnelError::Malformed);
+        }
+        // One at a time: there is one tunnel in minutes.
+        head.push(stream.read_u8().await?);
+    }
+    Ok(head)
+}
+
+fn status(head: &[u8]) -> Option<u16> {
+    let rest = head.strip_prefix(b"HTTP/1.")?.get(1..)?.strip_prefix(b" ")?;
+    let (digits, rest) = rest.split_at_checked(3)?;
+    let ends = matches!(rest.first(), Some(b' ' | b'\r' | b'\n'));
+    let digits = std::str::from_utf8(digits)
+        .ok()
+        .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))?;
+    ends.then(|| digits.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_lines() {
+        assert_eq!(status(b"HTTP/1.1 200 Connection established\r\n\r\n"), Some(200));
+        assert_eq!(status(b"HTTP/1.0 407\r\n\r\n"), Some(407));
+        for bad in [
+            &b"HTTP/2 200\r\n\r\n"[..],
+            b"HTTP/1.1 20\r\n\r\n",
+            b"HTTP/1.1 2000\r\n\r\n",
+            b"SSH-2.0",
+            b"",
+            b"HTTP/1.",
+        ] {
+            assert_eq!(status(bad), None);
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! The way out: an egress proxy, addresses that are raced, connections that grow old.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use atlas_auth_proxy::outbound::EgressProxy;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::Command;
+
+use crate::support::client::client;
+use crate::support::program::Program;
+use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, bearer, proxy};
+use crate::support::upstream::{Upstream, json};
+
+/// A forward proxy that wants `user:pass`, and remembers what it was asked for and every byte that it saw.
+struct Forward {
+    address: SocketAddr,
+    heads: Arc<Mutex<Vec<String>>>,
+}
+
+impl Forward {
+    async fn start(credentials: Option<&'static str>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let forward = Self {
+            address: listener.local_addr().unwrap(),
+            heads: Arc::default(),
+        };
+        let heads = Arc::clone(&forward.heads);
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let heads = Arc::clone(&heads);
+                tokio::spawn(async move {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        match stream.read_u8().await {
+                            Ok(byte) => head.push(byte),
+                            Err(_) => return,
+                        }
+                    }
+                    let head = String::from_utf8(head).unwrap();
+                    heads.lock().unwrap().push(head.clone());
+                    let authorized = credentials.is_none_or(|c| {
+                        head.lines()
+                            .filter_map(|line| line.split_once(": "))
+                            .any(|(name, value)| name.eq_ignore_ascii_case("proxy-authorization") && value == c)
+                    });
+                    let target = head.split(' ').nth(1).unwrap();
+                    // Only this proxy knows the name.
+                    let target = target.replace("atlas.internal", "localhost");
+                    if !authorized {
+                        let refusal = b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=x\r\nContent-Length: 0\r\n\r\n";
+                        let _ = stream.write_all(refusal).await;
+                        return;
+                    }
+                    let Ok(mut there) = TcpStream::connect(target).await else {
+                        let _ = stream
+                            .write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+                            .await;
+                        return;
+                    };
+                    stream
+                        .write_all(b"HTTP/1.1 200 Connection established\r\nX-Via: y\r\n\r\n")
+                        .await
+                        .unwrap();
+                    let _ = copy_bidirectional(&mut stream, &mut there).await;
+                });
+            }
+        });
+        forward
+    }
+
+    fn heads(&self) -> Vec<String> {
+        self.heads.lock().unwrap().clone()
+    }
+
+    fn url(&self, userinfo: &str) -> String {
+        format!("http://{userinfo}{}", self.address)
+    }
+}
+
+/// `user:pass`
+const BASIC: &str = "Basic dXNlcjpwYXNz";
+
+#[tokio::test]
+async fn token_and_api_go_through_the_proxy_with_its_credentials() {
+    let upstream = Upstream::start(|_| async { json(200, "{}") }).await;
+    let forward = Forward::start(Some(BASIC)).await;
+    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+        .upstream(|upstream| upstream.egress = Some(EgressProxy::parse(&forward.url("user:pass@")).unwrap()))
+        .start()
+        .await;
+    assert_eq!(client().get(proxy.url("/x")).send().await.unwrap().status(), 200);
+    let heads = forward.heads();
+    assert_eq!(heads.len(), 2, "one tunnel for the token, one for the API: {heads:?}");
+    let target = format!("CONNECT localhost:{} HTTP/1.1\r\n", upstream.address.port());
+    for head in &heads {
+        assert!(head.starts_with(&target), "{head}");
+        // The credential for Atlas is for Atlas.
+        assert!(!head.contains("Bearer") && head.matches("Basic").count() == 1, "{head}");
+    }
+    // What it got from us is not for the upstream.
+    assert!(!upstream.last().headers.contains_key("proxy-authorization"));
+    proxy.running.shutdown().await;
+    assert_eq!(upstream.revocations(), 1);
+}
+
+#[tokio::test]
+async fn what_the_proxy_says_no_to_is_said_by_name_and_without_its_password() {
+    let upstream = Upstream::start(|_| async { json(200, "{}") }).await;
+    let forward = Forward::start(Some(BASIC)).await;
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    for (url, words) in [
+        (forward.url("user:wrong-password@"), "407"),
+        (format!("http://user:wrong-password@{closed}"), "can't be reached"),
+    ] {
+        let proxy = proxy(
+            &upstream.base_url(),
+            Some(&upstream.ca_file),
+            crate::support::proxy::digest(),
+        )
+        .upstream(|upstream| upstream.egress = Some(EgressProxy::parse(&url).unwrap()))
+        .start()
+        .await;
+        let answer = client().get(proxy.url("/x")).send().await.unwrap();
+        assert_eq!(answer.status(), 502);
+        let text = answer.text().await.unwrap();
+        assert!(
+            text.contains(words) && text.contains("egress proxy") && !text.contains("wrong-password"),
+            "{text}"
+        );
+    }
+    assert!(upstream.seen().is_empty());
+}
+
+/// The machine's variables, a name that only the proxy can look up, and `NO_PROXY`.
+#[tokio::test]
+async fn https_proxy_and_no_proxy_are_followed() {
+    let upstream = Upstream::start(|_| async { json(200, "{}") }).await;
+    let forward = Forward::start(Some(BASIC)).await;
+    let (through, nowhere) = (forward.url("user:pass@"), "http://127.0.0.1:1");
+    for (variables, tunnels) in [
+        (&[("HTTPS_PROXY", through.as_str())][..], 2),
+        (&[("https_proxy", &through)], 2),
+        (&[("ALL_PROXY", &through)], 2),
+        (&[("HTTPS_PROXY", nowhere), ("NO_PROXY", "other.example, localhost")], 0),
+        (&[("HTTPS_PROXY", nowhere), ("no_proxy", "*")], 0),
+        (&[("HTTP_PROXY", nowhere)], 0),
+    ] {
+        let before = forward.heads().len();
+        let mut environment = vec![
+            ("MONGODB_ATLAS_CLIENT_ID", CLIENT_ID),
+            ("MONGODB_ATLAS_CLIENT_SECRET", CLIENT_SECRET),
+        ];
+        environment.extend_from_slice(variables);
+        let command = Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"));
+        let program = Program::start(command, &upstream, &environment, &[]).await;
+        let url = format!("http://{}/x", program.address);
+        assert_eq!(client().get(url).send().await.unwrap().status(), 200, "{variables:?}");
+        let came = forward.heads().len() - before;
+        assert!(came >= tunnels && (tunnels > 0 || came == 0), "{variables:?}: {came}");
+        let (status, said) = program.stop().await;
+        assert!(status.success() && !said.contains("user:pass"), "{said}");
+    }
+}
+
+/// A connection that is in use all the time would never see another address.
+#[tokio::test]
+async fn a_connection_serves_no_request_beyond_its_age() {
+    for alpn in ["http/1.1", "h2"] {
+        let upstream = Upstream::start_with(&[alpn], |_| async { json(200, "{}") }).await;
+        let proxy = proxy(
+            &upstream.base_url(),
+            Some(&upstream.ca_file),
+            crate::support::proxy::digest(),
+        )
+        .upstream(|upstream| upstream.connection_max_age = Duration::from_millis(200))
+        .start()
+        .await;
+        let began = tokio::time::Instant::now();
+        while upstream.connections() < 4 {
+            assert_eq!(
+                client().get(proxy.url("/x")).send().await.unwrap().status(),
+                200,
+                "{alpn}"
+            );
+            assert!(
+                began.elapsed() < Duration::from_secs(30),
+                "{alpn}: the first connection goes on for ever"
+            );
+        }
+        assert!(upstream.seen().len() > 10, "{alpn}: they are used more than once");
+    }
+}
