@@ -8,6 +8,7 @@ pub mod code;
 pub mod config;
 pub mod credential;
 pub mod crypto;
+pub mod doctor;
 #[cfg(feature = "emulator")]
 pub mod emulator;
 pub mod guard;

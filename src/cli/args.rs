@@ -32,6 +32,10 @@ pub(crate) enum Command {
     /// Start a built-in Atlas emulator and proxies before it, and print what to try; needs no configuration.
     #[cfg(feature = "emulator")]
     Demo(DemoArgs),
+    /// Examine the configuration, the way to Atlas and the credential, and say what is wrong and what to do.
+    ///
+    /// Takes the flags of `run`. Exits with 0 when everything works, with 1 when something does not.
+    Check(Box<CheckArgs>),
     /// Exit with 0 when the admin port of a running proxy says that it is ready, else with 1.
     Healthcheck(HealthcheckArgs),
 }
@@ -159,6 +163,28 @@ impl From<RunArgs> for Flags {
             log_level: args.log_level,
             log_format: args.log_format,
         }
+    }
+}
+
+/// What `run` takes, and how to answer.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Examine this account alone.
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
+
+    /// Answer with one JSON object: `ok`, and a list of `checks`.
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+impl CheckArgs {
+    /// The flags of `run`, the account, whether JSON is wanted.
+    pub(crate) fn parts(self) -> (Flags, Option<String>, bool) {
+        (self.run.into(), self.account, self.json)
     }
 }
 

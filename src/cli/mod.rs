@@ -1,6 +1,7 @@
 //! The command line: arguments to a command, its outcome to an exit code.
 
 mod args;
+mod check;
 #[cfg(feature = "emulator")]
 mod demo;
 mod exit;
@@ -47,6 +48,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>, environment: &dyn Environm
         Some(Command::Run(args)) => run((*args).into(), environment, &unhardened),
         #[cfg(feature = "emulator")]
         Some(Command::Demo(DemoArgs {})) => demo::run(),
+        Some(Command::Check(args)) => {
+            let (flags, account, as_json) = args.parts();
+            check::check(sources(&flags, environment), environment, account.as_deref(), as_json)
+        }
         Some(Command::Healthcheck(args)) => healthcheck(&args.into(), environment),
     }
 }

@@ -18,7 +18,7 @@ use crate::settings::{AccountSettings, Settings};
 
 /// Serves until a signal or the admin port ends it.
 pub(crate) fn run(loaded: Loaded, reloader: &Reloader<'_>) -> ExitCode {
-    let Loaded { settings, warnings } = loaded;
+    let Loaded { settings, warnings, .. } = loaded;
     crate::log::init(&settings.log);
     for warning in warnings {
         tracing::warn!("{warning}");

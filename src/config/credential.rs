@@ -205,6 +205,7 @@ fn given(account: &Account<'_>, field: Field, inputs: &mut Inputs<'_>) -> Option
                 found.push(cleaned(field, &bytes, Source::Variable(plain), "", inputs));
             }
             if let Some(path) = inputs.variable(file) {
+                remember(account, field, &path, inputs);
                 found.push(from_file(field, &path, inputs));
             }
         }
@@ -228,10 +229,19 @@ fn given(account: &Account<'_>, field: Field, inputs: &mut Inputs<'_>) -> Option
             ));
         }
         if let Some(path) = file {
+            remember(account, field, path, inputs);
             found.push(from_file(field, path, inputs));
         }
     }
     agreed(field, found, inputs)
+}
+
+/// Where a rotation writes the next secret to.
+fn remember(account: &Account<'_>, field: Field, named: &Given<String>, inputs: &mut Inputs<'_>) {
+    if field == Field::ClientSecret {
+        let path = inputs.credential_path(named);
+        inputs.secret_files.insert(account.name.to_owned(), path);
+    }
 }
 
 fn from_file(field: Field, named: &Given<String>, inputs: &mut Inputs<'_>) -> Part {
@@ -244,6 +254,7 @@ fn from_file(field: Field, named: &Given<String>, inputs: &mut Inputs<'_>) -> Pa
     match read {
         Some(bytes) => {
             let of_file = format!("{}: ", super::problem::shown(&path.display().to_string()));
+            note_line_end(field, &bytes, &of_file, inputs);
             cleaned(field, &bytes, named.source.clone(), &of_file, inputs)
         }
         None => Part {
@@ -251,6 +262,19 @@ fn from_file(field: Field, named: &Given<String>, inputs: &mut Inputs<'_>) -> Pa
             value: None,
         },
     }
+}
+
+fn note_line_end(field: Field, bytes: &[u8], of_file: &str, inputs: &mut Inputs<'_>) {
+    let end = match bytes {
+        [.., b'\r', b'\n'] => "a Windows line break (CR LF)",
+        [.., b'\n'] => "a line break",
+        [.., b'\r'] => "a carriage return",
+        _ => return,
+    };
+    inputs.problems.note(format_args!(
+        "{of_file}{end} at the end of the {} is ignored",
+        field.title()
+    ));
 }
 
 fn cleaned(field: Field, bytes: &[u8], source: Source, prefix: &str, inputs: &mut Inputs<'_>) -> Part {

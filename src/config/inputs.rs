@@ -1,6 +1,7 @@
 //! Flags before environment, with the rules that hold for all of them: an empty variable counts as unset, a list is
 //! split at commas, and every value remembers its name.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -13,6 +14,8 @@ use super::variable;
 pub(crate) struct Inputs<'a> {
     pub(crate) sources: Sources<'a>,
     pub(crate) problems: Problems,
+    /// The files that the client secrets in use came from, by account.
+    pub(crate) secret_files: BTreeMap<String, PathBuf>,
     /// The folder of the configuration file: relative paths in it start there.
     pub(crate) folder: Option<PathBuf>,
 }
@@ -25,6 +28,7 @@ impl<'a> Inputs<'a> {
         Self {
             sources,
             problems: Problems::default(),
+            secret_files: BTreeMap::new(),
             folder: None,
         }
     }

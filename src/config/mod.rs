@@ -27,6 +27,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -49,6 +50,10 @@ pub struct Loaded {
     pub settings: Settings,
     /// One sentence each; none holds a secret.
     pub warnings: Vec<String>,
+    /// What was set right on the way, one sentence each.
+    pub notes: Vec<String>,
+    /// The file that an account's client secret came from, by account; those that came otherwise are not in it.
+    pub secret_files: BTreeMap<String, PathBuf>,
 }
 
 /// Reads all sources.
@@ -86,9 +91,12 @@ pub fn load(sources: Sources<'_>) -> Result<Loaded, ConfigErrors> {
         drain_timeout,
         log,
     };
+    let (warnings, notes) = inputs.problems.into_remarks();
     Ok(Loaded {
         settings,
-        warnings: inputs.problems.into_warnings(),
+        warnings,
+        notes,
+        secret_files: inputs.secret_files,
     })
 }
 

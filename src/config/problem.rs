@@ -50,6 +50,7 @@ impl fmt::Display for Problem {
 pub(crate) struct Problems {
     found: Vec<Problem>,
     warnings: Vec<String>,
+    notes: Vec<String>,
 }
 
 impl Problems {
@@ -102,8 +103,14 @@ impl Problems {
         ConfigErrors { problems: self.found }
     }
 
-    pub(crate) fn into_warnings(self) -> Vec<String> {
-        self.warnings
+    /// Something that was set right, which whoever looks for a mistake may want to know.
+    pub(crate) fn note(&mut self, text: impl fmt::Display) {
+        self.notes.push(without_controls(&text.to_string()));
+    }
+
+    /// Warnings, and notes.
+    pub(crate) fn into_remarks(self) -> (Vec<String>, Vec<String>) {
+        (self.warnings, self.notes)
     }
 }
 

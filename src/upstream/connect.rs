@@ -104,7 +104,7 @@ async fn connect_tcp(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
     Ok(stream)
 }
 
-async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+pub(super) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, port)]);
     }
@@ -123,7 +123,7 @@ async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 }
 
 /// Tries the addresses in order, the next beside the last when that fails or stays silent (RFC 8305).
-async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+pub(super) async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     if let [only] = addresses[..] {
         return TcpStream::connect(only).await;
     }

@@ -136,7 +136,19 @@ impl TokenEndpoint {
     /// # Errors
     /// A [`Refusal`] that tells what went wrong.
     pub async fn revoke(&self, token: &Token) -> Result<(), Refusal> {
-        let value = token.header().as_bytes().strip_prefix(b"Bearer ").unwrap_or_default();
+        self.revoke_value(token.header()).await
+    }
+
+    /// The same for a grant that never became a token in use.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that tells what went wrong.
+    pub async fn revoke_granted(&self, granted: &Granted) -> Result<(), Refusal> {
+        self.revoke_value(granted.header()).await
+    }
+
+    async fn revoke_value(&self, header: &HeaderValue) -> Result<(), Refusal> {
+        let value = header.as_bytes().strip_prefix(b"Bearer ").unwrap_or_default();
         let value = std::str::from_utf8(value).unwrap_or_default();
         let request = self
             .post("/api/oauth/revoke", self.in_force())

@@ -1,6 +1,8 @@
 //! Calls that the proxy makes of itself to the Admin API with an account's credential: to verify a new key, to read when a
 //! secret expires, to rotate one, and for the doctor. Few and small; requests of clients never go this way.
 
+mod service_account;
+
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -10,6 +12,8 @@ use crate::credential::bearer::{Refusal, Token};
 use crate::credential::digest::{BodyForDigest, Digest, MAX_RETRIES, Verdict};
 use crate::outbound;
 use crate::upstream::Origin;
+
+pub use service_account::{AccountError, Home, ServiceAccount, ServiceSecret, in_use};
 
 /// The resource version that these calls are written for.
 const VERSION: HeaderValue = HeaderValue::from_static("application/vnd.atlas.2024-08-05+json");
@@ -67,6 +71,8 @@ pub struct ApiAnswer {
     pub headers: HeaderMap,
     /// The body, if it is JSON; else null.
     pub body: Value,
+    /// Whether the credential was asked for: always so of a token.
+    pub challenged: bool,
 }
 
 impl ApiAnswer {
@@ -137,7 +143,11 @@ impl AtlasApi {
                 if let Some(authorized) = &authorized {
                     digest.observe_success(response.headers(), authorized);
                 }
-                return self.read(response).await;
+                let answer = self.read(response).await?;
+                return Ok(ApiAnswer {
+                    challenged: authorized.is_some(),
+                    ..answer
+                });
             }
             match digest.challenged(response.headers(), authorized.as_ref(), attempt) {
                 Verdict::Retry if attempt < MAX_RETRIES => {}
@@ -187,6 +197,7 @@ impl AtlasApi {
             status,
             headers,
             body: serde_json::from_slice(&body).unwrap_or(Value::Null),
+            challenged: true,
         })
     }
 

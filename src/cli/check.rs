@@ -1,0 +1,77 @@
+//! `check`: the doctor.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio::runtime::Builder;
+
+use super::exit;
+use crate::config::{self, Environment, Sources};
+use crate::crypto;
+use crate::doctor::{self, Circumstances, Finding, PROXY_VARIABLES, Report, Status};
+use crate::time::SystemClock;
+
+/// Examines what these sources say, prints what was found.
+pub(super) fn check(
+    sources: Sources<'_>,
+    environment: &dyn Environment,
+    account: Option<&str>,
+    as_json: bool,
+) -> ExitCode {
+    let mut report = Report::default();
+    examine(sources, environment, account, &mut report);
+    let text = if as_json { report.json() + "\n" } else { report.text() };
+    // Whoever closed the output does not want to read it.
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+    if report.is_good() { exit::CLEAN } else { exit::failed() }
+}
+
+fn examine(sources: Sources<'_>, environment: &dyn Environment, account: Option<&str>, report: &mut Report) {
+    let loaded = match config::load(sources) {
+        Ok(loaded) => loaded,
+        Err(errors) => {
+            for line in errors.lines() {
+                report.add(Finding::new("configuration", Status::Fail, line));
+            }
+            return;
+        }
+    };
+    let settings = &loaded.settings;
+    let names: Vec<&str> = settings.accounts.keys().map(String::as_str).collect();
+    let found = format!(
+        "{} listener{}, account{} {}",
+        settings.listeners.len(),
+        if settings.listeners.len() == 1 { "" } else { "s" },
+        if names.len() == 1 { "" } else { "s" },
+        names.join(", ")
+    );
+    report.add(Finding::new("configuration", Status::Ok, found));
+    for warning in &loaded.warnings {
+        report.add(Finding::new("configuration", Status::Warn, warning));
+    }
+    for note in &loaded.notes {
+        report.add(Finding::new("configuration", Status::Ok, note));
+    }
+    if let Some(account) = account.filter(|account| !settings.accounts.contains_key(*account)) {
+        let found = format!("there is no account `{account}`: there is {}", names.join(", "));
+        return report.add(Finding::new("configuration", Status::Fail, found));
+    }
+    if let Err(error) = crypto::self_check() {
+        return report.add(Finding::new("cryptography", Status::Fail, error.to_string()));
+    }
+    let around = Circumstances {
+        proxy_variables: PROXY_VARIABLES
+            .into_iter()
+            .filter(|name| environment.var(name).is_some_and(|value| !value.is_empty()))
+            .collect(),
+        clock: Arc::new(SystemClock),
+    };
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report.add(Finding::new("process", Status::Fail, error.to_string())),
+    };
+    runtime.block_on(doctor::examine(settings, account, &around, report));
+    // A name look-up that hangs must not keep the process.
+    runtime.shutdown_background();
+}

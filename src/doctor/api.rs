@@ -1,0 +1,103 @@
+//! One real call of the API, and what the service account sees of itself.
+
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use http::{Method, StatusCode};
+
+use super::{Patient, Status};
+use crate::atlas_api::{AccountError, ApiAnswer, AtlasApi, CallError, ServiceAccount, in_use};
+use crate::secret::Secret;
+
+/// Every credential may make it, and its answer is short.
+pub(super) const CALL: &str = "/api/atlas/v2/groups?itemsPerPage=1";
+/// From when on an expiry is worth a warning.
+const EXPIRES_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
+
+impl Patient<'_> {
+    pub(super) async fn one_call(&mut self, api: &AtlasApi) {
+        match api.call(Method::GET, CALL, None).await {
+            Ok(answer) => self.judge(&answer),
+            Err(error) => self.add("api", Status::Fail, error.to_string(), None),
+        }
+    }
+
+    /// What the answer to [`CALL`] says.
+    pub(super) fn judge(&mut self, answer: &ApiAnswer) {
+        let said = format!("GET {CALL}: {}", answer.summary());
+        let code = answer.error_code().unwrap_or_default();
+        let hint = match answer.status {
+            status if status.is_success() && answer.body.is_object() => {
+                return self.add("api", Status::Ok, said, None);
+            }
+            status if status.is_success() || status.is_redirection() => {
+                "this is not the Admin API: look at the base URL, and at what stands in between (a login page, a proxy)".to_owned()
+            }
+            _ if code.contains("ACCESS_LIST") || code.contains("WHITELIST") => {
+                let address = named_address(answer);
+                let seen = address.map_or_else(
+                    || "Atlas does not name the address it saw; this machine's egress address".to_owned(),
+                    |address| format!("Atlas sees this machine as {address}, which"),
+                );
+                format!("{seen} is not on the API access list: add it there (Organization, Access Manager, the service account or API key, API Access List)")
+            }
+            StatusCode::UNAUTHORIZED => {
+                "the token was granted, and is not accepted here: may the service account use this organization's API at all?".to_owned()
+            }
+            StatusCode::FORBIDDEN => "the credential is good, its role is not: give it a role that may read projects, such as Organization Read Only".to_owned(),
+            StatusCode::NOT_ACCEPTABLE | StatusCode::GONE => {
+                "the upstream does not know this version of the API: is it Atlas, or an older Ops Manager?".to_owned()
+            }
+            StatusCode::TOO_MANY_REQUESTS => "the rate limit is reached: others use up what this credential may do; wait, or bound them with `max_requests_per_minute`".to_owned(),
+            StatusCode::NOT_FOUND => "there is no Admin API at this address: look at the base URL".to_owned(),
+            status if status.is_server_error() => "Atlas has a fault: see status.mongodb.com".to_owned(),
+            _ => "look at what the upstream says".to_owned(),
+        };
+        self.add("api", Status::Fail, said, Some(hint));
+    }
+
+    pub(super) async fn secret_expiry(&mut self, api: &AtlasApi, client_id: &str, secret: &Secret) {
+        let found = match ServiceAccount::find(api, client_id).await {
+            Ok(account) => account.secrets(api).await,
+            Err(error) => Err(error),
+        };
+        let secrets = match found {
+            Ok(secrets) => secrets,
+            Err(AccountError::Call(CallError::NoAnswer { origin, why })) => {
+                return self.add(
+                    "secret_expiry",
+                    Status::Skip,
+                    format!("{origin} gave no answer: {why}"),
+                    None,
+                );
+            }
+            Err(error) => {
+                let found = format!("not known, as the service account may not read itself ({error})");
+                let hint = "Atlas warns by mail and alert before a secret expires; with the role Organization Read Only this, and the metric secret_expiry_timestamp_seconds, would tell".to_owned();
+                return self.add("secret_expiry", Status::Skip, found, Some(hint));
+            }
+        };
+        let Some(expires) = in_use(&secrets, secret).and_then(|secret| secret.expires) else {
+            let found = format!("of {} secrets it cannot be told which one is in use", secrets.len());
+            return self.add("secret_expiry", Status::Skip, found, None);
+        };
+        let hint = || Some("make a new one: `atlas-auth-proxy rotate-secret`".to_owned());
+        match expires.duration_since(SystemTime::now()) {
+            Err(_) => self.add("secret_expiry", Status::Fail, "the client secret has expired", hint()),
+            Ok(left) => {
+                let found = format!("the client secret is good for {} days", left.as_secs() / (24 * 3600));
+                if left < EXPIRES_SOON {
+                    self.add("secret_expiry", Status::Warn, found, hint());
+                } else {
+                    self.add("secret_expiry", Status::Ok, found, None);
+                }
+            }
+        }
+    }
+}
+
+/// Only what is an address is repeated.
+fn named_address(answer: &ApiAnswer) -> Option<IpAddr> {
+    let parameters = answer.body["parameters"].as_array().into_iter().flatten();
+    parameters.filter_map(|one| one.as_str()?.parse().ok()).next()
+}

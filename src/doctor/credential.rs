@@ -1,0 +1,139 @@
+//! Whether Atlas accepts the credential.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::{Patient, Status};
+use crate::atlas_api::{ApiAnswer, AtlasApi, Authority, CallError};
+use crate::credential::CredentialSettings;
+use crate::credential::bearer::{Granted, Outcome, Refusal, TokenEndpoint};
+use crate::credential::digest::{ChallengeCause, Digest, DigestEvents, DigestParts};
+use crate::outbound::HttpClient;
+
+/// The bound on taking the token back.
+const REVOKE_LIMIT: Duration = Duration::from_secs(2);
+
+impl Patient<'_> {
+    pub(super) async fn with_service_account(&mut self, http: &HttpClient) {
+        let CredentialSettings::ServiceAccount { client_id, secrets } = &self.account.credential else {
+            return;
+        };
+        let clock = Arc::clone(&self.around.clock);
+        let endpoint = TokenEndpoint::new(self.origin(), client_id.clone(), secrets.clone(), http.clone(), clock);
+        let granted = match endpoint.fetch().await {
+            Ok(granted) => granted,
+            Err(refusal) => {
+                let hint = self.token_hint(&refusal);
+                self.add("credential", Status::Fail, refusal.to_string(), Some(hint));
+                return self.skip(&["api", "secret_expiry"], "there is no token");
+            }
+        };
+        let life = granted.life().as_secs();
+        let found = format!("the service account was granted a token for {life} s");
+        self.add("credential", Status::Ok, found, None);
+        let api = AtlasApi::new(
+            http.clone(),
+            self.origin().clone(),
+            Authority::Token(granted.header().clone()),
+        );
+        self.one_call(&api).await;
+        self.secret_expiry(&api, client_id, &secrets.current).await;
+        self.take_back(&endpoint, &granted).await;
+    }
+
+    /// The token must not count against the limit of live ones until it expires.
+    async fn take_back(&self, endpoint: &TokenEndpoint, granted: &Granted) {
+        let _ = tokio::time::timeout(REVOKE_LIMIT, endpoint.revoke_granted(granted)).await;
+    }
+
+    fn token_hint(&self, refusal: &Refusal) -> String {
+        match refusal.outcome {
+            Outcome::Rejected => self.refused_hint("service account"),
+            Outcome::RateLimited => {
+                let wait = refusal.retry_after.map_or(60, |wait| wait.as_secs());
+                format!("wait {wait} s; too many token requests come from this address for this service account: something restarts in a loop, or many replicas share it")
+            }
+            Outcome::TokenLimit => "a service account has at most 100 live tokens: fewer replicas for each, a shared `[token_store]`, or wait up to an hour until tokens expire".to_owned(),
+            Outcome::Malformed => "something else than Atlas answers there: look at the base URL, and at what stands in between (a login page, a proxy)".to_owned(),
+            Outcome::Error => "look at the status: 404 and redirects come from a base URL that is not Atlas's, 5xx from a fault of Atlas (status.mongodb.com)".to_owned(),
+            Outcome::Timeout | Outcome::Unreachable | Outcome::Ok => {
+                "the network was there a moment ago: try again, and look at what is in between".to_owned()
+            }
+        }
+    }
+
+    pub(super) async fn with_api_key(&mut self, http: &HttpClient) {
+        let CredentialSettings::ApiKey {
+            public_key,
+            private_key,
+            ..
+        } = &self.account.credential
+        else {
+            return;
+        };
+        let digest = Digest::new(DigestParts {
+            public_key: public_key.clone(),
+            private_key: private_key.clone(),
+            max_concurrent: None,
+            clock: Arc::clone(&self.around.clock),
+            events: Arc::new(Unheard),
+        });
+        let digest = match digest {
+            Ok(digest) => digest,
+            Err(error) => return self.add("credential", Status::Fail, error.to_string(), None),
+        };
+        let api = AtlasApi::new(http.clone(), self.origin().clone(), Authority::Key(Box::new(digest)));
+        match api.call(http::Method::GET, super::api::CALL, None).await {
+            Err(CallError::Refused(why)) => {
+                let hint = self.refused_hint("API key");
+                self.add("credential", Status::Fail, why, Some(hint));
+                self.skip(&["api"], "the key is refused");
+            }
+            Err(error) => {
+                self.add("credential", Status::Fail, error.to_string(), None);
+                self.skip(&["api"], "there was no answer");
+            }
+            Ok(answer) if answer.status == StatusCode::UNAUTHORIZED => {
+                let hint = self.refused_hint("API key");
+                let found = format!("the upstream refuses the API key: {}", answer.summary());
+                self.add("credential", Status::Fail, found, Some(hint));
+                self.skip(&["api"], "the key is refused");
+            }
+            Ok(answer) => {
+                self.key_passed(&answer);
+                self.judge(&answer);
+            }
+        }
+        self.add("secret_expiry", Status::Skip, "API keys do not expire", None);
+    }
+
+    fn key_passed(&mut self, answer: &ApiAnswer) {
+        if answer.challenged {
+            self.add(
+                "credential",
+                Status::Ok,
+                "the API key answers the upstream's Digest challenge",
+                None,
+            );
+        } else {
+            let hint =
+                "something else than Atlas answers there, or Atlas has a fault: look at the next line".to_owned();
+            self.add(
+                "credential",
+                Status::Warn,
+                "the upstream asked for no credential",
+                Some(hint),
+            );
+        }
+    }
+}
+
+struct Unheard;
+
+impl DigestEvents for Unheard {
+    fn challenge(&self, _: ChallengeCause) {}
+    fn nonce_used(&self) {}
+    fn usable(&self, _: bool) {}
+}
