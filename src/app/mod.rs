@@ -1,6 +1,7 @@
 //! Settings become parts, parts become a running app that knows its addresses.
 
 mod credential_events;
+mod sharing;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::admin::{self, AdminState};
 use crate::credential::CredentialSettings;
-use crate::credential::bearer::{Bearer, BearerParts};
+use crate::credential::bearer::BearerParts;
 use crate::credential::digest::{Digest, DigestParts, PublicKeyError};
 use crate::guard::HostNames;
 use crate::metrics::Metrics;
@@ -26,6 +27,7 @@ use crate::server::{self, Bind, BindError, Bound, Capacity, ConnectionLimits, Dr
 use crate::settings::{AccountSettings, Settings};
 use crate::time::{SharedClock, SystemClock};
 use crate::upstream::{TlsError, Upstream, client_config};
+use sharing::Sharing;
 
 /// Requests that may be on their way to one upstream at a time. Atlas's own limits are far lower.
 const MOST_AT_ONCE: usize = 1024;
@@ -63,6 +65,10 @@ pub enum StartError {
         /// Why.
         why: String,
     },
+    /// There can be no connection to the store of shared tokens, whatever it does.
+    #[cfg(feature = "token-store")]
+    #[error("token store: {0}")]
+    TokenStore(#[source] crate::token_store::StoreSetupError),
 }
 
 /// A listener that serves.
@@ -139,10 +145,14 @@ impl App {
             );
         }
         let at_once = (shares.upstream / settings.accounts.len().max(1)).clamp(1, MOST_AT_ONCE);
+        let sharing = Sharing::of(&settings, &metrics)?;
         let accounts = settings
             .accounts
             .iter()
-            .map(|(name, account)| Ok((name.clone(), build_account(name, account, &metrics, &clock, at_once)?)))
+            .map(|(name, account)| {
+                let built = build_account(name, account, &metrics, &clock, at_once, &sharing)?;
+                Ok((name.clone(), built))
+            })
             .collect::<Result<BTreeMap<_, _>, StartError>>()?;
 
         let drain = Drain::default();
@@ -150,6 +160,7 @@ impl App {
         let renewals = accounts
             .values()
             .filter_map(|account| spawn_renewal(account, stopped.clone()))
+            .chain(sharing.spawn_watch(stopped.clone()))
             .collect();
         let common = Arc::new(Common::new(Arc::clone(&metrics), body_limits(&settings.limits)));
         let capacity = Capacity::new(shares.clients, settings.limits.max_connections_per_peer);
@@ -235,6 +246,7 @@ fn build_account(
     metrics: &Arc<Metrics>,
     clock: &SharedClock,
     at_once: usize,
+    sharing: &Sharing,
 ) -> Result<Arc<Account>, StartError> {
     let account_metrics = metrics.account(name);
     let tls = client_config(settings.upstream.ca_file.as_deref()).map_err(|source| StartError::Tls {
@@ -249,7 +261,7 @@ fn build_account(
                     account: name.to_owned(),
                     why: e.to_string(),
                 })?;
-            Authorizer::Bearer(Bearer::new(BearerParts {
+            let parts = BearerParts {
                 account: name.to_owned(),
                 client_id: client_id.clone(),
                 secrets: secrets.clone(),
@@ -257,7 +269,8 @@ fn build_account(
                 http,
                 clock: Arc::clone(clock),
                 events: Arc::new(credential_events::Events(Arc::clone(&account_metrics))),
-            }))
+            };
+            Authorizer::Bearer(sharing.bearer(parts, metrics))
         }
         CredentialSettings::ApiKey {
             public_key,

@@ -19,12 +19,25 @@ pub const MOST_TOKEN_BYTES: usize = 16 * 1024;
 /// The longest life that is believed. Atlas grants an hour; 10^12 seconds is a fault, not a grant.
 pub const MOST_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// A token that the endpoint granted.
+/// Whose a token is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ownership {
+    /// This process asked for it, and nobody else has it.
+    Own,
+    /// This process asked for it, and others have it too (or may have it).
+    Published,
+    /// Another process asked for it.
+    Taken,
+}
+
+/// A token that was granted, to this process or to one that shares it.
 #[derive(Debug, Clone)]
 pub struct Granted {
     // Its Debug says "Sensitive".
     header: HeaderValue,
     life: Duration,
+    counts_after: Duration,
+    ownership: Ownership,
 }
 
 impl Granted {
@@ -33,9 +46,47 @@ impl Granted {
         &self.header
     }
 
-    /// `expires_in`.
+    /// `expires_in`; of a token that was taken from others, what is left of it.
     pub fn life(&self) -> Duration {
         self.life
+    }
+
+    /// How long after the call that obtained it the life begins to count: that call may have waited before it asked.
+    pub fn counts_after(&self) -> Duration {
+        self.counts_after
+    }
+
+    /// Whose it is.
+    pub fn ownership(&self) -> Ownership {
+        self.ownership
+    }
+
+    /// The token itself, without `Bearer `.
+    pub fn token(&self) -> &str {
+        let text = self.header.to_str().unwrap_or_default();
+        text.strip_prefix("Bearer ").unwrap_or_default()
+    }
+
+    /// A token that another process asked for, with what is left of its life; `None` if it can be none.
+    pub fn taken(token: &str, left: Duration) -> Option<Self> {
+        Some(Self {
+            header: bearer_value(token)?,
+            life: left.min(MOST_LIFE),
+            counts_after: Duration::ZERO,
+            ownership: Ownership::Taken,
+        })
+    }
+
+    /// The same token, as somebody's whose it is.
+    #[must_use]
+    pub fn owned_as(self, ownership: Ownership) -> Self {
+        Self { ownership, ..self }
+    }
+
+    /// The same token, asked for so long after the call began.
+    #[must_use]
+    pub fn counting_after(self, counts_after: Duration) -> Self {
+        Self { counts_after, ..self }
     }
 
     #[cfg(test)]
@@ -43,6 +94,8 @@ impl Granted {
         Self {
             header: bearer_value(token).expect("a test's token is one"),
             life: Duration::from_secs(life_seconds),
+            counts_after: Duration::ZERO,
+            ownership: Ownership::Own,
         }
     }
 }
@@ -124,7 +177,12 @@ fn granted(body: &[u8]) -> Result<Granted, Refusal> {
         _ => None,
     }
     .ok_or_else(|| Refusal::malformed("`access_token` is missing, empty, too long or has characters no token has"))?;
-    Ok(Granted { header, life })
+    Ok(Granted {
+        header,
+        life,
+        counts_after: Duration::ZERO,
+        ownership: Ownership::Own,
+    })
 }
 
 /// A JSON object; serde would also take an array for a struct.

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
 
-use super::answer::Granted;
+use super::answer::{Granted, Ownership};
 use super::plan;
 use crate::time::Clock;
 
@@ -25,6 +25,13 @@ impl Moment {
             boot: clock.boot(),
         }
     }
+
+    fn after(self, time: Duration) -> Self {
+        Self {
+            wall: self.wall.checked_add(time).unwrap_or(self.wall),
+            boot: self.boot.saturating_add(time),
+        }
+    }
 }
 
 /// An access token, ready to be sent. Cheap to clone; `Debug` shows nothing of the value.
@@ -37,12 +44,15 @@ pub(crate) struct Inner {
     expires_at: SystemTime,
     usable_until: Moment,
     renew_at: Duration,
+    ownership: Ownership,
     nudged: AtomicBool,
 }
 
 impl Token {
-    /// The life counts from `asked`, the moment *before* the request: the server can only have issued it later.
+    /// The life counts from `asked`, the moment *before* the request (less the time that was waited until it was made):
+    /// the server can only have issued it later.
     pub(crate) fn new(granted: &Granted, asked: Moment, generation: u64, random: f64) -> Self {
+        let asked = asked.after(granted.counts_after());
         let life = granted.life();
         let used_for = life.saturating_sub(plan::expiry_margin(life));
         // The parser bounds a life to 30 days. Where even that is beyond the clock's range, the token counts as expired.
@@ -56,6 +66,7 @@ impl Token {
                 boot: asked.boot.saturating_add(used_for),
             },
             renew_at: asked.boot.saturating_add(plan::renew_after(life, random)),
+            ownership: granted.ownership(),
             nudged: AtomicBool::new(false),
         }))
     }
@@ -73,6 +84,11 @@ impl Token {
     /// When Atlas said that it ends, by the wall clock.
     pub fn expires_at(&self) -> SystemTime {
         self.0.expires_at
+    }
+
+    /// Whose it is.
+    pub fn ownership(&self) -> Ownership {
+        self.0.ownership
     }
 
     /// When it is to be replaced, by the boot clock.
