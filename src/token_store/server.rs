@@ -370,3 +370,7 @@ fn eval(script: &str, keys: &[&str]) -> Cmd {
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

@@ -350,4 +350,5 @@ impl fmt::Debug for SharedSource {
 }
 
 #[cfg(test)]
+#[path = "source_tests.rs"]
 mod tests;

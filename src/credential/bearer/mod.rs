@@ -38,7 +38,8 @@ pub use token::Token;
 use crate::time::SharedClock;
 use crate::upstream::Origin;
 use plan::ForceGate;
-use token::{Inner, Moment};
+use token::Inner;
+pub(crate) use token::Moment;
 
 /// The longest that a request waits for a first token.
 pub const MOST_WAIT: Duration = Duration::from_secs(2);
