@@ -51,14 +51,15 @@ impl SealKey {
     /// When it is none of these.
     pub fn parse(content: &[u8]) -> Result<Self, SealKeyError> {
         let text = content.trim_ascii();
-        if text.is_empty() {
-            return Err(SealKeyError::Empty);
-        }
         if text.len() == KEY_LEN && text.iter().all(u8::is_ascii_hexdigit) {
             return Err(SealKeyError::HalfAKey);
         }
+        // Bytes as they are may be anything, white space too.
         if content.len() == KEY_LEN {
             return Self::of(content);
+        }
+        if text.is_empty() {
+            return Err(SealKeyError::Empty);
         }
         let key = hex(text).or_else(|| base64(text)).ok_or(SealKeyError::NoKey)?;
         Self::of(&key)
@@ -224,6 +225,14 @@ mod tests {
             assert!(said.to_string().contains("openssl rand -hex 32"));
         }
         assert_eq!(format!("{:?}", SealKey::parse(HEX.as_bytes()).unwrap()), "[secret]");
+    }
+
+    #[test]
+    fn a_key_of_bytes_may_end_with_white_space() {
+        let mut key = raw();
+        key[0] = b' ';
+        key[31] = b'\n';
+        assert!(SealKey::parse(&key).is_ok());
     }
 
     #[test]

@@ -27,7 +27,7 @@ const STEP_LIMIT: Duration = Duration::from_secs(1);
 /// How long a store is left in peace after a failure, and up to half of that again.
 const REST: Duration = Duration::from_secs(4);
 /// How often it is asked whether it is there. Shorter than middleboxes remember a silent connection.
-const PROBE_EVERY: Duration = Duration::from_secs(15);
+const PROBE_EVERY: Duration = Duration::from_secs(10);
 /// Longer than any token lives, so that a counter which is gone leaves no token behind that it counted.
 const FENCE_LIFE: Duration = Duration::from_secs(2 * MOST_LIFE.as_secs());
 /// Beyond it Lua's numbers are not exact, and somebody has tampered with the counter.
