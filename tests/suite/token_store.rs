@@ -301,6 +301,29 @@ async fn tls_to_the_store_is_verified() {
     }
 }
 
+/// The command that the documentation gives, as it stands there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_with_the_documented_rights_and_no_more_will_do() {
+    let Some(redis) = Redis::start().await else { return };
+    let page = include_str!("../../docs/OPERATIONS.md");
+    let line = page.lines().find(|line| line.starts_with("ACL SETUSER")).unwrap();
+    let words: Vec<String> = line.split(' ').map(|word| word.replace("PASSWORD", "sesame")).collect();
+    let () = redis.command(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    let upstream = strict().await;
+    let mut store = redis.settings();
+    store.username = Some(words[2].clone());
+    store.password = Some(atlas_auth_proxy::secret::Secret::new("sesame"));
+    store.database = 1;
+    let mut all = replicas(&upstream, &store, 3).await;
+    call_each(&all).await;
+    assert_eq!(upstream.token_requests(), 1);
+    upstream.tokens.expire_all();
+    call_each(&all).await;
+    assert_eq!(upstream.token_requests(), 2);
+    assert_eq!(operations_of_all(&all, "error").await, 0.0);
+    assert_eq!(up(&all.remove(0)).await, 1.0);
+}
+
 /// The program with a settings file for this store.
 async fn program(upstream: &Upstream, folder: &std::path::Path, name: &str, redis: &Redis, key: &[u8]) -> Program {
     let (file, key_file) = (folder.join(name), folder.join(format!("{name}.key")));
