@@ -26,7 +26,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 const STEP_LIMIT: Duration = Duration::from_secs(1);
 /// How long a store is left in peace after a failure, and up to half of that again.
 const REST: Duration = Duration::from_secs(4);
-/// How often it is asked whether it is there. Shorter than middleboxes remember a silent connection.
+/// How often it is asked whether it is there, and up to half of that later. Shorter than middleboxes remember a silent connection.
 const PROBE_EVERY: Duration = Duration::from_secs(10);
 /// Longer than any token lives, so that a counter which is gone leaves no token behind that it counted.
 const FENCE_LIFE: Duration = Duration::from_secs(2 * MOST_LIFE.as_secs());
@@ -118,7 +118,7 @@ impl RedisStore {
         }))
     }
 
-    /// Asks every [`PROBE_EVERY`] whether the server is there, until `stop` completes: an outage is noticed before a token
+    /// Asks every 10 to 15 s whether the server is there, until `stop` completes: an outage is noticed before a token
     /// is due, and its end, too.
     pub async fn watch(self: Arc<Self>, stop: impl Future<Output = ()>) {
         let watch = async {

@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(8);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How long the lock still stands after the token endpoint refused: the others are to meet that one after the other.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_millis(500);
-/// A token with less of its life left is not worth taking: a fifth is when tokens are replaced.
+/// A token with this part of its life left, or less, is not worth taking: tokens are replaced when a fifth is left.
 const LEAST_LIFE: u32 = 5;
 
 /// The shared token of one service account.
@@ -176,7 +176,7 @@ impl SharedSource {
         if opened.fence < newest || left <= opened.life / LEAST_LIFE {
             return None;
         }
-        let granted = Granted::taken(&opened.token, left)?;
+        let granted = Granted::taken(&opened.token, opened.life, opened.life - left)?;
         if held.map(Token::header) == Some(granted.header()) {
             return None;
         }

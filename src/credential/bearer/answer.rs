@@ -36,6 +36,7 @@ pub struct Granted {
     // Its Debug says "Sensitive".
     header: HeaderValue,
     life: Duration,
+    age: Duration,
     counts_after: Duration,
     ownership: Ownership,
 }
@@ -46,12 +47,17 @@ impl Granted {
         &self.header
     }
 
-    /// `expires_in`; of a token that was taken from others, what is left of it.
+    /// `expires_in`.
     pub fn life(&self) -> Duration {
         self.life
     }
 
-    /// How long after the call that obtained it the life begins to count: that call may have waited before it asked.
+    /// How much of it had passed when it was obtained: none, unless it was taken from others.
+    pub fn age(&self) -> Duration {
+        self.age
+    }
+
+    /// How long after the beginning of the call that obtained it the age was true: that call may have waited before.
     pub fn counts_after(&self) -> Duration {
         self.counts_after
     }
@@ -67,11 +73,13 @@ impl Granted {
         text.strip_prefix("Bearer ").unwrap_or_default()
     }
 
-    /// A token that another process asked for, with what is left of its life; `None` if it can be none.
-    pub fn taken(token: &str, left: Duration) -> Option<Self> {
+    /// A token that another process asked for, some time ago; `None` if it can be none.
+    pub fn taken(token: &str, life: Duration, age: Duration) -> Option<Self> {
+        let header = bearer_value(token).filter(|_| life <= MOST_LIFE)?;
         Some(Self {
-            header: bearer_value(token)?,
-            life: left.min(MOST_LIFE),
+            header,
+            life,
+            age,
             counts_after: Duration::ZERO,
             ownership: Ownership::Taken,
         })
@@ -94,6 +102,7 @@ impl Granted {
         Self {
             header: bearer_value(token).expect("a test's token is one"),
             life: Duration::from_secs(life_seconds),
+            age: Duration::ZERO,
             counts_after: Duration::ZERO,
             ownership: Ownership::Own,
         }
@@ -180,6 +189,7 @@ fn granted(body: &[u8]) -> Result<Granted, Refusal> {
     Ok(Granted {
         header,
         life,
+        age: Duration::ZERO,
         counts_after: Duration::ZERO,
         ownership: Ownership::Own,
     })
