@@ -44,7 +44,7 @@ impl Sharing {
                 &origin,
                 &client_id,
                 Box::new(endpoint),
-                Arc::clone(store) as Arc<_>,
+                Arc::clone(store),
                 key.clone(),
                 metrics.token_store_operations(&account),
             ))

@@ -2,6 +2,9 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 
+/// Written to see whether that can be done.
+pub(super) const PROBE: &str = "atlas-auth-proxy:v1:probe";
+
 /// The service account at its origin: who may use the token, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Subject {

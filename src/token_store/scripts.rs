@@ -5,6 +5,12 @@
 /// The most of a value that is read, bytes. A token has at most 16 KiB, and sealed a third more.
 pub(super) const MOST_VALUE_BYTES: usize = 32 * 1024;
 
+/// Whether the server does what is needed: scripts, and writing. KEYS: any. ARGV: for how many milliseconds.
+pub(super) const PROBE: &str = "
+redis.call('SET', KEYS[1], '1', 'PX', ARGV[1])
+return 1
+";
+
 /// What lies under a name, and for how many milliseconds yet. KEYS: token. ARGV: the index of the last byte.
 pub(super) const LOOK: &str = "
 return {redis.call('GETRANGE', KEYS[1], 0, ARGV[1]), redis.call('PTTL', KEYS[1])}

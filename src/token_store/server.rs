@@ -13,8 +13,8 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::TokenStoreSettings;
-use super::keys::Keys;
-use super::scripts::{LOOK, MOST_VALUE_BYTES, PUT, RELEASE, TURN};
+use super::keys::{self, Keys};
+use super::scripts::{self, LOOK, MOST_VALUE_BYTES, PUT, RELEASE, TURN};
 use super::store::{LOCK_LIFE, Put, SharedStore, StoreError, Stored};
 use crate::credential::bearer::{BoxFuture, MOST_LIFE, unit_random};
 use crate::metrics::TokenStoreUp;
@@ -118,13 +118,13 @@ impl RedisStore {
         }))
     }
 
-    /// Asks every 10 to 15 s whether the server is there, until `stop` completes: an outage is noticed before a token
-    /// is due, and its end, too.
+    /// Asks every 10 to 15 s whether the server is there and can be written to, until `stop` completes: an outage is
+    /// noticed before a token is due, and its end, too.
     pub async fn watch(self: Arc<Self>, stop: impl Future<Output = ()>) {
         let watch = async {
             loop {
-                let pause = match self.step::<String>(&redis::cmd("PING")).await {
-                    Ok(_) => PROBE_EVERY,
+                let pause = match self.probe().await {
+                    Ok(()) => PROBE_EVERY,
                     Err(_) => REST,
                 };
                 tokio::time::sleep(pause.mul_f64(1.0 + 0.5 * (self.random)())).await;
@@ -134,6 +134,12 @@ impl RedisStore {
             () = stop => {}
             () = watch => {}
         }
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        let mut command = eval(scripts::PROBE, &[keys::PROBE]);
+        command.arg(millis(2 * PROBE_EVERY));
+        self.step::<u64>(&command).await.map(drop)
     }
 
     /// One command: within its time, and not while the store is left in peace.
@@ -268,7 +274,7 @@ fn reason(error: &RedisError) -> String {
     if let Some(code) = error.code() {
         let hint = match code {
             "WRONGPASS" | "NOAUTH" => ": set `username` and `password_file` of [token_store]",
-            "NOPERM" => ": the user needs +eval, +ping and what the scripts use, for the keys atlas-auth-proxy:v1:*",
+            "NOPERM" => ": the user needs +eval, +select and what the scripts use, for the keys atlas-auth-proxy:v1:*",
             "READONLY" => ": it is a replica, and can't be written to",
             "OOM" => ": it is out of memory",
             _ => "",

@@ -75,7 +75,7 @@ async fn connected(server: &Server) -> Arc<RedisStore> {
     for _ in 0..1000 {
         // A new one each time: a store that has failed rests.
         let store = server.store();
-        if store.step::<String>(&redis::cmd("PING")).await.is_ok() {
+        if store.probe().await.is_ok() {
             return store;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -148,7 +148,7 @@ async fn fifty_replicas_make_one_token_request_and_store_nothing_readable() {
     assert_eq!(counted, 1.0);
 
     let keys: Vec<String> = redis.command(&["KEYS", "*"]);
-    assert_eq!(keys.len(), 2, "token and fence, and no lock: {keys:?}");
+    assert_eq!(keys.len(), 3, "token, fence and probe, and no lock: {keys:?}");
     for key in keys {
         assert!(key.starts_with("atlas-auth-proxy:v1:"), "{key}");
         let value: String = redis.command(&["GET", &key]);
@@ -299,6 +299,20 @@ async fn tls_to_the_store_is_verified() {
         assert_eq!(upstream.token_requests(), before + 1);
         assert_eq!(up(&outside).await, 0.0);
     }
+}
+
+/// Alive, but of no use: that is an outage like any other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_cannot_be_written_to_counts_as_away() {
+    let Some(redis) = Redis::start().await else { return };
+    let () = redis.command(&["REPLICAOF", "127.0.0.1", &free_address().port().to_string()]);
+    let upstream = strict().await;
+    let all = replicas(&upstream, &redis.settings(), 2).await;
+    call_each(&all).await;
+    assert_eq!(upstream.token_requests(), 2);
+    assert_eq!(up(&all[0]).await, 0.0);
+    let () = redis.command(&["REPLICAOF", "NO", "ONE"]);
+    until("it can be written to again", || async { up(&all[0]).await == 1.0 }).await;
 }
 
 /// The command that the documentation gives, as it stands there.
