@@ -72,7 +72,7 @@ image_parts() {
     mkdir -p "$scratch/src" "$root/etc/ssl/certs"
     cp -r .cargo Cargo.toml Cargo.lock src "$scratch/src/"
     (cd "$scratch/src" && RUSTFLAGS="-C target-feature=+crt-static" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$scratch/target}" \
-        cargo build --release --locked --no-default-features --target "$target")
+        cargo build --release --locked --no-default-features --features token-store --target "$target")
     cp "${CARGO_TARGET_DIR:-$scratch/target}/$target/release/atlas-auth-proxy" "$root/"
     cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
     # No program header of the kind INTERP or NEEDED: nothing is loaded at run time.

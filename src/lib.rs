@@ -21,5 +21,7 @@ pub mod secret;
 pub mod server;
 pub mod settings;
 pub mod time;
+#[cfg(feature = "token-store")]
+pub mod token_store;
 pub mod units;
 pub mod upstream;

@@ -8,6 +8,8 @@ use std::time::Duration;
 use crate::credential::CredentialSettings;
 use crate::log::LogSettings;
 use crate::server::{Limits, ListenerSettings};
+#[cfg(feature = "token-store")]
+use crate::token_store::TokenStoreSettings;
 use crate::upstream::UpstreamSettings;
 
 /// One account: a credential and the one upstream it may travel to.
@@ -26,6 +28,9 @@ pub struct Settings {
     pub listeners: Vec<ListenerSettings>,
     /// By name; each listener's account is among them.
     pub accounts: BTreeMap<String, AccountSettings>,
+    /// Where replicas share the tokens of service accounts; `None`: nowhere.
+    #[cfg(feature = "token-store")]
+    pub token_store: Option<TokenStoreSettings>,
     /// Where metrics and health answer.
     pub admin: SocketAddr,
     /// Bounds.

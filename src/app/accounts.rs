@@ -11,7 +11,8 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use super::StartError;
 use super::credential_events::Events;
-use super::verify;
+use super::sharing::Sharing;
+use super::verify::{self, Verification};
 use crate::credential::CredentialSettings;
 use crate::credential::bearer::{Bearer, BearerParts};
 use crate::credential::digest::{Digest, DigestParts};
@@ -34,6 +35,8 @@ pub(super) struct Context {
     pub(super) clock: SharedClock,
     /// Requests that may be on their way to one upstream at a time.
     pub(super) at_once: usize,
+    /// Where tokens are shared.
+    pub(super) sharing: Sharing,
 }
 
 /// All accounts, by name.
@@ -172,12 +175,17 @@ impl Accounts {
             }
         }
         kept.extend(added);
+        let by = if self.context.sharing.is_on() {
+            Verification::TokenOfItsOwn
+        } else {
+            Verification::FirstToken
+        };
         for (name, built) in changed {
             let Some(kept) = kept.get_mut(&name) else { continue };
             // Whatever is being verified is no longer wanted.
             kept.candidate = None;
             if let Some(built) = built {
-                kept.bring_in(built);
+                kept.bring_in(built, by);
             }
         }
         Ok(())
@@ -229,7 +237,7 @@ impl Accounts {
 
 impl Kept {
     /// Verifies in the background, then swaps.
-    fn bring_in(&mut self, built: Built) {
+    fn bring_in(&mut self, built: Built, by: Verification) {
         let same_credential = lock(&self.in_force).recipe.same_credential(&built.recipe);
         if same_credential {
             // Nothing to verify: the way to the upstream changed, and the token stays.
@@ -244,15 +252,16 @@ impl Kept {
             Arc::clone(&self.slot),
             Arc::clone(&self.in_force),
             built,
+            by,
         ));
         self.candidate = Some((recipe, Candidate(task.abort_handle())));
     }
 }
 
-async fn verify_and_swap(slot: Arc<AccountSlot>, in_force: Arc<Mutex<Built>>, built: Built) {
+async fn verify_and_swap(slot: Arc<AccountSlot>, in_force: Arc<Mutex<Built>>, built: Built, by: Verification) {
     let account = &slot.name;
     tracing::info!(%account, "the credential changed: verifying the new one, the old stays in force until then");
-    if let Err(why) = verify::accepted(&built.account, &built.recipe.settings).await {
+    if let Err(why) = verify::accepted(&built.account, &built.recipe.settings, by).await {
         slot.metrics.credential_reload(ReloadOutcome::Error);
         tracing::error!(%account, %why, "the new credential is not accepted; the old one stays in force");
         if let Some(renewal) = built.renewal {
@@ -345,7 +354,7 @@ fn build_whole(context: &Context, name: &str, recipe: Recipe, now: Option<&Built
     let authorizer = match &settings.credential {
         CredentialSettings::ServiceAccount { client_id, secrets } => {
             let http = own_client(name, settings)?;
-            Authorizer::Bearer(Bearer::new(BearerParts {
+            let parts = BearerParts {
                 account: name.to_owned(),
                 client_id: client_id.clone(),
                 secrets: secrets.clone(),
@@ -353,7 +362,8 @@ fn build_whole(context: &Context, name: &str, recipe: Recipe, now: Option<&Built
                 http,
                 clock: Arc::clone(&context.clock),
                 events: Arc::clone(&events) as _,
-            }))
+            };
+            Authorizer::Bearer(context.sharing.bearer(parts, &context.metrics))
         }
         CredentialSettings::ApiKey {
             public_key,

@@ -4,6 +4,7 @@
 mod accounts;
 mod credential_events;
 mod listeners;
+mod sharing;
 mod status;
 mod verify;
 
@@ -31,6 +32,7 @@ use crate::upstream::TlsError;
 use accounts::Accounts;
 pub use listeners::BoundListener;
 use listeners::Listeners;
+use sharing::Sharing;
 use status::State;
 
 /// Requests that may be on their way to one upstream at a time. Atlas's own limits are far lower.
@@ -69,6 +71,10 @@ pub enum StartError {
         /// Why.
         why: String,
     },
+    /// There can be no connection to the store of shared tokens, whatever it does.
+    #[cfg(feature = "token-store")]
+    #[error("token store: {0}")]
+    TokenStore(#[source] crate::token_store::StoreSetupError),
 }
 
 /// The app, not yet running.
@@ -94,6 +100,8 @@ struct Fixed {
     max_connections: usize,
     max_connections_per_peer: usize,
     replay_budget: usize,
+    #[cfg(feature = "token-store")]
+    token_store: Option<crate::token_store::TokenStoreSettings>,
 }
 
 impl Fixed {
@@ -105,6 +113,8 @@ impl Fixed {
             max_connections: settings.limits.max_connections,
             max_connections_per_peer: settings.limits.max_connections_per_peer,
             replay_budget: settings.limits.replay_budget,
+            #[cfg(feature = "token-store")]
+            token_store: settings.token_store.clone(),
         }
     }
 
@@ -120,6 +130,8 @@ impl Fixed {
                 self.max_connections_per_peer != other.max_connections_per_peer,
             ),
             ("limits.replay_budget", self.replay_budget != other.replay_budget),
+            #[cfg(feature = "token-store")]
+            ("token_store", self.token_store != other.token_store),
         ]
         .into_iter()
         .filter_map(|(key, changed)| changed.then_some(key))
@@ -171,10 +183,12 @@ impl App {
             );
         }
         let at_once = (shares.upstream / settings.accounts.len().max(1)).clamp(1, MOST_AT_ONCE);
+        let sharing = Sharing::of(&settings, &metrics)?;
         let context = accounts::Context {
             metrics: Arc::clone(&metrics),
             clock,
             at_once,
+            sharing: sharing.clone(),
         };
         let accounts = Accounts::start(context, &settings.accounts)?;
         let common = Common::new(Arc::clone(&metrics), body_limits(&settings.limits));
@@ -192,6 +206,7 @@ impl App {
             quit: Notify::new(),
         });
         let (admin_stop, mut admin_stopped) = watch::channel(false);
+        sharing.spawn_watch(admin_stopped.clone());
         let admin_state: Arc<dyn AdminState> = Arc::clone(&state) as Arc<dyn AdminState>;
         tokio::spawn(admin::serve(admin_socket, admin_state, async move {
             let _ = admin_stopped.wait_for(|stop| *stop).await;

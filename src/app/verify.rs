@@ -1,5 +1,6 @@
 //! Whether Atlas accepts a credential that is to take another's place.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -7,6 +8,7 @@ use http::{Method, StatusCode};
 use super::accounts::own_client;
 use crate::atlas_api::{AtlasApi, Authority, CallError};
 use crate::credential::CredentialSettings;
+use crate::credential::bearer::{Outcome, TokenEndpoint};
 use crate::credential::digest::{Digest, DigestEvents, DigestParts};
 use crate::proxy::{Account, Authorizer};
 use crate::settings::AccountSettings;
@@ -21,25 +23,41 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 ///
 /// # Errors
 /// Why it was refused.
-pub(super) async fn accepted(account: &Account, settings: &AccountSettings) -> Result<(), String> {
-    match &account.authorizer {
+pub(super) async fn accepted(account: &Account, settings: &AccountSettings, by: Verification) -> Result<(), String> {
+    match (&account.authorizer, by) {
         // Its renewal is running already, with a backoff of its own.
-        Authorizer::Bearer(bearer) => bearer.verified().await.map_err(|refusal| refusal.cause.clone()),
-        Authorizer::Digest(_) => key_accepted(settings).await,
+        (Authorizer::Bearer(bearer), Verification::FirstToken) => {
+            bearer.verified().await.map_err(|refusal| refusal.cause.clone())
+        }
+        (Authorizer::Bearer(_), Verification::TokenOfItsOwn) => until_known(|| token(settings)).await,
+        (Authorizer::Digest(_), _) => until_known(|| probe(settings)).await,
     }
 }
 
-async fn key_accepted(settings: &AccountSettings) -> Result<(), String> {
+/// What shows that a service account's secret is accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verification {
+    /// The first token of the account's renewal.
+    FirstToken,
+    /// A token that is asked for and revoked again: that of the renewal may be another replica's.
+    TokenOfItsOwn,
+}
+
+async fn until_known<F, Fut>(ask: F) -> Result<(), String>
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Probe>,
+{
     let mut pause = PAUSES.0;
     loop {
-        match probe(settings).await {
+        match ask().await {
             Probe::Accepted => return Ok(()),
             Probe::Refused(why) => return Err(why),
             Probe::Unknown(why) => {
                 tracing::warn!(
                     why,
                     again_in_seconds = pause.as_secs(),
-                    "the new API key can't be verified yet"
+                    "the new credential can't be verified yet"
                 );
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(PAUSES.1);
@@ -52,6 +70,33 @@ enum Probe {
     Accepted,
     Refused(String),
     Unknown(String),
+}
+
+async fn token(settings: &AccountSettings) -> Probe {
+    let CredentialSettings::ServiceAccount { client_id, secrets } = &settings.credential else {
+        return Probe::Accepted;
+    };
+    let http = match own_client("", settings) {
+        Ok(http) => http,
+        Err(error) => return Probe::Unknown(error.to_string()),
+    };
+    let endpoint = TokenEndpoint::new(
+        &settings.upstream.origin,
+        client_id.clone(),
+        secrets.clone(),
+        http,
+        Arc::new(SystemClock),
+    );
+    match endpoint.fetch().await {
+        Ok(granted) => {
+            if let Err(refusal) = endpoint.revoke_granted(&granted).await {
+                tracing::warn!(cause = %refusal, "the token that showed it could not be revoked: it lives until it expires");
+            }
+            Probe::Accepted
+        }
+        Err(refusal) if refusal.outcome == Outcome::Rejected => Probe::Refused(refusal.cause),
+        Err(refusal) => Probe::Unknown(refusal.cause),
+    }
 }
 
 async fn probe(settings: &AccountSettings) -> Probe {
@@ -72,8 +117,8 @@ async fn probe(settings: &AccountSettings) -> Probe {
         public_key: public_key.clone(),
         private_key: private_key.clone(),
         max_concurrent: None,
-        clock: std::sync::Arc::new(SystemClock),
-        events: std::sync::Arc::new(Unheard),
+        clock: Arc::new(SystemClock),
+        events: Arc::new(Unheard),
     });
     let digest = match digest {
         Ok(digest) => digest,

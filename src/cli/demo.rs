@@ -166,6 +166,8 @@ fn settings(
             listener("government", GOVERNMENT),
         ],
         accounts,
+        #[cfg(feature = "token-store")]
+        token_store: None,
         admin: free(ADMIN),
         limits: Limits::default(),
         workers: NonZeroUsize::MIN,

@@ -212,7 +212,7 @@ fn realm(table: Option<&FileAccount>, over: Option<Given<String>>, inputs: &mut 
 }
 
 /// A file of certificate authorities must be there and hold one: TLS would only say that nobody is trusted.
-fn ca_file(given: &Given<String>, inputs: &mut Inputs<'_>) -> Option<PathBuf> {
+pub(crate) fn ca_file(given: &Given<String>, inputs: &mut Inputs<'_>) -> Option<PathBuf> {
     let path = inputs.path(given);
     let bytes = inputs.read(&path, LARGEST_CA_FILE, &given.source)?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();

@@ -8,8 +8,6 @@ use super::problem::Problems;
 use super::source::{Given, Source};
 use super::value;
 
-const NOT_YET: &str = "not available in this version yet: remove it";
-
 pub(crate) const TOP: Shape = Shape {
     keys: &[
         "listener",
@@ -17,11 +15,11 @@ pub(crate) const TOP: Shape = Shape {
         "admin",
         "limits",
         "log",
+        "token_store",
         "workers",
         "drain_timeout",
     ],
     refused: &[
-        ("token_store", NOT_YET),
         ("listeners", "there is no such key; write `[[listener]]`, once for each"),
         (
             "accounts",
@@ -118,6 +116,20 @@ pub(crate) const LOG: Shape = Shape {
     refused: &[],
 };
 
+pub(crate) const TOKEN_STORE: Shape = Shape {
+    keys: &["url", "key_file", "username", "password_file", "ca_file"],
+    refused: &[
+        (
+            "key",
+            "no secret in this file: put it into a file of its own and name that with `key_file`",
+        ),
+        (
+            "password",
+            "no secret in this file: put it into a file of its own and name that with `password_file`",
+        ),
+    ],
+};
+
 pub(crate) const TLS: Shape = Shape {
     keys: &["certificate", "key", "client_ca", "client_names"],
     refused: &[
@@ -189,6 +201,21 @@ pub(crate) struct FileAccount {
     pub(crate) proxy_credentials_file: Option<Given<String>>,
 }
 
+/// `[token_store]`.
+#[derive(Debug)]
+#[cfg_attr(
+    not(feature = "token-store"),
+    allow(dead_code, reason = "read all the same, for the keys to be checked")
+)]
+pub(crate) struct FileTokenStore {
+    pub(crate) place: Source,
+    pub(crate) url: Option<Given<String>>,
+    pub(crate) key_file: Option<Given<String>>,
+    pub(crate) username: Option<Given<String>>,
+    pub(crate) password_file: Option<Given<String>>,
+    pub(crate) ca_file: Option<Given<String>>,
+}
+
 /// `[limits]`, as text: [`LIMITS`] in its order.
 #[derive(Debug, Default)]
 pub(crate) struct FileLimits {
@@ -213,6 +240,7 @@ pub(crate) struct FileConfig {
     pub(crate) accounts: Vec<FileAccount>,
     pub(crate) admin: Option<Given<String>>,
     pub(crate) limits: FileLimits,
+    pub(crate) token_store: Option<FileTokenStore>,
     pub(crate) workers: Option<Given<String>>,
     pub(crate) drain_timeout: Option<Given<String>>,
     pub(crate) log_level: Option<Given<String>>,
@@ -244,6 +272,7 @@ impl FileConfig {
         if let Some(table) = top.table("limits", &LIMITS, problems) {
             config.limits = limits(&table, problems);
         }
+        config.token_store = token_store(&top, problems);
         config
     }
 }
@@ -283,6 +312,18 @@ fn tls(listener: &Reader<'_>, problems: &mut Problems) -> Option<FileTls> {
         key: table.text("key", problems),
         client_ca: table.text("client_ca", problems),
         client_names: table.texts("client_names", problems),
+    })
+}
+
+fn token_store(top: &Reader<'_>, problems: &mut Problems) -> Option<FileTokenStore> {
+    let table = top.table("token_store", &TOKEN_STORE, problems)?;
+    Some(FileTokenStore {
+        place: table.place().clone(),
+        url: table.text("url", problems),
+        key_file: table.text("key_file", problems),
+        username: table.text("username", problems),
+        password_file: table.text("password_file", problems),
+        ca_file: table.text("ca_file", problems),
     })
 }
 

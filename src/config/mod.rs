@@ -20,6 +20,7 @@ mod process;
 mod secret_value;
 mod source;
 mod tls;
+mod token_store;
 mod value;
 mod variable;
 mod watch;
@@ -74,6 +75,10 @@ pub fn load(sources: Sources<'_>) -> Result<Loaded, ConfigErrors> {
     let log = process::log(&file, &mut inputs);
     let roster = account::Roster::of(&file);
     let accounts = account::build(&file, &roster, &limits, &mut inputs);
+    #[cfg(feature = "token-store")]
+    let token_store = token_store::build(&file, &mut inputs);
+    #[cfg(not(feature = "token-store"))]
+    token_store::refuse(&file, &mut inputs);
     let listeners = listener::build(&file, &roster, &mut inputs);
     conflict::check(&listeners, &accounts, &admin, &mut inputs.problems);
     if !inputs.problems.is_empty() {
@@ -85,6 +90,8 @@ pub fn load(sources: Sources<'_>) -> Result<Loaded, ConfigErrors> {
             .into_iter()
             .map(|(name, built)| (name, built.settings))
             .collect(),
+        #[cfg(feature = "token-store")]
+        token_store,
         admin: admin.value,
         limits,
         workers,

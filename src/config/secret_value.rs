@@ -34,6 +34,26 @@ impl Field {
 
 /// The value of a variable or of a file: trimmed, and fit for an `Authorization` header.
 pub(crate) fn clean(field: Field, bytes: &[u8]) -> Result<Zeroizing<String>, String> {
+    let text = text(bytes)?;
+    check(field, text)?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+/// A file that holds one line of text: `what`.
+#[cfg(feature = "token-store")]
+pub(crate) fn line(bytes: &[u8], what: &str) -> Result<Zeroizing<String>, String> {
+    let text = text(bytes)?;
+    if text.is_empty() {
+        return Err(format!("this is empty: it must hold the {what}"));
+    }
+    if text.contains(['\r', '\n']) {
+        return Err(format!("this has more than one line: it must hold the {what} alone"));
+    }
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+/// Without a byte order mark before it, and without line breaks behind it.
+fn text(bytes: &[u8]) -> Result<&str, String> {
     const SAVE_AS: &str = "save it as plain text, without a byte order mark";
     if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
         return Err(format!("this is UTF-16, not UTF-8: {SAVE_AS}"));
@@ -41,9 +61,7 @@ pub(crate) fn clean(field: Field, bytes: &[u8]) -> Result<Zeroizing<String>, Str
     let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     let text = std::str::from_utf8(bytes).map_err(|_| format!("this is not UTF-8 text: {SAVE_AS}"))?;
     // Editors and `echo` end a file with a line break, on Windows with two characters of it.
-    let text = text.trim_end_matches(['\r', '\n']);
-    check(field, text)?;
-    Ok(Zeroizing::new(text.to_owned()))
+    Ok(text.trim_end_matches(['\r', '\n']))
 }
 
 fn check(field: Field, text: &str) -> Result<(), String> {

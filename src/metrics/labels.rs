@@ -186,6 +186,20 @@ labels! {
         /// No free connection within the time to wait for one.
         Queue = "queue",
     }
+    /// How a token was looked for in the store that replicas share; each time has one of the first four, if a token came
+    /// of it.
+    TokenStoreOutcome {
+        /// It was there.
+        Hit = "hit",
+        /// It was asked for here, and stored for all.
+        Renewed = "renewed",
+        /// Another replica asked for it, and it came while this one waited.
+        Waited = "waited",
+        /// It was asked for here, for this replica alone: the store gave no help.
+        Fallback = "fallback",
+        /// A step of the store failed, or what lay there could not be opened.
+        Error = "error",
+    }
     /// How a reload ended.
     ReloadOutcome {
         /// The new is in force.

@@ -17,7 +17,10 @@ use prometheus::{
 
 use crate::code::ErrorCode;
 
-pub use labels::{AttemptCause, ChallengeCause, DenyReason, Direction, ReloadOutcome, TokenOutcome, UpstreamErrorKind};
+pub use labels::{
+    AttemptCause, ChallengeCause, DenyReason, Direction, ReloadOutcome, TokenOutcome, TokenStoreOutcome,
+    UpstreamErrorKind,
+};
 pub use prometheus::IntGauge;
 
 use labels::{METHODS, STATUSES, method_index, status_index};
@@ -101,6 +104,10 @@ families! {
     token_expiry: GaugeVec "token_expiry_timestamp_seconds" ["account"];
     /// When the current token was obtained, seconds since 1970; absent before the first.
     token_refresh: GaugeVec "token_refresh_timestamp_seconds" ["account"];
+    /// 1 while the store that replicas share tokens in answers; absent without one.
+    token_store_up: IntGaugeVec "token_store_up" [];
+    /// Looks for a token in the store that replicas share, by how they ended; absent without one.
+    token_store_operations: IntCounterVec "token_store_operations_total" ["account", "outcome"];
     /// When the client secret expires, seconds since 1970; absent while unknown.
     secret_expiry: GaugeVec "secret_expiry_timestamp_seconds" ["account"];
     /// 1 while the account has a credential that works, as far as is known.
@@ -230,6 +237,22 @@ impl Metrics {
         Arc::new(listener)
     }
 
+    /// The handle of the store of shared tokens.
+    pub fn token_store_up(&self) -> TokenStoreUp {
+        TokenStoreUp(self.families.token_store_up.clone())
+    }
+
+    /// The handles of one account's part in it.
+    pub fn token_store_operations(&self, account: &str) -> TokenStoreOperations {
+        let family = &self.families.token_store_operations;
+        TokenStoreOperations(
+            TokenStoreOutcome::NAMES
+                .iter()
+                .map(|name| (*name, family.with_label_values(&[account, name])))
+                .collect(),
+        )
+    }
+
     /// The handles of one account.
     pub fn account(&self, name: &str) -> Arc<AccountMetrics> {
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -269,6 +292,28 @@ impl Metrics {
             rate_limit: f.rate_limit_remaining.clone(),
             rate_limit_known: Mutex::new(None),
         })
+    }
+}
+
+/// Whether the store of shared tokens answers; absent until that is known.
+#[derive(Clone)]
+pub struct TokenStoreUp(IntGaugeVec);
+
+impl TokenStoreUp {
+    /// It answers, or doesn't.
+    pub fn set(&self, up: bool) {
+        self.0.with_label_values::<&str>(&[]).set(i64::from(up));
+    }
+}
+
+/// What comes of looking for one account's token in the store.
+#[derive(Clone)]
+pub struct TokenStoreOperations(HashMap<&'static str, IntCounter>);
+
+impl TokenStoreOperations {
+    /// Counts one.
+    pub fn count(&self, outcome: TokenStoreOutcome) {
+        count(&self.0, outcome.as_str());
     }
 }
 

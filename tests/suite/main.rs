@@ -29,5 +29,7 @@ mod shutdown;
 mod smuggling;
 mod structure;
 mod tls_listener;
+#[cfg(feature = "token-store")]
+mod token_store;
 mod upstream_tls;
 mod web_servers;

@@ -317,6 +317,50 @@ async fn the_next_secret_steps_in_for_a_revoked_one() {
     );
 }
 
+/// A token that replicas share says nothing about a secret that nobody has tried.
+#[cfg(feature = "token-store")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shared_token_does_not_vouch_for_a_new_secret() {
+    let Some(redis) = crate::support::redis::Redis::start().await else {
+        return;
+    };
+    let atlas = Atlas::start().await;
+    let with_secret = |secret: &str| {
+        let credential = CredentialSettings::ServiceAccount {
+            client_id: CLIENT_ID.to_owned(),
+            secrets: Secret::new(secret).into(),
+        };
+        atlas
+            .before(credential)
+            .with(|settings| settings.token_store = Some(redis.settings()))
+    };
+    let mut proxy = with_secret(CLIENT_SECRET).start().await;
+    let traffic = Traffic::start(proxy.url(GROUPS));
+    traffic.goes_on().await;
+    proxy
+        .running
+        .reload(with_secret("mdb_sa_sk_unknown-to-atlas").settings)
+        .unwrap();
+    until("the wrong secret is counted", || async {
+        metric(proxy.admin, REFUSED).await >= 1.0
+    })
+    .await;
+    traffic.goes_on().await;
+    atlas.emulator.add_secret(CLIENT_ID, NEXT_SECRET);
+    proxy.running.reload(with_secret(NEXT_SECRET).settings).unwrap();
+    reloaded(proxy.admin, "the new secret is in force", 1.0).await;
+    traffic.goes_on().await;
+    traffic.end().await;
+    until("only the shared token lives", || async {
+        atlas.emulator.live_tokens() == 1
+    })
+    .await;
+    let away = with_secret(NEXT_SECRET)
+        .with(|settings| settings.token_store = None)
+        .settings;
+    assert_eq!(proxy.running.reload(away).unwrap(), ["token_store"]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_api_key_is_swapped_once_its_challenge_is_answered() {
     let atlas = Atlas::start().await;

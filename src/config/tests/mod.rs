@@ -8,6 +8,7 @@ mod precedence;
 mod reference;
 mod refusals;
 mod tls;
+mod token_store;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -18,6 +19,7 @@ use crate::settings::Settings;
 
 const ID: &str = "mdb_sa_id_0123456789abcdef01234567";
 const SECRET: &str = "mdb_sa_sk_Top-Secret_Value";
+const STORE_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 const PRIVATE_KEY: &str = "11111111-2222-3333-4444-555555555555";
 
 /// What a test hands in.

@@ -205,10 +205,6 @@ const BAD_FILES: &[(&str, &str)] = &[
         "2:25: for API keys only",
     ),
     (
-        "[token_store]\nurl = 'redis://h'",
-        "1:2: `token_store`: not available in this version yet",
-    ),
-    (
         "[account.default]\nproxy = 'socks5://h:1'",
         "2:9: `account.default.proxy`: a proxy is reached by `http://` here",
     ),

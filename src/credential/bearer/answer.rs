@@ -19,12 +19,26 @@ pub const MOST_TOKEN_BYTES: usize = 16 * 1024;
 /// The longest life that is believed. Atlas grants an hour; 10^12 seconds is a fault, not a grant.
 pub const MOST_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// A token that the endpoint granted.
+/// Whose a token is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ownership {
+    /// This process asked for it, and nobody else has it.
+    Own,
+    /// This process asked for it, and others have it too (or may have it).
+    Published,
+    /// Another process asked for it.
+    Taken,
+}
+
+/// A token that was granted, to this process or to one that shares it.
 #[derive(Debug, Clone)]
 pub struct Granted {
     // Its Debug says "Sensitive".
     header: HeaderValue,
     life: Duration,
+    age: Duration,
+    counts_after: Duration,
+    ownership: Ownership,
 }
 
 impl Granted {
@@ -38,11 +52,59 @@ impl Granted {
         self.life
     }
 
+    /// How much of it had passed when it was obtained: none, unless it was taken from others.
+    pub fn age(&self) -> Duration {
+        self.age
+    }
+
+    /// How long after the beginning of the call that obtained it the age was true: that call may have waited before.
+    pub fn counts_after(&self) -> Duration {
+        self.counts_after
+    }
+
+    /// Whose it is.
+    pub fn ownership(&self) -> Ownership {
+        self.ownership
+    }
+
+    /// The token itself, without `Bearer `.
+    pub fn token(&self) -> &str {
+        let text = self.header.to_str().unwrap_or_default();
+        text.strip_prefix("Bearer ").unwrap_or_default()
+    }
+
+    /// A token that another process asked for, some time ago; `None` if it can be none.
+    pub fn taken(token: &str, life: Duration, age: Duration) -> Option<Self> {
+        let header = bearer_value(token).filter(|_| life <= MOST_LIFE)?;
+        Some(Self {
+            header,
+            life,
+            age,
+            counts_after: Duration::ZERO,
+            ownership: Ownership::Taken,
+        })
+    }
+
+    /// The same token, as somebody's whose it is.
+    #[must_use]
+    pub fn owned_as(self, ownership: Ownership) -> Self {
+        Self { ownership, ..self }
+    }
+
+    /// The same token, asked for so long after the call began.
+    #[must_use]
+    pub fn counting_after(self, counts_after: Duration) -> Self {
+        Self { counts_after, ..self }
+    }
+
     #[cfg(test)]
     pub(crate) fn for_tests(token: &str, life_seconds: u64) -> Self {
         Self {
             header: bearer_value(token).expect("a test's token is one"),
             life: Duration::from_secs(life_seconds),
+            age: Duration::ZERO,
+            counts_after: Duration::ZERO,
+            ownership: Ownership::Own,
         }
     }
 }
@@ -124,7 +186,13 @@ fn granted(body: &[u8]) -> Result<Granted, Refusal> {
         _ => None,
     }
     .ok_or_else(|| Refusal::malformed("`access_token` is missing, empty, too long or has characters no token has"))?;
-    Ok(Granted { header, life })
+    Ok(Granted {
+        header,
+        life,
+        age: Duration::ZERO,
+        counts_after: Duration::ZERO,
+        ownership: Ownership::Own,
+    })
 }
 
 /// A JSON object; serde would also take an array for a struct.

@@ -20,12 +20,14 @@ use crate::upstream::Origin;
 const FETCH_LIMIT: Duration = Duration::from_secs(10);
 
 /// A future that a trait object can return.
-pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Where tokens come from. Bounds its own time. A trait so that the logic is tested without sockets.
-pub(crate) trait TokenSource: Send + Sync {
+/// Where tokens come from. Bounds its own time. A trait so that the logic is tested without sockets, and so that a source
+/// that replicas share can stand before the token endpoint.
+pub trait TokenSource: Send + Sync {
     /// A token other than `held`, which is about to expire or was refused.
     fn fetch<'a>(&'a self, held: Option<&'a Token>) -> BoxFuture<'a, Result<Granted, Refusal>>;
+    /// Has a token revoked that nobody else uses.
     fn revoke<'a>(&'a self, token: &'a Token) -> BoxFuture<'a, Result<(), Refusal>>;
 }
 

@@ -31,15 +31,15 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, watch};
 
-pub use answer::{Granted, MOST_BODY_BYTES, MOST_LIFE, MOST_TOKEN_BYTES, Refusal, parse_answer};
-pub use fetch::{ClientSecrets, TokenEndpoint};
+pub use answer::{Granted, MOST_BODY_BYTES, MOST_LIFE, MOST_TOKEN_BYTES, Ownership, Refusal, parse_answer};
+pub use fetch::{BoxFuture, ClientSecrets, TokenEndpoint, TokenSource};
 pub use token::Token;
 
 use crate::time::SharedClock;
 use crate::upstream::Origin;
-use fetch::TokenSource;
 use plan::ForceGate;
-use token::{Inner, Moment};
+use token::Inner;
+pub(crate) use token::Moment;
 
 /// The longest that a request waits for a first token.
 pub const MOST_WAIT: Duration = Duration::from_secs(2);
@@ -206,6 +206,11 @@ enum Phase {
 impl Bearer {
     /// A credential without a token. Nothing happens before [`Bearer::run`] is polled.
     pub fn new(parts: BearerParts) -> Arc<Self> {
+        Self::behind(parts, |endpoint| Box::new(endpoint))
+    }
+
+    /// The same, with something put before the token endpoint.
+    pub fn behind(parts: BearerParts, source: impl FnOnce(TokenEndpoint) -> Box<dyn TokenSource>) -> Arc<Self> {
         let endpoint = TokenEndpoint::new(
             &parts.origin,
             parts.client_id,
@@ -213,13 +218,7 @@ impl Bearer {
             parts.http,
             Arc::clone(&parts.clock),
         );
-        Self::with_source(
-            parts.account,
-            Box::new(endpoint),
-            parts.clock,
-            parts.events,
-            unit_random,
-        )
+        Self::with_source(parts.account, source(endpoint), parts.clock, parts.events, unit_random)
     }
 
     fn with_source(
@@ -303,8 +302,8 @@ impl Bearer {
     }
 
     /// Takes the current token out of use and has Atlas revoke it, so that it doesn't count against the limit of live
-    /// tokens; gives up after [`MOST_REVOKE`]. For shutdown, after [`Bearer::run`] has ended: it would ask for
-    /// another one.
+    /// tokens; gives up after [`MOST_REVOKE`]. One that other processes use, too, is left alone. For shutdown, after
+    /// [`Bearer::run`] has ended: it would ask for another one.
     pub async fn revoke(&self) {
         self.set_phase(Phase::Stopped);
         if let Some(token) = self.take_token() {
@@ -317,7 +316,12 @@ impl Bearer {
         let token = self.current.swap(None).map(Token)?;
         self.events.usable(false);
         self.events.token_expiry(None);
-        token.left(self.now()).is_some().then_some(token)
+        self.to_revoke(&token).then_some(token)
+    }
+
+    /// Whether it still lives, and nobody else uses it.
+    fn to_revoke(&self, token: &Token) -> bool {
+        token.left(self.now()).is_some() && token.ownership() == Ownership::Own
     }
 
     async fn revoke_at_source(&self, token: &Token) {
@@ -341,7 +345,7 @@ impl Bearer {
     /// Revokes a token that was replaced because it was refused, when no request uses it any more: a refusal can mean
     /// "not permitted", and then the token would count against the limit until it expires.
     fn retire(self: &Arc<Self>, token: Token) {
-        if token.left(self.now()).is_none() {
+        if !self.to_revoke(&token) {
             return;
         }
         let bearer = Arc::clone(self);
@@ -479,8 +483,8 @@ fn unavailable(retry_after: Duration, refusal: &Refusal) -> TokenUnavailable {
     }
 }
 
-/// Without a source of randomness there is no jitter, and nothing worse.
-fn unit_random() -> f64 {
+/// In `0.0..1.0`, for jitter. Without a source of randomness there is none, and nothing worse.
+pub(crate) fn unit_random() -> f64 {
     // 2^-32 times a u32 lies in 0.0..1.0.
     getrandom::u32().map_or(0.5, |n| f64::from(n) / 4_294_967_296.0)
 }

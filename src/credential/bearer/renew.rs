@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::plan::{self, LEAST_PAUSE};
-use super::{Bearer, Granted, Moment, Outcome, Phase, Refusal, Token};
+use super::{Bearer, Granted, Moment, Outcome, Ownership, Phase, Refusal, Token};
 
 /// The task looks at the clocks at least this often: timers stand still while the machine sleeps.
 const TICK: Duration = Duration::from_secs(30);
@@ -82,7 +82,9 @@ impl Bearer {
             Ok(token) => {
                 self.log_success(&token, now, *failures);
                 *failures = 0;
-                self.finish(Outcome::Ok, Phase::Idle);
+                // One that another process asked for is no token request of this one.
+                let asked_for = token.ownership() != Ownership::Taken;
+                self.finish(asked_for.then_some(Outcome::Ok), Phase::Idle);
                 if let Some(refused) = held.filter(|held| held.generation() <= self.forced.load(Ordering::Acquire)) {
                     self.retire(refused);
                 }
@@ -100,7 +102,7 @@ impl Bearer {
                 let until = now.boot.saturating_add(pause);
                 let outcome = refusal.outcome;
                 let refusal = Arc::new(refusal);
-                self.finish(outcome, Phase::Failed { until, refusal });
+                self.finish(Some(outcome), Phase::Failed { until, refusal });
                 Schedule {
                     planned: until,
                     earliest: until,
@@ -129,8 +131,10 @@ impl Bearer {
     }
 
     /// Last of an attempt: what was stored before is seen by those who wait for this.
-    fn finish(&self, outcome: Outcome, phase: Phase) {
-        self.events.token_request(outcome);
+    fn finish(&self, outcome: Option<Outcome>, phase: Phase) {
+        if let Some(outcome) = outcome {
+            self.events.token_request(outcome);
+        }
         self.events.usable(self.usable());
         self.progress.send_modify(|p| {
             p.attempts += 1;
@@ -141,12 +145,19 @@ impl Bearer {
     fn log_success(&self, token: &Token, now: Moment, failures: u32) {
         let account = &self.account;
         let lives_seconds = token.left(now).unwrap_or_default().as_secs();
+        let shared = token.ownership() != Ownership::Own;
         if failures > 0 {
-            tracing::info!(account, lives_seconds, failures, "access token obtained after failures");
+            tracing::info!(
+                account,
+                lives_seconds,
+                shared,
+                failures,
+                "access token obtained after failures"
+            );
         } else if token.generation() == 1 {
-            tracing::info!(account, lives_seconds, "access token obtained");
+            tracing::info!(account, lives_seconds, shared, "access token obtained");
         } else {
-            tracing::debug!(account, lives_seconds, "access token renewed");
+            tracing::debug!(account, lives_seconds, shared, "access token renewed");
         }
     }
 

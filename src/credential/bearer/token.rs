@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
 
-use super::answer::Granted;
+use super::answer::{Granted, Ownership};
 use super::plan;
 use crate::time::Clock;
 
@@ -25,6 +25,13 @@ impl Moment {
             boot: clock.boot(),
         }
     }
+
+    fn after(self, time: Duration) -> Self {
+        Self {
+            wall: self.wall.checked_add(time).unwrap_or(self.wall),
+            boot: self.boot.saturating_add(time),
+        }
+    }
 }
 
 /// An access token, ready to be sent. Cheap to clone; `Debug` shows nothing of the value.
@@ -37,25 +44,27 @@ pub(crate) struct Inner {
     expires_at: SystemTime,
     usable_until: Moment,
     renew_at: Duration,
+    ownership: Ownership,
     nudged: AtomicBool,
 }
 
 impl Token {
-    /// The life counts from `asked`, the moment *before* the request: the server can only have issued it later.
+    /// The life counts from `asked`, the moment *before* the request (less the time that was waited until it was made):
+    /// the server can only have issued it later.
     pub(crate) fn new(granted: &Granted, asked: Moment, generation: u64, random: f64) -> Self {
-        let life = granted.life();
-        let used_for = life.saturating_sub(plan::expiry_margin(life));
+        let asked = asked.after(granted.counts_after());
+        let (life, age) = (granted.life(), granted.age());
+        let left = life.saturating_sub(age);
         // The parser bounds a life to 30 days. Where even that is beyond the clock's range, the token counts as expired.
-        let after = |d| asked.wall.checked_add(d).unwrap_or(asked.wall);
         Self(Arc::new(Inner {
             header: granted.header().clone(),
             generation,
-            expires_at: after(life),
-            usable_until: Moment {
-                wall: after(used_for),
-                boot: asked.boot.saturating_add(used_for),
-            },
-            renew_at: asked.boot.saturating_add(plan::renew_after(life, random)),
+            expires_at: asked.after(left).wall,
+            usable_until: asked.after(left.saturating_sub(plan::expiry_margin(life))),
+            renew_at: asked
+                .boot
+                .saturating_add(plan::renew_after(life, random).saturating_sub(age)),
+            ownership: granted.ownership(),
             nudged: AtomicBool::new(false),
         }))
     }
@@ -73,6 +82,11 @@ impl Token {
     /// When Atlas said that it ends, by the wall clock.
     pub fn expires_at(&self) -> SystemTime {
         self.0.expires_at
+    }
+
+    /// Whose it is.
+    pub fn ownership(&self) -> Ownership {
+        self.0.ownership
     }
 
     /// When it is to be replaced, by the boot clock.
@@ -159,6 +173,20 @@ mod tests {
         assert!(!token.0.first_to_find_due(at(0, 2879)));
         assert!(token.0.first_to_find_due(at(0, 2880)));
         assert!(!token.0.first_to_find_due(at(0, 2880)));
+    }
+
+    #[test]
+    fn one_that_others_asked_for_has_lived_a_while() {
+        let [life, age] = [3600, 600].map(Duration::from_secs);
+        let taken = Granted::taken("sesame", life, age).unwrap();
+        let token = Token::new(&taken.counting_after(Duration::from_secs(7)), START, 1, 0.5);
+        assert_eq!(token.expires_at(), START.wall + Duration::from_secs(3007));
+        assert_eq!(token.left(at(7, 7)), Some(Duration::from_secs(2999)));
+        assert_eq!(token.renew_at(), at(2287, 2287).boot, "at 80 % of the whole life");
+        let old = Granted::taken("sesame", life, Duration::from_secs(3000)).unwrap();
+        assert_eq!(Token::new(&old, START, 1, 0.5).renew_at(), START.boot, "at once");
+        let over = Granted::taken("sesame", life, Duration::from_secs(4000)).unwrap();
+        assert_eq!(Token::new(&over, START, 1, 0.5).left(START), None);
     }
 
     #[test]

@@ -4,6 +4,8 @@ pub mod client;
 pub mod program;
 pub mod proxy;
 pub mod recording_upstream;
+#[cfg(feature = "token-store")]
+pub mod redis;
 pub mod strict_http;
 pub mod tls;
 pub mod upstream;

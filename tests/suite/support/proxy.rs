@@ -67,6 +67,8 @@ pub fn proxy(base_url: &str, ca_file: Option<&Path>, credential: CredentialSetti
     let settings = Settings {
         listeners: vec![listener("default")],
         accounts: BTreeMap::from([("default".to_owned(), account)]),
+        #[cfg(feature = "token-store")]
+        token_store: None,
         admin: "127.0.0.1:0".parse().unwrap(),
         limits,
         workers: NonZeroUsize::MIN,

@@ -1,0 +1,30 @@
+//! Replicas share the token of a service account through Redis or Valkey: one token request for all of them.
+//!
+//! Atlas lets a hundred tokens of a service account live, and bounds how many are asked for in a minute. With a store, one
+//! replica asks, under a lock, and the others take what it stored. The store is a convenience: it is asked within a second
+//! or not at all, and a replica that gets no answer asks Atlas itself, as if there were none. What lies there is sealed.
+//!
+//! | file | has |
+//! |---|---|
+//! | `source.rs` | who asks and who waits: a source of tokens before the token endpoint |
+//! | `store.rs` | what is demanded of a store |
+//! | `server.rs` | a Redis server as one: connection, time limits, outages |
+//! | `scripts.rs` | what the server does in one step |
+//! | `seal.rs` | a token closed and opened again |
+//! | `keys.rs` | under which names things lie there |
+//! | `settings.rs` | what it needs to know |
+//!
+//! It doesn't know when a token is to be replaced (`credential::bearer` does), nor requests of clients.
+
+mod keys;
+mod scripts;
+mod seal;
+mod server;
+mod settings;
+mod source;
+mod store;
+
+pub use seal::{SealKey, SealKeyError};
+pub use server::{RedisStore, StoreSetupError};
+pub use settings::{DEFAULT_PORT, StoreTls, TokenStoreSettings};
+pub use source::SharedSource;

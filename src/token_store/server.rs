@@ -1,0 +1,382 @@
+//! A Redis or Valkey server as a store: one connection, a second for each step, and rest after a failure.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, RedisConnectionInfo, RedisError};
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
+
+use super::TokenStoreSettings;
+use super::keys::{self, Keys};
+use super::scripts::{self, LOOK, MOST_VALUE_BYTES, PUT, RELEASE, TURN};
+use super::store::{LOCK_LIFE, Put, SharedStore, StoreError, Stored};
+use crate::credential::bearer::{BoxFuture, MOST_LIFE, unit_random};
+use crate::metrics::TokenStoreUp;
+use crate::upstream::{TlsError, client_config};
+
+/// The bound on DNS, TCP, TLS and AUTH together.
+const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+/// The bound on one step.
+const STEP_LIMIT: Duration = Duration::from_secs(1);
+/// How long a store is left in peace after a failure, and up to half of that again.
+const REST: Duration = Duration::from_secs(4);
+/// How often it is asked whether it is there, and up to half of that later. Shorter than middleboxes remember a silent connection.
+const PROBE_EVERY: Duration = Duration::from_secs(10);
+/// Longer than any token lives, so that a counter which is gone leaves no token behind that it counted.
+const FENCE_LIFE: Duration = Duration::from_secs(2 * MOST_LIFE.as_secs());
+/// Beyond it Lua's numbers are not exact, and somebody has tampered with the counter.
+const MOST_FENCE: u64 = 999_999_999_999_999;
+
+/// A server. Shared by all accounts.
+pub struct RedisStore {
+    settings: TokenStoreSettings,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+    info: RedisConnectionInfo,
+    /// Held while connecting, so that there is one connection.
+    live: tokio::sync::Mutex<Lives>,
+    health: Mutex<Health>,
+    up: TokenStoreUp,
+    /// In `0.0..1.0`.
+    random: fn() -> f64,
+}
+
+/// The connection, and how many there were before.
+#[derive(Default)]
+struct Lives {
+    current: Option<Live>,
+    number: u64,
+}
+
+/// A connection and the task that drives it.
+struct Live {
+    connection: MultiplexedConnection,
+    driver: JoinHandle<()>,
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+#[derive(Default)]
+struct Health {
+    /// It failed, and has not answered since.
+    down: bool,
+    rest_until: Option<Instant>,
+}
+
+/// Why there can be no connection, whatever the server does.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreSetupError {
+    /// No TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A certificate can't have this name.
+    #[error("`{0}` is neither a host name nor an IP address, and so no name that a certificate could prove")]
+    Name(String),
+}
+
+impl RedisStore {
+    /// Connects when it is first asked, or watched.
+    ///
+    /// # Errors
+    /// See [`StoreSetupError`].
+    pub fn new(settings: TokenStoreSettings, up: TokenStoreUp) -> Result<Arc<Self>, StoreSetupError> {
+        let tls = match &settings.tls {
+            None => None,
+            Some(tls) => {
+                let name = ServerName::try_from(settings.host.clone())
+                    .map_err(|_| StoreSetupError::Name(settings.host.clone()))?;
+                let config: ClientConfig = client_config(tls.ca_file.as_deref())?;
+                Some((TlsConnector::from(Arc::new(config)), name))
+            }
+        };
+        let mut info = RedisConnectionInfo::default()
+            .set_db(settings.database.into())
+            .set_skip_set_lib_name();
+        if let Some(username) = &settings.username {
+            info = info.set_username(username);
+        }
+        if let Some(password) = &settings.password {
+            info = info.set_password(password.expose());
+        }
+        Ok(Arc::new(Self {
+            settings,
+            tls,
+            info,
+            live: tokio::sync::Mutex::default(),
+            health: Mutex::default(),
+            up,
+            random: unit_random,
+        }))
+    }
+
+    /// Asks every 10 to 15 s whether the server is there and can be written to, until `stop` completes: an outage is
+    /// noticed before a token is due, and its end, too.
+    pub async fn watch(self: Arc<Self>, stop: impl Future<Output = ()>) {
+        let watch = async {
+            loop {
+                let pause = match self.probe().await {
+                    Ok(()) => PROBE_EVERY,
+                    Err(_) => REST,
+                };
+                tokio::time::sleep(pause.mul_f64(1.0 + 0.5 * (self.random)())).await;
+            }
+        };
+        tokio::select! {
+            () = stop => {}
+            () = watch => {}
+        }
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        let mut command = eval(scripts::PROBE, &[keys::PROBE]);
+        command.arg(millis(2 * PROBE_EVERY));
+        self.step::<u64>(&command).await.map(drop)
+    }
+
+    /// One command: within its time, and not while the store is left in peace.
+    async fn step<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
+        if self.resting() {
+            return Err(StoreError::Resting);
+        }
+        match self.ask(command).await {
+            Ok(answer) => {
+                self.answered();
+                Ok(answer)
+            }
+            Err(why) => {
+                self.failed(&why);
+                Err(StoreError::Failed(why))
+            }
+        }
+    }
+
+    async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, String> {
+        let (number, mut connection) = match timeout(CONNECT_LIMIT, self.connection()).await {
+            Ok(connection) => connection?,
+            Err(_) => return Err(format!("no connection within {} s", CONNECT_LIMIT.as_secs())),
+        };
+        let answer = match timeout(STEP_LIMIT, command.query_async::<T>(&mut connection)).await {
+            Ok(answer) => answer.map_err(|error| reason(&error)),
+            Err(_) => Err(format!("no answer within {} s", STEP_LIMIT.as_secs())),
+        };
+        if answer.is_err() {
+            self.give_up(number).await;
+        }
+        answer
+    }
+
+    /// The next step begins with a new connection: perhaps to another server of that name.
+    async fn give_up(&self, number: u64) {
+        let mut lives = self.live.lock().await;
+        // Unless somebody else has made a new one in the meantime.
+        if lives.number == number {
+            lives.current = None;
+        }
+    }
+
+    async fn connection(&self) -> Result<(u64, MultiplexedConnection), String> {
+        let mut lives = self.live.lock().await;
+        if let Some(live) = &lives.current
+            && !live.driver.is_finished()
+        {
+            return Ok((lives.number, live.connection.clone()));
+        }
+        lives.current = None;
+        let made = self.connect().await?;
+        let connection = made.connection.clone();
+        lives.current = Some(made);
+        lives.number += 1;
+        Ok((lives.number, connection))
+    }
+
+    async fn connect(&self) -> Result<Live, String> {
+        let TokenStoreSettings { host, port, .. } = &self.settings;
+        let tcp = TcpStream::connect((host.as_str(), *port))
+            .await
+            .map_err(|error| format!("it can't be reached: {error}"))?;
+        // Small steps must not wait for the acknowledgement of earlier segments.
+        let _ = tcp.set_nodelay(true);
+        match &self.tls {
+            None => self.speak(tcp).await,
+            Some((connector, name)) => {
+                let stream = connector
+                    .connect(name.clone(), tcp)
+                    .await
+                    .map_err(|error| format!("no TLS connection: {error}; is `ca_file` right?"))?;
+                self.speak(stream).await
+            }
+        }
+    }
+
+    async fn speak<S>(&self, stream: S) -> Result<Live, String>
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        // The time is bounded here, for connecting and each step.
+        let config = AsyncConnectionConfig::new().set_response_timeout(None);
+        let (connection, driver) = MultiplexedConnection::new_with_config(&self.info, stream, config)
+            .await
+            .map_err(|error| reason(&error))?;
+        Ok(Live {
+            connection,
+            driver: tokio::spawn(driver),
+        })
+    }
+
+    fn resting(&self) -> bool {
+        let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        health.rest_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    fn answered(&self) {
+        let was_down = {
+            let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+            health.rest_until = None;
+            std::mem::take(&mut health.down)
+        };
+        self.up.set(true);
+        if was_down {
+            tracing::info!(store = %self.settings, "the shared token store answers again");
+        }
+    }
+
+    fn failed(&self, why: &str) {
+        let rest = REST.mul_f64(1.0 + 0.5 * (self.random)());
+        let was_down = {
+            let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+            health.rest_until = Some(Instant::now() + rest);
+            std::mem::replace(&mut health.down, true)
+        };
+        self.up.set(false);
+        if was_down {
+            tracing::debug!(store = %self.settings, cause = why, "the shared token store still fails");
+        } else {
+            tracing::warn!(
+                store = %self.settings,
+                cause = why,
+                "the shared token store fails: until it answers, this process asks for tokens of its own"
+            );
+        }
+    }
+}
+
+/// What went wrong, without the server's own text: it may quote a command, and so the password.
+fn reason(error: &RedisError) -> String {
+    if let Some(code) = error.code() {
+        let hint = match code {
+            "WRONGPASS" | "NOAUTH" => ": set `username` and `password_file` of [token_store]",
+            "NOPERM" => ": the user needs +eval, +select and what the scripts use, for the keys atlas-auth-proxy:v1:*",
+            "READONLY" => ": it is a replica, and can't be written to",
+            "OOM" => ": it is out of memory",
+            _ => "",
+        };
+        let known = code.len() <= 20 && code.bytes().all(|b| b.is_ascii_uppercase());
+        return format!("it answered {}{hint}", if known { code } else { "an error" });
+    }
+    match error.kind() {
+        ErrorKind::AuthenticationFailed => {
+            "it refuses user name and password: set `username` and `password_file` of [token_store]".to_owned()
+        }
+        ErrorKind::Io => "the connection broke".to_owned(),
+        kind => format!("it gave no answer that can be read ({kind:?})"),
+    }
+}
+
+impl SharedStore for RedisStore {
+    fn look<'a>(&'a self, keys: &'a Keys) -> BoxFuture<'a, Result<Option<Stored>, StoreError>> {
+        Box::pin(async {
+            let mut command = eval(LOOK, &[&keys.token]);
+            command.arg(MOST_VALUE_BYTES - 1);
+            let (value, left): (Vec<u8>, i64) = self.step(&command).await?;
+            // -2: there is none; -1: it has no end.
+            Ok((left != -2 && !value.is_empty()).then(|| Stored {
+                value,
+                left: u64::try_from(left).ok().map(Duration::from_millis),
+            }))
+        })
+    }
+
+    fn lock<'a>(
+        &'a self,
+        keys: &'a Keys,
+        holder: &'a str,
+        above: u64,
+    ) -> BoxFuture<'a, Result<Option<u64>, StoreError>> {
+        Box::pin(async move { Ok(Some(self.turn(keys, holder, above).await?).filter(|fence| *fence > 0)) })
+    }
+
+    fn fence<'a>(&'a self, keys: &'a Keys, above: u64) -> BoxFuture<'a, Result<u64, StoreError>> {
+        Box::pin(self.turn(keys, "", above))
+    }
+
+    fn put<'a>(&'a self, keys: &'a Keys, put: Put<'a>) -> BoxFuture<'a, Result<bool, StoreError>> {
+        Box::pin(async move {
+            let mut command = eval(PUT, &[&keys.token]);
+            command
+                .arg(put.fence)
+                .arg(put.value)
+                .arg(millis(put.life).max(1))
+                .arg(put.unreadable.unwrap_or_default())
+                .arg(MOST_VALUE_BYTES - 1);
+            Ok(self.step::<u64>(&command).await? == 1)
+        })
+    }
+
+    fn release<'a>(
+        &'a self,
+        keys: &'a Keys,
+        holder: &'a str,
+        pause: Duration,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let mut command = eval(RELEASE, &[&keys.lock]);
+            command.arg(holder).arg(millis(pause));
+            self.step::<u64>(&command).await.map(drop)
+        })
+    }
+}
+
+impl RedisStore {
+    async fn turn(&self, keys: &Keys, holder: &str, above: u64) -> Result<u64, StoreError> {
+        let mut command = eval(TURN, &[&keys.lock, &keys.fence]);
+        command
+            .arg(holder)
+            .arg(millis(LOCK_LIFE))
+            .arg(above)
+            .arg(millis(FENCE_LIFE));
+        let fence: u64 = self.step(&command).await?;
+        if fence > MOST_FENCE {
+            return Err(StoreError::Failed(format!(
+                "its counter is beyond all bounds: delete the key {}",
+                keys.fence
+            )));
+        }
+        Ok(fence)
+    }
+}
+
+fn eval(script: &str, keys: &[&str]) -> Cmd {
+    let mut command = redis::cmd("EVAL");
+    command.arg(script).arg(keys.len());
+    for key in keys {
+        command.arg(*key);
+    }
+    command
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

@@ -1,0 +1,354 @@
+//! Who asks and who waits: a source of tokens that stands before the token endpoint.
+//!
+//! ```text
+//! another token in the store, with enough life left? ── yes ──► take it
+//!        │ no                                    ▲
+//! the lock is free? ── no ── wait a little ──────┘  (after 8 to 12 s: ask all the same)
+//!        │ yes
+//! ask the token endpoint, store what it grants for all, give the lock back
+//! ```
+//!
+//! A store that fails or is slow is not waited for: the token endpoint is asked directly then.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::SealKey;
+use super::keys::{Keys, Subject};
+use super::seal::{Opened, Sealer};
+use super::store::{Put, SharedStore, StoreError, Stored};
+use crate::credential::bearer::{BoxFuture, Granted, Ownership, Refusal, Token, TokenSource, unit_random};
+use crate::metrics::{TokenStoreOperations, TokenStoreOutcome as Outcome};
+use crate::upstream::Origin;
+
+/// How long the lock's holder is waited for, and up to half of that again: who has waited so long asks, too, but not
+/// together with everybody else, so that what the first of them gets can spare the others the way.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// The pause between two looks: from this to two and a half times as much.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// How long the lock still stands after the token endpoint refused: the others are to meet that one after the other.
+const PAUSE_AFTER_REFUSAL: Duration = Duration::from_millis(500);
+/// A token with this part of its life left, or less, is not worth taking: tokens are replaced when a fifth is left.
+const LEAST_LIFE: u32 = 5;
+
+/// The shared token of one service account.
+pub struct SharedSource {
+    account: String,
+    inner: Box<dyn TokenSource>,
+    store: Arc<dyn SharedStore>,
+    sealer: Sealer,
+    keys: Keys,
+    counts: TokenStoreOperations,
+    /// In `0.0..1.0`.
+    random: fn() -> f64,
+    /// The highest fence of a token that was opened or stored here. Fences only rise: what has a lower one is old, and
+    /// somebody has put it back.
+    newest: AtomicU64,
+    /// Whether the log has been told that what lies in the store can't be opened.
+    told_unreadable: AtomicBool,
+}
+
+/// What a look at the store found.
+enum Found {
+    /// A token to use.
+    Token(Granted),
+    /// None, or none to use; what lies there and can't be opened, if anything.
+    Nothing { unreadable: Option<Vec<u8>> },
+}
+
+impl SharedSource {
+    /// For the account of this name, which is `client_id` at `origin`; `inner` asks the token endpoint.
+    pub fn new(
+        account: &str,
+        origin: &Origin,
+        client_id: &str,
+        inner: Box<dyn TokenSource>,
+        store: Arc<super::RedisStore>,
+        key: SealKey,
+        counts: TokenStoreOperations,
+    ) -> Self {
+        let subject = Subject {
+            origin: origin.to_string(),
+            client_id: client_id.to_owned(),
+        };
+        Self::with_store(account, subject, inner, store, key, counts, unit_random)
+    }
+
+    fn with_store(
+        account: &str,
+        subject: Subject,
+        inner: Box<dyn TokenSource>,
+        store: Arc<dyn SharedStore>,
+        key: SealKey,
+        counts: TokenStoreOperations,
+        random: fn() -> f64,
+    ) -> Self {
+        Self {
+            account: account.to_owned(),
+            inner,
+            store,
+            keys: Keys::of(&subject),
+            sealer: Sealer::new(key, subject),
+            counts,
+            random,
+            newest: AtomicU64::new(0),
+            told_unreadable: AtomicBool::new(false),
+        }
+    }
+
+    async fn fetch_shared(&self, held: Option<&Token>) -> Result<Granted, Refusal> {
+        let began = Instant::now();
+        match self.turn_or_token(held, began).await {
+            Ok(Turn::Over(granted)) => Ok(granted),
+            Ok(Turn::Mine(turn)) => self.renew(held, began, turn).await,
+            Err(error) => {
+                self.note(&error);
+                let asked = began.elapsed();
+                let granted = self.inner.fetch(held).await?;
+                self.counts.count(Outcome::Fallback);
+                Ok(granted.counting_after(asked))
+            }
+        }
+    }
+
+    /// Waits until there is a token to take, or until it is this replica's turn to ask for one.
+    async fn turn_or_token(&self, held: Option<&Token>, began: Instant) -> Result<Turn<'_>, StoreError> {
+        let patience = self.more(PATIENCE, 0.5);
+        let (mut waited, mut told) = (false, false);
+        loop {
+            // Before the look: what is left of a life counts from then.
+            let looked = began.elapsed();
+            let unreadable = match self.look(held).await? {
+                Found::Token(granted) => {
+                    self.counts.count(if waited { Outcome::Waited } else { Outcome::Hit });
+                    return Ok(Turn::Over(granted.counting_after(looked)));
+                }
+                Found::Nothing { unreadable } => unreadable,
+            };
+            if unreadable.is_some() && !told {
+                told = true;
+                self.tell_unreadable();
+            }
+            let above = self.newest.load(Ordering::Acquire);
+            if began.elapsed() >= patience {
+                tracing::debug!(account = self.account, "another replica has the lock for too long");
+                let fence = self.store.fence(&self.keys, above).await?;
+                return Ok(Turn::Mine(MyTurn {
+                    fence,
+                    lock: None,
+                    unreadable,
+                }));
+            }
+            let lock = Lock::new(self)?;
+            if let Some(fence) = self.store.lock(&self.keys, &lock.holder, above).await? {
+                let lock = Some(lock.held());
+                return Ok(Turn::Mine(MyTurn {
+                    fence,
+                    lock,
+                    unreadable,
+                }));
+            }
+            waited = true;
+            sleep(self.more(LOOK_AGAIN, 1.5)).await;
+        }
+    }
+
+    async fn look(&self, held: Option<&Token>) -> Result<Found, StoreError> {
+        let Some(Stored { value, left }) = self.store.look(&self.keys).await? else {
+            return Ok(Found::Nothing { unreadable: None });
+        };
+        // No replica stores one without an end.
+        let (Some(opened), Some(left)) = (self.sealer.open(&value), left) else {
+            let unreadable = Some(value);
+            return Ok(Found::Nothing { unreadable });
+        };
+        let found = self.usable(&opened, left, held);
+        Ok(found.map_or(Found::Nothing { unreadable: None }, Found::Token))
+    }
+
+    fn usable(&self, opened: &Opened, left: Duration, held: Option<&Token>) -> Option<Granted> {
+        let newest = self.newest.fetch_max(opened.fence, Ordering::AcqRel);
+        let left = left.min(opened.life);
+        if opened.fence < newest || left <= opened.life / LEAST_LIFE {
+            return None;
+        }
+        let granted = Granted::taken(&opened.token, opened.life, opened.life - left)?;
+        if held.map(Token::header) == Some(granted.header()) {
+            return None;
+        }
+        self.told_unreadable.store(false, Ordering::Relaxed);
+        Some(granted)
+    }
+
+    /// Asks the token endpoint, and stores what it grants.
+    async fn renew(&self, held: Option<&Token>, began: Instant, turn: MyTurn<'_>) -> Result<Granted, Refusal> {
+        let asked = Instant::now();
+        let granted = match self.inner.fetch(held).await {
+            Ok(granted) => granted.counting_after(asked - began),
+            Err(refusal) => {
+                if let Some(lock) = turn.lock {
+                    lock.release(PAUSE_AFTER_REFUSAL).await;
+                }
+                return Err(refusal);
+            }
+        };
+        let ownership = self.publish(&granted, asked, &turn).await;
+        if let Some(lock) = turn.lock {
+            lock.release(Duration::ZERO).await;
+        }
+        self.counts.count(match ownership {
+            Ownership::Own => Outcome::Fallback,
+            Ownership::Published | Ownership::Taken => Outcome::Renewed,
+        });
+        Ok(granted.owned_as(ownership))
+    }
+
+    /// Whether others may have the token now. One that may or may not have been stored counts as stored: to revoke it
+    /// could take it from them.
+    async fn publish(&self, granted: &Granted, asked: Instant, turn: &MyTurn<'_>) -> Ownership {
+        let life = granted.life();
+        let left = life.saturating_sub(asked.elapsed());
+        let Some(value) = self.sealer.seal(granted.token(), life, turn.fence) else {
+            return Ownership::Own;
+        };
+        let put = Put {
+            fence: turn.fence,
+            value: &value,
+            life: left,
+            unreadable: turn.unreadable.as_deref(),
+        };
+        match self.store.put(&self.keys, put).await {
+            Ok(true) => {
+                self.newest.fetch_max(turn.fence, Ordering::AcqRel);
+                Ownership::Published
+            }
+            Ok(false) => {
+                tracing::debug!(account = self.account, "another replica has stored a newer token");
+                Ownership::Own
+            }
+            Err(error) => {
+                self.note(&error);
+                match error {
+                    StoreError::Resting => Ownership::Own,
+                    StoreError::Failed(_) => Ownership::Published,
+                }
+            }
+        }
+    }
+
+    /// The store itself logs its outages.
+    fn note(&self, error: &StoreError) {
+        if let StoreError::Failed(_) = error {
+            self.counts.count(Outcome::Error);
+        }
+    }
+
+    fn tell_unreadable(&self) {
+        self.counts.count(Outcome::Error);
+        if !self.told_unreadable.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                account = self.account,
+                "what lies in the shared token store can't be opened and is replaced: have all replicas the same \
+                 `key_file`?"
+            );
+        }
+    }
+
+    /// `least`, and up to `part` of it more.
+    fn more(&self, least: Duration, part: f64) -> Duration {
+        least.mul_f64(1.0 + part * (self.random)())
+    }
+}
+
+/// Whose turn it is.
+enum Turn<'s> {
+    /// Nobody's: there is a token.
+    Over(Granted),
+    /// This replica's.
+    Mine(MyTurn<'s>),
+}
+
+struct MyTurn<'s> {
+    fence: u64,
+    /// `None`: the lock is another's, for too long.
+    lock: Option<Lock<'s>>,
+    /// What lies in the store and can't be opened.
+    unreadable: Option<Vec<u8>>,
+}
+
+/// The lock; given back also when the call that took it is dropped.
+struct Lock<'s> {
+    source: &'s SharedSource,
+    holder: String,
+    held: bool,
+}
+
+impl<'s> Lock<'s> {
+    /// Not yet taken.
+    fn new(source: &'s SharedSource) -> Result<Self, StoreError> {
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).map_err(|_| StoreError::Failed("there is no randomness for a lock".to_owned()))?;
+        Ok(Self {
+            source,
+            holder: random.iter().map(|byte| format!("{byte:02x}")).collect(),
+            held: false,
+        })
+    }
+
+    fn held(mut self) -> Self {
+        self.held = true;
+        self
+    }
+
+    /// A failure leaves the lock to its life.
+    async fn release(mut self, pause: Duration) {
+        let Self { source, holder, .. } = &self;
+        if let Err(error) = source.store.release(&source.keys, holder, pause).await {
+            source.note(&error);
+        }
+        self.held = false;
+    }
+}
+
+impl Drop for Lock<'_> {
+    fn drop(&mut self) {
+        if !self.held {
+            return;
+        }
+        // The renewal was broken off: the process stops. Others need not wait for the end of the lock's life.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let (store, keys) = (Arc::clone(&self.source.store), self.source.keys.clone());
+        let holder = std::mem::take(&mut self.holder);
+        runtime.spawn(async move {
+            let _ = store.release(&keys, &holder, Duration::ZERO).await;
+        });
+    }
+}
+
+impl TokenSource for SharedSource {
+    fn fetch<'a>(&'a self, held: Option<&'a Token>) -> BoxFuture<'a, Result<Granted, Refusal>> {
+        Box::pin(self.fetch_shared(held))
+    }
+
+    fn revoke<'a>(&'a self, token: &'a Token) -> BoxFuture<'a, Result<(), Refusal>> {
+        self.inner.revoke(token)
+    }
+}
+
+impl fmt::Debug for SharedSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedSource")
+            .field("account", &self.account)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[path = "source_tests.rs"]
+mod tests;

@@ -1,0 +1,200 @@
+//! A real Redis or Valkey server for a test, on a port and in a folder of its own.
+
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use atlas_auth_proxy::secret::Secret;
+use atlas_auth_proxy::token_store::{SealKey, StoreTls, TokenStoreSettings};
+
+use super::tls::TestCa;
+use super::until;
+
+pub const KEY: [u8; 32] = *b"thirty-two bytes only for tests!";
+
+/// Needs the Debian package `valkey-server` or `redis-server`, which `.ci/run` installs.
+pub struct Redis {
+    pub address: SocketAddr,
+    program: &'static str,
+    args: Vec<String>,
+    child: Option<Child>,
+    folder: tempfile::TempDir,
+    ca: Option<TestCa>,
+    password: Option<&'static str>,
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The server that there is; with `CI` set there must be one.
+fn program() -> Option<&'static str> {
+    let found = ["valkey-server", "redis-server"].into_iter().find(|name| {
+        Command::new(name)
+            .arg("--version")
+            .stdout(Stdio::null())
+            .status()
+            .is_ok()
+    });
+    if found.is_none() {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "no valkey-server or redis-server: .ci/run installs one"
+        );
+        eprintln!("skipped: neither valkey-server nor redis-server is installed");
+    }
+    found
+}
+
+/// Below the ports that the system gives to outgoing connections: those come and go.
+pub fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let base = 28_500 + u16::try_from(std::process::id() % 2_000).unwrap();
+    std::iter::repeat_with(|| base + NEXT.fetch_add(1, Ordering::Relaxed))
+        .map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
+        .find(|address| TcpListener::bind(address).is_ok())
+        .unwrap()
+}
+
+impl Redis {
+    /// One without a password, in clear text.
+    pub async fn start() -> Option<Self> {
+        let address = free_address();
+        Self::start_with(address, vec!["--port".into(), address.port().to_string()], None).await
+    }
+
+    pub async fn start_with_password(password: &'static str) -> Option<Self> {
+        let address = free_address();
+        let args = ["--port", &address.port().to_string(), "--requirepass", password].map(str::to_owned);
+        let mut redis = Self::start_with(address, args.into(), None).await?;
+        redis.password = Some(password);
+        Some(redis)
+    }
+
+    /// One that speaks TLS only, with a certificate of an authority of its own; `None` also when it can't.
+    pub async fn start_with_tls() -> Option<Self> {
+        let address = free_address();
+        let ca = TestCa::new();
+        let identity = ca.identity(&["localhost"], |_| ());
+        let files = tempfile::tempdir().unwrap();
+        let path = |name: &str| files.path().join(name).to_str().unwrap().to_owned();
+        std::fs::write(path("crt"), &identity.certificate).unwrap();
+        std::fs::write(path("key"), &identity.key).unwrap();
+        let args = [
+            "--port",
+            "0",
+            "--tls-port",
+            &address.port().to_string(),
+            "--tls-auth-clients",
+            "no",
+            "--tls-cert-file",
+            &path("crt"),
+            "--tls-key-file",
+            &path("key"),
+            "--tls-ca-cert-file",
+            ca.pem_file.path().to_str().unwrap(),
+        ]
+        .map(str::to_owned);
+        let mut redis = Self::launch(address, args.into(), Some(ca))?;
+        // One that was built without TLS ends at once with a fatal error of its configuration.
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        if redis.child.as_mut()?.try_wait().unwrap().is_some() {
+            eprintln!("skipped: {} was built without TLS", redis.program);
+            return None;
+        }
+        redis.listening().await;
+        drop(files);
+        Some(redis)
+    }
+
+    async fn start_with(address: SocketAddr, args: Vec<String>, ca: Option<TestCa>) -> Option<Self> {
+        let redis = Self::launch(address, args, ca)?;
+        redis.listening().await;
+        Some(redis)
+    }
+
+    fn launch(address: SocketAddr, args: Vec<String>, ca: Option<TestCa>) -> Option<Self> {
+        let mut redis = Self {
+            address,
+            program: program()?,
+            args,
+            child: None,
+            folder: tempfile::tempdir().unwrap(),
+            ca,
+            password: None,
+        };
+        redis.spawn();
+        Some(redis)
+    }
+
+    fn spawn(&mut self) {
+        let child = Command::new(self.program)
+            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"])
+            .arg(self.folder.path())
+            .args(&self.args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+    }
+
+    async fn listening(&self) {
+        let address = self.address;
+        until("the store listens", || async move {
+            tokio::net::TcpStream::connect(address).await.is_ok()
+        })
+        .await;
+    }
+
+    /// Kills it: connections break, and what lay there is gone.
+    pub fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    pub async fn start_again(&mut self) {
+        self.spawn();
+        self.listening().await;
+    }
+
+    /// How a proxy gets to it.
+    pub fn settings(&self) -> TokenStoreSettings {
+        settings(self.address, self.password, self.ca.as_ref())
+    }
+
+    /// As another program of the network sees it.
+    pub fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut connection = redis::Client::open(format!("redis://{}/", self.address))
+            .unwrap()
+            .get_connection()
+            .unwrap();
+        if let Some(password) = self.password {
+            redis::cmd("AUTH").arg(password).query::<()>(&mut connection).unwrap();
+        }
+        redis::cmd(words[0]).arg(&words[1..]).query(&mut connection).unwrap()
+    }
+}
+
+pub fn settings(address: SocketAddr, password: Option<&str>, ca: Option<&TestCa>) -> TokenStoreSettings {
+    TokenStoreSettings {
+        host: if ca.is_some() {
+            "localhost".to_owned()
+        } else {
+            address.ip().to_string()
+        },
+        port: address.port(),
+        database: 0,
+        tls: ca.map(|ca| StoreTls {
+            ca_file: Some(ca.pem_file.path().to_owned()),
+        }),
+        username: None,
+        password: password.map(Secret::new),
+        key: SealKey::parse(&KEY).unwrap(),
+    }
+}
