@@ -11,6 +11,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use super::StartError;
 use super::credential_events::Events;
+use super::secret_expiry;
 use super::sharing::Sharing;
 use super::verify::{self, Verification};
 use crate::credential::CredentialSettings;
@@ -49,7 +50,9 @@ struct Kept {
     slot: Arc<AccountSlot>,
     in_force: Arc<Mutex<Built>>,
     /// The settings of a credential that is being verified, and its task.
-    candidate: Option<(Recipe, Candidate)>,
+    candidate: Option<(Recipe, Task)>,
+    /// Looks when its secret expires.
+    expiry: Option<Task>,
 }
 
 /// What an account is built from. Another recipe means another account.
@@ -75,10 +78,10 @@ struct Renewal {
     task: JoinHandle<()>,
 }
 
-/// Ends the verification when it is dropped.
-struct Candidate(AbortHandle);
+/// Ends when it is dropped.
+struct Task(AbortHandle);
 
-impl Drop for Candidate {
+impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -218,6 +221,7 @@ impl Accounts {
             kept.values_mut()
                 .filter_map(|kept| {
                     kept.candidate = None;
+                    kept.expiry = None;
                     lock(&kept.in_force).renewal.take()
                 })
                 .collect()
@@ -254,7 +258,7 @@ impl Kept {
             built,
             by,
         ));
-        self.candidate = Some((recipe, Candidate(task.abort_handle())));
+        self.candidate = Some((recipe, Task(task.abort_handle())));
     }
 }
 
@@ -323,10 +327,17 @@ fn begin(context: &Context, name: &str, settings: &AccountSettings) -> Result<Ke
     built.events.take_force();
     let metrics = context.metrics.account(name);
     let slot = AccountSlot::new(name.to_owned(), metrics, Arc::clone(&built.account));
+    let in_force = Arc::new(Mutex::new(built));
+    let settings = {
+        let in_force = Arc::clone(&in_force);
+        move || lock(&in_force).recipe.settings.clone()
+    };
+    let expiry = secret_expiry::watch(Arc::clone(&slot), settings, Arc::clone(&context.clock));
     Ok(Kept {
         slot,
-        in_force: Arc::new(Mutex::new(built)),
+        in_force,
         candidate: None,
+        expiry: Some(Task(tokio::spawn(expiry).abort_handle())),
     })
 }
 

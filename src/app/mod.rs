@@ -4,6 +4,7 @@
 mod accounts;
 mod credential_events;
 mod listeners;
+mod secret_expiry;
 mod sharing;
 mod status;
 mod verify;

@@ -108,6 +108,7 @@ impl AdminState for State {
                     Authorizer::Bearer(bearer) => bearer.status().expires_at.map(timestamp),
                     Authorizer::Digest(_) => None,
                 },
+                "secretExpiresAt": slot.metrics.known_secret_expiry().map(timestamp),
                 "failures": slot.failures.all().iter().map(|(kind, seen)| json!({
                     "kind": kind,
                     "count": seen.count,

@@ -72,12 +72,17 @@ async fn answer(request: Request<Incoming>, shared: &Shared) -> Answer {
     respond::json(StatusCode::OK, &json!({}))
 }
 
+/// Atlas's longest life of a secret.
+pub(super) const SECRET_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Secrets of a service account that come or go: a rotation or a revocation somewhere else.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct SecretOrder {
     client_id: String,
     add: Option<String>,
+    /// The life of what is added, seconds; a year if left out.
+    expires_in: Option<u64>,
     remove: Option<String>,
     /// Its tokens go, too.
     #[serde(default)]
@@ -87,7 +92,9 @@ struct SecretOrder {
 impl SecretOrder {
     fn carry_out(self, shared: &Shared) {
         if let Some(secret) = self.add {
-            let expires = SystemTime::now() + Duration::from_secs(365 * 24 * 3600);
+            let life = self.expires_in.map_or(SECRET_LIFE, Duration::from_secs);
+            let expires = SystemTime::now().checked_add(life);
+            let expires = expires.unwrap_or_else(|| SystemTime::now() + SECRET_LIFE);
             shared.oauth.add_secret(&self.client_id, &secret, expires);
         }
         if let Some(secret) = self.remove {

@@ -116,8 +116,14 @@ impl Emulator {
 
     /// Gives a service account one more secret, for a year.
     pub fn add_secret(&self, client_id: &str, secret: &str) {
-        let expires = SystemTime::now() + Duration::from_secs(365 * 24 * 3600);
-        self.shared.oauth.add_secret(client_id, secret, expires);
+        self.add_secret_for(client_id, secret, control::SECRET_LIFE);
+    }
+
+    /// Gives a service account one more secret, which expires after `life`.
+    pub fn add_secret_for(&self, client_id: &str, secret: &str, life: Duration) {
+        self.shared
+            .oauth
+            .add_secret(client_id, secret, SystemTime::now() + life);
     }
 
     /// Takes a secret away from a service account; its tokens live on, as Atlas's do.

@@ -23,6 +23,7 @@ use super::seal::{Opened, Sealer};
 use super::store::{Put, SharedStore, StoreError, Stored};
 use crate::credential::bearer::{BoxFuture, Granted, Ownership, Refusal, Token, TokenSource, unit_random};
 use crate::metrics::{TokenStoreOperations, TokenStoreOutcome as Outcome};
+use crate::secret::Secret;
 use crate::upstream::Origin;
 
 /// How long the lock's holder is waited for, and up to half of that again: who has waited so long asks, too, but not
@@ -338,6 +339,10 @@ impl TokenSource for SharedSource {
 
     fn revoke<'a>(&'a self, token: &'a Token) -> BoxFuture<'a, Result<(), Refusal>> {
         self.inner.revoke(token)
+    }
+
+    fn secret_in_force(&self) -> Option<Secret> {
+        self.inner.secret_in_force()
     }
 }
 

@@ -406,6 +406,70 @@ async fn the_kind_of_a_credential_may_change() {
     traffic.end().await;
 }
 
+/// A service account that may read itself knows when its secret ends, and says so in time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_that_expires_soon_is_warned_of() {
+    const EXPIRY: &str = r#"atlas_auth_proxy_secret_expiry_timestamp_seconds{account="default"}"#;
+    let atlas = Atlas::start().await;
+    let days = |days: u64| Duration::from_secs(days * 24 * 3600 + 3600);
+    atlas.emulator.remove_secret(CLIENT_ID, CLIENT_SECRET);
+    atlas.emulator.add_secret_for(CLIENT_ID, CLIENT_SECRET, days(3));
+    let secret = atlas.folder.path().join("secret");
+    write_secret(&secret, CLIENT_SECRET);
+    let program = atlas.program(&secret, &[]).await;
+    let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let expires_in = |days: u64| {
+        let from = (now() + Duration::from_secs(days * 24 * 3600)).as_secs_f64();
+        from..from + 7200.0
+    };
+    until("the expiry is known", || async {
+        expires_in(3).contains(&metric(program.admin, EXPIRY).await)
+    })
+    .await;
+    let status = client().get(format!("http://{}/status.json", program.admin));
+    let status: serde_json::Value = serde_json::from_str(&status.send().await.unwrap().text().await.unwrap()).unwrap();
+    let shown = status["accounts"][0]["secretExpiresAt"].as_str().unwrap();
+    assert!(shown.starts_with("20") && shown.ends_with('Z'), "{shown}");
+    // Another secret in force is looked at without waiting for hours.
+    let another = "mdb_sa_sk_only-for-tests-for-90-days";
+    atlas.emulator.add_secret_for(CLIENT_ID, another, days(90));
+    write_secret(&secret, another);
+    until("the new one's expiry is known", || async {
+        expires_in(90).contains(&metric(program.admin, EXPIRY).await)
+    })
+    .await;
+    let (status, said) = program.stop().await;
+    assert!(status.success());
+    let warnings: Vec<&str> = said.lines().filter(|line| line.contains("expires soon")).collect();
+    assert_eq!(warnings.len(), 1, "{said}");
+    assert!(warnings[0].contains("\"days_left\":3"), "{}", warnings[0]);
+}
+
+/// One that may not read itself works as well, and says that once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_expiry_that_may_not_be_read_is_no_harm() {
+    let atlas = Atlas::start().await;
+    let secret = atlas.folder.path().join("secret");
+    write_secret(&secret, CLIENT_SECRET);
+    let program = atlas.program(&secret, &[]).await;
+    atlas.emulator.fault(Fault {
+        times: 0,
+        status: Some(403),
+        ..Fault::once(Target::Api, FaultKind::Status)
+    });
+    program.until_said("may not read itself").await;
+    let text = client()
+        .get(format!("http://{}/metrics", program.admin))
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    assert!(!text.contains("secret_expiry_timestamp_seconds{"), "{text}");
+    assert!(program.stop().await.0.success());
+}
+
 /// A request that is on its way with the old credential when that is revoked is made with the new one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_between_two_credentials_is_made_with_the_second() {

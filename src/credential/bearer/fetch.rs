@@ -29,6 +29,10 @@ pub trait TokenSource: Send + Sync {
     fn fetch<'a>(&'a self, held: Option<&'a Token>) -> BoxFuture<'a, Result<Granted, Refusal>>;
     /// Has a token revoked that nobody else uses.
     fn revoke<'a>(&'a self, token: &'a Token) -> BoxFuture<'a, Result<(), Refusal>>;
+    /// What tokens are asked for with, if it is a secret.
+    fn secret_in_force(&self) -> Option<Secret> {
+        None
+    }
 }
 
 /// The token endpoint of one origin, with the credential for it.
@@ -220,6 +224,10 @@ impl TokenSource for TokenEndpoint {
 
     fn revoke<'a>(&'a self, token: &'a Token) -> BoxFuture<'a, Result<(), Refusal>> {
         Box::pin(self.revoke(token))
+    }
+
+    fn secret_in_force(&self) -> Option<Secret> {
+        Some(self.in_force().clone())
     }
 }
 

@@ -35,6 +35,7 @@ pub use answer::{Granted, MOST_BODY_BYTES, MOST_LIFE, MOST_TOKEN_BYTES, Ownershi
 pub use fetch::{BoxFuture, ClientSecrets, TokenEndpoint, TokenSource};
 pub use token::Token;
 
+use crate::secret::Secret;
 use crate::time::SharedClock;
 use crate::upstream::Origin;
 use plan::ForceGate;
@@ -359,6 +360,11 @@ impl Bearer {
             let _ = tokio::time::timeout(MOST_RETIREMENT, unused).await;
             bearer.revoke_at_source(&token).await;
         });
+    }
+
+    /// The client secret that tokens are asked for with: the current one, or the next since that was refused.
+    pub fn secret_in_force(&self) -> Option<Secret> {
+        self.source.secret_in_force()
     }
 
     /// Whether a token request has ended, well or not.

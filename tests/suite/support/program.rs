@@ -3,12 +3,14 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 
 use rustix::process::Signal;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
+use super::until;
 use super::upstream::Upstream;
 
 /// A running `atlas-auth-proxy run`; killed when dropped.
@@ -16,7 +18,8 @@ pub struct Program {
     pub address: SocketAddr,
     pub admin: SocketAddr,
     child: Child,
-    errors: JoinHandle<String>,
+    errors: JoinHandle<()>,
+    said: Arc<Mutex<String>>,
 }
 
 impl Program {
@@ -48,16 +51,21 @@ impl Program {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
-        let mut stderr = child.stderr.take().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let said: Arc<Mutex<String>> = Arc::default();
+        let all = Arc::clone(&said);
         let errors = tokio::spawn(async move {
-            let mut all = String::new();
-            stderr.read_to_string(&mut all).await.unwrap();
-            all
+            let mut line = String::new();
+            while stderr.read_line(&mut line).await.unwrap() > 0 {
+                all.lock().unwrap().push_str(&line);
+                line.clear();
+            }
         });
         let mut line = String::new();
         lines.read_line(&mut line).await.unwrap();
         if line.is_empty() {
-            panic!("the program did not start: {}", errors.await.unwrap());
+            errors.await.unwrap();
+            panic!("the program did not start: {}", said.lock().unwrap());
         }
         let addresses: Vec<SocketAddr> = line
             .split([' ', ','])
@@ -71,7 +79,13 @@ impl Program {
             admin,
             child,
             errors,
+            said,
         }
+    }
+
+    /// Waits until it has said this on standard error.
+    pub async fn until_said(&self, what: &str) {
+        until(what, || async { self.said.lock().unwrap().contains(what) }).await;
     }
 
     pub fn pid(&self) -> u32 {
@@ -88,6 +102,8 @@ impl Program {
         let pid = rustix::process::Pid::from_raw(self.pid().cast_signed()).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
         let status = self.child.wait().await.unwrap();
-        (status, self.errors.await.unwrap())
+        self.errors.await.unwrap();
+        let said = self.said.lock().unwrap().clone();
+        (status, said)
     }
 }

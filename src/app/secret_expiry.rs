@@ -1,0 +1,213 @@
+//! When the client secret of an account expires, as far as the account may read itself: for the metric, and a warning in
+//! time.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::accounts::own_client;
+use crate::atlas_api::{AccountError, AtlasApi, Authority, CallError, ServiceAccount, in_use};
+use crate::credential::CredentialSettings;
+use crate::credential::bearer::{Bearer, unit_random};
+use crate::proxy::{AccountSlot, Authorizer};
+use crate::secret::Secret;
+use crate::settings::AccountSettings;
+use crate::time::SharedClock;
+
+/// The first look comes so long after the start, and up to two thirds later: whoever starts many starts them together.
+const FIRST_LOOK: Duration = Duration::from_secs(12);
+/// A secret's expiry hardly ever changes; up to a tenth more keeps replicas apart.
+const LOOK_AGAIN: Duration = Duration::from_secs(6 * 3600);
+/// After a look that got no answer.
+const TRY_AGAIN: Duration = Duration::from_secs(15 * 60);
+/// How often is looked whether a look is due: also when the machine has slept, or another secret is in force.
+const TICK: Duration = Duration::from_secs(5);
+/// Before a secret expires, it is warned of from here on, once a day.
+const WARN_FROM: Duration = Duration::from_secs(7 * 24 * 3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Looks from time to time, as long as it is polled. `settings` gives those that are in force.
+pub(super) async fn watch(slot: Arc<AccountSlot>, settings: impl Fn() -> AccountSettings, clock: SharedClock) {
+    let mut next_look = clock.boot() + FIRST_LOOK.mul_f64(1.0 + unit_random() * 2.0 / 3.0);
+    let mut watched = Watched::default();
+    loop {
+        tokio::time::sleep(TICK).await;
+        let account = slot.current();
+        let Authorizer::Bearer(bearer) = &account.authorizer else {
+            watched.forget(&slot);
+            continue;
+        };
+        let bearer = Arc::clone(bearer);
+        // What is being retired waits until nobody holds it.
+        drop(account);
+        let secret = bearer.secret_in_force();
+        let another = watched.secret.is_some() && watched.secret != secret;
+        if another {
+            watched.forget(&slot);
+        }
+        if (another || clock.boot() >= next_look)
+            && let Some(secret) = secret
+        {
+            let pause = match look(&settings(), &bearer, &secret).await {
+                Ok(expiry) => {
+                    watched.found(&slot, secret, expiry);
+                    LOOK_AGAIN
+                }
+                Err(Unknown::NotPermitted(why)) => {
+                    watched.not_permitted(&slot, secret, &why);
+                    LOOK_AGAIN
+                }
+                Err(Unknown::NotNow(why)) => {
+                    tracing::debug!(
+                        account = slot.name,
+                        why,
+                        "it could not be asked when the client secret expires"
+                    );
+                    TRY_AGAIN
+                }
+            };
+            next_look = clock.boot() + pause.mul_f64(1.0 + unit_random() / 10.0);
+        }
+        watched.warn(&slot, clock.wall());
+    }
+}
+
+/// What is known of the secret in force.
+#[derive(Default)]
+struct Watched {
+    secret: Option<Secret>,
+    expiry: Option<SystemTime>,
+    warned: Option<SystemTime>,
+    told_not_permitted: bool,
+}
+
+impl Watched {
+    fn forget(&mut self, slot: &AccountSlot) {
+        if self.secret.is_some() {
+            *self = Self::default();
+            slot.metrics.secret_expiry(None);
+        }
+    }
+
+    fn found(&mut self, slot: &AccountSlot, secret: Secret, expiry: Option<SystemTime>) {
+        self.secret = Some(secret);
+        if self.expiry != expiry {
+            self.expiry = expiry;
+            self.warned = None;
+            slot.metrics.secret_expiry(expiry);
+        }
+    }
+
+    fn not_permitted(&mut self, slot: &AccountSlot, secret: Secret, why: &str) {
+        self.found(slot, secret, None);
+        if !std::mem::replace(&mut self.told_not_permitted, true) {
+            tracing::info!(
+                account = slot.name,
+                why,
+                "when the client secret expires is not known: the service account may not read itself (Organization Read Only would do); \
+                 Atlas warns of it by its own alert"
+            );
+        }
+    }
+
+    /// Once a day, when there is reason to.
+    fn warn(&mut self, slot: &AccountSlot, now: SystemTime) {
+        let Some(left) = self.to_warn_of(now) else { return };
+        self.warned = Some(now);
+        let account = &slot.name;
+        if left.is_zero() {
+            tracing::error!(
+                account,
+                "the client secret has expired: make a new one (`atlas-auth-proxy rotate-secret`, or in Atlas)"
+            );
+        } else {
+            tracing::warn!(
+                account,
+                days_left = left.as_secs() / DAY.as_secs(),
+                "the client secret expires soon: make a new one (`atlas-auth-proxy rotate-secret`, or in Atlas)"
+            );
+        }
+    }
+
+    /// What is left of the secret's life, if that is to be said now.
+    fn to_warn_of(&self, now: SystemTime) -> Option<Duration> {
+        let left = self.expiry?.duration_since(now).unwrap_or_default();
+        let said = self
+            .warned
+            .is_some_and(|at| now.duration_since(at).is_ok_and(|since| since < DAY));
+        (left < WARN_FROM && !said).then_some(left)
+    }
+}
+
+/// Why it isn't known.
+enum Unknown {
+    /// Atlas does not say, and will not the next time.
+    NotPermitted(String),
+    /// It may the next time.
+    NotNow(String),
+}
+
+/// `None`: Atlas shows secrets, but which of them is in force can't be told.
+async fn look(settings: &AccountSettings, bearer: &Bearer, secret: &Secret) -> Result<Option<SystemTime>, Unknown> {
+    let CredentialSettings::ServiceAccount { client_id, .. } = &settings.credential else {
+        return Err(Unknown::NotNow("the credential is being replaced".to_owned()));
+    };
+    let token = bearer
+        .authorization()
+        .await
+        .map_err(|error| Unknown::NotNow(error.to_string()))?;
+    let http = own_client("", settings).map_err(|error| Unknown::NotNow(error.to_string()))?;
+    let api = AtlasApi::new(http, settings.upstream.origin.clone(), Authority::from(&token));
+    // A token that is being retired waits until nobody holds it.
+    drop(token);
+    let secrets = match ServiceAccount::find(&api, client_id).await {
+        Ok(account) => account.secrets(&api).await,
+        Err(error) => Err(error),
+    };
+    match secrets {
+        Ok(secrets) => Ok(in_use(&secrets, secret).and_then(|secret| secret.expires)),
+        Err(error) => Err(unknown(&error)),
+    }
+}
+
+fn unknown(error: &AccountError) -> Unknown {
+    let why = error.to_string();
+    match error {
+        AccountError::Call(CallError::NoAnswer { .. } | CallError::Token(_)) => Unknown::NotNow(why),
+        AccountError::Answer { answer, .. } if answer.status.is_server_error() || answer.status == 429 => {
+            Unknown::NotNow(why)
+        }
+        // Also what is no such answer at all: another server than Atlas.
+        _ => Unknown::NotPermitted(why),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn days(days: u64) -> Duration {
+        Duration::from_secs(days * 24 * 3600)
+    }
+
+    #[test]
+    fn is_warned_of_from_seven_days_before_once_a_day() {
+        let now = SystemTime::UNIX_EPOCH + days(20_000);
+        let mut watched = Watched {
+            expiry: Some(now + days(8)),
+            ..Watched::default()
+        };
+        assert_eq!(watched.to_warn_of(now), None, "eight days are time enough");
+        let later = now + days(2);
+        assert_eq!(watched.to_warn_of(later), Some(days(6)));
+        watched.warned = Some(later);
+        assert_eq!(watched.to_warn_of(later + days(1) / 2), None, "said this day");
+        assert_eq!(watched.to_warn_of(later + days(1)), Some(days(5)));
+        assert_eq!(
+            watched.to_warn_of(now + days(9)),
+            Some(Duration::ZERO),
+            "it has expired"
+        );
+        assert_eq!(Watched::default().to_warn_of(now), None, "nothing is known");
+    }
+}
