@@ -330,6 +330,7 @@ impl<'a> Exchange<'a> {
             headers,
             body,
             progress: record.inbound.as_ref().map(|facts| facts.progress.clone()),
+            once: self.source.is_once(),
         };
         Ok(self.timed(outbound, this.cause, record).await)
     }
@@ -351,6 +352,7 @@ impl<'a> Exchange<'a> {
             headers,
             body: RequestBody::empty(),
             progress: None,
+            once: false,
         };
         let sent = self.timed(outbound, AttemptCause::DigestChallenge, record).await;
         sent.map_err(|failure| self.failed(&failure, record))

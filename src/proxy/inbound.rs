@@ -334,6 +334,11 @@ impl Source {
         }
     }
 
+    /// Whether the body is known to be too large to be recorded.
+    pub(super) fn is_once(&self) -> bool {
+        matches!(self, Self::Once(_))
+    }
+
     /// The body for the next try, from its start. `None`: it cannot be sent again.
     pub(super) fn next_body(&mut self) -> Option<RequestBody> {
         match self {

@@ -84,6 +84,9 @@ pub struct Outbound<B> {
     pub body: B,
     /// Progress of the body, when there is one: the wait for the response head counts from it.
     pub progress: Option<Arc<Progress>>,
+    /// Whether it can be sent a single time only. Then it goes over a connection of HTTP/1.1 that is made for it: an idle
+    /// one may be closed by the upstream in the very moment.
+    pub once: bool,
 }
 
 /// When the request body last moved.
@@ -160,6 +163,7 @@ where
             headers,
             body,
             progress,
+            once,
         } = outbound;
         let mut request = Request::new(body);
         *request.method_mut() = method;
@@ -180,7 +184,7 @@ where
             tries += 1;
             // After some dead connections the next is a fresh one: the others are most likely dead, too.
             let result = self
-                .attempt(request, progress.as_deref(), tries >= MAX_UNSENT_TRIES)
+                .attempt(request, progress.as_deref(), once || tries >= MAX_UNSENT_TRIES)
                 .await;
             match result {
                 Ok((parts, incoming, lease)) => {
@@ -207,7 +211,12 @@ where
         if self.shared.only_h2.load(Ordering::Relaxed) {
             return self.attempt_h2(request, progress).await;
         }
-        let idle = if fresh { None } else { self.shared.checkout() };
+        let idle = if fresh {
+            self.shared.make_room();
+            None
+        } else {
+            self.shared.checkout()
+        };
         let (connection, reused) = match idle {
             Some(connection) => (connection, true),
             None => match self.shared.connect_h1().await {
@@ -364,6 +373,11 @@ where
             }
         }
         None
+    }
+
+    /// The oldest idle connection goes, as another one comes although there are some.
+    fn make_room(&self) {
+        drop(lock(&self.idle).pop_front());
     }
 
     fn is_over(&self, entry: &Idle<B>) -> bool {

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use crate::support::client::{client, raw, read_head, read_to_end};
 use crate::support::proxy::{bearer, proxy};
+use crate::support::until;
 use crate::support::upstream::{Answer, Upstream, full, json};
 
 async fn ok(_: http::Request<hyper::body::Incoming>) -> Answer {
@@ -209,6 +210,31 @@ async fn connections_are_kept_and_reused() {
         proxy.metric("atlas_auth_proxy_upstream_connections_open", &[]).await,
         1.0
     );
+}
+
+/// An upload that can't be made again would not survive an idle connection that the upstream closes just then. Nor do
+/// its connections pile up.
+#[tokio::test]
+async fn an_upload_that_cannot_be_repeated_goes_over_a_connection_of_its_own() {
+    let upstream = Upstream::start(echo).await;
+    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+        .start()
+        .await;
+    let http = client();
+    assert_eq!(http.get(proxy.url("/x")).send().await.unwrap().status(), 200);
+    let before = upstream.connections();
+    for sent in 1..=3 {
+        let large = vec![b'x'; (1 << 20) + 1];
+        let answer = http.post(proxy.url("/x")).body(large).send().await.unwrap();
+        assert_eq!(answer.bytes().await.unwrap().len(), (1 << 20) + 1);
+        assert_eq!(upstream.connections(), before + sent);
+    }
+    assert_eq!(http.get(proxy.url("/x")).send().await.unwrap().status(), 200);
+    assert_eq!(upstream.connections(), before + 3);
+    until("one connection is left", || async {
+        proxy.metric("atlas_auth_proxy_upstream_connections_open", &[]).await == 1.0
+    })
+    .await;
 }
 
 #[tokio::test]
