@@ -8,7 +8,7 @@
 #   --requests N    N and 2N requests are compared; 2000 when left out
 #   --only TEXT     only scenarios with TEXT in their name, such as `h2` or `Digest`
 #   --keep FOLDER   keeps the profiles, for `callgrind_annotate FOLDER/callgrind.…`
-#   --proxy FILE    measures this binary instead of building one
+#   --proxy FILE    measures this binary instead of building one (it must be built with the feature below)
 #
 # Needs cargo and valgrind (Debian: valgrind). Takes minutes. No network, no root, no Atlas account.
 set -euo pipefail
@@ -45,8 +45,10 @@ fi
 
 manifest=$top/Cargo.toml
 if [ -z "$proxy" ]; then
-    # The release build with what names functions in a profile.
-    cargo build --locked --manifest-path "$manifest" --profile profiling --bin atlas-auth-proxy >&2
+    # The release build with what names functions in a profile. The feature: left to itself, rustix finds the kernel's vDSO
+    # past valgrind, which has not mapped it, and crashes (bytecodealliance/rustix issue 1559).
+    cargo build --locked --manifest-path "$manifest" --profile profiling --features rustix/use-libc-auxv \
+        --bin atlas-auth-proxy >&2
     target=$(cargo metadata --locked --manifest-path "$manifest" --format-version 1 --no-deps |
         sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
     proxy=$target/profiling/atlas-auth-proxy

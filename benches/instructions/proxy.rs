@@ -64,7 +64,8 @@ impl Proxy {
             .envs(scenario.credential.variables())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            // At `info` it would be a line for each request.
+            .stderr(if scenario.log_level == "info" { Stdio::null() } else { Stdio::inherit() })
             .kill_on_drop(true)
             .spawn()
             .unwrap_or_else(|error| panic!("valgrind does not start: {error}"));
