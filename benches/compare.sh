@@ -107,21 +107,27 @@ certificates() {
     openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 3 -extfile server.ext -out server.pem
 }
 
-# A page of projects with links, of so many bytes or a little more.
+# A page of projects with links, of so many bytes: what no project fills is a description.
 page() {
     awk -v bytes="$1" -v base="https://localhost:$upstream_port/api/atlas/v2/groups" 'BEGIN {
-        out = "{\"links\":[{\"href\":\"" base "?pageNum=1\",\"rel\":\"self\"}],\"results\":["
-        printf "%s", out
-        for (size = length(out); size < bytes - 30; size += length(out)) {
+        head = "{\"links\":[{\"href\":\"" base "?pageNum=1\",\"rel\":\"self\"}],\"results\":["
+        tail = "],\"totalCount\":1000000,\"description\":\""
+        size = length(head) + length(tail) + 2
+        printf "%s", head
+        for (;;) {
             id = sprintf("6a793f8a%016x", n)
-            out = (n++ ? "," : "") "{\"clusterCount\":1,\"created\":\"2026-08-10T03:03:41Z\",\"id\":\"" id "\",\"links\":[" \
+            project = (n++ ? "," : "") "{\"clusterCount\":1,\"created\":\"2026-08-10T03:03:41Z\",\"id\":\"" id "\",\"links\":[" \
                 "{\"href\":\"" base "/" id "\",\"rel\":\"self\"}," \
                 "{\"href\":\"" base "/" id "/clusters\",\"rel\":\"https://cloud.mongodb.com/clusters\"}," \
                 "{\"href\":\"" base "/" id "/databaseUsers\",\"rel\":\"https://cloud.mongodb.com/databaseUsers\"}]," \
                 "\"name\":\"project-" n "\",\"orgId\":\"5a0a1e7e0f2912c554080adc\",\"withDefaultAlertsSettings\":true}"
-            printf "%s", out
+            size += length(project)
+            if (size > bytes)
+                break
+            printf "%s", project
         }
-        printf "],\"totalCount\":%d}", n
+        size -= length(project)
+        printf "%s%*s\"}", tail, bytes - size, ""
     }'
 }
 

@@ -5,7 +5,7 @@
 #   benches/instructions.sh --save before.json       and the figures in a file
 #   benches/instructions.sh --compare before.json    beside those of an earlier run
 #
-#   --requests N    N and 2N requests are compared; 2000 when left out
+#   --requests N    N and 2N requests are compared; 500 when left out
 #   --only TEXT     only scenarios with TEXT in their name, such as `h2` or `Digest`
 #   --keep FOLDER   keeps the profiles, for `callgrind_annotate FOLDER/callgrind.…`
 #   --proxy FILE    measures this binary instead of building one (it must be built with the feature below)

@@ -10,6 +10,9 @@ use tokio::net::TcpStream;
 /// A request to a program under valgrind takes milliseconds; its first one, with handshakes, a second.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What the links of answers begin with: the `Host` that is named below.
+pub(super) const ORIGIN: &str = "http://localhost:8080";
+
 pub(super) struct Client {
     stream: TcpStream,
     buffer: Vec<u8>,

@@ -123,7 +123,7 @@ async fn main() -> ExitCode {
 async fn run(scenario: &Scenario, requests: usize, upstream: &Upstream, arguments: &Arguments) -> u64 {
     let proxy = Proxy::start(&arguments.proxy, scenario, upstream).await;
     let mut client = proxy.connect().await;
-    let expected = upstream.length_of_answer(scenario.path, &proxy.origin());
+    let expected = upstream.length_of_answer(scenario.path, client::ORIGIN);
     client.first(scenario.path).await;
     for _ in 0..WARM_UP + requests {
         let length = client.get(scenario.path).await;
@@ -146,7 +146,7 @@ async fn run(scenario: &Scenario, requests: usize, upstream: &Upstream, argument
 fn arguments(mut given: impl Iterator<Item = String>) -> Result<Arguments, String> {
     let mut arguments = Arguments {
         proxy: PathBuf::new(),
-        requests: 2000,
+        requests: 500,
         only: String::new(),
         save: None,
         compare: None,

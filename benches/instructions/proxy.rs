@@ -65,7 +65,11 @@ impl Proxy {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             // At `info` it would be a line for each request.
-            .stderr(if scenario.log_level == "info" { Stdio::null() } else { Stdio::inherit() })
+            .stderr(if scenario.log_level == "info" {
+                Stdio::null()
+            } else {
+                Stdio::inherit()
+            })
             .kill_on_drop(true)
             .spawn()
             .unwrap_or_else(|error| panic!("valgrind does not start: {error}"));
@@ -85,11 +89,6 @@ impl Proxy {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         panic!("the proxy does not listen: start it by hand to see why");
-    }
-
-    /// What the links of its answers begin with: the `Host` that the client names.
-    pub(super) fn origin(&self) -> String {
-        "http://localhost:8080".to_owned()
     }
 
     /// Instructions executed from the start to the end, and the profile.

@@ -30,6 +30,9 @@ pub(super) const LARGE: &str = "/api/atlas/v2/groups?itemsPerPage=500";
 /// 100 KiB that are not JSON.
 pub(super) const LOG: &str = "/api/atlas/v2/groups/6a793f8a2c88faeba59bc7c2/clusters/host.mongodb.net/logs/mongodb.gz";
 
+const SMALL_BYTES: usize = 1 << 10;
+const LARGE_BYTES: usize = 100 << 10;
+
 const JSON: &str = "application/vnd.atlas.2023-01-01+json;charset=utf-8";
 
 pub(super) struct Upstream {
@@ -51,9 +54,9 @@ impl Upstream {
         let (ca, tls) = tls();
         let base = format!("https://localhost:{}", address.port());
         let bodies = Arc::new(Bodies {
-            small: page_of_projects(&base, 1 << 10).into(),
-            large: page_of_projects(&base, 100 << 10).into(),
-            log: vec![0x5a; 100 << 10].into(),
+            small: page_of_projects(&base, SMALL_BYTES).into(),
+            large: page_of_projects(&base, LARGE_BYTES).into(),
+            log: vec![0x5a; LARGE_BYTES].into(),
         });
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -73,17 +76,13 @@ impl Upstream {
 
     /// How long an answer is when its links lead to `client`.
     pub(super) fn length_of_answer(&self, path: &str, client: &str) -> usize {
-        match path {
-            LOG => 100 << 10,
-            LARGE => page_of_projects(&self.base_url(), 100 << 10).len() - self.shrinkage(client, 100 << 10),
-            _ => page_of_projects(&self.base_url(), 1 << 10).len() - self.shrinkage(client, 1 << 10),
-        }
-    }
-
-    fn shrinkage(&self, client: &str, size: usize) -> usize {
-        let base = self.base_url();
-        let page = String::from_utf8(page_of_projects(&base, size)).unwrap();
-        page.matches(&base).count() * (base.len() - client.len())
+        let size = match path {
+            LOG => return LARGE_BYTES,
+            LARGE => LARGE_BYTES,
+            _ => SMALL_BYTES,
+        };
+        let page = String::from_utf8(page_of_projects(&self.base_url(), size)).unwrap();
+        page.replace(&self.base_url(), client).len()
     }
 }
 

@@ -2,20 +2,34 @@
 
 use serde_json::{Value, json};
 
-/// A page of projects with links to `base`, of at least `bytes` bytes and at most one project more.
+/// A page of projects with links to `base`, of exactly so many bytes: what no project fills is a description. For pages
+/// with room for at least one.
 pub(crate) fn page_of_projects(base: &str, bytes: usize) -> Vec<u8> {
-    let links = json!([{"href": format!("{base}/api/atlas/v2/groups?includeCount=true&pageNum=1&itemsPerPage=100"), "rel": "self"}]);
+    let empty = page(base, &[], "").len();
     let mut projects: Vec<Value> = Vec::new();
+    let mut length = empty;
     loop {
-        let page = json!({"links": links, "results": projects, "totalCount": projects.len()}).to_string();
-        if page.len() >= bytes {
-            return page.into_bytes();
+        let next = project(base, projects.len());
+        // A comma and the digits of a larger count, too.
+        length += next.to_string().len() + 1;
+        if length + 8 > bytes {
+            break;
         }
-        // Close to the end, so that a large page does not take a million steps.
-        let missing = (bytes - page.len()).div_ceil(project(base, 0).to_string().len()).max(1);
-        let next = projects.len();
-        projects.extend((next..next + missing).map(|number| project(base, number)));
+        projects.push(next);
     }
+    let missing = bytes - page(base, &projects, "").len();
+    page(base, &projects, &"d".repeat(missing)).into_bytes()
+}
+
+fn page(base: &str, projects: &[Value], description: &str) -> String {
+    let link = format!("{base}/api/atlas/v2/groups?includeCount=true&pageNum=1&itemsPerPage=100");
+    json!({
+        "description": description,
+        "links": [{"href": link, "rel": "self"}],
+        "results": projects,
+        "totalCount": projects.len(),
+    })
+    .to_string()
 }
 
 fn project(base: &str, number: usize) -> Value {
