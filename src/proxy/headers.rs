@@ -111,7 +111,7 @@ fn ends_trailer(name: &str) -> bool {
 /// Removes what ends here from a request; says whether the client takes trailers (`TE: trailers`).
 ///
 /// The length (`Content-Length`) stays for the caller to frame the message anew.
-pub(super) fn clean_request(headers: &mut HeaderMap) -> bool {
+pub fn clean_request(headers: &mut HeaderMap) -> bool {
     let trailers = headers.get_all(header::TE).iter().any(|te| {
         te.as_bytes()
             .split(|b| *b == b',')
@@ -123,7 +123,7 @@ pub(super) fn clean_request(headers: &mut HeaderMap) -> bool {
 }
 
 /// Removes what ends here from a response.
-pub(super) fn clean_response(headers: &mut HeaderMap) {
+pub fn clean_response(headers: &mut HeaderMap) {
     remove_nominated(headers);
     remove(headers, ends_response);
 }

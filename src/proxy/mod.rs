@@ -5,7 +5,7 @@ mod error;
 mod exchange;
 mod failure;
 mod fairness;
-mod headers;
+pub mod headers;
 mod inbound;
 pub mod links;
 mod local;

@@ -6,7 +6,7 @@ use super::LinkRewriter;
 
 impl LinkRewriter {
     /// Turns links in `Location` (RFC 9110 section 10.2.2) and `Link` (RFC 8288) into links to `client`, an origin.
-    pub(crate) fn rewrite_headers(&self, headers: &mut HeaderMap, client: &str) {
+    pub fn rewrite_headers(&self, headers: &mut HeaderMap, client: &str) {
         self.rewrite(headers, &header::LOCATION, |value| {
             self.origin_length(value)
                 .map(|origin| [client.as_bytes(), &value[origin..]].concat())

@@ -30,7 +30,7 @@ pub enum BodyPlan {
 }
 
 /// Decides on the body of a response, by its status and header fields.
-pub(super) fn plan(status: StatusCode, headers: &HeaderMap) -> BodyPlan {
+pub fn plan(status: StatusCode, headers: &HeaderMap) -> BodyPlan {
     // A part of a document (RFC 9110 section 15.3.7) has offsets that must stay right.
     if status == StatusCode::PARTIAL_CONTENT || !is_json(headers) {
         return BodyPlan::Untouched;
@@ -82,7 +82,7 @@ pub(super) fn forget_body_headers(headers: &mut HeaderMap) {
 }
 
 /// Narrows `Accept-Encoding` (RFC 9110 section 12.5.3) to what can be rewritten: gzip and identity.
-pub(super) fn restrict_accept_encoding(headers: &mut HeaderMap) {
+pub fn restrict_accept_encoding(headers: &mut HeaderMap) {
     if !headers.contains_key(header::ACCEPT_ENCODING) {
         return;
     }

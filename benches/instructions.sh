@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Instructions that the proxy executes per request, by scenario: figures that can be compared between commits.
+#
+#   benches/instructions.sh                          a table
+#   benches/instructions.sh --save before.json       and the figures in a file
+#   benches/instructions.sh --compare before.json    beside those of an earlier run
+#
+#   --requests N    N and 2N requests are compared; 500 when left out
+#   --only TEXT     only scenarios with TEXT in their name, such as `h2` or `Digest`
+#   --keep FOLDER   keeps the profiles, for `callgrind_annotate FOLDER/callgrind.…`
+#   --proxy FILE    measures this binary instead of building one (it must be built with the feature below)
+#
+# Needs cargo and valgrind (Debian: valgrind). Takes minutes. No network, no root, no Atlas account.
+set -euo pipefail
+# The paths that are given are the caller's.
+top=$(cd "$(dirname "$0")/.." && pwd)
+
+proxy=
+arguments=()
+while [ $# -gt 0 ]; do
+    case $1 in
+    --proxy)
+        proxy=${2:?--proxy needs a file}
+        shift 2
+        ;;
+    --requests | --only | --save | --compare | --keep)
+        arguments+=("$1" "${2:?$1 needs a value}")
+        shift 2
+        ;;
+    *)
+        sed -n '2,/^set /s/^# \{0,1\}//p' "$0" >&2
+        exit 2
+        ;;
+    esac
+done
+
+missing=()
+for program in cargo valgrind; do
+    command -v "$program" >/dev/null || missing+=("$program")
+done
+if [ ${#missing[@]} != 0 ]; then
+    printf 'benches/instructions.sh: missing: %s\n' "${missing[*]}" >&2
+    exit 1
+fi
+
+manifest=$top/Cargo.toml
+if [ -z "$proxy" ]; then
+    # The release build with what names functions in a profile. The feature: left to itself, rustix finds the kernel's vDSO
+    # past valgrind, which has not mapped it, and crashes (bytecodealliance/rustix issue 1559).
+    cargo build --locked --manifest-path "$manifest" --profile profiling --features rustix/use-libc-auxv \
+        --bin atlas-auth-proxy >&2
+    target=$(cargo metadata --locked --manifest-path "$manifest" --format-version 1 --no-deps |
+        sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
+    proxy=$target/profiling/atlas-auth-proxy
+fi
+# Client and upstream are not measured: any build of them will do, and this one is quick.
+driver=$(cargo build --locked --manifest-path "$manifest" --bench instructions --message-format=json-render-diagnostics |
+    sed -n 's/.*"name":"instructions".*"executable":"\([^"]*\)".*/\1/p')
+exec "$driver" --proxy "$proxy" "${arguments[@]}"
