@@ -1,5 +1,7 @@
 //! What a link to the upstream looks like.
 
+use std::sync::Arc;
+
 use crate::upstream::Origin;
 
 /// At most this many patterns: two spellings of the origin, two of the path.
@@ -8,7 +10,9 @@ pub(super) const MAX_PATTERNS: usize = 4;
 /// Prepared once per account: every text that a link to the upstream can begin with.
 #[derive(Debug, Clone)]
 pub struct LinkRewriter {
-    pub(super) patterns: Vec<Pattern>,
+    pub(super) patterns: Arc<[Pattern]>,
+    /// Of all their texts.
+    pub(super) longest: usize,
 }
 
 /// An origin (compared without regard to case, RFC 3986 section 6.2.2.1) and the begin of a path (compared exactly).
@@ -26,6 +30,14 @@ impl Pattern {
             Some(expected) => *expected == byte,
             None => false,
         }
+    }
+
+    fn begins(&self, text: &[u8]) -> bool {
+        let Some((origin, rest)) = text.split_at_checked(self.origin) else {
+            return false;
+        };
+        let (own, path) = self.text.split_at(self.origin);
+        origin.eq_ignore_ascii_case(own) && rest.starts_with(path)
     }
 }
 
@@ -45,17 +57,19 @@ impl LinkRewriter {
                     origin: origin.len(),
                 })
             })
-            .collect();
-        Self { patterns }
+            .collect::<Arc<[_]>>();
+        let longest = patterns.iter().map(|pattern: &Pattern| pattern.text.len()).max();
+        Self {
+            patterns,
+            longest: longest.unwrap_or_default(),
+        }
     }
 
     /// The length of the origin that a plain text begins with, if it is a link to the upstream.
     pub(super) fn origin_length(&self, text: &[u8]) -> Option<usize> {
         self.patterns
             .iter()
-            .find(|pattern| {
-                text.len() >= pattern.text.len() && (0..pattern.text.len()).all(|at| pattern.has(at, text[at]))
-            })
+            .find(|pattern| pattern.begins(text))
             .map(|pattern| pattern.origin)
     }
 }

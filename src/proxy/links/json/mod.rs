@@ -1,9 +1,14 @@
 //! A scanner that copies JSON through and replaces the origin in values of the key `href`.
 //!
-//! It knows strings, and that a string before a colon is a key (which needs no stack, so memory is constant whatever the
-//! depth). It holds back only what may be the begin of a link. Malformed JSON passes as it is.
+//! Not a parser: in JSON a quote that opens a string never follows a backslash, and a string before a colon is a key. So
+//! `"href"`, blanks, a colon, blanks, a quote are found without knowing what surrounds them, by substring search over
+//! everything else, and in constant memory whatever the depth. It holds back only what may be the begin of a link. What is
+//! not JSON passes as it is, but for what looks just like such a link.
 
-use memchr::{memchr, memchr2};
+mod keys;
+
+use keys::Keys;
+use memchr::memchr;
 
 use super::pattern::{LinkRewriter, MAX_PATTERNS};
 
@@ -12,16 +17,16 @@ pub struct JsonRewriter {
     links: LinkRewriter,
     client: Vec<u8>,
     state: State,
+    /// The last byte of the piece before was a backslash.
+    after_backslash: bool,
     /// Bytes of earlier pieces that may be the begin of a link.
     held: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum State {
-    /// Between strings.
-    Outside,
-    /// In a string that is not, or no longer, of interest; `true`: after a backslash.
-    Skip(bool),
+    /// Looking for a quote that opens the key.
+    Search,
     /// In a string that is `href` so far.
     Key { matched: usize, escape: Escape },
     /// Behind the string `href`: a colon makes it a key.
@@ -129,7 +134,8 @@ impl JsonRewriter {
         Self {
             links: links.clone(),
             client,
-            state: State::Outside,
+            state: State::Search,
+            after_backslash: false,
             held: Vec::new(),
         }
     }
@@ -144,33 +150,29 @@ impl JsonRewriter {
         // Whether the candidate began in an earlier piece, and how much of it lies there.
         let mut held = self.held.len();
         let mut at = 0;
+        let mut keys = Keys::new(piece, self.after_backslash);
         while at < piece.len() {
             match self.state {
-                State::Outside => match memchr(b'"', &piece[at..]) {
-                    Some(quote) => {
-                        at += quote + 1;
-                        self.state = State::Key {
-                            matched: 0,
-                            escape: Escape::None,
-                        };
-                    }
-                    None => break,
-                },
-                State::Skip(true) => {
-                    at += 1;
-                    self.state = State::Skip(false);
-                }
-                State::Skip(false) => match memchr2(b'"', b'\\', &piece[at..]) {
-                    Some(found) => {
-                        let quote = piece[at + found] == b'"';
-                        at += found + 1;
-                        self.state = if quote { State::Outside } else { State::Skip(true) };
+                State::Search => match keys.next(at) {
+                    Some((state, next)) => {
+                        self.state = state;
+                        at = next;
                     }
                     None => break,
                 },
                 State::Key { matched, escape } => at += self.step_key(piece[at], matched, escape),
                 State::AfterKey | State::AfterColon => at += self.step_between(piece[at]),
                 State::Value(mut candidate) => {
+                    if candidate.raw == 0
+                        && let Some(link) = self.plainly(&piece[at..])
+                    {
+                        self.state = State::Search;
+                        if let Some(origin) = link {
+                            self.replace(&mut out, at, origin, 0);
+                            at += origin;
+                        }
+                        continue;
+                    }
                     let begin = at;
                     let (outcome, used) = self.step_value(piece[at], &mut candidate);
                     at += used;
@@ -190,6 +192,9 @@ impl JsonRewriter {
                 }
             }
         }
+        if let Some(&last) = piece.last() {
+            self.after_backslash = last == b'\\';
+        }
         self.hold_back(&mut out, held);
         out.finish()
     }
@@ -199,6 +204,15 @@ impl JsonRewriter {
         std::mem::take(&mut self.held)
     }
 
+    /// What a value is when its begin is all here and has no escapes, as nearly always: a link with an origin of so many
+    /// bytes, or none.
+    fn plainly(&self, rest: &[u8]) -> Option<Option<usize>> {
+        let head = rest.get(..self.links.longest)?;
+        let plain = memchr(b'\\', head).is_none();
+        plain.then(|| self.links.origin_length(head))
+    }
+
+    /// A byte that does not fit is not consumed: it may open the key.
     fn step_key(&mut self, byte: u8, matched: usize, mut escape: Escape) -> usize {
         match escape.next(byte) {
             Unit::Char(Some(c)) if KEY.get(matched) == Some(&c) => {
@@ -207,17 +221,10 @@ impl JsonRewriter {
                     escape,
                 };
             }
-            Unit::Char(_) => self.state = State::Skip(false),
             Unit::Incomplete => self.state = State::Key { matched, escape },
-            Unit::End => {
-                self.state = if matched == KEY.len() {
-                    State::AfterKey
-                } else {
-                    State::Outside
-                }
-            }
-            Unit::Invalid => {
-                self.state = State::Skip(false);
+            Unit::End if matched == KEY.len() => self.state = State::AfterKey,
+            Unit::Char(_) | Unit::End | Unit::Invalid => {
+                self.state = State::Search;
                 return 0;
             }
         }
@@ -239,7 +246,7 @@ impl JsonRewriter {
                 });
             }
             _ => {
-                self.state = State::Outside;
+                self.state = State::Search;
                 return 0;
             }
         }
@@ -267,27 +274,27 @@ impl JsonRewriter {
                 for (n, pattern) in self.links.patterns.iter().enumerate() {
                     candidate.alive[n] &= pattern.has(at, c);
                     if candidate.alive[n] && pattern.text.len() == candidate.matched {
-                        self.state = State::Skip(false);
+                        self.state = State::Search;
                         return (Outcome::Link(candidate.path_at[n]), 1);
                     }
                 }
                 if candidate.alive.contains(&true) {
                     return (Outcome::Undecided, 1);
                 }
-                self.state = State::Skip(false);
+                self.state = State::Search;
                 (Outcome::No, 1)
             }
             Unit::Char(None) => {
-                self.state = State::Skip(false);
+                self.state = State::Search;
                 (Outcome::No, 1)
             }
             Unit::End => {
-                self.state = State::Outside;
+                self.state = State::Search;
                 (Outcome::No, 1)
             }
             Unit::Invalid => {
                 candidate.raw -= 1;
-                self.state = State::Skip(false);
+                self.state = State::Search;
                 (Outcome::No, 0)
             }
         }
