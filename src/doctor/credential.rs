@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use super::api::ADD_ADDRESS;
 use super::{Patient, Status};
 use crate::atlas_api::{ApiAnswer, AtlasApi, Authority, CallError};
 use crate::credential::CredentialSettings;
@@ -31,15 +32,26 @@ impl Patient<'_> {
             }
         };
         let life = granted.life().as_secs();
-        let found = format!("the service account was granted a token for {life} s");
-        self.add("credential", Status::Ok, found, None);
+        let found = format!("the token endpoint granted a token for {life} s");
+        let in_force = match &secrets.next {
+            Some(next) if endpoint.next_is_in_force() => {
+                let found = format!("{found}, but not with the current client secret: with the next one");
+                let hint = "put the next secret in the place of the current one, which is deleted or has expired";
+                self.add("credential", Status::Warn, found, Some(hint.to_owned()));
+                next
+            }
+            _ => {
+                self.add("credential", Status::Ok, found, None);
+                &secrets.current
+            }
+        };
         let api = AtlasApi::new(
             http.clone(),
             self.origin().clone(),
             Authority::Token(granted.header().clone()),
         );
         self.one_call(&api).await;
-        self.secret_expiry(&api, client_id, &secrets.current).await;
+        self.secret_expiry(&api, client_id, in_force).await;
         self.take_back(&endpoint, &granted).await;
     }
 
@@ -55,12 +67,30 @@ impl Patient<'_> {
                 let wait = refusal.retry_after.map_or(60, |wait| wait.as_secs());
                 format!("wait {wait} s; too many token requests come from this address for this service account: something restarts in a loop, or many replicas share it")
             }
-            Outcome::TokenLimit => "a service account has at most 100 live tokens: fewer replicas for each, a shared `[token_store]`, or wait up to an hour until tokens expire".to_owned(),
+            Outcome::TokenLimit => "a service account has at most 100 live tokens: give each fewer replicas, or wait up to an hour until tokens expire".to_owned(),
             Outcome::Malformed => "something else than Atlas answers there: look at the base URL, and at what stands in between (a login page, a proxy)".to_owned(),
-            Outcome::Error => "look at the status: 404 and redirects come from a base URL that is not Atlas's, 5xx from a fault of Atlas (status.mongodb.com)".to_owned(),
+            Outcome::Error => self.status_hint(refusal),
             Outcome::Timeout | Outcome::Unreachable | Outcome::Ok => {
                 "the network was there a moment ago: try again, and look at what is in between".to_owned()
             }
+        }
+    }
+
+    /// Of an answer that is none of a token endpoint's usual ones.
+    fn status_hint(&self, refusal: &Refusal) -> String {
+        match refusal.status {
+            _ if refusal.cause.contains("ACCESS_LIST") => {
+                format!("the address from which this machine calls is not on the API access list: {ADD_ADDRESS}")
+            }
+            Some(status) if status.is_server_error() => {
+                "a fault of Atlas, or of what answers in its place: see status.mongodb.com, and try again".to_owned()
+            }
+            Some(status) if status.is_redirection() || status == StatusCode::NOT_FOUND => {
+                "this is not Atlas: look at the base URL, and at what stands in between (a login page, a proxy)".to_owned()
+            }
+            Some(StatusCode::UNAUTHORIZED) => self.refused_hint("service account"),
+            _ => "Atlas does not usually answer so: look at the base URL, and at what stands in between (a proxy, a firewall)"
+                .to_owned(),
         }
     }
 
@@ -92,7 +122,8 @@ impl Patient<'_> {
                 self.skip(&["api"], "the key is refused");
             }
             Err(error) => {
-                self.add("credential", Status::Fail, error.to_string(), None);
+                let hint = "the network was there a moment ago: try again, and look at what is in between";
+                self.add("credential", Status::Fail, error.to_string(), Some(hint.to_owned()));
                 self.skip(&["api"], "there was no answer");
             }
             Ok(answer) if answer.status == StatusCode::UNAUTHORIZED => {
@@ -104,6 +135,9 @@ impl Patient<'_> {
             Ok(answer) => {
                 self.key_passed(&answer);
                 self.judge(&answer);
+                if answer.status.is_success() {
+                    self.egress_address(&api).await;
+                }
             }
         }
         self.add("secret_expiry", Status::Skip, "API keys do not expire", None);
