@@ -62,7 +62,11 @@ impl Patient<'_> {
             Some(Ok(addresses)) => {
                 let mut list: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
                 list.dedup();
-                self.add("dns", Status::Ok, format!("{whose}{host} is {}", list.join(", ")), None);
+                let found = match list.as_slice() {
+                    [only] if only == host => format!("{whose}{host} is an address already"),
+                    list => format!("{whose}{host} is {}", list.join(", ")),
+                };
+                self.add("dns", Status::Ok, found, None);
             }
             Some(Err(error)) => {
                 let hint = match egress {
@@ -134,7 +138,7 @@ impl Patient<'_> {
                 Ok(())
             }
             Some(Err(error)) => {
-                let (found, hint) = tls_trouble(&error);
+                let (found, hint) = tls_trouble(&error, self.account.upstream.ca_file.is_some());
                 self.add("tls", Status::Fail, found, Some(hint.to_owned()));
                 Err("the upstream has not shown who it is")
             }
@@ -174,8 +178,8 @@ fn said(error: &ConnectError) -> String {
     }
 }
 
-/// What was found of a handshake that failed, and what to do.
-fn tls_trouble(error: &ConnectError) -> (String, &'static str) {
+/// What was found of a handshake that failed, and what to do. `own`: the authorities are not the system's.
+fn tls_trouble(error: &ConnectError, own: bool) -> (String, &'static str) {
     let ConnectError::Tls { host, port, source } = error else {
         let found = match error {
             ConnectError::Timeout { host, port, after } => format!(
@@ -203,12 +207,22 @@ fn tls_trouble(error: &ConnectError) -> (String, &'static str) {
             of_unix(not_before.as_secs()),
             now()
         ),
+        Some(CertificateError::BadSignature) => {
+            format!("{host}:{port} shows a certificate that another key has signed than that of the authority it names")
+        }
         _ => format!("no trusted TLS connection to {host}:{port}: {source}"),
     };
     let hint = match certificate {
+        Some(CertificateError::UnknownIssuer) if own => {
+            "the authorities of `ca_file` (--upstream-ca) are trusted in place of the system's: is it the right file, and is it wanted at all?"
+        }
         Some(CertificateError::UnknownIssuer) => {
             "is there a private certificate authority, or a proxy that looks into TLS? \
              Name the authority's PEM file with `ca_file` (--upstream-ca)"
+        }
+        // What another authority of the same name looks like.
+        Some(CertificateError::BadSignature) => {
+            "has the private certificate authority been made anew? Then its new PEM file belongs into `ca_file` (--upstream-ca)"
         }
         Some(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
             "if that clock is right, whoever runs the upstream has to renew the certificate; if it is ahead, set it"
