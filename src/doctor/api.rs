@@ -19,27 +19,33 @@ pub(super) const ADD_ADDRESS: &str =
 const EXPIRES_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl Patient<'_> {
-    pub(super) async fn one_call(&mut self, api: &AtlasApi) {
+    /// True when the API answered as it should.
+    pub(super) async fn one_call(&mut self, api: &AtlasApi) -> bool {
         match api.call(Method::GET, CALL, None).await {
             Ok(answer) => {
                 self.judge(&answer);
-                if answer.status.is_success() {
-                    self.egress_address(api).await;
-                }
+                self.egress_address(&answer, api).await;
+                is_good(&answer)
             }
             Err(error) => {
-                let hint = "the token endpoint answered a moment ago: try again, and look at what is in between";
+                let hint = "the token endpoint answered a moment ago: try again. If it stays so, something in between ends the connection";
                 self.add("api", Status::Fail, error.to_string(), Some(hint.to_owned()));
+                false
             }
         }
     }
 
     /// What the answer to [`CALL`] says.
     pub(super) fn judge(&mut self, answer: &ApiAnswer) {
-        let said = format!("GET {CALL}: {}", answer.summary());
+        let no_json = if answer.status.is_success() && !is_good(answer) {
+            ", and no JSON object"
+        } else {
+            ""
+        };
+        let said = format!("GET {CALL}: {}{no_json}", answer.summary());
         let code = answer.error_code().unwrap_or_default();
         let hint = match answer.status {
-            status if status.is_success() && answer.body.is_object() => {
+            _ if is_good(answer) => {
                 return match answer.body["totalCount"].as_u64() {
                     Some(0) => {
                         let hint = "if there are projects, the credential may see none of them: give it a role in the organization or in a project";
@@ -75,7 +81,10 @@ impl Patient<'_> {
     }
 
     /// Which address is to be on access lists: the one that firewalls on the way out make of this machine's.
-    pub(super) async fn egress_address(&mut self, api: &AtlasApi) {
+    pub(super) async fn egress_address(&mut self, answer: &ApiAnswer, api: &AtlasApi) {
+        if !is_good(answer) {
+            return;
+        }
         let Ok(answer) = api.call(Method::GET, IP_INFO, None).await else {
             return;
         };
@@ -137,6 +146,10 @@ impl Patient<'_> {
             }
         }
     }
+}
+
+fn is_good(answer: &ApiAnswer) -> bool {
+    answer.status.is_success() && answer.body.is_object()
 }
 
 /// Only what is an address is repeated.

@@ -15,6 +15,8 @@ use crate::outbound::HttpClient;
 
 /// The bound on taking the token back.
 const REVOKE_LIMIT: Duration = Duration::from_secs(2);
+const REJECTED: &str = "the token endpoint does not accept the client id and secret (invalid_client)";
+const NO_ANSWER: &str = "connections were taken a moment ago: try again. If it stays so, something in between ends them (a proxy, a firewall), or the base URL is not Atlas's";
 
 impl Patient<'_> {
     pub(super) async fn with_service_account(&mut self, http: &HttpClient) {
@@ -27,7 +29,12 @@ impl Patient<'_> {
             Ok(granted) => granted,
             Err(refusal) => {
                 let hint = self.token_hint(&refusal);
-                self.add("credential", Status::Fail, refusal.to_string(), Some(hint));
+                let found = match (refusal.outcome, &secrets.next) {
+                    (Outcome::Rejected, None) => REJECTED.to_owned(),
+                    (Outcome::Rejected, Some(_)) => format!("{REJECTED}, nor the next client secret"),
+                    _ => refusal.to_string(),
+                };
+                self.add("credential", Status::Fail, found, Some(hint));
                 return self.skip(&["api", "secret_expiry"], "there is no token");
             }
         };
@@ -50,8 +57,11 @@ impl Patient<'_> {
             self.origin().clone(),
             Authority::Token(granted.header().clone()),
         );
-        self.one_call(&api).await;
-        self.secret_expiry(&api, client_id, in_force).await;
+        if self.one_call(&api).await {
+            self.secret_expiry(&api, client_id, in_force).await;
+        } else {
+            self.skip(&["secret_expiry"], "the API does not answer as it should");
+        }
         self.take_back(&endpoint, &granted).await;
     }
 
@@ -70,9 +80,7 @@ impl Patient<'_> {
             Outcome::TokenLimit => "a service account has at most 100 live tokens: give each fewer replicas, or wait up to an hour until tokens expire".to_owned(),
             Outcome::Malformed => "something else than Atlas answers there: look at the base URL, and at what stands in between (a login page, a proxy)".to_owned(),
             Outcome::Error => self.status_hint(refusal),
-            Outcome::Timeout | Outcome::Unreachable | Outcome::Ok => {
-                "the network was there a moment ago: try again, and look at what is in between".to_owned()
-            }
+            Outcome::Timeout | Outcome::Unreachable | Outcome::Ok => NO_ANSWER.to_owned(),
         }
     }
 
@@ -122,8 +130,12 @@ impl Patient<'_> {
                 self.skip(&["api"], "the key is refused");
             }
             Err(error) => {
-                let hint = "the network was there a moment ago: try again, and look at what is in between";
-                self.add("credential", Status::Fail, error.to_string(), Some(hint.to_owned()));
+                self.add(
+                    "credential",
+                    Status::Fail,
+                    error.to_string(),
+                    Some(NO_ANSWER.to_owned()),
+                );
                 self.skip(&["api"], "there was no answer");
             }
             Ok(answer) if answer.status == StatusCode::UNAUTHORIZED => {
@@ -135,9 +147,7 @@ impl Patient<'_> {
             Ok(answer) => {
                 self.key_passed(&answer);
                 self.judge(&answer);
-                if answer.status.is_success() {
-                    self.egress_address(&api).await;
-                }
+                self.egress_address(&answer, &api).await;
             }
         }
         self.add("secret_expiry", Status::Skip, "API keys do not expire", None);
