@@ -17,7 +17,8 @@ use crate::settings::Settings;
 /// The bound on asking the admin port: it is on this machine.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The most of its answer that is read, bytes.
-const MOST_STATUS: u64 = 1 << 20;
+const MOST_PAGE: u64 = 1 << 20;
+const OUR_METRIC: &str = "atlas_auth_proxy_build_info";
 
 pub(super) async fn examine(settings: &Settings, report: &mut Report) {
     let running = Running::find(settings.admin).await;
@@ -39,37 +40,46 @@ pub(super) async fn examine(settings: &Settings, report: &mut Report) {
     port(settings.admin, running.is_some(), "admin_port", report).await;
 }
 
-/// A proxy that runs here already: what its admin port says.
-struct Running(Value);
+/// A proxy that runs here already.
+struct Running {
+    /// `/status.json`; `None`: it is there, but shows that to loopback peers only.
+    status: Option<Value>,
+}
 
 impl Running {
     async fn find(admin: SocketAddr) -> Option<Self> {
-        let asked = tokio::time::timeout(PATIENCE, status(reachable(admin))).await;
-        let status = asked.ok()?.ok()?;
+        let admin = reachable(admin);
+        let status: Value = serde_json::from_slice(&page(admin, "/status.json").await?).unwrap_or_default();
         // Something else may listen there and speak JSON.
-        let is_ours = status["version"].is_string() && status["listeners"].is_array() && status["accounts"].is_array();
-        is_ours.then_some(Self(status))
+        if status["version"].is_string() && status["listeners"].is_array() && status["accounts"].is_array() {
+            return Some(Self { status: Some(status) });
+        }
+        let metrics = page(admin, "/metrics").await?;
+        let ours = metrics
+            .windows(OUR_METRIC.len())
+            .any(|bytes| bytes == OUR_METRIC.as_bytes());
+        ours.then_some(Self { status: None })
     }
 
     fn has(&self, url: &str) -> bool {
-        let listeners = self.0["listeners"].as_array().into_iter().flatten();
-        listeners.into_iter().any(|listener| listener["address"] == url)
+        let Some(status) = &self.status else { return true };
+        let mut listeners = status["listeners"].as_array().into_iter().flatten();
+        listeners.any(|listener| listener["address"] == url)
     }
 
     /// That it runs, and which of its accounts can do nothing: it may have been started with other settings.
     fn say(&self, report: &mut Report) {
-        let accounts = self.0["accounts"].as_array().into_iter().flatten();
-        let useless = accounts.filter(|account| account["usable"] == false).count();
+        let accounts = self.status.iter().filter_map(|status| status["accounts"].as_array());
+        let useless = accounts.flatten().filter(|account| account["usable"] == false).count();
         if useless == 0 {
-            let found = "a proxy runs here, and has a usable credential for each account";
-            return report.add(Finding::new("running", Status::Ok, found));
+            return report.add(Finding::new("running", Status::Ok, "a proxy runs here already"));
         }
         report.add(Finding {
             hint: Some("its log says why; /status.json of the admin port lists what Atlas refused".to_owned()),
             ..Finding::new(
                 "running",
                 Status::Warn,
-                format!("a proxy runs here, and has no usable credential for {useless} of its accounts"),
+                format!("a proxy runs here already, and has no usable credential for {useless} of its accounts"),
             )
         });
     }
@@ -85,14 +95,19 @@ fn reachable(admin: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, admin.port())
 }
 
-async fn status(admin: SocketAddr) -> io::Result<Value> {
-    let mut stream = TcpStream::connect(admin).await?;
-    let request = format!("GET /status.json HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = Vec::new();
-    stream.take(MOST_STATUS).read_to_end(&mut answer).await?;
-    let body = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
-    Ok(serde_json::from_slice(body.map_or(&[], |at| &answer[at + 4..]))?)
+/// A page of the admin port.
+async fn page(admin: SocketAddr, path: &str) -> Option<Vec<u8>> {
+    let ask = async {
+        let mut stream = TcpStream::connect(admin).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.take(MOST_PAGE).read_to_end(&mut answer).await?;
+        io::Result::Ok(answer)
+    };
+    let answer = tokio::time::timeout(PATIENCE, ask).await.ok()?.ok()?;
+    let body = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n")? + 4;
+    Some(answer[body..].to_vec())
 }
 
 const TAKEN: &str = "another program has it: `ss -ltnp` names it. Stop that, or choose another address";

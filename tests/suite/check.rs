@@ -1236,6 +1236,24 @@ async fn ports_of_the_proxy_that_runs() {
     program.stop().await;
 }
 
+/// Its status is for loopback peers; its metrics are for everybody.
+#[tokio::test]
+async fn a_running_proxy_that_keeps_its_status_to_itself() {
+    let atlas = Atlas::start(|_| ()).await;
+    let admin = Fake::start(|head| match head.starts_with("GET /metrics ") {
+        true => http("200 OK", "", "atlas_auth_proxy_build_info{version=\"0.1.0\"} 1\n"),
+        false => http("403 Forbidden", "", r#"{"error":403}"#),
+    })
+    .await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (admin, listen) = (admin.address.to_string(), listener.local_addr().unwrap().to_string());
+    let setup = Setup::bearer().args(&["--listen", &listen, "--admin-listen", &admin]);
+    let said = atlas.before(setup).check().await;
+    said.works("all is well");
+    said.line("ok", "listener", &[&listen, "in use by the running proxy"], &[]);
+    said.line("ok", "admin port", &[&admin, "in use by the running proxy"], &[]);
+}
+
 #[tokio::test]
 async fn a_proxy_that_runs_with_another_credential() {
     let atlas = Atlas::start(|_| ()).await;
