@@ -772,7 +772,8 @@ const BEHIND_TLS: [&str; 4] = ["clock", "credential", "api", "secret expiry"];
 async fn certificates_that_are_no_good() {
     let (ca, stranger) = (TestCa::new(), TestCa::new());
     type Change = fn(&mut CertificateParams);
-    let cases: [(&TestCa, &str, Change, &[&str], &[&str]); 4] = [
+    type Words = &'static [&'static str];
+    let cases: [(&TestCa, &str, Change, Words, Words); 4] = [
         (
             &stranger,
             "localhost",
