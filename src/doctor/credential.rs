@@ -1,6 +1,7 @@
 //! Whether Atlas accepts the credential.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -111,12 +112,13 @@ impl Patient<'_> {
         else {
             return;
         };
+        let challenged = Arc::new(Challenged::default());
         let digest = Digest::new(DigestParts {
             public_key: public_key.clone(),
             private_key: private_key.clone(),
             max_concurrent: None,
             clock: Arc::clone(&self.around.clock),
-            events: Arc::new(Unheard),
+            events: Arc::clone(&challenged) as _,
         });
         let digest = match digest {
             Ok(digest) => digest,
@@ -125,7 +127,12 @@ impl Patient<'_> {
         let api = AtlasApi::new(http.clone(), self.origin().clone(), Authority::Key(Box::new(digest)));
         match api.call(http::Method::GET, super::api::CALL, None).await {
             Err(CallError::Refused(why)) => {
-                let hint = self.refused_hint("API key");
+                let hint = if challenged.0.load(Ordering::Relaxed) {
+                    self.refused_hint("API key")
+                } else {
+                    "Atlas offers Digest: look at the base URL, and at what stands in between (a login page, a proxy)"
+                        .to_owned()
+                };
                 self.add("credential", Status::Fail, why, Some(hint));
                 self.skip(&["api"], "the key is refused");
             }
@@ -154,7 +161,11 @@ impl Patient<'_> {
     }
 
     fn key_passed(&mut self, answer: &ApiAnswer) {
-        if answer.challenged {
+        let too_early = answer.status == StatusCode::TOO_MANY_REQUESTS || answer.status.is_server_error();
+        if answer.challenged && too_early {
+            let found = format!("not known yet: the API key was answered with {}", answer.summary());
+            self.add("credential", Status::Skip, found, None);
+        } else if answer.challenged {
             self.add(
                 "credential",
                 Status::Ok,
@@ -174,10 +185,15 @@ impl Patient<'_> {
     }
 }
 
-struct Unheard;
+/// Whether there was a challenge to answer.
+#[derive(Default)]
+struct Challenged(AtomicBool);
 
-impl DigestEvents for Unheard {
-    fn challenge(&self, _: ChallengeCause) {}
+impl DigestEvents for Challenged {
+    fn challenge(&self, _: ChallengeCause) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
     fn nonce_used(&self) {}
     fn usable(&self, _: bool) {}
 }

@@ -689,6 +689,27 @@ async fn something_else_than_atlas() {
     }
 }
 
+#[tokio::test]
+async fn an_upstream_that_offers_no_digest() {
+    let gateway = Fake::start(|_| http("401 Unauthorized", "WWW-Authenticate: Basic realm=\"x\"\r\n", "")).await;
+    let said = gateway.before(Setup::digest()).check().await;
+    said.fails("credential", &["no Digest challenge"], &["base URL", "in between"]);
+    said.skips(&["api"]);
+}
+
+/// That the key was sent is no sign that it was looked at.
+#[tokio::test]
+async fn a_fault_behind_the_digest_challenge() {
+    let atlas = Fake::start(|head| match head.contains("\r\nauthorization: Digest ") {
+        true => http("503 Service Unavailable", "", ""),
+        false => http("401 Unauthorized", CHALLENGE, ""),
+    })
+    .await;
+    let said = atlas.before(Setup::digest()).check().await;
+    said.line("skip", "credential", &["not known yet", "HTTP 503"], &[]);
+    said.fails("api", &["HTTP 503"], &["status.mongodb.com"]);
+}
+
 /// Everything that a server can say comes back to it as what it was sent.
 #[tokio::test]
 async fn an_upstream_that_echoes_the_secret() {
