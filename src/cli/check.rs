@@ -54,6 +54,7 @@ fn examine(sources: Sources<'_>, environment: &dyn Environment, account: Option<
         report.add(Finding::new("configuration", Status::Ok, note));
     }
     if let Some(account) = account.filter(|account| !settings.accounts.contains_key(*account)) {
+        let account = super::without_credentials(account);
         let found = format!("there is no account `{account}`: there is {}", names.join(", "));
         return report.add(Finding::new("configuration", Status::Fail, found));
     }

@@ -16,6 +16,7 @@ fn flags(args: &[&str]) -> Flags {
     match cli.command {
         None => cli.run.into(),
         Some(Command::Run(args)) => (*args).into(),
+        Some(Command::Check(args)) => args.parts().0,
         Some(other) => panic!("{other:?}"),
     }
 }
@@ -162,6 +163,11 @@ fn each_flag_with_and_without_the_command() {
         assert_eq!(flags(&args), expected, "{flag}");
         let with_command: Vec<&str> = ["run"].into_iter().chain(args).collect();
         assert_eq!(flags(&with_command), expected, "run {flag}");
+        let to_check: Vec<&str> = with_command
+            .iter()
+            .map(|arg| if *arg == "run" { "check" } else { *arg })
+            .collect();
+        assert_eq!(flags(&to_check), expected, "check {flag}");
     }
 }
 

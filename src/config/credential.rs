@@ -6,7 +6,7 @@ use std::io;
 use zeroize::Zeroizing;
 
 use super::file::FileAccount;
-use super::inputs::Inputs;
+use super::inputs::{Inputs, unreadable};
 use super::secret_value::{self, Field};
 use super::source::{Given, Source};
 use super::value;
@@ -167,9 +167,7 @@ fn next_secret(account: &Account<'_>, inputs: &mut Inputs<'_>) -> Option<Secret>
         Ok(contents) => contents,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
         Err(error) => {
-            let path = path.display().to_string();
-            let text = format!("cannot read the file {}: {error}", super::problem::shown(&path));
-            inputs.problems.add(&source, text);
+            inputs.problems.add(&source, unreadable(&path, &error));
             return None;
         }
     };
@@ -341,9 +339,7 @@ fn fill_from_credentials_directory(parts: &mut [Option<(Field, Part)>; 4], input
                 }),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
-                    inputs
-                        .problems
-                        .add(&source, format_args!("cannot read the file: {error}"));
+                    inputs.problems.add(&source, unreadable(&path, &error));
                     found.push(Part { source, value: None });
                 }
             }

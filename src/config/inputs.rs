@@ -2,6 +2,7 @@
 //! split at commas, and every value remembers its name.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -131,9 +132,7 @@ impl<'a> Inputs<'a> {
         match self.sources.files.read(path, limit) {
             Ok(contents) => Some(contents.bytes),
             Err(error) => {
-                let path = path.display().to_string();
-                self.problems
-                    .add(named_by, format_args!("cannot read the file {}: {error}", shown(&path)));
+                self.problems.add(named_by, unreadable(path, &error));
                 None
             }
         }
@@ -146,9 +145,7 @@ impl Inputs<'_> {
         match self.sources.files.read(path, limit) {
             Ok(contents) => self.guarded(path, contents, named_by),
             Err(error) => {
-                let path = path.display().to_string();
-                self.problems
-                    .add(named_by, format_args!("cannot read the file {}: {error}", shown(&path)));
+                self.problems.add(named_by, unreadable(path, &error));
                 None
             }
         }
@@ -169,7 +166,12 @@ impl Inputs<'_> {
             );
             return None;
         }
-        if mode & (OTHERS_READ | GROUP_WRITE) != 0 {
+        if mode & (OTHERS_READ | GROUP_WRITE) == 0 {
+            if contents.mode.is_some() {
+                self.problems
+                    .note(format_args!("the secret file {path} is guarded (mode {mode:04o})"));
+            }
+        } else {
             let who = if mode & OTHERS_READ != 0 {
                 "every user of this machine can read"
             } else {
@@ -182,6 +184,20 @@ impl Inputs<'_> {
         }
         Some(contents.bytes)
     }
+}
+
+/// That a file can't be read, why, and what to do.
+pub(crate) fn unreadable(path: &Path, error: &io::Error) -> String {
+    let what_to_do = match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => "; is the path right, and what holds it mounted?",
+        io::ErrorKind::PermissionDenied => {
+            "; the user of this process may not read it: `chown` or `chmod` it, or in Kubernetes set `fsGroup`"
+        }
+        io::ErrorKind::IsADirectory => "; name a file in this directory",
+        _ => "",
+    };
+    let path = path.display().to_string();
+    format!("cannot read the file {}: {error}{what_to_do}", shown(&path))
 }
 
 const OTHERS_READ: u32 = 0o004;

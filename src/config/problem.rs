@@ -132,6 +132,7 @@ pub(crate) fn looks_like_a_secret(value: &str) -> bool {
     value.contains("mdb_sa_") || value.split(|c: char| !c.is_ascii_hexdigit() && c != '-').any(is_uuid)
 }
 
+/// Whether a text of hexadecimal digits and dashes has the shape of an API key's private key.
 fn is_uuid(text: &str) -> bool {
     text.len() == 36 && text.split('-').map(str::len).eq([8, 4, 4, 4, 12])
 }

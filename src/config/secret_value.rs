@@ -3,6 +3,8 @@
 
 use zeroize::Zeroizing;
 
+use super::problem::looks_like_a_secret;
+
 /// The largest credential file that is read, bytes. Atlas's own values have less than 100.
 pub(crate) const LARGEST: usize = 16 << 10;
 
@@ -114,6 +116,11 @@ fn wrong_field(field: Field, text: &str) -> Result<(), String> {
             "this holds a part of a service account (it starts with mdb_sa_), not the {} of an API key: set \
              MONGODB_ATLAS_CLIENT_ID and MONGODB_ATLAS_CLIENT_SECRET instead (in the file: `client_id`, \
              `client_secret_file`)",
+            field.title()
+        )),
+        // An id is no secret, so that it may be shown: a private key must not be taken for one.
+        Field::PublicKey if looks_like_a_secret(text) => Err(format!(
+            "this has the shape of the private key of an API key, where the {} belongs: were the two swapped?",
             field.title()
         )),
         _ => Ok(()),

@@ -5,41 +5,65 @@ use std::time::{Duration, SystemTime};
 
 use http::{Method, StatusCode};
 
-use super::{Patient, Status};
+use super::{Patient, Status, span};
 use crate::atlas_api::{AccountError, ApiAnswer, AtlasApi, CallError, ServiceAccount, in_use};
 use crate::secret::Secret;
 
 /// Every credential may make it, and its answer is short.
 pub(super) const CALL: &str = "/api/atlas/v2/groups?itemsPerPage=1";
+const IP_INFO: &str = "/api/private/ipinfo";
+/// Where an access list is.
+pub(super) const ADD_ADDRESS: &str =
+    "add it there (Atlas: Organization, Access Manager, the service account or API key, API Access List)";
 /// From when on an expiry is worth a warning.
 const EXPIRES_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl Patient<'_> {
-    pub(super) async fn one_call(&mut self, api: &AtlasApi) {
+    /// True when the API answered as it should.
+    pub(super) async fn one_call(&mut self, api: &AtlasApi) -> bool {
         match api.call(Method::GET, CALL, None).await {
-            Ok(answer) => self.judge(&answer),
-            Err(error) => self.add("api", Status::Fail, error.to_string(), None),
+            Ok(answer) => {
+                self.judge(&answer);
+                self.egress_address(&answer, api).await;
+                is_good(&answer)
+            }
+            Err(error) => {
+                let hint = "the token endpoint answered a moment ago: try again. If it stays so, something in between ends the connection";
+                self.add("api", Status::Fail, error.to_string(), Some(hint.to_owned()));
+                false
+            }
         }
     }
 
     /// What the answer to [`CALL`] says.
     pub(super) fn judge(&mut self, answer: &ApiAnswer) {
-        let said = format!("GET {CALL}: {}", answer.summary());
+        let no_json = if answer.status.is_success() && !is_good(answer) {
+            ", and no JSON object"
+        } else {
+            ""
+        };
+        let said = format!("GET {CALL}: {}{no_json}", answer.summary());
         let code = answer.error_code().unwrap_or_default();
         let hint = match answer.status {
-            status if status.is_success() && answer.body.is_object() => {
-                return self.add("api", Status::Ok, said, None);
+            _ if is_good(answer) => {
+                return match answer.body["totalCount"].as_u64() {
+                    Some(0) => {
+                        let hint = "if there are projects, the credential may see none of them: give it a role in the organization or in a project";
+                        self.add("api", Status::Warn, said + ", and no project", Some(hint.to_owned()));
+                    }
+                    Some(count) => self.add("api", Status::Ok, format!("{said}, {count} projects"), None),
+                    None => self.add("api", Status::Ok, said, None),
+                };
             }
             status if status.is_success() || status.is_redirection() => {
                 "this is not the Admin API: look at the base URL, and at what stands in between (a login page, a proxy)".to_owned()
             }
             _ if code.contains("ACCESS_LIST") || code.contains("WHITELIST") => {
-                let address = named_address(answer);
-                let seen = address.map_or_else(
-                    || "Atlas does not name the address it saw; this machine's egress address".to_owned(),
+                let seen = named_address(answer).map_or_else(
+                    || "the address from which this machine calls (Atlas does not name it)".to_owned(),
                     |address| format!("Atlas sees this machine as {address}, which"),
                 );
-                format!("{seen} is not on the API access list: add it there (Organization, Access Manager, the service account or API key, API Access List)")
+                format!("{seen} is not on the API access list: {ADD_ADDRESS}")
             }
             StatusCode::UNAUTHORIZED => {
                 "the token was granted, and is not accepted here: may the service account use this organization's API at all?".to_owned()
@@ -50,10 +74,30 @@ impl Patient<'_> {
             }
             StatusCode::TOO_MANY_REQUESTS => "the rate limit is reached: others use up what this credential may do; wait, or bound them with `max_requests_per_minute`".to_owned(),
             StatusCode::NOT_FOUND => "there is no Admin API at this address: look at the base URL".to_owned(),
-            status if status.is_server_error() => "Atlas has a fault: see status.mongodb.com".to_owned(),
+            status if status.is_server_error() => "a fault of Atlas, or of what answers in its place: see status.mongodb.com, and try again".to_owned(),
             _ => "look at what the upstream says".to_owned(),
         };
         self.add("api", Status::Fail, said, Some(hint));
+    }
+
+    /// Which address is to be on access lists: the one that firewalls on the way out make of this machine's.
+    pub(super) async fn egress_address(&mut self, answer: &ApiAnswer, api: &AtlasApi) {
+        if !is_good(answer) {
+            return;
+        }
+        let Ok(answer) = api.call(Method::GET, IP_INFO, None).await else {
+            return;
+        };
+        // Not documented, though Atlas's own tools use it: where it is missing nothing is lost.
+        let address = answer.body["currentIpv4Address"].as_str();
+        if let Some(address) = address.and_then(|address| address.parse::<IpAddr>().ok()) {
+            self.add(
+                "egress",
+                Status::Ok,
+                format!("Atlas sees this machine as {address}"),
+                None,
+            );
+        }
     }
 
     pub(super) async fn secret_expiry(&mut self, api: &AtlasApi, client_id: &str, secret: &Secret) {
@@ -72,7 +116,12 @@ impl Patient<'_> {
                 );
             }
             Err(error) => {
-                let found = format!("not known, as the service account may not read itself ({error})");
+                // Without the ids that the other texts have: they are the server's.
+                let why = match error {
+                    AccountError::Answer { answer, .. } => answer.summary(),
+                    _ => "it is in no organization that it sees".to_owned(),
+                };
+                let found = format!("not known, as the service account may not read itself ({why})");
                 let hint = "Atlas warns by mail and alert before a secret expires; with the role Organization Read Only this, and the metric secret_expiry_timestamp_seconds, would tell".to_owned();
                 return self.add("secret_expiry", Status::Skip, found, Some(hint));
             }
@@ -83,9 +132,12 @@ impl Patient<'_> {
         };
         let hint = || Some("make a new one: `atlas-auth-proxy rotate-secret`".to_owned());
         match expires.duration_since(SystemTime::now()) {
-            Err(_) => self.add("secret_expiry", Status::Fail, "the client secret has expired", hint()),
+            Err(since) => {
+                let found = format!("the client secret expired {} ago", span(since.duration()));
+                self.add("secret_expiry", Status::Fail, found, hint());
+            }
             Ok(left) => {
-                let found = format!("the client secret is good for {} days", left.as_secs() / (24 * 3600));
+                let found = format!("the client secret is good for {}", span(left));
                 if left < EXPIRES_SOON {
                     self.add("secret_expiry", Status::Warn, found, hint());
                 } else {
@@ -96,8 +148,16 @@ impl Patient<'_> {
     }
 }
 
+fn is_good(answer: &ApiAnswer) -> bool {
+    answer.status.is_success() && answer.body.is_object()
+}
+
 /// Only what is an address is repeated.
 fn named_address(answer: &ApiAnswer) -> Option<IpAddr> {
     let parameters = answer.body["parameters"].as_array().into_iter().flatten();
-    parameters.filter_map(|one| one.as_str()?.parse().ok()).next()
+    let detail = answer.body["detail"].as_str().unwrap_or_default();
+    parameters
+        .filter_map(serde_json::Value::as_str)
+        .chain(detail.split_ascii_whitespace())
+        .find_map(|word| word.parse().ok())
 }

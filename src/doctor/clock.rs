@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use http::header;
 
-use super::{Patient, Status};
+use super::{Patient, Status, span};
 use crate::outbound::HttpClient;
 
 /// Beyond this a look at the clock is worthwhile, and beyond the second certificates and expiries go wrong.
@@ -50,7 +50,7 @@ impl Patient<'_> {
         } else {
             (behind, "behind")
         };
-        let found = format!("this machine is {} s {way} the upstream", off.as_secs());
+        let found = format!("this machine's clock is {} {way} the upstream's", span(off));
         let hint = || {
             Some(
                 "set the clock (NTP, chrony, the hypervisor's time): certificates and expiries are judged by it"

@@ -1,10 +1,12 @@
 //! Whether Atlas accepts the credential.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
 
+use super::api::ADD_ADDRESS;
 use super::{Patient, Status};
 use crate::atlas_api::{ApiAnswer, AtlasApi, Authority, CallError};
 use crate::credential::CredentialSettings;
@@ -14,6 +16,8 @@ use crate::outbound::HttpClient;
 
 /// The bound on taking the token back.
 const REVOKE_LIMIT: Duration = Duration::from_secs(2);
+const REJECTED: &str = "the token endpoint does not accept the client id and secret (invalid_client)";
+const NO_ANSWER: &str = "connections were taken a moment ago: try again. If it stays so, something in between ends them (a proxy, a firewall), or the base URL is not Atlas's";
 
 impl Patient<'_> {
     pub(super) async fn with_service_account(&mut self, http: &HttpClient) {
@@ -26,20 +30,39 @@ impl Patient<'_> {
             Ok(granted) => granted,
             Err(refusal) => {
                 let hint = self.token_hint(&refusal);
-                self.add("credential", Status::Fail, refusal.to_string(), Some(hint));
+                let found = match (refusal.outcome, &secrets.next) {
+                    (Outcome::Rejected, None) => REJECTED.to_owned(),
+                    (Outcome::Rejected, Some(_)) => format!("{REJECTED}, nor the next client secret"),
+                    _ => refusal.to_string(),
+                };
+                self.add("credential", Status::Fail, found, Some(hint));
                 return self.skip(&["api", "secret_expiry"], "there is no token");
             }
         };
         let life = granted.life().as_secs();
-        let found = format!("the service account was granted a token for {life} s");
-        self.add("credential", Status::Ok, found, None);
+        let found = format!("the token endpoint granted a token for {life} s");
+        let in_force = match &secrets.next {
+            Some(next) if endpoint.next_is_in_force() => {
+                let found = format!("{found}, but not with the current client secret: with the next one");
+                let hint = "put the next secret in the place of the current one, which is deleted or has expired";
+                self.add("credential", Status::Warn, found, Some(hint.to_owned()));
+                next
+            }
+            _ => {
+                self.add("credential", Status::Ok, found, None);
+                &secrets.current
+            }
+        };
         let api = AtlasApi::new(
             http.clone(),
             self.origin().clone(),
             Authority::Token(granted.header().clone()),
         );
-        self.one_call(&api).await;
-        self.secret_expiry(&api, client_id, &secrets.current).await;
+        if self.one_call(&api).await {
+            self.secret_expiry(&api, client_id, in_force).await;
+        } else {
+            self.skip(&["secret_expiry"], "the API does not answer as it should");
+        }
         self.take_back(&endpoint, &granted).await;
     }
 
@@ -55,12 +78,28 @@ impl Patient<'_> {
                 let wait = refusal.retry_after.map_or(60, |wait| wait.as_secs());
                 format!("wait {wait} s; too many token requests come from this address for this service account: something restarts in a loop, or many replicas share it")
             }
-            Outcome::TokenLimit => "a service account has at most 100 live tokens: fewer replicas for each, a shared `[token_store]`, or wait up to an hour until tokens expire".to_owned(),
+            Outcome::TokenLimit => "a service account has at most 100 live tokens: give each fewer replicas, or wait up to an hour until tokens expire".to_owned(),
             Outcome::Malformed => "something else than Atlas answers there: look at the base URL, and at what stands in between (a login page, a proxy)".to_owned(),
-            Outcome::Error => "look at the status: 404 and redirects come from a base URL that is not Atlas's, 5xx from a fault of Atlas (status.mongodb.com)".to_owned(),
-            Outcome::Timeout | Outcome::Unreachable | Outcome::Ok => {
-                "the network was there a moment ago: try again, and look at what is in between".to_owned()
+            Outcome::Error => self.status_hint(refusal),
+            Outcome::Timeout | Outcome::Unreachable | Outcome::Ok => NO_ANSWER.to_owned(),
+        }
+    }
+
+    /// Of an answer that is none of a token endpoint's usual ones.
+    fn status_hint(&self, refusal: &Refusal) -> String {
+        match refusal.status {
+            _ if refusal.cause.contains("ACCESS_LIST") => {
+                format!("the address from which this machine calls is not on the API access list: {ADD_ADDRESS}")
             }
+            Some(status) if status.is_server_error() => {
+                "a fault of Atlas, or of what answers in its place: see status.mongodb.com, and try again".to_owned()
+            }
+            Some(status) if status.is_redirection() || status == StatusCode::NOT_FOUND => {
+                "this is not Atlas: look at the base URL, and at what stands in between (a login page, a proxy)".to_owned()
+            }
+            Some(StatusCode::UNAUTHORIZED) => self.refused_hint("service account"),
+            _ => "Atlas does not usually answer so: look at the base URL, and at what stands in between (a proxy, a firewall)"
+                .to_owned(),
         }
     }
 
@@ -73,12 +112,13 @@ impl Patient<'_> {
         else {
             return;
         };
+        let challenged = Arc::new(Challenged::default());
         let digest = Digest::new(DigestParts {
             public_key: public_key.clone(),
             private_key: private_key.clone(),
             max_concurrent: None,
             clock: Arc::clone(&self.around.clock),
-            events: Arc::new(Unheard),
+            events: Arc::clone(&challenged) as _,
         });
         let digest = match digest {
             Ok(digest) => digest,
@@ -87,12 +127,22 @@ impl Patient<'_> {
         let api = AtlasApi::new(http.clone(), self.origin().clone(), Authority::Key(Box::new(digest)));
         match api.call(http::Method::GET, super::api::CALL, None).await {
             Err(CallError::Refused(why)) => {
-                let hint = self.refused_hint("API key");
+                let hint = if challenged.0.load(Ordering::Relaxed) {
+                    self.refused_hint("API key")
+                } else {
+                    "Atlas offers Digest: look at the base URL, and at what stands in between (a login page, a proxy)"
+                        .to_owned()
+                };
                 self.add("credential", Status::Fail, why, Some(hint));
                 self.skip(&["api"], "the key is refused");
             }
             Err(error) => {
-                self.add("credential", Status::Fail, error.to_string(), None);
+                self.add(
+                    "credential",
+                    Status::Fail,
+                    error.to_string(),
+                    Some(NO_ANSWER.to_owned()),
+                );
                 self.skip(&["api"], "there was no answer");
             }
             Ok(answer) if answer.status == StatusCode::UNAUTHORIZED => {
@@ -104,13 +154,18 @@ impl Patient<'_> {
             Ok(answer) => {
                 self.key_passed(&answer);
                 self.judge(&answer);
+                self.egress_address(&answer, &api).await;
             }
         }
         self.add("secret_expiry", Status::Skip, "API keys do not expire", None);
     }
 
     fn key_passed(&mut self, answer: &ApiAnswer) {
-        if answer.challenged {
+        let too_early = answer.status == StatusCode::TOO_MANY_REQUESTS || answer.status.is_server_error();
+        if answer.challenged && too_early {
+            let found = format!("not known yet: the API key was answered with {}", answer.summary());
+            self.add("credential", Status::Skip, found, None);
+        } else if answer.challenged {
             self.add(
                 "credential",
                 Status::Ok,
@@ -130,10 +185,15 @@ impl Patient<'_> {
     }
 }
 
-struct Unheard;
+/// Whether there was a challenge to answer.
+#[derive(Default)]
+struct Challenged(AtomicBool);
 
-impl DigestEvents for Unheard {
-    fn challenge(&self, _: ChallengeCause) {}
+impl DigestEvents for Challenged {
+    fn challenge(&self, _: ChallengeCause) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
     fn nonce_used(&self) {}
     fn usable(&self, _: bool) {}
 }

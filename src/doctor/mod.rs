@@ -68,11 +68,13 @@ impl<'a> Patient<'a> {
             around,
             report,
         };
+        patient.say_account();
         patient.say_proxy();
         let tls = match client_config(account.upstream.ca_file.as_deref()) {
             Ok(tls) => tls,
             Err(error) => {
-                patient.add("tls", Status::Fail, error.to_string(), None);
+                let hint = "name a readable PEM file of certificates with `ca_file` (--upstream-ca), or none to trust the system's authorities";
+                patient.add("tls", Status::Fail, error.to_string(), Some(hint.to_owned()));
                 return patient.skip(&BEHIND_NETWORK, "there are no trusted authorities");
             }
         };
@@ -110,15 +112,45 @@ impl<'a> Patient<'a> {
         &self.account.upstream.origin
     }
 
-    /// `commercial (https://cloud.mongodb.com)`.
+    /// Whose credential goes where: most of what goes wrong is seen here.
+    fn say_account(&mut self) {
+        let (what, id, made_by_atlas) = match &self.account.credential {
+            CredentialSettings::ServiceAccount { client_id, secrets } => {
+                let id = client_id.starts_with("mdb_sa_id_");
+                let secret = secrets.current.expose().starts_with("mdb_sa_sk_");
+                let odd = match (id, secret) {
+                    (true, true) => None,
+                    (false, _) => Some("the client id does not begin with mdb_sa_id_"),
+                    (true, false) => Some("the client secret does not begin with mdb_sa_sk_"),
+                };
+                ("service account", id.then_some(client_id), odd)
+            }
+            CredentialSettings::ApiKey { public_key, .. } => {
+                let usual = public_key.len() == 8 && public_key.bytes().all(|b| b.is_ascii_lowercase());
+                ("API key", usual.then_some(public_key), None)
+            }
+        };
+        // What does not look like an id may be a secret in the wrong place.
+        let id = id.map_or_else(String::new, |id| format!(" {id}"));
+        let found = format!("{what}{id} for {}", self.realm());
+        match made_by_atlas {
+            None => self.add("account", Status::Ok, found, None),
+            Some(odd) => {
+                let hint = "Atlas's do: is it whole, and is it the value of this field?".to_owned();
+                self.add("account", Status::Warn, format!("{found}; {odd}"), Some(hint));
+            }
+        }
+    }
+
+    /// `commercial Atlas (https://cloud.mongodb.com)`.
     fn realm(&self) -> String {
         let origin = self.origin();
         if *origin == Origin::commercial() {
-            format!("commercial ({origin})")
+            format!("commercial Atlas ({origin})")
         } else if *origin == Origin::government() {
-            format!("government ({origin})")
+            format!("Atlas for Government ({origin})")
         } else {
-            format!("at {origin}")
+            origin.to_string()
         }
     }
 
@@ -139,11 +171,35 @@ impl<'a> Patient<'a> {
 
     /// What a credential that Atlas refuses may be, the likeliest first.
     fn refused_hint(&self, what: &str) -> String {
+        let (origin, name) = (self.origin(), self.name);
+        let realm = if *origin == Origin::commercial() {
+            format!(
+                "commercial Atlas was asked: if the {what} is of Atlas for Government, set MONGODB_ATLAS_SERVICE=cloudgov \
+                 (--environment gov, `environment = \"gov\"` in [account.{name}])"
+            )
+        } else if *origin == Origin::government() {
+            format!(
+                "Atlas for Government was asked: if the {what} is of commercial Atlas, unset MONGODB_ATLAS_SERVICE \
+                 (--environment commercial, no `environment` in [account.{name}])"
+            )
+        } else {
+            format!(
+                "{origin} was asked: is the {what} of that server? What one of commercial Atlas and Atlas for Government has made, the \
+                 other does not know (base URL, MONGODB_ATLAS_SERVICE)"
+            )
+        };
         format!(
-            "this asks Atlas {}: is the {what} of this realm? Commercial credentials are unknown to Atlas for Government, and the \
-             reverse (`--environment`, MONGODB_ATLAS_SERVICE, `environment` in [account.{}]). Else the {what} is mistyped, or was deleted, or has expired",
-            self.realm(),
-            self.name
+            "{realm}. Else it is mistyped, was deleted, or has expired: compare it in Atlas (Organization, Access Manager)"
         )
+    }
+}
+
+/// A duration as people say it.
+fn span(time: std::time::Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
+        seconds => format!("{} days", seconds / (24 * 3600)),
     }
 }

@@ -6,12 +6,11 @@ use std::time::{Duration, SystemTime};
 use rustls::{CertificateError, ClientConfig};
 
 use super::certificate::not_after;
-use super::{Patient, Status};
+use super::{Patient, Status, span};
 use crate::upstream::{ConnectError, TlsFacts, probe};
 
 /// A certificate that expires sooner is worth a look: by then most are replaced.
 const EXPIRES_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
-const DAY: u64 = 24 * 3600;
 
 impl Patient<'_> {
     /// How traffic leaves: the variables and settings about proxies.
@@ -32,6 +31,9 @@ impl Patient<'_> {
                     "without credentials"
                 }
             ),
+            None if names_proxy(&self.around.proxy_variables) => {
+                "directly, as NO_PROXY names the upstream, or `proxy` of the account is \"none\"".to_owned()
+            }
             None => "directly".to_owned(),
         };
         let only_http = egress.is_none()
@@ -40,11 +42,7 @@ impl Patient<'_> {
                 .proxy_variables
                 .iter()
                 .any(|name| name.eq_ignore_ascii_case("http_proxy"))
-            && !self
-                .around
-                .proxy_variables
-                .iter()
-                .any(|name| name.eq_ignore_ascii_case("https_proxy") || name.eq_ignore_ascii_case("all_proxy"));
+            && !names_proxy(&self.around.proxy_variables);
         let hint = only_http.then(|| {
             "HTTP_PROXY is not looked at: for traffic to Atlas set HTTPS_PROXY, or `proxy` of the account".to_owned()
         });
@@ -55,19 +53,40 @@ impl Patient<'_> {
     /// Whether the upstream is reached, and is what it says. Err: why later checks make no sense.
     pub(super) async fn network(&mut self, tls: &ClientConfig) -> Result<(), &'static str> {
         let probe = probe(&self.account.upstream, tls).await;
-        let host = match &self.account.upstream.egress {
-            Some(egress) => egress.host().to_owned(),
-            None => self.origin().host().to_owned(),
+        let egress = self.account.upstream.egress.as_ref();
+        let (host, whose) = match egress {
+            Some(egress) => (egress.host(), "the egress proxy "),
+            None => (self.origin().host(), ""),
         };
         match probe.addresses {
             Some(Ok(addresses)) => {
                 let mut list: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
                 list.dedup();
-                self.add("dns", Status::Ok, format!("{host} is {}", list.join(", ")), None);
+                let found = match list.as_slice() {
+                    [only] if only == host => format!("{whose}{host} is an address already"),
+                    list => format!("{whose}{host} is {}", list.join(", ")),
+                };
+                self.add("dns", Status::Ok, found, None);
             }
             Some(Err(error)) => {
-                let hint = "check the name (`--base-url`, `environment`), /etc/resolv.conf, and in Kubernetes the DNS policy and network policies";
-                self.add("dns", Status::Fail, error.to_string(), Some(hint.to_owned()));
+                let hint = match egress {
+                    Some(_) => {
+                        "check the name of the egress proxy (HTTPS_PROXY, `proxy` of the account) and /etc/resolv.conf"
+                    }
+                    None => {
+                        "check the name (base URL), /etc/resolv.conf, and in Kubernetes the DNS policy and network policies; where only an egress proxy knows names, set HTTPS_PROXY"
+                    }
+                };
+                let found = match &error {
+                    ConnectError::Timeout { after, .. } => {
+                        format!(
+                            "nobody resolved the name {host} within {} s (`connect_timeout`)",
+                            after.as_secs_f32()
+                        )
+                    }
+                    other => said(other),
+                };
+                self.add("dns", Status::Fail, found, Some(hint.to_owned()));
                 self.skip(&["tcp", "tls"], "the name has no address");
                 return Err("the name has no address");
             }
@@ -83,15 +102,16 @@ impl Patient<'_> {
                 );
             }
             Some(Err(error)) => {
-                let hint = match &error {
-                    ConnectError::Timeout { .. } => {
+                let hint = match (&error, egress) {
+                    (_, Some(_)) => "the egress proxy is not there: check HTTPS_PROXY, or `proxy` of the account",
+                    (ConnectError::Timeout { .. }, None) => {
                         "nobody answers: a firewall or network policy drops the packets, or there is an egress proxy to use (HTTPS_PROXY)"
                     }
-                    _ => {
+                    (_, None) => {
                         "nobody listens there, or a firewall refuses: check the port in the base URL, and whether there is an egress proxy to use (HTTPS_PROXY)"
                     }
                 };
-                self.add("tcp", Status::Fail, error.to_string(), Some(hint.to_owned()));
+                self.add("tcp", Status::Fail, said(&error), Some(hint.to_owned()));
                 self.skip(&["tls"], "there is no connection");
                 return Err("there is no connection");
             }
@@ -118,8 +138,8 @@ impl Patient<'_> {
                 Ok(())
             }
             Some(Err(error)) => {
-                let hint = tls_hint(&error);
-                self.add("tls", Status::Fail, error.to_string(), Some(hint));
+                let (found, hint) = tls_trouble(&error, self.account.upstream.ca_file.is_some());
+                self.add("tls", Status::Fail, found, Some(hint.to_owned()));
                 Err("the upstream has not shown who it is")
             }
             None => {
@@ -133,7 +153,7 @@ impl Patient<'_> {
         let until = not_after(&facts.certificate);
         let left = until.and_then(|until| until.duration_since(SystemTime::now()).ok());
         let days = left.map_or_else(String::new, |left| {
-            format!(", its certificate is good for {} days", left.as_secs() / DAY)
+            format!(", its certificate is good for {}", span(left))
         });
         let soon = left.is_some_and(|left| left < EXPIRES_SOON);
         let hint = soon.then(|| "whoever runs the upstream has to renew its certificate".to_owned());
@@ -143,21 +163,72 @@ impl Patient<'_> {
     }
 }
 
-fn tls_hint(error: &ConnectError) -> String {
-    let ConnectError::Tls { source, .. } = error else {
-        return "nobody answers the handshake: is something in between that takes connections and drops them?"
-            .to_owned();
+/// Whether a variable says to use a proxy for `https`.
+fn names_proxy(variables: &[&str]) -> bool {
+    let names = |name: &&str| name.eq_ignore_ascii_case("https_proxy") || name.eq_ignore_ascii_case("all_proxy");
+    variables.iter().any(names)
+}
+
+/// What happened, without the error's own advice: ours is more to the point.
+fn said(error: &ConnectError) -> String {
+    match error {
+        ConnectError::Dns { host, source } => format!("the name {host} cannot be resolved: {source}"),
+        ConnectError::Tcp { host, port, source } => format!("no TCP connection to {host}:{port}: {source}"),
+        other => other.to_string(),
+    }
+}
+
+/// What was found of a handshake that failed, and what to do. `own`: the authorities are not the system's.
+fn tls_trouble(error: &ConnectError, own: bool) -> (String, &'static str) {
+    let ConnectError::Tls { host, port, source } = error else {
+        let found = match error {
+            ConnectError::Timeout { host, port, after } => format!(
+                "{host}:{port} took the connection, and did not answer the TLS handshake within {} s (`connect_timeout`)",
+                after.as_secs_f32()
+            ),
+            other => other.to_string(),
+        };
+        let hint = "something in between takes connections and does nothing with them (a firewall, a load balancer without a server), or this is no TLS port";
+        return (found, hint);
     };
-    let said = match certificate_error(source) {
+    let certificate = certificate_error(source);
+    let now = || now_and_then(SystemTime::now());
+    let found = match &certificate {
         Some(CertificateError::UnknownIssuer) => {
-            "nobody we trust has signed its certificate: is there a private certificate authority, or a proxy that looks into TLS? \
+            format!("{host}:{port} shows a certificate whose authority is not trusted")
+        }
+        Some(CertificateError::ExpiredContext { not_after, .. }) => format!(
+            "the certificate of {host}:{port} expired on {}; this machine's clock says {}",
+            of_unix(not_after.as_secs()),
+            now()
+        ),
+        Some(CertificateError::NotValidYetContext { not_before, .. }) => format!(
+            "the certificate of {host}:{port} is valid from {} on; this machine's clock says {}",
+            of_unix(not_before.as_secs()),
+            now()
+        ),
+        Some(CertificateError::BadSignature) => {
+            format!("{host}:{port} shows a certificate that another key has signed than that of the authority it names")
+        }
+        _ => format!("no trusted TLS connection to {host}:{port}: {source}"),
+    };
+    let hint = match certificate {
+        Some(CertificateError::UnknownIssuer) if own => {
+            "the authorities of `ca_file` (--upstream-ca) are trusted in place of the system's: is it the right file, and is it wanted at all?"
+        }
+        Some(CertificateError::UnknownIssuer) => {
+            "is there a private certificate authority, or a proxy that looks into TLS? \
              Name the authority's PEM file with `ca_file` (--upstream-ca)"
         }
+        // What another authority of the same name looks like.
+        Some(CertificateError::BadSignature) => {
+            "has the private certificate authority been made anew? Then its new PEM file belongs into `ca_file` (--upstream-ca)"
+        }
         Some(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
-            "its certificate has expired, or this machine's clock is ahead: look at the clock first"
+            "if that clock is right, whoever runs the upstream has to renew the certificate; if it is ahead, set it"
         }
         Some(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
-            "its certificate is not valid yet, or this machine's clock is behind: look at the clock first"
+            "if that clock is right, whoever runs the upstream has to replace the certificate; if it is behind, set it"
         }
         Some(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }) => {
             "its certificate is for another name: the base URL must have the name that is in the certificate; or something else answers here"
@@ -165,7 +236,23 @@ fn tls_hint(error: &ConnectError) -> String {
         Some(_) => "its certificate is not acceptable: `openssl s_client -connect HOST:PORT` shows it",
         None => "is that a TLS port? TLS 1.2 and later are spoken here",
     };
-    said.to_owned()
+    (found, hint)
+}
+
+fn now_and_then(at: SystemTime) -> String {
+    let seconds = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    of_unix(seconds.as_secs())
+}
+
+/// `2026-11-24 03:00 UTC`.
+fn of_unix(seconds: u64) -> String {
+    let at = i64::try_from(seconds)
+        .ok()
+        .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    at.map_or_else(
+        || "an impossible time".to_owned(),
+        |at| at.strftime("%Y-%m-%d %H:%M UTC").to_string(),
+    )
 }
 
 fn certificate_error(error: &io::Error) -> Option<CertificateError> {

@@ -1,48 +1,168 @@
 //! Whether the ports are free, or the proxy has them already.
 
-use std::net::SocketAddr;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use std::time::Duration;
 
-use tokio::net::{TcpListener, UnixStream};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 use super::{Finding, Report, Status};
 use crate::server::Bind;
 use crate::settings::Settings;
 
+/// The bound on asking the admin port: it is on this machine.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The most of its answer that is read, bytes.
+const MOST_PAGE: u64 = 1 << 20;
+const OUR_METRIC: &str = "atlas_auth_proxy_build_info";
+
 pub(super) async fn examine(settings: &Settings, report: &mut Report) {
+    let running = Running::find(settings.admin).await;
+    if let Some(running) = &running {
+        running.say(report);
+    }
+    let has = |what: &str| running.as_ref().is_some_and(|running| running.has(what));
     for listener in &settings.listeners {
         match &listener.bind {
-            Bind::Tcp(address) => port(*address, "listener", report).await,
-            Bind::Unix { path, .. } => {
-                let found = match UnixStream::connect(path).await {
-                    Ok(_) => format!("{} is in use, as it is while a proxy runs", path.display()),
-                    Err(_) => format!("{} is free", path.display()),
-                };
-                report.add(Finding::new("listener", Status::Ok, found));
+            Bind::Tcp(address) => {
+                let ours = ["http", "https"]
+                    .iter()
+                    .any(|scheme| has(&format!("{scheme}://{address}")));
+                port(*address, ours, "listener", report).await;
             }
+            Bind::Unix { path, .. } => socket(path, has(&format!("unix:{}", path.display())), report).await,
         }
     }
-    port(settings.admin, "admin_port", report).await;
+    port(settings.admin, running.is_some(), "admin_port", report).await;
 }
 
-async fn port(address: SocketAddr, check: &'static str, report: &mut Report) {
+/// A proxy that runs here already.
+struct Running {
+    /// `/status.json`; `None`: it is there, but shows that to loopback peers only.
+    status: Option<Value>,
+}
+
+impl Running {
+    async fn find(admin: SocketAddr) -> Option<Self> {
+        let admin = reachable(admin);
+        let status: Value = serde_json::from_slice(&page(admin, "/status.json").await?).unwrap_or_default();
+        // Something else may listen there and speak JSON.
+        if status["version"].is_string() && status["listeners"].is_array() && status["accounts"].is_array() {
+            return Some(Self { status: Some(status) });
+        }
+        let metrics = page(admin, "/metrics").await?;
+        let ours = metrics
+            .windows(OUR_METRIC.len())
+            .any(|bytes| bytes == OUR_METRIC.as_bytes());
+        ours.then_some(Self { status: None })
+    }
+
+    fn has(&self, url: &str) -> bool {
+        let Some(status) = &self.status else { return true };
+        let mut listeners = status["listeners"].as_array().into_iter().flatten();
+        listeners.any(|listener| listener["address"] == url)
+    }
+
+    /// That it runs, and which of its accounts can do nothing: it may have been started with other settings.
+    fn say(&self, report: &mut Report) {
+        let accounts = self.status.iter().filter_map(|status| status["accounts"].as_array());
+        let useless = accounts.flatten().filter(|account| account["usable"] == false).count();
+        if useless == 0 {
+            return report.add(Finding::new("running", Status::Ok, "a proxy runs here already"));
+        }
+        report.add(Finding {
+            hint: Some("its log says why; /status.json of the admin port lists what Atlas refused".to_owned()),
+            ..Finding::new(
+                "running",
+                Status::Warn,
+                format!("a proxy runs here already, and has no usable credential for {useless} of its accounts"),
+            )
+        });
+    }
+}
+
+/// A port bound to every address is asked on loopback.
+fn reachable(admin: SocketAddr) -> SocketAddr {
+    let ip = match admin.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, admin.port())
+}
+
+/// A page of the admin port.
+async fn page(admin: SocketAddr, path: &str) -> Option<Vec<u8>> {
+    let ask = async {
+        let mut stream = TcpStream::connect(admin).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.take(MOST_PAGE).read_to_end(&mut answer).await?;
+        io::Result::Ok(answer)
+    };
+    let answer = tokio::time::timeout(PATIENCE, ask).await.ok()?.ok()?;
+    let body = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n")? + 4;
+    Some(answer[body..].to_vec())
+}
+
+const TAKEN: &str = "another program has it: `ss -ltnp` names it. Stop that, or choose another address";
+
+async fn port(address: SocketAddr, ours: bool, check: &'static str, report: &mut Report) {
     let (status, found, hint) = match TcpListener::bind(address).await {
         Ok(_) => (Status::Ok, format!("{address} is free"), None),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => (
-            Status::Ok,
-            format!("{address} is in use, as it is while a proxy runs"),
-            None,
-        ),
-        Err(error) => (
-            Status::Fail,
-            format!("{address} can't be bound: {error}"),
-            Some(
-                "choose another address: ports below 1024 need privileges, and the address must be this machine's"
-                    .to_owned(),
-            ),
-        ),
+        Err(error) if error.kind() == ErrorKind::AddrInUse && ours => {
+            (Status::Ok, format!("{address} is in use by the running proxy"), None)
+        }
+        Err(error) => {
+            let hint = match error.kind() {
+                ErrorKind::AddrInUse => TAKEN,
+                ErrorKind::AddrNotAvailable => "this machine has no such address: choose one that it has",
+                ErrorKind::PermissionDenied => "ports below 1024 need privileges: choose another",
+                _ => "choose another address",
+            };
+            let found = format!("{address} can't be bound: {error}");
+            (Status::Fail, found, Some(hint.to_owned()))
+        }
     };
     report.add(Finding {
         hint,
         ..Finding::new(check, status, found)
     });
+}
+
+async fn socket(path: &Path, ours: bool, report: &mut Report) {
+    let shown = path.display();
+    let fail = |found: String, hint: &str| Finding {
+        hint: Some(hint.to_owned()),
+        ..Finding::new("listener", Status::Fail, found)
+    };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let finding = match UnixStream::connect(path).await {
+        Ok(_) if ours => Finding::new(
+            "listener",
+            Status::Ok,
+            format!("{shown} is in use by the running proxy"),
+        ),
+        Ok(_) => fail(format!("{shown} is in use"), TAKEN),
+        Err(_) if folder.is_some_and(|folder| !folder.is_dir()) => fail(
+            format!("{shown} can't be bound: its folder does not exist"),
+            "make the folder first",
+        ),
+        Err(_) if std::fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket()) => fail(
+            format!("{shown} can't be bound: a file that is not a socket is in the way"),
+            "move that away, or choose another path",
+        ),
+        // A socket that nobody listens on is a leftover, which the next start replaces.
+        Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => fail(
+            format!("{shown} can't be bound: {error}"),
+            "choose another path, or look at its owner and mode",
+        ),
+        Err(_) => Finding::new("listener", Status::Ok, format!("{shown} is free")),
+    };
+    report.add(finding);
 }

@@ -67,6 +67,8 @@ pub fn reason(error: &reqwest::Error) -> String {
         innermost = source;
     }
     let text = innermost.to_string();
+    // rustls ends some texts with where its manual says more.
+    let text = text.split(": https://docs.rs/").next().unwrap_or_default();
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .take(MOST_REASON)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 
 use super::bind::Bound;
@@ -20,6 +20,8 @@ use crate::proxy::{Listener, Peer};
 
 /// Pause after a failed accept: from the least to the most. Out of file descriptors, accepting at once again would spin.
 const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
+/// How long whoever is turned away has for the first byte of a request; then the answer comes without one.
+const FIRST_BYTE: Duration = Duration::from_millis(250);
 
 /// What a listener serves with. Never edited: see [`ServerParts::replace`].
 pub struct View {
@@ -210,6 +212,9 @@ where
     };
     tokio::spawn(async move {
         let mut stream = stream;
+        // An answer to what nobody has asked yet confuses clients.
+        let mut first = [0; 1];
+        let _ = tokio::time::timeout(FIRST_BYTE, stream.read(&mut first)).await;
         farewell(&mut stream, &answer).await;
         drop(permit);
     });

@@ -13,6 +13,8 @@ mod atlas_says_no;
 mod bearer;
 mod browser;
 #[cfg(feature = "emulator")]
+mod check;
+#[cfg(feature = "emulator")]
 mod digest;
 mod egress;
 mod faults;

@@ -58,6 +58,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "metrics",
             "outbound",
             "proxy",
+            "secret",
             "server",
             "settings",
             "time",

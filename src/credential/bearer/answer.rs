@@ -115,6 +115,8 @@ impl Granted {
 pub struct Refusal {
     /// The kind of failure; never [`Outcome::Ok`].
     pub outcome: Outcome,
+    /// The answer's status, if there was an answer.
+    pub status: Option<StatusCode>,
     /// `Retry-After`, as the server sent it.
     pub retry_after: Option<Duration>,
     /// What happened and what to do about it.
@@ -125,6 +127,7 @@ impl Refusal {
     pub(crate) fn new(outcome: Outcome, cause: impl Into<String>) -> Self {
         Self {
             outcome,
+            status: None,
             retry_after: None,
             cause: cause.into(),
         }
@@ -151,6 +154,7 @@ pub fn parse_answer(status: StatusCode, headers: &HeaderMap, body: &[u8], now: S
         Err(refusal(status, body))
     };
     result.map_err(|refusal| Refusal {
+        status: Some(status),
         retry_after: retry_after(headers, now),
         ..refusal
     })

@@ -80,6 +80,11 @@ impl TokenEndpoint {
         }
     }
 
+    /// Whether the token endpoint no longer accepts the current secret, and does accept the next.
+    pub fn next_is_in_force(&self) -> bool {
+        self.next_in_force.load(Ordering::Relaxed)
+    }
+
     fn in_force(&self) -> &Secret {
         match &self.secrets.next {
             Some(next) if self.next_in_force.load(Ordering::Relaxed) => next,

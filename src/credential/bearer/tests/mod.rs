@@ -103,6 +103,7 @@ impl TokenSource for Arc<Script> {
                     Step::Refuse(outcome, retry_after) => {
                         return Err(Refusal {
                             outcome,
+                            status: None,
                             retry_after: retry_after.map(secs),
                             cause: format!("scripted {}", outcome.as_str()),
                         });

@@ -288,9 +288,11 @@ impl JsonRewriter {
                 self.state = State::Search;
                 (Outcome::No, 1)
             }
+            // Looked at again, as that of any other string.
             Unit::End => {
+                candidate.raw -= 1;
                 self.state = State::Search;
-                (Outcome::No, 1)
+                (Outcome::No, 0)
             }
             Unit::Invalid => {
                 candidate.raw -= 1;
