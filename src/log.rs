@@ -68,13 +68,19 @@ pub fn init(settings: &LogSettings) {
     }));
 }
 
-/// Text of a client, made safe for a log: control characters escaped, cut at 512 bytes.
+/// The most of a client's text that is logged, bytes.
+const MOST_TEXT: usize = 512;
+
+/// Text of a client, made safe for a log: control characters escaped, cut off.
 struct Clean<'a>(&'a str);
 
 impl fmt::Display for Clean<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.len() <= MOST_TEXT && self.0.bytes().all(|b| matches!(b, b' '..=b'~')) {
+            return f.write_str(self.0);
+        }
         for (at, c) in self.0.char_indices() {
-            if at >= 512 {
+            if at >= MOST_TEXT {
                 return f.write_char('…');
             }
             if c.is_control() || c == '\u{2028}' || c == '\u{2029}' {

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
 
@@ -183,6 +183,9 @@ pub struct Listener {
     pub common: Arc<Common>,
 }
 
+/// Atlas's count of requests that may still be made.
+static RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+
 /// What the guard let through.
 struct Admitted {
     /// The authority that the client used.
@@ -337,7 +340,7 @@ impl Listener {
             .rate_limit_remaining(rate_limit_remaining(&parts.headers));
         headers::clean_response(&mut parts.headers);
         let content = if self.rewrite_links {
-            let client = format!("{}://{authority}", self.scheme);
+            let client = [self.scheme, "://", &authority].concat();
             self.with_links(&account.links, &mut parts, body, &client, head).await?
         } else {
             Content::Upstream(body)
@@ -451,7 +454,7 @@ fn frame(headers: &mut http::HeaderMap, method: &Method, source: &Source, had_le
 }
 
 fn rate_limit_remaining(headers: &http::HeaderMap) -> Option<i64> {
-    headers.get("ratelimit-remaining")?.to_str().ok()?.trim().parse().ok()
+    headers.get(&RATELIMIT_REMAINING)?.to_str().ok()?.trim().parse().ok()
 }
 
 fn deny_reason(code: ErrorCode) -> Option<DenyReason> {

@@ -11,7 +11,7 @@ mod headers;
 mod json;
 mod pattern;
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 pub use body::{LinkBody, LinkBodyError};
 pub use json::JsonRewriter;
@@ -69,14 +69,16 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 /// Removes what described the body as it was. `ETag` stays: `If-Match` must go on working.
 pub(super) fn forget_body_headers(headers: &mut HeaderMap) {
-    for name in [
-        "content-length",
-        "content-encoding",
-        "content-digest",
-        "repr-digest",
-        "digest",
-        "content-md5",
-    ] {
+    headers.remove(header::CONTENT_LENGTH);
+    headers.remove(header::CONTENT_ENCODING);
+    // Rare: looking at the names is cheaper than looking each of these up.
+    let described = |name: &&HeaderName| {
+        matches!(
+            name.as_str(),
+            "content-digest" | "repr-digest" | "digest" | "content-md5"
+        )
+    };
+    while let Some(name) = headers.keys().find(described).cloned() {
         headers.remove(name);
     }
 }

@@ -127,10 +127,9 @@ const KEY: &[u8] = b"href";
 impl JsonRewriter {
     /// `client`: the origin that links are to lead to, of characters that need no escape in JSON.
     pub fn new(links: &LinkRewriter, client: &str) -> Self {
-        let client = client
-            .bytes()
-            .filter(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\'))
-            .collect();
+        let plain = |b: &u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\');
+        let mut client = client.as_bytes().to_vec();
+        client.retain(plain);
         Self {
             links: links.clone(),
             client,
