@@ -17,6 +17,7 @@ pub mod log;
 pub mod metrics;
 pub mod outbound;
 pub mod proxy;
+pub mod rotate;
 pub mod secret;
 pub mod server;
 pub mod settings;

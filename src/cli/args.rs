@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::rotate_secret::RotateArgs;
 use crate::config::Flags;
 
 /// Adds MongoDB Atlas Administration API credentials to the requests of programs that hold none.
@@ -36,6 +37,11 @@ pub(crate) enum Command {
     ///
     /// Takes the flags of `run`. Exits with 0 when everything works, with 1 when something does not.
     Check(Box<CheckArgs>),
+    /// Make a new client secret of a service account through the Admin API, verify it, and put it where the proxy reads it.
+    ///
+    /// Takes the flags of `run`. A working secret is in force after every step, whichever fails. Exits with 0 when
+    /// everything that was asked for was done, with 1 when not, with 2 on wrong settings or usage.
+    RotateSecret(Box<RotateArgs>),
     /// Exit with 0 when the admin port of a running proxy says that it is ready, else with 1.
     Healthcheck(HealthcheckArgs),
 }

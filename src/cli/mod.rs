@@ -7,6 +7,7 @@ mod demo;
 mod exit;
 mod healthcheck;
 mod reload;
+mod rotate_secret;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -51,6 +52,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>, environment: &dyn Environm
         Some(Command::Check(args)) => {
             let (flags, account, as_json) = args.parts();
             check::check(sources(&flags, environment), environment, account.as_deref(), as_json)
+        }
+        Some(Command::RotateSecret(args)) => {
+            let (flags, wishes) = args.parts();
+            rotate_secret::rotate_secret(sources(&flags, environment), environment, &wishes)
         }
         Some(Command::Healthcheck(args)) => healthcheck(&args.into(), environment),
     }

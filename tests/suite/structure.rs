@@ -25,6 +25,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("atlas_api", &["credential", "outbound", "secret", "upstream"]),
     (
+        "rotate",
+        &[
+            "atlas_api",
+            "credential",
+            "outbound",
+            "secret",
+            "settings",
+            "time",
+            "upstream",
+        ],
+    ),
+    (
         "doctor",
         &[
             "atlas_api",
@@ -86,6 +98,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "app",
+            "atlas_api",
             "config",
             "crypto",
             "doctor",
@@ -95,9 +108,11 @@ const ARROWS: &[(&str, &[&str])] = &[
             "emulator",
             "credential",
             "guard",
+            "rotate",
             "secret",
             "server",
             "time",
+            "units",
             "upstream",
         ],
     ),

@@ -1,0 +1,170 @@
+//! One key of a Kubernetes Secret, patched through the cluster's own API.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::header::CONTENT_TYPE;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use crate::outbound::{self, http_client};
+use crate::secret::Secret;
+use crate::upstream::client_config;
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+const CALL_LIMIT: Duration = Duration::from_secs(15);
+/// RFC 7396.
+const MERGE_PATCH: &str = "application/merge-patch+json";
+
+/// `NAMESPACE/NAME:KEY`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KubernetesSecret {
+    namespace: String,
+    name: String,
+    key: String,
+}
+
+impl FromStr for KubernetesSecret {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text
+            .split_once('/')
+            .and_then(|(namespace, rest)| Some((namespace, rest.split_once(':')?)));
+        let plain = |text: &str, more: &[u8]| {
+            !text.is_empty()
+                && text.len() <= 253
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
+        };
+        match parts {
+            Some((namespace, (name, key))) if plain(namespace, b"-") && plain(name, b"-.") && plain(key, b"-._") => {
+                Ok(Self {
+                    namespace: namespace.to_owned(),
+                    name: name.to_owned(),
+                    key: key.to_owned(),
+                })
+            }
+            _ => Err("write NAMESPACE/NAME:KEY, such as platform/atlas-credentials:client-secret".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for KubernetesSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}:{}", self.namespace, self.name, self.key)
+    }
+}
+
+impl KubernetesSecret {
+    /// A line for a shell that puts the content of a file there, and never has it on a command line (`printf` is part of
+    /// the shell).
+    pub fn kubectl(&self, file: &Path) -> String {
+        let file = file.display().to_string().replace('\'', r"'\''");
+        let Self { namespace, name, key } = self;
+        format!(
+            "printf '{{\"data\":{{\"{key}\":\"%s\"}}}}' \"$(base64 -w0 '{file}')\" | kubectl --namespace {namespace} patch secret {name} --type merge --patch-file /dev/stdin"
+        )
+    }
+}
+
+/// The API of the cluster that this process runs in, and the right to call it.
+#[derive(Debug)]
+pub struct Cluster {
+    /// `https://host:port`.
+    origin: String,
+    /// Holds `token` and `ca.crt`, and is changed by the kubelet.
+    credentials: PathBuf,
+}
+
+impl Cluster {
+    /// `host` and `port` of the API; `credentials` is the folder with `token` and `ca.crt`.
+    pub fn new(host: &str, port: &str, credentials: PathBuf) -> Self {
+        let origin = if host.contains(':') {
+            format!("https://[{host}]:{port}")
+        } else {
+            format!("https://{host}:{port}")
+        };
+        Self { origin, credentials }
+    }
+
+    /// Whether the Secret is there and may be patched; changes nothing.
+    pub(super) async fn try_patch(&self, secret: &KubernetesSecret) -> Result<(), String> {
+        self.send(secret, &json!({}), "?dryRun=All").await
+    }
+
+    pub(super) async fn patch(&self, secret: &KubernetesSecret, value: &Secret) -> Result<(), String> {
+        let mut data = serde_json::Map::new();
+        data.insert(secret.key.clone(), Value::String(STANDARD.encode(value.expose())));
+        self.send(secret, &json!({ "data": data }), "").await
+    }
+
+    async fn send(&self, secret: &KubernetesSecret, patch: &Value, query: &str) -> Result<(), String> {
+        let file = self.credentials.join("token");
+        let token =
+            std::fs::read_to_string(&file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+        let token = Zeroizing::new(token);
+        let tls = client_config(Some(&self.credentials.join("ca.crt"))).map_err(|error| error.to_string())?;
+        let http = http_client(tls, CONNECT_LIMIT, None).map_err(|error| error.to_string())?;
+        let KubernetesSecret { namespace, name, .. } = secret;
+        let url = format!("{}/api/v1/namespaces/{namespace}/secrets/{name}{query}", self.origin);
+        let answer = http
+            .patch(url)
+            .timeout(CALL_LIMIT)
+            .bearer_auth(token.trim())
+            .header(CONTENT_TYPE, MERGE_PATCH)
+            .body(patch.to_string())
+            .send()
+            .await
+            .map_err(|error| {
+                format!(
+                    "the cluster's API {} gives no answer: {}",
+                    self.origin,
+                    outbound::reason(&error)
+                )
+            })?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        let hint = match status.as_u16() {
+            401 => "the service account's token is not accepted",
+            403 => "give the Kubernetes service account of this pod the verbs `get` and `patch` on this Secret",
+            404 => "there is no such Secret: create it first",
+            _ => "look at the cluster's API",
+        };
+        Err(format!(
+            "the Secret {secret} can't be patched: HTTP {}; {hint}",
+            status.as_u16()
+        ))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_named_in_three_parts() {
+        let secret: KubernetesSecret = "platform/atlas-credentials:client-secret".parse().unwrap();
+        assert_eq!(secret.to_string(), "platform/atlas-credentials:client-secret");
+        for bad in [
+            "", "a", "a/b", "a:b", "a/b:", "/b:c", "a/:c", "a/b:c d", "a/../b:c", "a/b?c:d", "a b/c:d",
+        ] {
+            assert!(bad.parse::<KubernetesSecret>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_line_for_the_shell_survives_any_file_name() {
+        let secret: KubernetesSecret = "ns/name:key".parse().unwrap();
+        assert_eq!(
+            secret.kubectl(Path::new("/tmp/it's here")),
+            r#"printf '{"data":{"key":"%s"}}' "$(base64 -w0 '/tmp/it'\''s here')" | kubectl --namespace ns patch secret name --type merge --patch-file /dev/stdin"#
+        );
+    }
+}

@@ -1,0 +1,445 @@
+//! `rotate-secret`: a new client secret, made through the Admin API, verified, put where the proxy reads it, and the old
+//! one deleted when that is asked for.
+//!
+//! The order is such that a working secret is in force after every step, whichever fails: the place is tried before
+//! anything is made; what was made and can't be used is deleted again; the old one goes last.
+//!
+//! | file | has |
+//! |---|---|
+//! | `place.rs` | a file, or a key of a Kubernetes Secret: where the new one is put |
+//! | `kubernetes.rs` | the cluster's API, as far as it is needed for that |
+//! | `schedule.rs` | when the next rotation is due |
+
+mod kubernetes;
+mod place;
+mod schedule;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::atlas_api::{AccountError, AtlasApi, Authority, Home, ServiceAccount, ServiceSecret, in_use};
+use crate::credential::CredentialSettings;
+use crate::credential::bearer::{ClientSecrets, Granted, Outcome, TokenEndpoint};
+use crate::outbound::{HttpClient, http_client};
+use crate::secret::Secret;
+use crate::settings::AccountSettings;
+use crate::time::SharedClock;
+use crate::upstream::client_config;
+
+pub use kubernetes::{Cluster, KubernetesSecret};
+pub use place::Place;
+pub use schedule::Schedule;
+
+/// Atlas lets a service account have so many secrets.
+const MOST_SECRETS: usize = 2;
+/// The pauses before the tries to get a token with the new secret: Atlas may need a moment to know it everywhere.
+const TRIES: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+];
+
+/// What is to be done.
+pub struct Order<'a> {
+    /// The account's settings.
+    pub account: &'a AccountSettings,
+    /// What the service account belongs to; `None`: to be found out.
+    pub home: Option<Home>,
+    /// The life of the new secret, hours.
+    pub hours: u32,
+    /// Where the new one is put.
+    pub place: &'a Place,
+    /// After this time the old one is deleted; `None`: never.
+    pub delete_old_after: Option<Duration>,
+    /// Whether a secret that is not in use may be deleted to make room.
+    pub delete_unused: bool,
+    /// Nothing is changed.
+    pub dry_run: bool,
+    /// The machine's clocks.
+    pub clock: SharedClock,
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Done.
+    Ok,
+    /// It would be done, were this no dry run.
+    Would,
+    /// It works, but not as asked.
+    Warn,
+    /// It failed.
+    Fail,
+}
+
+impl Status {
+    /// For people and machines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Would => "would",
+            Self::Warn => "warn",
+            Self::Fail => "FAIL",
+        }
+    }
+}
+
+/// One step. Holds nothing secret.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// Which.
+    pub step: &'static str,
+    /// How it ended.
+    pub status: Status,
+    /// What was done or found, and what to do.
+    pub detail: String,
+}
+
+/// How a rotation ended.
+#[derive(Debug, Clone)]
+pub struct Rotation {
+    /// Whether everything that was asked for was done.
+    pub ok: bool,
+    /// Which secret is in force now, and where it lies.
+    pub in_force: String,
+    /// The new one, if it is in force.
+    pub new: Option<ServiceSecret>,
+}
+
+/// Why a step failed, as one sentence or two.
+struct Failed(&'static str, String);
+
+/// What is known before anything is changed.
+struct Opened {
+    api: AtlasApi,
+    http: HttpClient,
+    endpoint: TokenEndpoint,
+    granted: Granted,
+    account: ServiceAccount,
+    secrets: Vec<ServiceSecret>,
+    /// The one in use, if it can be told.
+    old: Option<ServiceSecret>,
+}
+
+/// Rotates; says each step as it ends.
+pub async fn rotate(order: &Order<'_>, say: &mut dyn FnMut(Step)) -> Rotation {
+    let old_in_force = "the secret that was in use before".to_owned();
+    let not_rotated = |in_force| Rotation {
+        ok: false,
+        in_force,
+        new: None,
+    };
+    let fail = |say: &mut dyn FnMut(Step), Failed(step, detail): Failed| {
+        say(Step {
+            step,
+            status: Status::Fail,
+            detail,
+        });
+    };
+    if let Err(why) = order.place.check().await {
+        fail(say, Failed("place", why));
+        return not_rotated(old_in_force);
+    }
+    say(ok("place", format!("{} can be written", order.place)));
+    let opened = match open(order, say).await {
+        Ok(opened) => opened,
+        Err(failed) => {
+            fail(say, failed);
+            return not_rotated(old_in_force);
+        }
+    };
+    let rotation = match change(order, &opened, say).await {
+        Ok(rotation) => rotation,
+        Err(failed) => {
+            fail(say, failed);
+            not_rotated(old_in_force)
+        }
+    };
+    // It would count against the limit of live tokens until it expires.
+    let _ = opened.endpoint.revoke_granted(&opened.granted).await;
+    rotation
+}
+
+/// When the secret in use was made, as far as Atlas tells.
+///
+/// # Errors
+/// Why it could not be asked.
+pub async fn made_at(order: &Order<'_>) -> Result<Option<SystemTime>, String> {
+    let opened = open(order, &mut |_| {}).await.map_err(|Failed(_, why)| why)?;
+    let _ = opened.endpoint.revoke_granted(&opened.granted).await;
+    Ok(opened.old.and_then(|old| old.created))
+}
+
+/// A token, the service account, its secrets.
+async fn open(order: &Order<'_>, say: &mut dyn FnMut(Step)) -> Result<Opened, Failed> {
+    let CredentialSettings::ServiceAccount { client_id, secrets } = &order.account.credential else {
+        return Err(Failed(
+            "token",
+            "the account is an API key, which has no client secret".to_owned(),
+        ));
+    };
+    let upstream = &order.account.upstream;
+    let tls = client_config(upstream.ca_file.as_deref()).map_err(|error| Failed("token", error.to_string()))?;
+    let http = http_client(tls, upstream.connect_timeout, upstream.egress.as_ref())
+        .map_err(|error| Failed("token", error.to_string()))?;
+    let endpoint = token_endpoint(order, &http, client_id, secrets.clone());
+    let granted = endpoint
+        .fetch()
+        .await
+        .map_err(|refusal| Failed("token", format!("{refusal}; `atlas-auth-proxy check` tells more")))?;
+    say(ok("token", "granted for the secret in use".to_owned()));
+    let api = AtlasApi::new(
+        http.clone(),
+        upstream.origin.clone(),
+        Authority::Token(granted.header().clone()),
+    );
+    let account = match &order.home {
+        Some(home) => Ok(ServiceAccount::at(home.clone(), client_id)),
+        None => ServiceAccount::find(&api, client_id).await,
+    };
+    let found = match account {
+        Ok(account) => account.secrets(&api).await.map(|secrets| (account, secrets)),
+        Err(error) => Err(error),
+    };
+    let (account, known) = match found {
+        Ok(found) => found,
+        Err(error) => {
+            let _ = endpoint.revoke_granted(&granted).await;
+            return Err(Failed("account", hinted(&error, order.home.is_none())));
+        }
+    };
+    let in_force = match &secrets.next {
+        Some(next) if endpoint.next_is_in_force() => next,
+        _ => &secrets.current,
+    };
+    let old = in_use(&known, in_force).cloned();
+    let which = match &old {
+        Some(old) => format!("; in use is {}{}", old.id, until(old)),
+        None => "; which of them is in use can't be told".to_owned(),
+    };
+    let home = account.home();
+    let count = known.len();
+    let plural = if count == 1 { "" } else { "s" };
+    say(ok("account", format!("in {home}, with {count} secret{plural}{which}")));
+    Ok(Opened {
+        api,
+        http,
+        endpoint,
+        granted,
+        account,
+        secrets: known,
+        old,
+    })
+}
+
+/// Everything that changes something.
+async fn change(order: &Order<'_>, opened: &Opened, say: &mut dyn FnMut(Step)) -> Result<Rotation, Failed> {
+    make_room(order, opened, say).await?;
+    if order.dry_run {
+        for (step, detail) in plan(order, opened) {
+            say(Step {
+                step,
+                status: Status::Would,
+                detail,
+            });
+        }
+        return Ok(Rotation {
+            ok: true,
+            in_force: "the secret in use: this was a dry run".to_owned(),
+            new: None,
+        });
+    }
+    let (made, value) = match opened.account.add_secret(&opened.api, order.hours).await {
+        Ok(made) => made,
+        Err(error) => return Err(Failed("make", hinted(&error, false))),
+    };
+    say(ok("make", format!("secret {}{}", made.id, until(&made))));
+    if let Err(why) = verify(order, opened, &value).await {
+        return Err(Failed("verify", take_back(opened, &made, why).await));
+    }
+    say(ok("verify", "a token was granted for it".to_owned()));
+    if let Err(why) = order.place.put(&value).await {
+        return Err(Failed("write", take_back(opened, &made, why).await));
+    }
+    say(ok("write", format!("it lies in {}", order.place)));
+    let ok = delete_old(order, opened, say).await;
+    Ok(Rotation {
+        ok,
+        in_force: format!("the new secret {}, in {}", made.id, order.place),
+        new: Some(made),
+    })
+}
+
+/// Sees to it that one more secret can be made.
+async fn make_room(order: &Order<'_>, opened: &Opened, say: &mut dyn FnMut(Step)) -> Result<(), Failed> {
+    if opened.secrets.len() < MOST_SECRETS {
+        return Ok(());
+    }
+    let Some(old) = &opened.old else {
+        let why = format!(
+            "the service account has {MOST_SECRETS} secrets, as many as Atlas allows, and which of them is in use can't be told: delete the other one in Atlas"
+        );
+        return Err(Failed("room", why));
+    };
+    let unused: Vec<&ServiceSecret> = opened.secrets.iter().filter(|secret| secret.id != old.id).collect();
+    let ids: Vec<&str> = unused.iter().map(|secret| secret.id.as_str()).collect();
+    let ids = ids.join(", ");
+    if !order.delete_unused {
+        let why = format!(
+            "the service account has {MOST_SECRETS} secrets, as many as Atlas allows: if nothing uses {ids}, delete it in Atlas, or let this command do so with --delete-unused"
+        );
+        return Err(Failed("room", why));
+    }
+    if order.dry_run {
+        say(Step {
+            step: "room",
+            status: Status::Would,
+            detail: format!("delete {ids}, which is not in use here"),
+        });
+        return Ok(());
+    }
+    for secret in unused {
+        let deleted = opened.account.delete_secret(&opened.api, &secret.id).await;
+        deleted.map_err(|error| Failed("room", hinted(&error, false)))?;
+    }
+    say(ok("room", format!("deleted {ids}, which was not in use here")));
+    Ok(())
+}
+
+/// What a dry run would do.
+fn plan(order: &Order<'_>, opened: &Opened) -> Vec<(&'static str, String)> {
+    let mut plan = vec![
+        ("make", format!("make a secret that lives for {} hours", order.hours)),
+        ("verify", "ask for a token with it".to_owned()),
+        ("write", format!("put it into {}", order.place)),
+    ];
+    if order.delete_old_after.is_some() {
+        plan.push((
+            "delete",
+            match &opened.old {
+                Some(old) => format!("delete {}", old.id),
+                None => "keep the old one: which it is can't be told".to_owned(),
+            },
+        ));
+    }
+    plan
+}
+
+/// Whether the new secret is accepted.
+async fn verify(order: &Order<'_>, opened: &Opened, value: &Secret) -> Result<(), String> {
+    let CredentialSettings::ServiceAccount { client_id, .. } = &order.account.credential else {
+        return Ok(());
+    };
+    let endpoint = token_endpoint(order, &opened.http, client_id, value.clone().into());
+    let mut last = String::new();
+    for pause in TRIES {
+        tokio::time::sleep(pause).await;
+        match endpoint.fetch().await {
+            Ok(granted) => {
+                let _ = endpoint.revoke_granted(&granted).await;
+                return Ok(());
+            }
+            Err(refusal) if refusal.outcome == Outcome::TokenLimit => {
+                return Err(format!("it can't be verified: {refusal}"));
+            }
+            Err(refusal) => last = format!("no token was granted for it: {refusal}"),
+        }
+    }
+    Err(last)
+}
+
+/// Deletes a secret that was made and can't be used; gives the whole story.
+async fn take_back(opened: &Opened, made: &ServiceSecret, why: String) -> String {
+    let shortened = "Atlas may have shortened the life of the one in use to 7 days: rotate soon";
+    match opened.account.delete_secret(&opened.api, &made.id).await {
+        Ok(()) => format!("{why}. The new secret {} was deleted again. {shortened}", made.id),
+        Err(error) => format!(
+            "{why}. The new secret {} is left over and unused: delete it in Atlas ({error}). {shortened}",
+            made.id
+        ),
+    }
+}
+
+/// Whether what was asked for about the old one was done.
+async fn delete_old(order: &Order<'_>, opened: &Opened, say: &mut dyn FnMut(Step)) -> bool {
+    let Some(grace) = order.delete_old_after else {
+        if let Some(old) = &opened.old {
+            say(ok(
+                "delete",
+                format!("kept: {} still works, for at most 7 days", old.id),
+            ));
+        }
+        return true;
+    };
+    let Some(old) = &opened.old else {
+        say(Step {
+            step: "delete",
+            status: Status::Warn,
+            detail: "the old one is kept, as which it is can't be told: delete it in Atlas".to_owned(),
+        });
+        return false;
+    };
+    // Proxies look at their files each second, and verify what they find.
+    tokio::time::sleep(grace).await;
+    match opened.account.delete_secret(&opened.api, &old.id).await {
+        Ok(()) => {
+            say(ok("delete", format!("deleted the old one, {}", old.id)));
+            true
+        }
+        Err(error) => {
+            say(Step {
+                step: "delete",
+                status: Status::Fail,
+                detail: format!("the old one is still there: {}", hinted(&error, false)),
+            });
+            false
+        }
+    }
+}
+
+fn token_endpoint(order: &Order<'_>, http: &HttpClient, client_id: &str, secrets: ClientSecrets) -> TokenEndpoint {
+    TokenEndpoint::new(
+        &order.account.upstream.origin,
+        client_id.to_owned(),
+        secrets,
+        http.clone(),
+        Arc::clone(&order.clock),
+    )
+}
+
+fn ok(step: &'static str, detail: String) -> Step {
+    Step {
+        step,
+        status: Status::Ok,
+        detail,
+    }
+}
+
+fn until(secret: &ServiceSecret) -> String {
+    let expires = secret.expires.and_then(|at| jiff::Timestamp::try_from(at).ok());
+    expires.map_or_else(String::new, |at| format!(", which expires at {at:.0}"))
+}
+
+/// With what to do.
+fn hinted(error: &AccountError, searched: bool) -> String {
+    let AccountError::Answer { answer, .. } = error else {
+        return error.to_string();
+    };
+    let hint = match answer.error_code() {
+        Some(code) if code.contains("ACCESS_LIST") => {
+            "add this machine's address to the API access list of the service account"
+        }
+        Some(code) if code.contains("MAX_SECRETS") || code.contains("SECRETS_EXCEEDED") => {
+            "the service account has as many secrets as Atlas allows: delete one that is not in use"
+        }
+        _ if matches!(answer.status.as_u16(), 401 | 403) => {
+            "the service account must be Organization Owner (Project Owner for one of a project) to make secrets for itself"
+        }
+        _ if searched => "name what it belongs to with --org or --project",
+        _ if answer.status.is_server_error() => "Atlas has a fault: try again later",
+        _ => "look at what Atlas says",
+    };
+    format!("{error}; {hint}")
+}

@@ -1,0 +1,199 @@
+//! Where a new secret is put.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use super::{Cluster, KubernetesSecret};
+use crate::secret::Secret;
+
+/// A place for one secret.
+#[derive(Debug)]
+pub enum Place {
+    /// A file, which is replaced as a whole.
+    File(PathBuf),
+    /// A key of a Secret, through the API of the cluster that this process runs in.
+    Kubernetes(Box<Cluster>, KubernetesSecret),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "the file {}", path.display()),
+            Self::Kubernetes(_, secret) => write!(f, "the Kubernetes Secret {secret}"),
+        }
+    }
+}
+
+impl Place {
+    /// Whether it can be written; leaves everything as it was.
+    ///
+    /// # Errors
+    /// Why not, and what to do.
+    pub(super) async fn check(&self) -> Result<(), String> {
+        match self {
+            Self::File(path) => Replacement::begin(path)
+                .map(drop)
+                .map_err(|error| unwritable(path, &error)),
+            Self::Kubernetes(cluster, secret) => cluster.try_patch(secret).await,
+        }
+    }
+
+    /// Puts a secret there.
+    ///
+    /// # Errors
+    /// Why that failed. What was there before is untouched.
+    pub(super) async fn put(&self, value: &Secret) -> Result<(), String> {
+        match self {
+            Self::File(path) => write_file(path, value).map_err(|error| unwritable(path, &error)),
+            Self::Kubernetes(cluster, secret) => cluster.patch(secret, value).await,
+        }
+    }
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> String {
+    let hint = match error.kind() {
+        io::ErrorKind::NotFound => "; is its directory there?",
+        io::ErrorKind::PermissionDenied => "; the user of this process must be able to write to its directory",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; a mounted Kubernetes Secret can't be written: use --kubernetes-secret, or --out for another file"
+        }
+        _ => "",
+    };
+    format!("cannot write {}: {error}{hint}", path.display())
+}
+
+fn write_file(path: &Path, value: &Secret) -> io::Result<()> {
+    let mut replacement = Replacement::begin(path)?;
+    replacement.file.write_all(value.expose().as_bytes())?;
+    replacement.commit()
+}
+
+/// A file beside another one, whose place it takes at the end. Dropped before: removed.
+struct Replacement {
+    file: File,
+    beside: PathBuf,
+    path: PathBuf,
+    done: bool,
+}
+
+impl Replacement {
+    fn begin(path: &Path) -> io::Result<Self> {
+        // What a link leads to is replaced, not the link.
+        let path = match fs::canonicalize(path) {
+            Ok(real) => real,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+            Err(error) => return Err(error),
+        };
+        let directory = directory_of(&path);
+        if directory.ancestors().any(|above| above.join("..data").is_symlink()) {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
+        let before = match fs::metadata(&path) {
+            Ok(before) if before.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+            Ok(before) => Some(before),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let Some(name) = path.file_name() else {
+            return Err(io::ErrorKind::IsADirectory.into());
+        };
+        let mut hidden = std::ffi::OsString::from(".");
+        hidden.push(name);
+        hidden.push(format!(".{}.new", std::process::id()));
+        let beside = directory.join(hidden);
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&beside)?;
+        let replacement = Self {
+            file,
+            beside,
+            path,
+            done: false,
+        };
+        if let Some(before) = before {
+            let own = replacement.file.metadata()?;
+            if (own.uid(), own.gid()) != (before.uid(), before.gid()) {
+                // Whoever reads it now must be able to read it afterwards.
+                fchown(&replacement.file, Some(before.uid()), Some(before.gid()))?;
+            }
+        }
+        Ok(replacement)
+    }
+
+    fn commit(mut self) -> io::Result<()> {
+        self.file.sync_all()?;
+        fs::rename(&self.beside, &self.path)?;
+        self.done = true;
+        // The rename itself, in case that the machine goes down: but by now the new secret is there.
+        let _ = File::open(directory_of(&self.path)).and_then(|directory| directory.sync_all());
+        Ok(())
+    }
+}
+
+impl Drop for Replacement {
+    fn drop(&mut self) {
+        if !self.done {
+            let _ = fs::remove_file(&self.beside);
+        }
+    }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::disallowed_methods)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn entries(directory: &Path) -> usize {
+        fs::read_dir(directory).unwrap().count()
+    }
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_and_through_links() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        write_file(&path, &Secret::new("one")).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "one");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let link = folder.path().join("link");
+        symlink("secret", &link).unwrap();
+        write_file(&link, &Secret::new("two")).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "two");
+        assert!(link.is_symlink());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(entries(folder.path()), 2);
+    }
+
+    #[test]
+    fn a_trial_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(Replacement::begin(&folder.path().join("secret")).unwrap());
+        assert_eq!(entries(folder.path()), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_replaced_is_found_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let kind = |path: &Path| Replacement::begin(path).map(drop).unwrap_err().kind();
+        assert_eq!(kind(&folder.path().join("no/secret")), io::ErrorKind::NotFound);
+        assert_eq!(kind(folder.path()), io::ErrorKind::IsADirectory);
+        // A Kubernetes projection.
+        fs::create_dir(folder.path().join("..1")).unwrap();
+        fs::write(folder.path().join("..1/secret"), "one").unwrap();
+        symlink("..1", folder.path().join("..data")).unwrap();
+        symlink("..data/secret", folder.path().join("secret")).unwrap();
+        assert_eq!(kind(&folder.path().join("secret")), io::ErrorKind::ReadOnlyFilesystem);
+    }
+}
