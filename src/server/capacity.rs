@@ -12,6 +12,8 @@ use crate::proxy::Peer;
 const MOST_FAREWELLS: usize = 64;
 /// One for each so many connections.
 const SERVED_PER_FAREWELL: usize = 8;
+/// From here on the memory of open connections is worth a little time of theirs.
+const MANY: usize = 128;
 /// Descriptors for everything but connections: the runtime, listeners, files, name lookups, the token endpoint.
 const OTHER_FILES: u64 = 48;
 
@@ -46,6 +48,7 @@ impl Shares {
 #[derive(Debug)]
 pub struct Capacity {
     connections: Arc<Semaphore>,
+    total: usize,
     farewells: Arc<Semaphore>,
     per_peer: usize,
     peers: Mutex<HashMap<Peer, usize>>,
@@ -70,8 +73,10 @@ pub(super) enum Full {
 impl Capacity {
     /// `connections` at a time, `per_peer` of them of one peer (0: as many as there are).
     pub fn new(connections: usize, per_peer: usize) -> Arc<Self> {
+        let connections = connections.min(Semaphore::MAX_PERMITS);
         Arc::new(Self {
-            connections: Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))),
+            connections: Arc::new(Semaphore::new(connections)),
+            total: connections,
             farewells: Arc::new(Semaphore::new(
                 (connections / SERVED_PER_FAREWELL).clamp(1, MOST_FAREWELLS),
             )),
@@ -100,6 +105,11 @@ impl Capacity {
             _permit: permit,
             peer: Some((Arc::clone(self), peer)),
         })
+    }
+
+    /// Whether there are so many connections that those on which nothing happens should take up less.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.total - self.connections.available_permits() > MANY
     }
 
     /// A place to say a word of farewell from, if there is one.

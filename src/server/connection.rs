@@ -42,6 +42,8 @@ pub struct ConnectionLimits {
 
 /// A connection with nothing to do for this long gives its buffers back until there is.
 const REST_AFTER: Duration = Duration::from_millis(100);
+/// The same while there are many connections: what many are awake with at once, the process keeps.
+const REST_SOON: Duration = Duration::from_millis(20);
 /// How long a resting connection waits for a last request when the drain begins.
 const LAST_CALL: Duration = Duration::from_millis(500);
 /// Bound on the last words to a slow client.
@@ -186,7 +188,11 @@ where
         builder.max_headers(limits.max_headers + BEYOND_OUR_LIMIT);
     }
     let mut connection = builder.serve_connection(io, service);
-    let idle = if S::RESTS { REST_AFTER } else { IDLE_FOR };
+    let idle = match (S::RESTS, parts.capacity.is_crowded()) {
+        (true, false) => REST_AFTER,
+        (true, true) => REST_SOON,
+        (false, _) => IDLE_FOR,
+    };
     let idle = Idle {
         limit: idle,
         rests: S::RESTS && !last,
