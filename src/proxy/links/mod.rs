@@ -54,11 +54,22 @@ fn is_json(headers: &HeaderMap) -> bool {
         return false;
     };
     let (essence, parameters) = value.split_once(';').unwrap_or((value, ""));
-    let essence = essence.trim().to_ascii_lowercase();
-    let json =
-        essence == "application/json" || (essence.starts_with("application/vnd.atlas.") && essence.ends_with("+json"));
-    let parameters = parameters.to_ascii_lowercase();
-    json && match parameters.split_once("charset=") {
+    let essence = essence.trim();
+    let begins = |text: &str| {
+        essence
+            .get(..text.len())
+            .is_some_and(|begin| begin.eq_ignore_ascii_case(text))
+    };
+    let ends = |text: &str| {
+        let at = essence.len().checked_sub(text.len());
+        at.and_then(|at| essence.get(at..))
+            .is_some_and(|end| end.eq_ignore_ascii_case(text))
+    };
+    let json = essence.eq_ignore_ascii_case("application/json") || (begins("application/vnd.atlas.") && ends("+json"));
+    if !json || parameters.is_empty() {
+        return json;
+    }
+    match parameters.to_ascii_lowercase().split_once("charset=") {
         None => true,
         Some((_, charset)) => {
             let charset = charset.split(';').next().unwrap_or_default().trim().trim_matches('"');
