@@ -10,6 +10,8 @@ use super::{ApiAnswer, AtlasApi, CallError};
 
 /// Organisations that are looked through for the account. It belongs to one; it may see others.
 const MOST_ORGANIZATIONS: usize = 20;
+/// The longest value of a secret, bytes. Atlas's have some 50.
+const MOST_VALUE_BYTES: usize = 1024;
 
 /// What a service account belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +78,14 @@ pub enum AccountError {
     /// The answer has not what it must have.
     #[error("{0}")]
     Content(String),
+    /// A secret was made, and its value is not there or can't be one.
+    #[error("{what}: the answer has no usable `secret`")]
+    Unusable {
+        /// What was asked for.
+        what: String,
+        /// The secret that was made.
+        made: Box<ServiceSecret>,
+    },
 }
 
 impl AccountError {
@@ -161,13 +171,20 @@ impl ServiceAccount {
         if !answer.status.is_success() {
             return Err(AccountError::answer(what, answer));
         }
-        let value = match answer.body["secret"].take() {
-            Value::String(value) if !value.is_empty() => crate::secret::Secret::new(value),
-            _ => return Err(AccountError::Content(format!("{what}: the answer has no `secret`"))),
+        let value = match answer.body.get_mut("secret").map(Value::take) {
+            Some(Value::String(value)) => Some(crate::secret::Secret::new(value)),
+            _ => None,
         };
-        let secret = ServiceSecret::read(&answer.body);
-        let secret = secret.ok_or_else(|| AccountError::Content(format!("{what}: the answer has no `id`")))?;
-        Ok((secret, value))
+        let Some(secret) = ServiceSecret::read(&answer.body) else {
+            return Err(AccountError::Content(format!("{what}: the answer has no `id`")));
+        };
+        match value.filter(is_value) {
+            Some(value) => Ok((secret, value)),
+            None => Err(AccountError::Unusable {
+                what,
+                made: Box::new(secret),
+            }),
+        }
     }
 
     /// Deletes a secret.
@@ -226,6 +243,13 @@ pub fn in_use<'a>(secrets: &'a [ServiceSecret], value: &crate::secret::Secret) -
 /// Goes into a path.
 fn is_id(id: &str) -> bool {
     !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+}
+
+/// What a file with it alone gives back when it is read as a secret.
+fn is_value(value: &crate::secret::Secret) -> bool {
+    let value = value.expose();
+    let quoted = value.starts_with(['"', '\'']);
+    !value.is_empty() && !quoted && value.len() <= MOST_VALUE_BYTES && value.bytes().all(|b| b.is_ascii_graphic())
 }
 
 fn time(value: &Value) -> Option<SystemTime> {

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use serde_json::json;
@@ -17,7 +17,7 @@ use crate::atlas_api::Home;
 use crate::config::{self, Environment, Flags, Loaded, Sources};
 use crate::credential::CredentialSettings;
 use crate::crypto;
-use crate::rotate::{self, Cluster, KubernetesSecret, Order, Place, Rotation, Schedule, Status, Step};
+use crate::rotate::{self, Cluster, KubernetesSecret, Order, Place, Reported, Rotation, Status, Step, Stop, Work};
 use crate::time::{SharedClock, SystemClock};
 use crate::units::parse_duration;
 
@@ -25,8 +25,6 @@ use crate::units::parse_duration;
 const LIFE_HOURS: std::ops::RangeInclusive<i64> = 8..=8760;
 /// The shortest period: Atlas limits how often secrets are made, and each needs time to reach everybody.
 const SHORTEST_PERIOD: Duration = Duration::from_secs(3600);
-/// The clock is looked at so often: a machine that slept catches up.
-const TICK: Duration = Duration::from_secs(60);
 /// Where a pod finds its right to call the cluster's API.
 const POD_CREDENTIALS: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
@@ -151,7 +149,6 @@ pub(super) fn rotate_secret(sources: Sources<'_>, environment: &dyn Environment,
         clock: Arc::new(SystemClock),
     };
     let code = runtime.block_on(async {
-        // A signal in the middle would leave a secret that nobody knows: what has begun is ended.
         let mut signals = match Signals::new() {
             Ok(signals) => signals,
             Err(error) => {
@@ -159,9 +156,23 @@ pub(super) fn rotate_secret(sources: Sources<'_>, environment: &dyn Environment,
                 return exit::failed();
             }
         };
-        match wishes.every {
-            None => command.once().await,
-            Some(every) => command.repeatedly(every, &mut signals).await,
+        let (request, mut stop) = Stop::new();
+        let work = async {
+            match wishes.every {
+                None => command.once(&mut stop).await,
+                Some(every) => command.repeatedly(every, &mut stop).await,
+            }
+        };
+        // A signal ends waits, and nothing else: what has begun must not leave a secret that nobody knows.
+        let pass_on = async {
+            loop {
+                signals.next().await;
+                request.send_replace(true);
+            }
+        };
+        tokio::select! {
+            code = work => code,
+            code = pass_on => code,
         }
     });
     // A name look-up that hangs must not keep the process.
@@ -178,6 +189,14 @@ impl Wishes {
         if id.is_some_and(|id| id.len() != 24 || !id.bytes().all(|b| b.is_ascii_hexdigit())) {
             return Err("--org and --project take an id of 24 hexadecimal digits".to_owned());
         }
+        // What is put somewhere by hand, or where nothing here reads it, is not in force yet.
+        let by_hand = self.kubernetes.is_some() && self.out.is_some();
+        if by_hand && self.delete_old_after.is_some() {
+            return Err("--delete-old can't be used with --out beside --kubernetes-secret: until the printed command has run, the old secret is the one in force".to_owned());
+        }
+        if self.every.is_some() && self.out.is_some() {
+            return Err("--every can't be used with --out: the next rotation begins with the secret that the configuration names, and that would stay the old one".to_owned());
+        }
         match self.every {
             Some(every) if every < SHORTEST_PERIOD => Err("--every must be at least 1h".to_owned()),
             Some(every) if every.as_secs() >= u64::from(self.hours) * 3600 => Err(format!(
@@ -191,6 +210,12 @@ impl Wishes {
 
 /// Why nothing was begun: the settings or the command line.
 struct Unprepared(Vec<String>);
+
+impl Unprepared {
+    fn say(&self) {
+        self.0.iter().for_each(|line| complain(line));
+    }
+}
 
 struct Command<'a> {
     sources: Sources<'a>,
@@ -207,66 +232,28 @@ struct Prepared {
 }
 
 impl Command<'_> {
-    async fn once(&self) -> ExitCode {
+    async fn once(&self, stop: &mut Stop) -> ExitCode {
         match self.prepare() {
-            Ok(prepared) if self.rotate(&prepared).await => exit::CLEAN,
+            Ok(prepared) if self.rotate(&prepared, stop).await.ok => exit::CLEAN,
             Ok(_) => exit::failed(),
-            Err(Unprepared(lines)) => {
-                lines.iter().for_each(|line| complain(line));
+            Err(unprepared) => {
+                unprepared.say();
                 exit::misused()
             }
         }
     }
 
-    async fn repeatedly(&self, every: Duration, signals: &mut Signals) -> ExitCode {
-        if let Err(Unprepared(lines)) = self.prepare() {
-            lines.iter().for_each(|line| complain(line));
+    async fn repeatedly(&self, every: Duration, stop: &mut Stop) -> ExitCode {
+        if let Err(unprepared) = self.prepare() {
+            unprepared.say();
             return exit::misused();
         }
-        let mut schedule = Schedule::at_once(every, self.clock.wall());
-        // When the secret in use was made decides when the first rotation is due.
-        let mut age_known = false;
-        loop {
-            loop {
-                let left = schedule.left(self.clock.wall());
-                if left.is_zero() {
-                    break;
-                }
-                tokio::select! {
-                    () = tokio::time::sleep(left.min(TICK)) => {}
-                    _ = signals.next() => return exit::CLEAN,
-                }
-            }
-            let ok = match self.prepare() {
-                Ok(prepared) if !age_known => match rotate::made_at(&self.order(&prepared)).await {
-                    Ok(made) => {
-                        age_known = true;
-                        schedule = Schedule::new(every, made, self.clock.wall());
-                        self.say_next(&schedule);
-                        continue;
-                    }
-                    Err(why) => {
-                        complain(&why);
-                        false
-                    }
-                },
-                Ok(prepared) => self.rotate(&prepared).await,
-                Err(Unprepared(lines)) => {
-                    lines.iter().for_each(|line| complain(line));
-                    false
-                }
-            };
-            schedule.ended(ok, self.clock.wall());
-            self.say_next(&schedule);
-        }
-    }
-
-    fn say_next(&self, schedule: &Schedule) {
-        if !self.wishes.json {
-            let minutes = schedule.left(self.clock.wall()).as_secs().div_ceil(60);
-            let (days, hours, minutes) = (minutes / 1440, minutes / 60 % 24, minutes % 60);
-            print(&format!("the next rotation is due in {days} d {hours} h {minutes} min"));
-        }
+        let mut work = Repeated {
+            command: self,
+            stop: stop.clone(),
+        };
+        rotate::keep_rotating(every, &*self.clock, &mut work, stop).await;
+        exit::CLEAN
     }
 
     fn prepare(&self) -> Result<Prepared, Unprepared> {
@@ -286,6 +273,11 @@ impl Command<'_> {
             )));
         }
         let place = self.place(&loaded, &account).map_err(one)?;
+        if self.wishes.every.is_some() && !loaded.secret_files.contains_key(&account) {
+            return Err(one(format!(
+                "--every needs the client secret of account `{account}` in a file: what comes from the environment stays the old one"
+            )));
+        }
         Ok(Prepared { loaded, account, place })
     }
 
@@ -321,6 +313,11 @@ impl Command<'_> {
             account: &prepared.loaded.settings.accounts[&prepared.account],
             home: wishes.home.clone(),
             hours: wishes.hours,
+            current: prepared
+                .loaded
+                .secret_files
+                .get(&prepared.account)
+                .map(PathBuf::as_path),
             place: &prepared.place,
             delete_old_after: wishes.delete_old_after,
             delete_unused: wishes.delete_unused,
@@ -329,7 +326,7 @@ impl Command<'_> {
         }
     }
 
-    async fn rotate(&self, prepared: &Prepared) -> bool {
+    async fn rotate(&self, prepared: &Prepared, stop: &mut Stop) -> Rotation {
         let mut steps = Vec::new();
         let mut say = |step: Step| {
             if self.wishes.json {
@@ -338,17 +335,64 @@ impl Command<'_> {
                 print(&line(&step));
             }
         };
-        let rotation = rotate::rotate(&self.order(prepared), &mut say).await;
+        let rotation = rotate::rotate(&self.order(prepared), stop, &mut say).await;
+        if let (Some(secret), Some(file), Some(_)) = (&self.wishes.kubernetes, &self.wishes.out, &rotation.new) {
+            let command = secret.kubectl(file);
+            say(Step {
+                step: "kubectl",
+                status: Status::Would,
+                detail: format!("to take it to the cluster; then remove the file: {command}"),
+            });
+        }
         if self.wishes.json {
             print(&as_json(&steps, &rotation));
-            return rotation.ok;
+        } else {
+            print(&format!("in force: {}", rotation.in_force));
         }
-        print(&format!("in force: {}", rotation.in_force));
-        if let (Some(secret), Some(file), Some(_)) = (&self.wishes.kubernetes, &self.wishes.out, &rotation.new) {
-            print("to take it to the cluster, then remove the file:");
-            print(&format!("  {}", secret.kubectl(file)));
+        rotation
+    }
+}
+
+/// [`Command::rotate`] from time to time.
+struct Repeated<'a> {
+    command: &'a Command<'a>,
+    stop: Stop,
+}
+
+impl Repeated<'_> {
+    fn prepare(&self) -> Result<Prepared, Reported> {
+        self.command.prepare().map_err(|unprepared| {
+            unprepared.say();
+            Reported
+        })
+    }
+}
+
+impl Work for Repeated<'_> {
+    async fn made_at(&mut self) -> Result<Option<SystemTime>, Reported> {
+        let prepared = self.prepare()?;
+        let made = rotate::made_at(&self.command.order(&prepared)).await;
+        made.map_err(|why| {
+            complain(&why);
+            Reported
+        })
+    }
+
+    async fn rotate(&mut self) -> Result<(), Reported> {
+        let prepared = self.prepare()?;
+        // If only the old one could not be deleted, making yet another would not help.
+        match self.command.rotate(&prepared, &mut self.stop).await.new {
+            Some(_) => Ok(()),
+            None => Err(Reported),
         }
-        rotation.ok
+    }
+
+    fn next_in(&mut self, left: Duration) {
+        if !self.command.wishes.json {
+            let minutes = left.as_secs().div_ceil(60);
+            let (days, hours, minutes) = (minutes / 1440, minutes / 60 % 24, minutes % 60);
+            print(&format!("the next rotation is due in {days} d {hours} h {minutes} min"));
+        }
     }
 }
 

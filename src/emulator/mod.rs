@@ -133,6 +133,12 @@ impl Emulator {
             .remove_secrets(client_id, |known| known.value == secret);
     }
 
+    /// The values of a service account's secrets, the oldest first.
+    pub fn secrets_of(&self, client_id: &str) -> Vec<String> {
+        let secrets = self.shared.oauth.secrets(client_id).unwrap_or_default();
+        secrets.into_iter().map(|secret| secret.value).collect()
+    }
+
     /// Every token of a service account is invalid from now on.
     pub fn revoke_tokens_of(&self, client_id: &str) {
         self.shared.oauth.revoke_tokens_of(client_id);

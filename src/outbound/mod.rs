@@ -13,6 +13,8 @@ const MOST_REASON: usize = 200;
 pub use egress::{EgressProxy, EgressProxyError};
 /// An HTTP client, cheap to clone.
 pub use reqwest::Client as HttpClient;
+/// An answer to it.
+pub use reqwest::Response as HttpResponse;
 
 /// Why there is no HTTP client.
 #[derive(Debug, thiserror::Error)]

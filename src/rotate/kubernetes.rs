@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use http::Method;
 use http::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::outbound::{self, http_client};
+use super::place::PutError;
+use crate::outbound::{self, HttpResponse, http_client};
 use crate::secret::Secret;
 use crate::upstream::client_config;
 
@@ -91,42 +93,40 @@ impl Cluster {
         Self { origin, credentials }
     }
 
-    /// Whether the Secret is there and may be patched; changes nothing.
+    /// Whether the Secret is there and this key of it may be patched; changes nothing. What is sent is no secret, but a
+    /// change: an immutable Secret takes patches that change nothing.
     pub(super) async fn try_patch(&self, secret: &KubernetesSecret) -> Result<(), String> {
-        self.send(secret, &json!({}), "?dryRun=All").await
-    }
-
-    pub(super) async fn patch(&self, secret: &KubernetesSecret, value: &Secret) -> Result<(), String> {
-        let mut data = serde_json::Map::new();
-        data.insert(secret.key.clone(), Value::String(STANDARD.encode(value.expose())));
-        self.send(secret, &json!({ "data": data }), "").await
-    }
-
-    async fn send(&self, secret: &KubernetesSecret, patch: &Value, query: &str) -> Result<(), String> {
-        let file = self.credentials.join("token");
-        let token =
-            std::fs::read_to_string(&file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
-        let token = Zeroizing::new(token);
-        let tls = client_config(Some(&self.credentials.join("ca.crt"))).map_err(|error| error.to_string())?;
-        let http = http_client(tls, CONNECT_LIMIT, None).map_err(|error| error.to_string())?;
-        let KubernetesSecret { namespace, name, .. } = secret;
-        let url = format!("{}/api/v1/namespaces/{namespace}/secrets/{name}{query}", self.origin);
-        let answer = http
-            .patch(url)
-            .timeout(CALL_LIMIT)
-            .bearer_auth(token.trim())
-            .header(CONTENT_TYPE, MERGE_PATCH)
-            .body(patch.to_string())
-            .send()
+        self.send_patch(secret, "a trial", "?dryRun=All")
             .await
-            .map_err(|error| {
-                format!(
-                    "the cluster's API {} gives no answer: {}",
-                    self.origin,
-                    outbound::reason(&error)
-                )
-            })?;
+            .map_err(|error| error.why)
+    }
+
+    pub(super) async fn patch(&self, secret: &KubernetesSecret, value: &Secret) -> Result<(), PutError> {
+        match self.send_patch(secret, value.expose(), "").await {
+            Err(error) if !error.untouched && self.holds(secret, value).await => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Whether the value lies there by now; not so when that can't be asked.
+    async fn holds(&self, secret: &KubernetesSecret, value: &Secret) -> bool {
+        let Ok(answer) = self.send(secret, Method::GET, "", None).await else {
+            return false;
+        };
         let status = answer.status();
+        let Ok(body) = answer.bytes().await.map(|body| Zeroizing::new(body.to_vec())) else {
+            return false;
+        };
+        let known = serde_json::from_slice::<Value>(&body).unwrap_or_default();
+        let expected = STANDARD.encode(value.expose());
+        status.is_success() && known["data"][&secret.key].as_str() == Some(&expected)
+    }
+
+    async fn send_patch(&self, secret: &KubernetesSecret, value: &str, query: &str) -> Result<(), PutError> {
+        let mut data = serde_json::Map::new();
+        data.insert(secret.key.clone(), Value::String(STANDARD.encode(value)));
+        let patch = json!({ "data": data }).to_string();
+        let status = self.send(secret, Method::PATCH, query, Some(patch)).await?.status();
         if status.is_success() {
             return Ok(());
         }
@@ -134,12 +134,44 @@ impl Cluster {
             401 => "the service account's token is not accepted",
             403 => "give the Kubernetes service account of this pod the verbs `get` and `patch` on this Secret",
             404 => "there is no such Secret: create it first",
+            422 => "is it marked as immutable?",
             _ => "look at the cluster's API",
         };
-        Err(format!(
-            "the Secret {secret} can't be patched: HTTP {}; {hint}",
-            status.as_u16()
-        ))
+        Err(PutError {
+            why: format!("the Secret {secret} can't be patched: HTTP {}; {hint}", status.as_u16()),
+            // A fault may come after the deed.
+            untouched: !status.is_server_error(),
+        })
+    }
+
+    async fn send(
+        &self,
+        secret: &KubernetesSecret,
+        method: Method,
+        query: &str,
+        patch: Option<String>,
+    ) -> Result<HttpResponse, PutError> {
+        let file = self.credentials.join("token");
+        let token = std::fs::read_to_string(&file)
+            .map_err(|error| PutError::before(format!("cannot read {}: {error}", file.display())))?;
+        let token = Zeroizing::new(token);
+        let tls = client_config(Some(&self.credentials.join("ca.crt")))
+            .map_err(|error| PutError::before(error.to_string()))?;
+        let http = http_client(tls, CONNECT_LIMIT, None).map_err(|error| PutError::before(error.to_string()))?;
+        let KubernetesSecret { namespace, name, .. } = secret;
+        let url = format!("{}/api/v1/namespaces/{namespace}/secrets/{name}{query}", self.origin);
+        let mut request = http.request(method, url).timeout(CALL_LIMIT).bearer_auth(token.trim());
+        if let Some(patch) = patch {
+            request = request.header(CONTENT_TYPE, MERGE_PATCH).body(patch);
+        }
+        request.send().await.map_err(|error| PutError {
+            why: format!(
+                "the cluster's API {} gives no answer: {}",
+                self.origin,
+                outbound::reason(&error)
+            ),
+            untouched: error.is_connect(),
+        })
     }
 }
 

@@ -14,6 +14,7 @@ mod kubernetes;
 mod place;
 mod schedule;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -28,7 +29,7 @@ use crate::upstream::client_config;
 
 pub use kubernetes::{Cluster, KubernetesSecret};
 pub use place::Place;
-pub use schedule::Schedule;
+pub use schedule::{Reported, Stop, Work, keep_rotating};
 
 /// Atlas lets a service account have so many secrets.
 const MOST_SECRETS: usize = 2;
@@ -49,6 +50,8 @@ pub struct Order<'a> {
     pub home: Option<Home>,
     /// The life of the new secret, hours.
     pub hours: u32,
+    /// The file that the current one comes from, if it does.
+    pub current: Option<&'a Path>,
     /// Where the new one is put.
     pub place: &'a Place,
     /// After this time the old one is deleted; `None`: never.
@@ -123,43 +126,60 @@ struct Opened {
     old: Option<ServiceSecret>,
 }
 
-/// Rotates; says each step as it ends.
-pub async fn rotate(order: &Order<'_>, say: &mut dyn FnMut(Step)) -> Rotation {
-    let old_in_force = "the secret that was in use before".to_owned();
-    let not_rotated = |in_force| Rotation {
-        ok: false,
-        in_force,
-        new: None,
+/// Rotates; says each step as it ends. `stop` ends the wait before the old secret is deleted; that one is kept then. What has
+/// begun before is not broken off: a secret that nobody knows would be left.
+pub async fn rotate(order: &Order<'_>, stop: &mut Stop, say: &mut dyn FnMut(Step)) -> Rotation {
+    let opened = match begin(order, say).await {
+        Ok(opened) => opened,
+        Err(failed) => return order.not_rotated(failed, say),
     };
-    let fail = |say: &mut dyn FnMut(Step), Failed(step, detail): Failed| {
+    let changed = change(order, &opened, say).await;
+    // It would count against the limit of live tokens until it expires; and it can't be revoked any more with a secret that
+    // is deleted.
+    let _ = opened.endpoint.revoke_granted(&opened.granted).await;
+    let (made, value) = match changed {
+        Ok(Some(made)) => made,
+        Ok(None) => {
+            return Rotation {
+                ok: true,
+                in_force: format!("{}: this was a dry run", order.old()),
+                new: None,
+            };
+        }
+        Err(failed) => return order.not_rotated(failed, say),
+    };
+    Rotation {
+        ok: delete_old(order, &opened, &value, stop, say).await,
+        in_force: format!("the new secret {}, in {}", made.id, order.place),
+        new: Some(made),
+    }
+}
+
+impl Order<'_> {
+    /// The secret that was in use before, and where it lies.
+    fn old(&self) -> String {
+        let file = self.current.map(|file| format!(", in the file {}", file.display()));
+        format!("the secret that was in use before{}", file.unwrap_or_default())
+    }
+
+    fn not_rotated(&self, Failed(step, detail): Failed, say: &mut dyn FnMut(Step)) -> Rotation {
         say(Step {
             step,
             status: Status::Fail,
             detail,
         });
-    };
-    if let Err(why) = order.place.check().await {
-        fail(say, Failed("place", why));
-        return not_rotated(old_in_force);
+        Rotation {
+            ok: false,
+            in_force: self.old(),
+            new: None,
+        }
     }
+}
+
+async fn begin(order: &Order<'_>, say: &mut dyn FnMut(Step)) -> Result<Opened, Failed> {
+    order.place.check().await.map_err(|why| Failed("place", why))?;
     say(ok("place", format!("{} can be written", order.place)));
-    let opened = match open(order, say).await {
-        Ok(opened) => opened,
-        Err(failed) => {
-            fail(say, failed);
-            return not_rotated(old_in_force);
-        }
-    };
-    let rotation = match change(order, &opened, say).await {
-        Ok(rotation) => rotation,
-        Err(failed) => {
-            fail(say, failed);
-            not_rotated(old_in_force)
-        }
-    };
-    // It would count against the limit of live tokens until it expires.
-    let _ = opened.endpoint.revoke_granted(&opened.granted).await;
-    rotation
+    open(order, say).await
 }
 
 /// When the secret in use was made, as far as Atlas tells.
@@ -234,8 +254,12 @@ async fn open(order: &Order<'_>, say: &mut dyn FnMut(Step)) -> Result<Opened, Fa
     })
 }
 
-/// Everything that changes something.
-async fn change(order: &Order<'_>, opened: &Opened, say: &mut dyn FnMut(Step)) -> Result<Rotation, Failed> {
+/// Makes the new secret and puts it into its place; `None`: this was a dry run.
+async fn change(
+    order: &Order<'_>,
+    opened: &Opened,
+    say: &mut dyn FnMut(Step),
+) -> Result<Option<(ServiceSecret, Secret)>, Failed> {
     make_room(order, opened, say).await?;
     if order.dry_run {
         for (step, detail) in plan(order, opened) {
@@ -245,31 +269,54 @@ async fn change(order: &Order<'_>, opened: &Opened, say: &mut dyn FnMut(Step)) -
                 detail,
             });
         }
-        return Ok(Rotation {
-            ok: true,
-            in_force: "the secret in use: this was a dry run".to_owned(),
-            new: None,
-        });
+        return Ok(None);
     }
     let (made, value) = match opened.account.add_secret(&opened.api, order.hours).await {
         Ok(made) => made,
-        Err(error) => return Err(Failed("make", hinted(&error, false))),
+        Err(error) => return Err(Failed("make", not_made(opened, error).await)),
     };
     say(ok("make", format!("secret {}{}", made.id, until(&made))));
     if let Err(why) = verify(order, opened, &value).await {
         return Err(Failed("verify", take_back(opened, &made, why).await));
     }
     say(ok("verify", "a token was granted for it".to_owned()));
-    if let Err(why) = order.place.put(&value).await {
-        return Err(Failed("write", take_back(opened, &made, why).await));
+    match order.place.put(&value).await {
+        Ok(()) => {}
+        Err(error) if error.untouched => return Err(Failed("write", take_back(opened, &made, error.why).await)),
+        Err(error) => {
+            // It may be in force by now: deleting it could leave a dead one there.
+            let why = format!(
+                "{}. Whether {} has the new secret {} can't be told, so that it is kept, as is the old one: look there, and delete in Atlas the one that is not",
+                error.why, order.place, made.id
+            );
+            return Err(Failed("write", why));
+        }
     }
     say(ok("write", format!("it lies in {}", order.place)));
-    let ok = delete_old(order, opened, say).await;
-    Ok(Rotation {
-        ok,
-        in_force: format!("the new secret {}, in {}", made.id, order.place),
-        new: Some(made),
-    })
+    Ok(Some((made, value)))
+}
+
+/// What became of a secret that was asked for in vain.
+async fn not_made(opened: &Opened, error: AccountError) -> String {
+    let why = hinted(&error, false);
+    match &error {
+        AccountError::Unusable { made, .. } => return take_back(opened, made, why).await,
+        AccountError::Answer { answer, .. } if answer.status.is_client_error() => return why,
+        _ => {}
+    }
+    // It may have been made, with the answer lost. Whether one that is there now is ours can't be known.
+    let Ok(now) = opened.account.secrets(&opened.api).await else {
+        return format!("{why}; whether one was made isn't known: look in Atlas");
+    };
+    let is_new = |secret: &&ServiceSecret| opened.secrets.iter().all(|known| known.id != secret.id);
+    let new: Vec<&str> = now.iter().filter(is_new).map(|secret| secret.id.as_str()).collect();
+    if new.is_empty() {
+        return why;
+    }
+    format!(
+        "{why}; {} was not there before: if no other rotation made it, delete it in Atlas",
+        new.join(", ")
+    )
 }
 
 /// Sees to it that one more secret can be made.
@@ -362,8 +409,14 @@ async fn take_back(opened: &Opened, made: &ServiceSecret, why: String) -> String
     }
 }
 
-/// Whether what was asked for about the old one was done.
-async fn delete_old(order: &Order<'_>, opened: &Opened, say: &mut dyn FnMut(Step)) -> bool {
+/// Whether what was asked for about the old one was done. `value` is the new one.
+async fn delete_old(
+    order: &Order<'_>,
+    opened: &Opened,
+    value: &Secret,
+    stop: &mut Stop,
+    say: &mut dyn FnMut(Step),
+) -> bool {
     let Some(grace) = order.delete_old_after else {
         if let Some(old) = &opened.old {
             say(ok(
@@ -381,21 +434,40 @@ async fn delete_old(order: &Order<'_>, opened: &Opened, say: &mut dyn FnMut(Step
         });
         return false;
     };
+    let mut kept = |status, why: String| {
+        say(Step {
+            step: "delete",
+            status,
+            detail: format!("the old one, {}, is kept: {why}", old.id),
+        });
+        false
+    };
     // Proxies look at their files each second, and verify what they find.
-    tokio::time::sleep(grace).await;
-    match opened.account.delete_secret(&opened.api, &old.id).await {
+    tokio::select! {
+        () = tokio::time::sleep(grace) => {}
+        () = stop.requested() => {
+            return kept(Status::Warn, "a signal ended the wait; delete it in Atlas, or next time with --delete-unused".to_owned());
+        }
+    }
+    // The first token may have expired by now. And the old one goes only if the new one works at this very moment.
+    let CredentialSettings::ServiceAccount { client_id, .. } = &order.account.credential else {
+        return false;
+    };
+    let endpoint = token_endpoint(order, &opened.http, client_id, value.clone().into());
+    let granted = match endpoint.fetch().await {
+        Ok(granted) => granted,
+        Err(refusal) => return kept(Status::Fail, format!("no token was granted for the new one: {refusal}")),
+    };
+    let origin = order.account.upstream.origin.clone();
+    let api = AtlasApi::new(opened.http.clone(), origin, Authority::Token(granted.header().clone()));
+    let deleted = opened.account.delete_secret(&api, &old.id).await;
+    let _ = endpoint.revoke_granted(&granted).await;
+    match deleted {
         Ok(()) => {
             say(ok("delete", format!("deleted the old one, {}", old.id)));
             true
         }
-        Err(error) => {
-            say(Step {
-                step: "delete",
-                status: Status::Fail,
-                detail: format!("the old one is still there: {}", hinted(&error, false)),
-            });
-            false
-        }
+        Err(error) => kept(Status::Fail, hinted(&error, false)),
     }
 }
 

@@ -18,6 +18,22 @@ pub enum Place {
     Kubernetes(Box<Cluster>, KubernetesSecret),
 }
 
+/// Why a secret was not put somewhere.
+#[derive(Debug)]
+pub(super) struct PutError {
+    /// What happened, and what to do.
+    pub(super) why: String,
+    /// Whether what was there before is surely still there.
+    pub(super) untouched: bool,
+}
+
+impl PutError {
+    /// Nothing was sent or written.
+    pub(super) fn before(why: String) -> Self {
+        Self { why, untouched: true }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -44,10 +60,10 @@ impl Place {
     /// Puts a secret there.
     ///
     /// # Errors
-    /// Why that failed. What was there before is untouched.
-    pub(super) async fn put(&self, value: &Secret) -> Result<(), String> {
+    /// Why that failed.
+    pub(super) async fn put(&self, value: &Secret) -> Result<(), PutError> {
         match self {
-            Self::File(path) => write_file(path, value).map_err(|error| unwritable(path, &error)),
+            Self::File(path) => write_file(path, value).map_err(|error| PutError::before(unwritable(path, &error))),
             Self::Kubernetes(cluster, secret) => cluster.patch(secret, value).await,
         }
     }
@@ -104,11 +120,21 @@ impl Replacement {
         hidden.push(name);
         hidden.push(format!(".{}.new", std::process::id()));
         let beside = directory.join(hidden);
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&beside)?;
+        let create = || {
+            OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&beside)
+        };
+        let file = match create() {
+            // Left over from a process that was killed: in a container the next one has the same id.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                fs::remove_file(&beside)?;
+                create()?
+            }
+            other => other?,
+        };
         let replacement = Self {
             file,
             beside,
@@ -181,6 +207,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         drop(Replacement::begin(&folder.path().join("secret")).unwrap());
         assert_eq!(entries(folder.path()), 0);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_no_obstacle() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        let left = folder.path().join(format!(".secret.{}.new", std::process::id()));
+        fs::write(&left, "half a sec").unwrap();
+        write_file(&path, &Secret::new("whole")).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "whole");
+        assert_eq!(entries(folder.path()), 1);
     }
 
     #[test]

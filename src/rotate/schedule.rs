@@ -2,45 +2,79 @@
 
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::watch;
+
+use crate::time::Clock;
+
+/// The clocks are looked at so often.
+const TICK: Duration = Duration::from_secs(60);
 /// After a rotation that failed: doubles from the first to the second.
 const RETRY: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3600));
 
-/// Due once in every period. By the wall clock, so that a machine that slept catches up.
+/// Both clocks, read together.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    wall: SystemTime,
+    boot: Duration,
+}
+
+impl Moment {
+    fn now(clock: &dyn Clock) -> Self {
+        Self {
+            wall: clock.wall(),
+            boot: clock.boot(),
+        }
+    }
+
+    fn after(self, time: Duration) -> Self {
+        Self {
+            wall: self.wall.checked_add(time).unwrap_or(self.wall),
+            boot: self.boot.saturating_add(time),
+        }
+    }
+}
+
+/// Due once in every period, when either clock says so: so a machine that slept catches up, and one whose clock was set
+/// back does not wait for longer.
 #[derive(Debug, Clone)]
-pub struct Schedule {
+struct Schedule {
     every: Duration,
-    due: SystemTime,
+    due: Moment,
     failures: u32,
 }
 
 impl Schedule {
     /// `made`: when the secret in use was made; a whole period is waited when that is not known.
-    pub fn new(every: Duration, made: Option<SystemTime>, now: SystemTime) -> Self {
-        let from = made.filter(|made| *made <= now).unwrap_or(now);
+    fn new(every: Duration, made: Option<SystemTime>, clock: &dyn Clock) -> Self {
+        let now = Moment::now(clock);
+        let age = made
+            .and_then(|made| now.wall.duration_since(made).ok())
+            .unwrap_or_default();
         Self {
             every,
-            due: from.checked_add(every).unwrap_or(now),
+            due: now.after(every.saturating_sub(age)),
             failures: 0,
         }
     }
 
     /// Due now.
-    pub fn at_once(every: Duration, now: SystemTime) -> Self {
+    fn at_once(every: Duration, clock: &dyn Clock) -> Self {
         Self {
             every,
-            due: now,
+            due: Moment::now(clock),
             failures: 0,
         }
     }
 
     /// How long until it is due; zero: now.
-    pub fn left(&self, now: SystemTime) -> Duration {
-        // A clock that was set back must not postpone it.
-        self.due.duration_since(now).unwrap_or_default().min(self.every)
+    fn left(&self, clock: &dyn Clock) -> Duration {
+        let now = Moment::now(clock);
+        let wall = self.due.wall.duration_since(now.wall).unwrap_or_default();
+        wall.min(self.due.boot.saturating_sub(now.boot))
     }
 
     /// To be called after each rotation.
-    pub fn ended(&mut self, ok: bool, now: SystemTime) {
+    fn ended(&mut self, ok: bool, clock: &dyn Clock) {
         let pause = if ok {
             self.failures = 0;
             self.every
@@ -49,45 +83,268 @@ impl Schedule {
             let doubled = RETRY.0.saturating_mul(1 << (self.failures - 1).min(16));
             doubled.min(RETRY.1).min(self.every)
         };
-        self.due = now.checked_add(pause).unwrap_or(now);
+        self.due = Moment::now(clock).after(pause);
+    }
+}
+
+/// What is done from time to time.
+pub trait Work {
+    /// When the secret in use was made, if that can be told; an error is reported by this.
+    fn made_at(&mut self) -> impl Future<Output = Result<Option<SystemTime>, Reported>>;
+    /// Rotates; a failure is reported by this.
+    fn rotate(&mut self) -> impl Future<Output = Result<(), Reported>>;
+    /// To be told when something is due next.
+    fn next_in(&mut self, left: Duration);
+}
+
+/// That something failed; why has been said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reported;
+
+/// Rotates whenever the secret in use is as old as `every`, until it is stopped.
+pub async fn keep_rotating(every: Duration, clock: &dyn Clock, work: &mut impl Work, stop: &mut Stop) {
+    let mut schedule = Schedule::at_once(every, clock);
+    let mut age_known = false;
+    loop {
+        // A timer stands still while the machine sleeps: the clocks are looked at again and again.
+        loop {
+            let left = schedule.left(clock);
+            if left.is_zero() && !stop.is_requested() {
+                break;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(left.min(TICK)) => {}
+                () = stop.requested() => return,
+            }
+        }
+        let ended = if age_known {
+            work.rotate().await
+        } else {
+            match work.made_at().await {
+                Ok(made) => {
+                    age_known = true;
+                    schedule = Schedule::new(every, made, clock);
+                    work.next_in(schedule.left(clock));
+                    continue;
+                }
+                Err(failed) => Err(failed),
+            }
+        };
+        if stop.is_requested() {
+            return;
+        }
+        schedule.ended(ended.is_ok(), clock);
+        work.next_in(schedule.left(clock));
+    }
+}
+
+/// Whether somebody wants this to end.
+#[derive(Debug, Clone)]
+pub struct Stop(watch::Receiver<bool>);
+
+impl Stop {
+    /// Requested once `true` is sent.
+    pub fn new() -> (watch::Sender<bool>, Self) {
+        let (sender, receiver) = watch::channel(false);
+        (sender, Self(receiver))
+    }
+
+    /// Whether it is requested by now.
+    pub fn is_requested(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Ends when it is requested.
+    pub async fn requested(&mut self) {
+        if self.0.wait_for(|requested| *requested).await.is_err() {
+            // Nobody can request it any more.
+            std::future::pending().await
+        }
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tokio::time::Instant;
+
     use super::*;
 
+    const MINUTE: Duration = Duration::from_secs(60);
     const DAY: Duration = Duration::from_secs(24 * 3600);
 
-    #[test]
-    fn is_due_a_period_after_the_secret_was_made() {
-        let now = SystemTime::UNIX_EPOCH + 20_000 * DAY;
+    /// Goes with tokio's paused clock, and by what the test says beside.
+    struct TestClock {
+        start: Instant,
+        ahead: Mutex<(Duration, Duration)>,
+    }
+
+    impl TestClock {
+        fn new() -> Arc<Self> {
+            Arc::new(Self {
+                start: Instant::now(),
+                ahead: Mutex::default(),
+            })
+        }
+
+        /// The machine sleeps, and timers with it.
+        fn sleep(&self, time: Duration) {
+            let mut ahead = self.ahead.lock().unwrap();
+            *ahead = (ahead.0 + time, ahead.1 + time);
+        }
+
+        fn since_start(&self) -> Duration {
+            self.boot() - DAY
+        }
+    }
+
+    /// A day that the wall clock shows at the start.
+    fn day_one() -> SystemTime {
+        SystemTime::UNIX_EPOCH + 20_000 * DAY
+    }
+
+    impl Clock for TestClock {
+        fn wall(&self) -> SystemTime {
+            day_one() + self.start.elapsed() + self.ahead.lock().unwrap().0
+        }
+
+        fn boot(&self) -> Duration {
+            DAY + self.start.elapsed() + self.ahead.lock().unwrap().1
+        }
+    }
+
+    /// Answers as the test says, and writes down when it was asked, in minutes.
+    struct Script {
+        clock: Arc<TestClock>,
+        made: Vec<Result<Option<SystemTime>, Reported>>,
+        rotations: Vec<Result<(), Reported>>,
+        asked: Vec<u64>,
+        rotated: Vec<u64>,
+        stop: tokio::sync::watch::Sender<bool>,
+    }
+
+    impl Work for Script {
+        async fn made_at(&mut self) -> Result<Option<SystemTime>, Reported> {
+            self.asked.push(self.clock.since_start().as_secs() / 60);
+            self.made.remove(0)
+        }
+
+        async fn rotate(&mut self) -> Result<(), Reported> {
+            self.rotated.push(self.clock.since_start().as_secs() / 60);
+            let ended = self.rotations.remove(0);
+            if self.rotations.is_empty() {
+                self.stop.send(true).unwrap();
+            }
+            ended
+        }
+
+        fn next_in(&mut self, _: Duration) {}
+    }
+
+    async fn kept(
+        clock: &Arc<TestClock>,
+        made: Vec<Result<Option<SystemTime>, Reported>>,
+        rotations: Vec<Result<(), Reported>>,
+    ) -> Script {
+        let (sender, mut stop) = Stop::new();
+        let mut script = Script {
+            clock: Arc::clone(clock),
+            made,
+            rotations,
+            asked: Vec::new(),
+            rotated: Vec::new(),
+            stop: sender,
+        };
+        keep_rotating(30 * DAY, &**clock, &mut script, &mut stop).await;
+        script
+    }
+
+    fn minutes(days: u64) -> u64 {
+        days * 24 * 60
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rotates_when_the_secret_is_old_enough_and_each_period_after_that() {
+        let clock = TestClock::new();
+        let script = kept(&clock, vec![Ok(Some(day_one() - 10 * DAY))], vec![Ok(()); 3]).await;
+        assert_eq!(script.rotated, [20, 50, 80].map(minutes));
+
+        let clock = TestClock::new();
+        let script = kept(&clock, vec![Ok(Some(day_one() - 31 * DAY))], vec![Ok(())]).await;
+        assert_eq!(script.rotated, [0], "it is too old: at once");
+
+        // Of an age that is not known, and of one that can't be.
+        for made in [None, Some(day_one() + DAY)] {
+            let clock = TestClock::new();
+            let script = kept(&clock, vec![Ok(made)], vec![Ok(())]).await;
+            assert_eq!(script.rotated, [minutes(30)]);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_is_tried_again_soon_and_ever_more_rarely() {
+        let clock = TestClock::new();
+        let mut rotations = vec![Err(Reported); 8];
+        rotations.extend([Ok(()), Err(Reported), Ok(())]);
+        let made = vec![Err(Reported), Err(Reported), Ok(Some(day_one() - 40 * DAY))];
+        let script = kept(&clock, made, rotations).await;
+        assert_eq!(script.asked, [0, 1, 3]);
+        let pauses: Vec<u64> = script.rotated.windows(2).map(|pair| pair[1] - pair[0]).collect();
         assert_eq!(
-            Schedule::new(30 * DAY, Some(now - 40 * DAY), now).left(now),
-            Duration::ZERO
-        );
-        assert_eq!(Schedule::new(30 * DAY, Some(now - 10 * DAY), now).left(now), 20 * DAY);
-        assert_eq!(Schedule::new(30 * DAY, None, now).left(now), 30 * DAY);
-        assert_eq!(
-            Schedule::new(30 * DAY, Some(now + DAY), now).left(now),
-            30 * DAY,
-            "the clocks differ"
+            pauses,
+            [1, 2, 4, 8, 16, 32, 60, 60, minutes(30), 1],
+            "a success begins anew"
         );
     }
 
-    #[test]
-    fn a_failure_is_tried_again_sooner_and_sooner_never_than_a_minute() {
-        let mut now = SystemTime::UNIX_EPOCH + 20_000 * DAY;
-        let mut schedule = Schedule::new(30 * DAY, Some(now - 30 * DAY), now);
-        let mut pauses = Vec::new();
-        for _ in 0..9 {
-            schedule.ended(false, now);
-            pauses.push(schedule.left(now).as_secs() / 60);
-            now += schedule.left(now);
-        }
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-        schedule.ended(true, now);
-        assert_eq!(schedule.left(now), 30 * DAY);
-        assert_eq!(schedule.left(now - 90 * DAY), 30 * DAY, "the clock was set back");
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_that_slept_catches_up_within_a_minute() {
+        let clock = TestClock::new();
+        let asleep = Arc::clone(&clock);
+        let sleeper = tokio::spawn(async move {
+            tokio::time::sleep(5 * DAY).await;
+            asleep.sleep(60 * DAY);
+        });
+        let script = kept(&clock, vec![Ok(None)], vec![Ok(())]).await;
+        sleeper.await.unwrap();
+        assert!(
+            (minutes(65)..=minutes(65) + 1).contains(&script.rotated[0]),
+            "{:?}",
+            script.rotated
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_set_back_postpones_nothing() {
+        let clock = TestClock::new();
+        let schedule = Schedule::new(30 * DAY, Some(day_one() - 10 * DAY), &*clock);
+        assert_eq!(schedule.left(&*clock), 20 * DAY);
+        // As if the wall clock had stood still for 15 days while time went on.
+        clock.ahead.lock().unwrap().1 += 15 * DAY;
+        assert_eq!(schedule.left(&*clock), 5 * DAY);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_ends_the_wait_at_once() {
+        let clock = TestClock::new();
+        let (sender, mut stop) = Stop::new();
+        let mut script = Script {
+            clock: Arc::clone(&clock),
+            made: vec![Ok(None)],
+            rotations: Vec::new(),
+            asked: Vec::new(),
+            rotated: Vec::new(),
+            stop: sender.clone(),
+        };
+        let stopper = tokio::spawn(async move {
+            tokio::time::sleep(90 * MINUTE).await;
+            sender.send(true).unwrap();
+        });
+        keep_rotating(30 * DAY, &*clock, &mut script, &mut stop).await;
+        stopper.await.unwrap();
+        assert_eq!(clock.since_start(), 90 * MINUTE);
+        assert_eq!((script.asked.len(), script.rotated.len()), (1, 0));
     }
 }
