@@ -25,6 +25,8 @@ mod limits;
 mod links;
 mod metrics;
 #[cfg(feature = "emulator")]
+mod rotate_secret;
+#[cfg(feature = "emulator")]
 mod rotation;
 mod secrets;
 mod shutdown;

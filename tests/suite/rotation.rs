@@ -22,17 +22,17 @@ use crate::support::proxy::{
 };
 use crate::support::until;
 
-const NEXT_SECRET: &str = "mdb_sa_sk_only-for-tests-the-next-secret";
-const GROUPS: &str = "/api/atlas/v2/groups";
+pub const NEXT_SECRET: &str = "mdb_sa_sk_only-for-tests-the-next-secret";
+pub const GROUPS: &str = "/api/atlas/v2/groups";
 
 /// Atlas, and the file of its certificate authority.
-struct Atlas {
-    emulator: Arc<Emulator>,
-    folder: tempfile::TempDir,
+pub struct Atlas {
+    pub emulator: Arc<Emulator>,
+    pub folder: tempfile::TempDir,
 }
 
 impl Atlas {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let settings = EmulatorSettings {
             service_accounts: vec![(CLIENT_ID.to_owned(), CLIENT_SECRET.to_owned())],
             api_keys: vec![
@@ -51,7 +51,7 @@ impl Atlas {
         atlas
     }
 
-    fn ca_file(&self) -> PathBuf {
+    pub fn ca_file(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
 
@@ -60,7 +60,7 @@ impl Atlas {
     }
 
     /// The program itself, with the client secret in a file.
-    async fn program(&self, secret: &Path, more: &[(&str, &str)]) -> Program {
+    pub async fn program(&self, secret: &Path, more: &[(&str, &str)]) -> Program {
         let mut environment = vec![
             ("MONGODB_ATLAS_CLIENT_ID", CLIENT_ID),
             ("MONGODB_ATLAS_CLIENT_SECRET_FILE", secret.to_str().unwrap()),
@@ -95,20 +95,20 @@ impl Clock for StepClock {
     }
 }
 
-fn write_secret(path: &Path, secret: &str) {
+pub fn write_secret(path: &Path, secret: &str) {
     fs::write(path, secret).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 /// Calls all the time, on several connections, with and without a body; every answer must be 200.
-struct Traffic {
+pub struct Traffic {
     stop: Arc<AtomicBool>,
     good: Arc<AtomicUsize>,
     callers: Vec<JoinHandle<()>>,
 }
 
 impl Traffic {
-    fn start(url: String) -> Self {
+    pub fn start(url: String) -> Self {
         let (stop, good) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let callers = (0..4)
             .map(|n| {
@@ -135,7 +135,7 @@ impl Traffic {
     }
 
     /// So many more good answers.
-    async fn goes_on(&self) {
+    pub async fn goes_on(&self) {
         let goal = self.good.load(Ordering::SeqCst) + 50;
         until("traffic goes on", || async {
             self.callers.iter().any(JoinHandle::is_finished) || self.good.load(Ordering::SeqCst) >= goal
@@ -144,7 +144,7 @@ impl Traffic {
         assert!(!self.callers.iter().any(JoinHandle::is_finished), "a request failed");
     }
 
-    async fn end(self) {
+    pub async fn end(self) {
         self.stop.store(true, Ordering::SeqCst);
         for caller in self.callers {
             caller.await.unwrap();
@@ -152,7 +152,7 @@ impl Traffic {
     }
 }
 
-async fn metric(admin: std::net::SocketAddr, line: &str) -> f64 {
+pub async fn metric(admin: std::net::SocketAddr, line: &str) -> f64 {
     let text = client()
         .get(format!("http://{admin}/metrics"))
         .send()
@@ -165,10 +165,10 @@ async fn metric(admin: std::net::SocketAddr, line: &str) -> f64 {
     found.unwrap_or(0.0)
 }
 
-const RELOADED: &str = r#"atlas_auth_proxy_credential_reloads_total{account="default",outcome="ok"}"#;
+pub const RELOADED: &str = r#"atlas_auth_proxy_credential_reloads_total{account="default",outcome="ok"}"#;
 const REFUSED: &str = r#"atlas_auth_proxy_credential_reloads_total{account="default",outcome="error"}"#;
 
-async fn reloaded(admin: std::net::SocketAddr, what: &str, times: f64) {
+pub async fn reloaded(admin: std::net::SocketAddr, what: &str, times: f64) {
     until(what, || async { metric(admin, RELOADED).await >= times }).await;
 }
 
