@@ -10,6 +10,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
+#[cfg(feature = "emulator")]
 use super::until;
 use super::upstream::Upstream;
 
@@ -84,6 +85,7 @@ impl Program {
     }
 
     /// Waits until it has said this on standard error.
+    #[cfg(feature = "emulator")]
     pub async fn until_said(&self, what: &str) {
         until(what, || async { self.said.lock().unwrap().contains(what) }).await;
     }
