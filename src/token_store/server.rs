@@ -1,4 +1,4 @@
-//! A Redis or Valkey server as a store: one connection, a second for each step, and rest after a failure.
+//! A Redis or Valkey server as a store: one connection, a second and a half for each step, and rest after a failure.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,9 +21,9 @@ use crate::metrics::TokenStoreUp;
 use crate::upstream::{TlsError, client_config};
 
 /// The bound on DNS, TCP, TLS and AUTH together.
-const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+const CONNECT_LIMIT: Duration = Duration::from_millis(1500);
 /// The bound on one step.
-const STEP_LIMIT: Duration = Duration::from_secs(1);
+const STEP_LIMIT: Duration = Duration::from_millis(1500);
 /// How long a store is left in peace after a failure, and up to half of that again.
 const REST: Duration = Duration::from_secs(4);
 /// How often it is asked whether it is there, and up to half of that later. Shorter than middleboxes remember a silent connection.
