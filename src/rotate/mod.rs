@@ -350,6 +350,20 @@ async fn make_room(order: &Order<'_>, opened: &Opened, say: &mut dyn FnMut(Step)
     let unused: Vec<&ServiceSecret> = opened.secrets.iter().filter(|secret| secret.id != old.id).collect();
     let ids: Vec<&str> = unused.iter().map(|secret| secret.id.as_str()).collect();
     let ids = ids.join(", ");
+    let next = match &order.account.credential {
+        CredentialSettings::ServiceAccount { secrets, .. } => secrets.next.as_ref(),
+        CredentialSettings::ApiKey { .. } => None,
+    };
+    // Proxies step over to it when the current one is refused.
+    if let Some(next) = next.and_then(|next| in_use(&opened.secrets, next))
+        && next.id != old.id
+    {
+        let why = format!(
+            "the service account has {MOST_SECRETS} secrets, as many as Atlas allows, and {} is the next secret that the settings name: make it the current one and empty that file, then rotate again",
+            next.id
+        );
+        return Err(Failed("room", why));
+    }
     if !order.delete_unused {
         let why = format!(
             "the service account has {MOST_SECRETS} secrets, as many as Atlas allows: if nothing uses {ids}, delete it in Atlas, or let this command do so with --delete-unused"
