@@ -139,6 +139,11 @@ impl Emulator {
         secrets.into_iter().map(|secret| secret.value).collect()
     }
 
+    /// The secrets that a service account has now were made so much earlier.
+    pub fn age_secrets(&self, client_id: &str, by: Duration) {
+        self.shared.oauth.age_secrets(client_id, by);
+    }
+
     /// Every token of a service account is invalid from now on.
     pub fn revoke_tokens_of(&self, client_id: &str) {
         self.shared.oauth.revoke_tokens_of(client_id);

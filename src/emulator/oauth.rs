@@ -105,6 +105,15 @@ impl OAuth {
         }
     }
 
+    /// Lets the secrets of a service account have been made earlier.
+    pub(super) fn age_secrets(&self, client_id: &str, by: Duration) {
+        if let Some(secrets) = lock(&self.accounts).get_mut(client_id) {
+            for secret in secrets {
+                secret.created = secret.created.checked_sub(by).unwrap_or(SystemTime::UNIX_EPOCH);
+            }
+        }
+    }
+
     /// The service account whose id and secret the Basic header carries.
     fn client(&self, headers: &HeaderMap) -> Option<String> {
         let basic = headers

@@ -114,6 +114,16 @@ pub struct Rotation {
 /// Why a step failed, as one sentence or two.
 struct Failed(&'static str, String);
 
+/// What was changed, if no step failed for certain.
+enum Changed {
+    /// Nothing: this was a dry run.
+    Nothing,
+    /// The new secret is in its place.
+    Rotated(ServiceSecret, Secret),
+    /// It may be, and may not be; why.
+    Unsure(ServiceSecret, String),
+}
+
 /// What is known before anything is changed.
 struct Opened {
     api: AtlasApi,
@@ -138,12 +148,23 @@ pub async fn rotate(order: &Order<'_>, stop: &mut Stop, say: &mut dyn FnMut(Step
     // is deleted.
     let _ = opened.endpoint.revoke_granted(&opened.granted).await;
     let (made, value) = match changed {
-        Ok(Some(made)) => made,
-        Ok(None) => {
+        Ok(Changed::Rotated(made, value)) => (made, value),
+        Ok(Changed::Nothing) => {
             return Rotation {
                 ok: true,
                 in_force: format!("{}: this was a dry run", order.old()),
                 new: None,
+            };
+        }
+        Ok(Changed::Unsure(made, why)) => {
+            return Rotation {
+                in_force: format!(
+                    "{}, or the new secret {}, in {}: both work",
+                    order.old(),
+                    made.id,
+                    order.place
+                ),
+                ..order.not_rotated(Failed("write", why), say)
             };
         }
         Err(failed) => return order.not_rotated(failed, say),
@@ -254,12 +275,8 @@ async fn open(order: &Order<'_>, say: &mut dyn FnMut(Step)) -> Result<Opened, Fa
     })
 }
 
-/// Makes the new secret and puts it into its place; `None`: this was a dry run.
-async fn change(
-    order: &Order<'_>,
-    opened: &Opened,
-    say: &mut dyn FnMut(Step),
-) -> Result<Option<(ServiceSecret, Secret)>, Failed> {
+/// Makes the new secret and puts it into its place.
+async fn change(order: &Order<'_>, opened: &Opened, say: &mut dyn FnMut(Step)) -> Result<Changed, Failed> {
     make_room(order, opened, say).await?;
     if order.dry_run {
         for (step, detail) in plan(order, opened) {
@@ -269,7 +286,7 @@ async fn change(
                 detail,
             });
         }
-        return Ok(None);
+        return Ok(Changed::Nothing);
     }
     let (made, value) = match opened.account.add_secret(&opened.api, order.hours).await {
         Ok(made) => made,
@@ -286,14 +303,14 @@ async fn change(
         Err(error) => {
             // It may be in force by now: deleting it could leave a dead one there.
             let why = format!(
-                "{}. Whether {} has the new secret {} can't be told, so that it is kept, as is the old one: look there, and delete in Atlas the one that is not",
+                "{}. Whether {} has the new secret {} can't be told, so that it is kept, as is the old one: look there and delete in Atlas the one that is not, or rotate again with --delete-unused",
                 error.why, order.place, made.id
             );
-            return Err(Failed("write", why));
+            return Ok(Changed::Unsure(made, why));
         }
     }
     say(ok("write", format!("it lies in {}", order.place)));
-    Ok(Some((made, value)))
+    Ok(Changed::Rotated(made, value))
 }
 
 /// What became of a secret that was asked for in vain.
@@ -333,6 +350,20 @@ async fn make_room(order: &Order<'_>, opened: &Opened, say: &mut dyn FnMut(Step)
     let unused: Vec<&ServiceSecret> = opened.secrets.iter().filter(|secret| secret.id != old.id).collect();
     let ids: Vec<&str> = unused.iter().map(|secret| secret.id.as_str()).collect();
     let ids = ids.join(", ");
+    let next = match &order.account.credential {
+        CredentialSettings::ServiceAccount { secrets, .. } => secrets.next.as_ref(),
+        CredentialSettings::ApiKey { .. } => None,
+    };
+    // Proxies step over to it when the current one is refused.
+    if let Some(next) = next.and_then(|next| in_use(&opened.secrets, next))
+        && next.id != old.id
+    {
+        let why = format!(
+            "the service account has {MOST_SECRETS} secrets, as many as Atlas allows, and {} is the next secret that the settings name: make it the current one and empty that file, then rotate again",
+            next.id
+        );
+        return Err(Failed("room", why));
+    }
     if !order.delete_unused {
         let why = format!(
             "the service account has {MOST_SECRETS} secrets, as many as Atlas allows: if nothing uses {ids}, delete it in Atlas, or let this command do so with --delete-unused"

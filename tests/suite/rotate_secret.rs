@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use atlas_auth_proxy::emulator::{Fault, FaultKind, Target};
 use base64::Engine;
@@ -282,6 +283,10 @@ async fn a_machine_reads_one_object() {
         steps,
         ["place", "token", "account", "make", "verify", "write", "delete"]
     );
+    for step in object["steps"].as_array().unwrap() {
+        assert_eq!(step["status"], "ok");
+        assert!(!step["detail"].as_str().unwrap().is_empty(), "{step}");
+    }
     assert!(object["in_force"].as_str().unwrap().starts_with("the new secret"));
     assert!(object["secret_id"].is_string());
     let expires: jiff::Timestamp = object["expires"].as_str().unwrap().parse().unwrap();
@@ -294,6 +299,8 @@ async fn a_machine_reads_one_object() {
     let object = said.json();
     assert_eq!((&object["ok"], &object["secret_id"]), (&json!(false), &Value::Null));
     assert_eq!(object["steps"][1]["status"], "fail");
+    assert!(object["in_force"].as_str().unwrap().contains("before"), "{object}");
+    assert_eq!(object["expires"], Value::Null);
 }
 
 // ------------------------------------------------------------------------------------------------ nothing is made yet
@@ -342,6 +349,13 @@ async fn wrong_usage_is_exit_code_2() {
         (&usual, &["--expires-after-hours", "7"], "8..=8760"),
         (&usual, &["--expires-after-hours", "8761"], "8..=8760"),
         (&usual, &["--every", "30s"], "at least 1h"),
+        (&usual, &["--every", "30m"], "at least 1h"),
+        (
+            &usual,
+            &["--every", "8h", "--expires-after-hours", "8"],
+            "shorter than the life",
+        ),
+        (&no_file, &["--every", "30d"], "does not come from a file"),
         (&usual, &["--every", "30"], "is not a duration"),
         (&usual, &["--every", "90d"], "shorter than the life"),
         (&usual, &["--every", "2h", "--dry-run"], "cannot be used with"),
@@ -356,6 +370,63 @@ async fn wrong_usage_is_exit_code_2() {
     }
     setup.untouched();
     assert_eq!(setup.atlas.emulator.token_requests(), 0);
+}
+
+/// Of two, one must be named; then that one is rotated, and the other is left alone.
+#[tokio::test]
+async fn one_of_two_accounts_is_rotated_by_its_name() {
+    let setup = Setup::new().await;
+    let folder = setup.atlas.folder.path();
+    let other = folder.join("other");
+    write_secret(&other, CLIENT_SECRET);
+    let account = |name: &str, secret: &Path| {
+        format!(
+            "[account.{name}]\nclient_id = '{CLIENT_ID}'\nclient_secret_file = '{}'\n\
+             [[listener]]\nname = '{name}'\nbind = '127.0.0.1:0'\naccount = '{name}'\n",
+            secret.display()
+        )
+    };
+    let at = format!(
+        "base_url = '{}'\nca_file = '{}'\n",
+        setup.atlas.emulator.base_url(),
+        setup.atlas.ca_file().display()
+    );
+    let text = account("first", &setup.secret) + &account("second", &other);
+    let file = folder.join("two.toml");
+    fs::write(&file, text.replace("client_id", &format!("{at}client_id"))).unwrap();
+    let rotate = async |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"));
+        command
+            .args(["rotate-secret", "--config", file.to_str().unwrap()])
+            .args(more)
+            .env_clear()
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        run(&mut command).await
+    };
+    let said = rotate(&[]).await;
+    assert_eq!(said.code, Some(2), "{said:#?}");
+    assert!(said.errors.contains("--account: first, second"), "{said:#?}");
+    assert_eq!(setup.atlas.emulator.token_requests(), 0);
+
+    let said = rotate(&["--account", "second"]).await;
+    assert_eq!(said.code, Some(0), "{said:#?}");
+    assert_eq!(setup.in_file(), CLIENT_SECRET);
+    let new = fs::read_to_string(&other).unwrap();
+    assert_eq!(setup.secrets(), [CLIENT_SECRET.to_owned(), new]);
+}
+
+#[tokio::test]
+async fn a_wrong_secret_is_said_to_be_wrong() {
+    let setup = Setup::new().await;
+    write_secret(&setup.secret, SECOND_SECRET);
+    let said = setup.rotate(&["--delete-old", "--delete-unused"]).await;
+    assert_eq!(said.code, Some(1), "{said:#?}");
+    said.line("FAIL", "token", &["invalid_client", "`atlas-auth-proxy check`"]);
+    assert_eq!(setup.secrets(), [CLIENT_SECRET]);
+    assert_eq!(setup.in_file(), SECOND_SECRET);
+    assert_eq!(setup.atlas.emulator.api_requests(), 0);
+    assert_eq!(setup.names(), ["ca.pem", "secret"]);
 }
 
 #[tokio::test]
@@ -425,6 +496,25 @@ async fn a_new_secret_that_is_refused_is_deleted_again() {
     setup.untouched();
 }
 
+/// For good: all the tries are made, so that this takes their pauses of 18 s.
+#[tokio::test]
+async fn a_new_secret_that_is_never_accepted_is_deleted_again() {
+    let setup = Setup::new().await;
+    setup.let_through(Target::Token, 1);
+    setup.atlas.emulator.fault(Fault {
+        times: 0,
+        status: Some(401),
+        body: Some(json!({"error": "invalid_client"}).to_string()),
+        ..Fault::once(Target::Token, FaultKind::Status)
+    });
+    let said = setup.rotate(&[]).await;
+    assert_eq!(said.code, Some(1), "{said:#?}");
+    said.line("FAIL", "verify", &["invalid_client", "deleted again", "7 days"]);
+    said.in_force(&["before", "the file", setup.secret.to_str().unwrap()]);
+    assert_eq!(setup.atlas.emulator.token_requests(), 1, "no try got past the fault");
+    setup.untouched();
+}
+
 #[tokio::test]
 async fn a_new_secret_is_verified_with_patience() {
     let setup = Setup::new().await;
@@ -482,6 +572,28 @@ async fn at_the_limit_of_two_the_unused_one_makes_room() {
     assert_eq!(said.code, Some(0), "{said:#?}");
     assert!(!setup.secrets().contains(&CLIENT_SECRET.to_owned()));
     assert_eq!(setup.secrets()[1], setup.in_file());
+}
+
+/// The proxy would step over to a dead one.
+#[tokio::test]
+async fn the_next_secret_of_the_settings_is_not_an_unused_one() {
+    let setup = Setup::new().await;
+    setup.atlas.emulator.add_secret(CLIENT_ID, SECOND_SECRET);
+    let next = setup.atlas.folder.path().join("next");
+    write_secret(&next, SECOND_SECRET);
+    let mut environment = setup.environment();
+    environment.push(("MONGODB_ATLAS_CLIENT_SECRET_NEXT_FILE", next.to_str().unwrap()));
+    let said = setup.rotate_in(&environment, &["--delete-unused"]).await;
+    assert_eq!(said.code, Some(1), "{said:#?}");
+    said.line("FAIL", "room", &["next secret", "6a7940c0"]);
+    assert_eq!(setup.secrets(), [CLIENT_SECRET, SECOND_SECRET]);
+    assert_eq!(setup.in_file(), CLIENT_SECRET);
+    assert_eq!(setup.atlas.emulator.live_tokens(), 0);
+    // Once the next one has stepped in, it is the one in use, and the other makes room.
+    setup.atlas.emulator.remove_secret(CLIENT_ID, CLIENT_SECRET);
+    let said = setup.rotate_in(&environment, &["--delete-unused"]).await;
+    assert_eq!(said.code, Some(0), "{said:#?}");
+    assert_eq!(setup.secrets(), [SECOND_SECRET.to_owned(), setup.in_file()]);
 }
 
 #[tokio::test]
@@ -613,6 +725,8 @@ enum Mood {
     Mute,
     /// Does not patch, and says nothing.
     Dead,
+    /// Says that it failed, and that the Secret is as it was.
+    Broken,
     /// The Secret is marked as immutable.
     Immutable,
 }
@@ -690,13 +804,14 @@ async fn cluster_answer(mood: Mood, data: &Mutex<Value>, request: Request<Incomi
         return json_answer(200, json!({"kind": "Secret"}).to_string());
     }
     assert_eq!(head.uri.query(), None);
-    if mood != Mood::Dead {
+    if !matches!(mood, Mood::Dead | Mood::Broken) {
         for (key, value) in changes {
             data.lock().unwrap()[key] = value;
         }
     }
     match mood {
         Mood::Mute | Mood::Dead => refused(504, "timeout"),
+        Mood::Broken => refused(500, "etcdserver: request timed out"),
         _ => json_answer(200, json!({"kind": "Secret"}).to_string()),
     }
 }
@@ -748,14 +863,25 @@ async fn a_patch_without_an_answer_is_looked_up() {
     assert_eq!(setup.secrets(), [CLIENT_SECRET.to_owned(), cluster.value()]);
 }
 
-/// The new secret may lie in the cluster by now: then deleting it would put a dead one in force.
+/// The new secret may lie in the cluster by now, or soon, also after a 500 (the API's store may still carry out what it
+/// gave up waiting for): then deleting it would put a dead one in force. The next run finds its way out.
 #[tokio::test]
 async fn a_patch_that_may_have_been_made_keeps_both_secrets() {
-    let (setup, cluster) = (Setup::new().await, Cluster::start(Mood::Dead).await);
-    let said = cluster.rotate(&setup, &["--delete-old"]).await;
-    assert_eq!(said.code, Some(1), "{said:#?}");
-    said.line("FAIL", "write", &["can't be told", "6a7940c0"]);
-    assert_eq!(setup.secrets().len(), 2);
+    for mood in [Mood::Dead, Mood::Broken] {
+        let (setup, cluster) = (Setup::new().await, Cluster::start(mood).await);
+        let said = cluster.rotate(&setup, &["--delete-old"]).await;
+        assert_eq!(said.code, Some(1), "{said:#?}");
+        said.line("FAIL", "write", &["can't be told", "6a7940c0", "--delete-unused"]);
+        said.in_force(&["before", "or the new secret", "both work"]);
+        assert_eq!(setup.secrets().len(), 2);
+        assert_eq!(cluster.value(), CLIENT_SECRET);
+        assert_eq!(setup.atlas.emulator.live_tokens(), 0);
+
+        let cluster = Cluster::start(Mood::Well).await;
+        let said = cluster.rotate(&setup, &["--delete-unused"]).await;
+        assert_eq!(said.code, Some(0), "{said:#?}");
+        assert_eq!(setup.secrets(), [CLIENT_SECRET.to_owned(), cluster.value()]);
+    }
 }
 
 #[tokio::test]
@@ -871,6 +997,40 @@ async fn every_waits_for_the_age_of_the_secret_and_ends_on_a_signal() {
         assert_eq!(status.code(), Some(0));
         setup.untouched();
     }
+}
+
+/// At once, and once: after that it goes by the age of the new one.
+#[tokio::test]
+async fn every_rotates_a_secret_that_is_overdue_at_once() {
+    let setup = Setup::new().await;
+    setup
+        .atlas
+        .emulator
+        .age_secrets(CLIENT_ID, Duration::from_secs(31 * 24 * 3600));
+    let (base_url, ca_file) = (setup.atlas.emulator.base_url(), setup.atlas.ca_file());
+    let environment = setup.environment();
+    let args = ["--every", "30d", "--delete-old", "--grace", "0s"];
+    let mut child = command(&base_url, &ca_file, &environment, &args).spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut text = String::new();
+    while !text.contains("due in 30 d 0 h 0 min") {
+        let more = stdout.read_line(&mut text).await.unwrap();
+        assert_ne!(more, 0, "{text}");
+    }
+    assert_eq!(text.matches("make ").count(), 1, "{text}");
+    assert_eq!(text.matches("in force: the new secret").count(), 1, "{text}");
+    assert_eq!(setup.secrets(), [setup.in_file()]);
+    assert_ne!(setup.in_file(), CLIENT_SECRET);
+    assert_eq!(setup.atlas.emulator.live_tokens(), 0);
+    let pid = rustix::process::Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let output = tokio::time::timeout(PATIENCE, child.wait_with_output())
+        .await
+        .expect("it ends")
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(!text.contains("mdb_sa_sk_") && !text.contains("eyJ"), "{text}");
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
 }
 
 /// A signal during the grace ends the wait: the old secret is kept, and that is said.
