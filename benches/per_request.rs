@@ -59,7 +59,13 @@ fn guards(c: &mut Criterion) {
     group.bench_function("target and Host", |b| {
         b.iter(|| guard::target::resolve(&Method::GET, black_box(&uri), Version::HTTP_11, &headers, &hosts).unwrap());
     });
-    group.bench_function("browser", |b| b.iter(|| guard::browser::check(black_box(&headers))));
+    let own = guard::browser::Own {
+        authority: "localhost:8080",
+        scheme: "http",
+    };
+    group.bench_function("browser", |b| {
+        b.iter(|| guard::browser::check(black_box(&headers), own))
+    });
 
     for (name, policy, path) in [
         ("rules, none", Policy::allow_all(), PATH),

@@ -188,8 +188,8 @@ POST /quitquitquit drain, then end
 
 fn guard<B>(request: &Request<B>, hosts: &HostNames) -> Result<(), (StatusCode, &'static str)> {
     let headers: &HeaderMap = request.headers();
-    match target::resolve(request.method(), request.uri(), request.version(), headers, hosts) {
-        Ok(_) => {}
+    let target = match target::resolve(request.method(), request.uri(), request.version(), headers, hosts) {
+        Ok(target) => target,
         Err(target::TargetDenied::Host) => {
             return Err((
                 StatusCode::MISDIRECTED_REQUEST,
@@ -198,8 +198,12 @@ fn guard<B>(request: &Request<B>, hosts: &HostNames) -> Result<(), (StatusCode, 
         }
         Err(target::TargetDenied::Method) => return Err((StatusCode::METHOD_NOT_ALLOWED, "Not served here.")),
         Err(_) => return Err((StatusCode::BAD_REQUEST, "The request is malformed.")),
-    }
-    browser::check(headers).map_err(|_| (StatusCode::FORBIDDEN, "Web pages may not use this port."))
+    };
+    let own = browser::Own {
+        authority: target.authority,
+        scheme: "http",
+    };
+    browser::check(headers, own).map_err(|_| (StatusCode::FORBIDDEN, "Web pages may not use this port."))
 }
 
 fn text(status: StatusCode, media_type: &'static str, body: String) -> Answer {

@@ -75,13 +75,21 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "NAME")]
     host: Vec<String>,
 
+    /// Header that every request must carry, with any value.
+    ///
+    /// A plain listener that clients call by a host name beyond loopback needs it.
+    ///
+    /// [env: ATLAS_PROXY_REQUIRED_HEADER] [default: none]
+    #[arg(long, value_name = "NAME")]
+    required_header: Option<String>,
+
     /// Let only reading methods through (GET, HEAD, OPTIONS).
     ///
     /// [env: ATLAS_PROXY_READ_ONLY] [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     read_only: Option<String>,
 
-    /// Allow a bind beyond loopback without TLS; needs --allow too.
+    /// Allow a bind beyond loopback without TLS (needs --allow too), or a host name beyond loopback without a required header.
     ///
     /// [env: ATLAS_PROXY_INSECURE_PLAINTEXT] [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -156,6 +164,7 @@ impl From<RunArgs> for Flags {
             listen: args.listen,
             allow: args.allow,
             host: args.host,
+            required_header: args.required_header,
             read_only: args.read_only,
             insecure_plaintext: args.insecure_plaintext,
             environment: args.environment,

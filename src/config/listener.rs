@@ -31,6 +31,7 @@ pub(crate) struct Built {
 struct Overrides {
     allow: Option<GivenList>,
     hosts: Option<GivenList>,
+    required_header: Option<Given<String>>,
     read_only: Option<Given<String>>,
     insecure_plaintext: Option<Given<String>>,
     rewrite_links: Option<Given<String>>,
@@ -42,6 +43,11 @@ impl Overrides {
         Self {
             allow: inputs.list("--allow", &flags.allow, variable::ALLOW),
             hosts: inputs.list("--host", &flags.host, variable::HOSTS),
+            required_header: inputs.setting(
+                "--required-header",
+                flags.required_header.as_ref(),
+                variable::REQUIRED_HEADER,
+            ),
             read_only: inputs.setting("--read-only", flags.read_only.as_ref(), variable::READ_ONLY),
             insecure_plaintext: inputs.setting(
                 "--insecure-plaintext",
@@ -136,9 +142,14 @@ fn listener(slot: Slot<'_>, overrides: &Overrides, roster: &Roster, inputs: &mut
         None => Some(Allowlist::loopback()),
     };
     let hosts = overrides.hosts.as_ref().or_else(|| table?.hosts.as_ref());
-    let hosts = HostNames::new(hosts.map_or_else(Vec::new, |list| host_names(list, &mut inputs.problems)));
-    let required_header = table
-        .and_then(|table| table.required_header.clone())
+    let hosts_source = hosts.map_or(&source, |list| &list.source);
+    let hosts = hosts.map_or_else(Vec::new, |list| host_names(list, &mut inputs.problems));
+    let required_header = overrides
+        .required_header
+        .clone()
+        .or_else(|| table?.required_header.clone());
+    let has_required_header = required_header.is_some();
+    let required_header = required_header
         .and_then(|given| inputs.problems.parse(given, value::header_name))
         .map(|given| RequiredHeader::new(given.value));
     let mut switch = |over: &Option<Given<String>>, file: Option<&Given<bool>>, default| {
@@ -177,6 +188,9 @@ fn listener(slot: Slot<'_>, overrides: &Overrides, roster: &Roster, inputs: &mut
             &source,
             &mut inputs.problems,
         );
+        if matches!(tls, Tls::None) && !plaintext && !has_required_header {
+            check_names(&hosts, hosts_source, &mut inputs.problems);
+        }
     }
     if let (Some(Bind::Unix { .. }), Some(given)) = (&bind, table.and_then(|table| table.tls.as_ref())) {
         inputs.problems.add(
@@ -191,7 +205,7 @@ fn listener(slot: Slot<'_>, overrides: &Overrides, roster: &Roster, inputs: &mut
             account: account?,
             tls: tls.ready()?,
             allow: allow?,
-            hosts,
+            hosts: HostNames::new(hosts),
             required_header,
             policy: policy?,
             rewrite_links,
@@ -276,6 +290,23 @@ fn check_exposure(
         format_args!(
             "`{address}` is reachable from other machines, and whoever reaches it acts with the account's credential: \
              {missing}"
+        ),
+    );
+}
+
+/// Browsers tell what a request is for (`Sec-Fetch-*`) to this machine's own names and over TLS. Under another name a plain
+/// listener can't tell the `<img>` of a page from a program's request, and the page's host may point its own name here.
+fn check_names(hosts: &[HostName], source: &Source, problems: &mut Problems) {
+    let Some(name) = hosts.iter().find(|name| !name.is_loopback()) else {
+        return;
+    };
+    problems.add(
+        source,
+        format_args!(
+            "clients call this plain listener `{name}`, and under such a name browsers don't say which requests are a web \
+             page's: name a header that every request must carry with `required_header` (--required-header, \
+             ATLAS_PROXY_REQUIRED_HEADER); or use TLS ([listener.tls] in the file); or, if no browser can reach it, set \
+             `insecure_plaintext` (--insecure-plaintext, ATLAS_PROXY_INSECURE_PLAINTEXT)"
         ),
     );
 }

@@ -97,6 +97,7 @@ pub struct Flags {
     pub listen: Vec<String>,
     pub allow: Vec<String>,
     pub host: Vec<String>,
+    pub required_header: Option<String>,
     pub read_only: Option<String>,
     pub insecure_plaintext: Option<String>,
     pub environment: Option<String>,

@@ -1,5 +1,6 @@
 //! Which `Host` names are ours. A name that is not is how DNS rebinding shows.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A name that clients may use for us: a DNS name or an IP address, without port.
@@ -29,6 +30,25 @@ impl HostName {
             None => text.parse::<IpAddr>().ok().map(Name::Ip).or_else(|| dns(text)),
         };
         name.map(Self).ok_or_else(|| HostNameError(text.to_owned()))
+    }
+
+    /// Whether browsers know it for this machine itself: to such origins they tell of their requests what they are
+    /// (`Sec-Fetch-*`) without TLS, too (W3C Secure Contexts section 3.1).
+    pub fn is_loopback(&self) -> bool {
+        match &self.0 {
+            Name::Dns(name) => name == "localhost" || name.ends_with(".localhost"),
+            Name::Ip(ip) => ip.to_canonical().is_loopback(),
+        }
+    }
+}
+
+impl fmt::Display for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Name::Dns(name) => f.write_str(name),
+            Name::Ip(IpAddr::V6(ip)) => write!(f, "[{ip}]"),
+            Name::Ip(ip) => ip.fmt(f),
+        }
     }
 }
 
@@ -94,6 +114,26 @@ impl HostNames {
             .iter()
             .any(|name| matches!(name.0, Name::Ip(known) if known == ip))
     }
+}
+
+/// Host and port of an authority; where it names no port, that of `scheme` (`http`, `https`). `None`: it is not one that
+/// has a single reading. Two that are equal lead to the same place.
+pub(super) fn host_and_port(authority: &str, scheme: &str) -> Option<(String, u16)> {
+    let (host, in_brackets) = host_of(authority)?;
+    let port = match authority.rsplit_once(':') {
+        Some((_, port)) if !port.is_empty() && !port.ends_with(']') => port.parse().ok()?,
+        _ if scheme.eq_ignore_ascii_case("https") => 443,
+        _ if scheme.eq_ignore_ascii_case("http") => 80,
+        _ => return None,
+    };
+    let host = if in_brackets {
+        format!("[{}]", host.parse::<Ipv6Addr>().ok()?)
+    } else {
+        host.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
+            .then(|| host.to_ascii_lowercase())?
+    };
+    Some((host, port))
 }
 
 /// The host of an authority, and whether it stood in brackets.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, header};
 
 use super::fairness::Exceeded;
+use super::headers::SANDBOX;
 use crate::code::ErrorCode;
 use crate::credential::bearer::TokenUnavailable;
 use crate::credential::digest::PermitTimeout;
@@ -17,6 +18,9 @@ use crate::upstream::{ConnectError, SendError};
 /// Says that an answer was made here, and which.
 const ERROR_HEADER: HeaderName = HeaderName::from_static("x-atlas-auth-proxy-error");
 
+/// W3C Clear Site Data.
+const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
+
 /// An answer in place of Atlas's.
 #[derive(Debug, Clone)]
 pub struct ProxyError {
@@ -27,6 +31,8 @@ pub struct ProxyError {
     retry_after: Option<Duration>,
     close: bool,
     allow: Option<&'static str>,
+    /// The browser is to forget the service worker that an earlier program left at this address.
+    forget_workers: bool,
 }
 
 impl ProxyError {
@@ -37,6 +43,7 @@ impl ProxyError {
             retry_after: None,
             close: false,
             allow: None,
+            forget_workers: false,
         }
     }
 
@@ -146,6 +153,9 @@ impl ProxyError {
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
+        if self.forget_workers {
+            headers.insert(CLEAR_SITE_DATA, HeaderValue::from_static("\"storage\""));
+        }
         if let Some(allow) = self.allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
         }
@@ -171,9 +181,10 @@ fn body(code: ErrorCode, detail: &str) -> String {
 /// A whole answer as bytes, for connections on which no request was parsed.
 pub(super) fn unparsed(code: ErrorCode, detail: &str) -> Vec<u8> {
     let (status, body) = (code.status(), body(code, detail));
+    let sandbox: String = SANDBOX.map(|(name, value)| format!("{name}: {value}\r\n")).concat();
     format!(
         "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nx-atlas-auth-proxy-error: {}\r\ncache-control: no-store\r\n\
-         content-length: {}\r\nconnection: close\r\n\r\n{body}",
+         {sandbox}content-length: {}\r\nconnection: close\r\n\r\n{body}",
         code.as_str(),
         body.len(),
     )
@@ -203,13 +214,17 @@ impl From<TargetDenied> for ProxyError {
 
 impl From<BrowserDenied> for ProxyError {
     fn from(denied: BrowserDenied) -> Self {
-        Self::new(
+        let mut error = Self::new(
             ErrorCode::BrowserDenied,
             format!(
-                "The request seems to come from a web page: {denied}. Web pages may not use this proxy's credential."
+                "The request seems to come from a web page: {denied}. Web pages may not use this proxy's credential; \
+                 programs leave this header out."
             ),
         )
-        .closing()
+        .closing();
+        // Each time that it has served a page, a browser asks for its script anew.
+        error.forget_workers = denied == BrowserDenied::ServiceWorker;
+        error
     }
 }
 

@@ -1,6 +1,15 @@
 //! Header fields that end here, in both directions (RFC 9110 section 7.6).
 
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+/// What keeps a browser from doing anything with an answer: no page of ours is ever served. A sandboxed document has an
+/// origin of its own, runs no script, and loads nothing (W3C Content Security Policy); no other origin's page may
+/// embed it (Fetch, "Cross-Origin-Resource-Policy"); nobody guesses a type (Fetch, "X-Content-Type-Options").
+pub(super) const SANDBOX: [(HeaderName, &str); 3] = [
+    (header::CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
 
 /// Connection-specific fields.
 fn is_hop_by_hop(name: &str) -> bool {
@@ -126,6 +135,18 @@ pub fn clean_request(headers: &mut HeaderMap) -> bool {
 pub fn clean_response(headers: &mut HeaderMap) {
     remove_nominated(headers);
     remove(headers, ends_response);
+}
+
+/// Adds [`SANDBOX`]. A policy of Atlas's own stays beside ours, as a field of its own: both hold then.
+pub(super) fn sandbox(headers: &mut HeaderMap) {
+    for (name, value) in SANDBOX {
+        let value = HeaderValue::from_static(value);
+        if name == header::CONTENT_SECURITY_POLICY {
+            headers.append(name, value);
+        } else {
+            headers.insert(name, value);
+        }
+    }
 }
 
 /// Removes from a trailer section what could change the meaning of the message.

@@ -204,6 +204,7 @@ impl Listener {
                 record.status = response.status();
                 let (mut parts, ()) = response.into_parts();
                 close_after_half_a_body(&mut parts.headers, &record, version);
+                headers::sandbox(&mut parts.headers);
                 Response::from_parts(parts, ResponseBody::new(content, record))
             }
             Err(error) => {
@@ -268,6 +269,7 @@ impl Listener {
         }
         let mut response = error.into_response();
         close_after_half_a_body(response.headers_mut(), &record, version);
+        headers::sandbox(response.headers_mut());
         if version == Version::HTTP_2 {
             // RFC 9113 section 8.2.2; one stream's error is no reason to close the connection.
             response.headers_mut().remove(header::CONNECTION);
@@ -401,7 +403,11 @@ impl Listener {
     fn admit(&self, parts: &http::request::Parts) -> Result<Admitted, ProxyError> {
         let target = guard::target::resolve(&parts.method, &parts.uri, parts.version, &parts.headers, &self.hosts)
             .map_err(ProxyError::from)?;
-        guard::browser::check(&parts.headers).map_err(ProxyError::from)?;
+        let own = guard::browser::Own {
+            authority: target.authority,
+            scheme: self.scheme,
+        };
+        guard::browser::check(&parts.headers, own).map_err(ProxyError::from)?;
         if let Some(required) = &self.required_header
             && !required.present(&parts.headers)
         {

@@ -106,13 +106,29 @@ async fn a_web_page_gets_nothing() {
     let upstream = upstream().await;
     let proxy = builder(&upstream).start().await;
     for head in [
-        "Host: localhost\r\nOrigin: https://evil.example\r\n",
-        "Host: localhost\r\nOrigin: null\r\n",
-        "Host: localhost\r\nOrigin: http://localhost\r\n",
-        "Host: localhost\r\nSec-Fetch-Site: cross-site\r\n",
-        "Host: localhost\r\nSec-Fetch-Site: same-site\r\n",
+        "Origin: https://evil.example\r\n",
+        "Origin: null\r\n",
+        "Origin: http://localhost\r\n",
+        "Sec-Fetch-Site: cross-site\r\n",
+        "Sec-Fetch-Site: same-site\r\n",
+        "Sec-Fetch-Site: same-origin\r\n",
+        "Sec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n",
+        "Sec-Fetch-Site: none\r\n",
+        "Sec-Fetch-Site: none\r\nSec-Fetch-Mode: cors\r\nSec-Fetch-Dest: document\r\n",
+        "Sec-Fetch-Site: none\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: iframe\r\n",
+        "Sec-Fetch-Site: none\r\nSec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n",
+        "Sec-Fetch-Site: none, same-origin\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n",
+        "Sec-Fetch-Site:\r\n",
+        "Referer: http://evil.example/page\r\n",
+        "Referer: http://localhost:1/\r\n",
+        "Referer: https://localhost/\r\n",
+        "Referer: /relative\r\n",
+        "Referer: \u{e9}\r\n",
+        "Referer:\r\n",
+        "Referer: http://localhost/\r\nReferer: http://evil.example/\r\n",
     ] {
-        refused(&proxy, &upstream, &get(head), 403, "PROXY_BROWSER_DENIED").await;
+        let request = get(&format!("Host: localhost\r\n{head}"));
+        refused(&proxy, &upstream, &request, 403, "PROXY_BROWSER_DENIED").await;
     }
     let preflight = "OPTIONS /x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nOrigin: https://e.example\r\nAccess-Control-Request-Method: POST\r\n\r\n";
     refused(&proxy, &upstream, preflight, 403, "PROXY_BROWSER_DENIED").await;
@@ -122,14 +138,140 @@ async fn a_web_page_gets_nothing() {
             .to_ascii_lowercase()
             .contains("access-control")
     );
-    for site in ["none", "same-origin"] {
-        let answer = raw(
-            proxy.address,
-            get(&format!("Host: localhost\r\nSec-Fetch-Site: {site}\r\n")).as_bytes(),
-        )
-        .await;
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    for head in [
+        "Sec-Fetch-Site: none\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n",
+        "Sec-Fetch-Site: none\r\nSec-Fetch-Site: none\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n",
+        // What Node's own `fetch` sends.
+        "Sec-Fetch-Mode: cors\r\n",
+        "Sec-Fetch-Dest: empty\r\nSec-Fetch-User: ?1\r\n",
+        // What Go's client sends after a redirect within the proxy.
+        "Referer: http://localhost/api/atlas/v2\r\n",
+    ] {
+        let answer = raw(proxy.address, get(&format!("Host: localhost\r\n{head}")).as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{head}: {answer}");
     }
+}
+
+/// A worker that an earlier program left at this address is refused what it asks for, and forgotten.
+#[tokio::test]
+async fn a_service_worker_of_a_former_owner_gets_nothing_and_is_forgotten() {
+    let upstream = upstream().await;
+    let proxy = builder(&upstream).start().await;
+    for (head, forgotten) in [
+        (
+            "Service-Worker: script\r\nSec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: same-origin\r\nSec-Fetch-Dest: serviceworker\r\n",
+            true,
+        ),
+        (
+            "Service-Worker-Navigation-Preload: true\r\nSec-Fetch-Site: none\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n",
+            true,
+        ),
+        (
+            "Sec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: cors\r\nSec-Fetch-Dest: empty\r\n",
+            false,
+        ),
+    ] {
+        let request = get(&format!("Host: localhost\r\n{head}"));
+        refused(&proxy, &upstream, &request, 403, "PROXY_BROWSER_DENIED").await;
+        let answer = raw(proxy.address, request.as_bytes()).await.to_ascii_lowercase();
+        assert_eq!(answer.contains("clear-site-data: \"storage\""), forgotten, "{answer}");
+    }
+}
+
+/// The values of a field, whatever the case of its name.
+fn values<'a>(answer: &'a str, name: &str) -> Vec<&'a str> {
+    let head = answer.split("\r\n\r\n").next().unwrap_or_default();
+    head.split("\r\n")
+        .filter_map(|line| line.split_once(": "))
+        .filter(|(field, _)| field.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value)
+        .collect()
+}
+
+const OURS: &str = "sandbox; default-src 'none'";
+
+fn assert_sandboxed(answer: &str, policies: &[&str]) {
+    assert_eq!(values(answer, "content-security-policy"), policies, "{answer}");
+    assert_eq!(values(answer, "x-content-type-options"), ["nosniff"], "{answer}");
+    assert_eq!(
+        values(answer, "cross-origin-resource-policy"),
+        ["same-origin"],
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn every_answer_of_a_listener_is_sandboxed() {
+    let upstream = Upstream::start(|request| async move {
+        let mut answer = json(200, "{\"links\":[]}");
+        for (name, value) in [
+            ("content-security-policy", "default-src 'self'"),
+            ("x-content-type-options", "nosniff"),
+            ("cross-origin-resource-policy", "cross-origin"),
+        ] {
+            answer.headers_mut().append(name, http::HeaderValue::from_static(value));
+        }
+        if request.uri().path() == "/html" {
+            answer
+                .headers_mut()
+                .insert("content-type", http::HeaderValue::from_static("text/html"));
+            answer.headers_mut().remove("content-security-policy");
+        } else if request.uri().path() == "/304" {
+            *answer.status_mut() = http::StatusCode::NOT_MODIFIED;
+        }
+        answer
+    })
+    .await;
+    let proxy = builder(&upstream)
+        .with(|s| {
+            let mut stranger = crate::support::proxy::listener("default");
+            stranger.allow = Allowlist::new(vec!["127.0.0.2/32".parse().unwrap()]).unwrap();
+            s.listeners.push(stranger);
+        })
+        .start()
+        .await;
+    let both = ["default-src 'self'", OURS];
+    for (request, status, policies) in [
+        (get("Host: localhost\r\n"), 200, &both[..]),
+        (
+            "GET /304 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".to_owned(),
+            304,
+            &both,
+        ),
+        (
+            "GET /html HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".to_owned(),
+            200,
+            &[OURS],
+        ),
+        (
+            "POST /api/oauth/token HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".to_owned(),
+            200,
+            &[OURS],
+        ),
+        (
+            "POST /api/oauth/revoke HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".to_owned(),
+            200,
+            &[OURS],
+        ),
+        (get("Host: evil.example\r\n"), 421, &[OURS]),
+        (get("Host: localhost\r\nOrigin: null\r\n"), 403, &[OURS]),
+        ("TRACE / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), 405, &[OURS]),
+        // Before a request is parsed.
+        ("GET / HTTP/1.1\r\nX : y\r\n\r\n".to_owned(), 400, &[OURS]),
+        (
+            get(&format!("Host: localhost\r\nX: {}\r\n", "x".repeat(70_000))),
+            431,
+            &[OURS],
+        ),
+    ] {
+        let answer = raw(proxy.address, request.as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert_sandboxed(&answer, policies);
+    }
+    let url = &proxy.running.listeners()[1].url;
+    let stranger = raw(url.strip_prefix("http://").unwrap().parse().unwrap(), b"GET").await;
+    assert!(stranger.starts_with("HTTP/1.1 403 "), "{stranger}");
+    assert_sandboxed(&stranger, &[OURS]);
 }
 
 #[tokio::test]

@@ -91,6 +91,47 @@ fn rules_and_required_header() {
 }
 
 #[test]
+fn a_plain_listener_with_a_name_beyond_loopback_takes_a_required_header() {
+    let named = |host: &str, rest: &str| Case::new().toml(&format!("[[listener]]\nhosts = ['{host}']\n{rest}"));
+    for host in [
+        "atlas-proxy.platform.svc",
+        "10.1.2.3",
+        "[fd00::1]",
+        "localhost.example.org",
+        "xlocalhost",
+    ] {
+        let said = named(host, "").error();
+        for accepted in [
+            "hosts`: clients call this plain listener",
+            "required_header",
+            "--required-header",
+            "ATLAS_PROXY_REQUIRED_HEADER",
+            "[listener.tls]",
+            "insecure_plaintext",
+            "--insecure-plaintext",
+            "ATLAS_PROXY_INSECURE_PLAINTEXT",
+        ] {
+            assert!(said.contains(accepted), "{host}, {accepted}: {said}");
+        }
+        assert!(said.starts_with("/etc/proxy.toml:2:"), "{said}");
+        named(host, "required_header = 'X-Mine'").settings();
+        named(host, "insecure_plaintext = true").settings();
+        named(host, "bind = 'unix:/p'").settings();
+        named(host, "").env("ATLAS_PROXY_REQUIRED_HEADER", "X-Mine").settings();
+        named(host, "")
+            .flags(|f| f.required_header = Some("X-Mine".into()))
+            .settings();
+    }
+    for loopback in ["localhost", "atlas.localhost", "127.0.0.9", "[::1]"] {
+        named(loopback, "").settings();
+    }
+    let by_flag = Case::new().flags(|f| f.host = vec!["proxy.example.org".into()]).error();
+    assert!(by_flag.starts_with("--host: "), "{by_flag}");
+    let by_variable = Case::new().env("ATLAS_PROXY_HOSTS", "proxy.example.org").error();
+    assert!(by_variable.starts_with("ATLAS_PROXY_HOSTS: "), "{by_variable}");
+}
+
+#[test]
 fn exposure_takes_two_settings() {
     let bind = |bind: &str, plaintext: bool, allow: &[&str]| {
         Case::new().flags(|f| {
@@ -145,6 +186,7 @@ fn an_own_listener_is_no_upstream() {
             .env(variable, url)
             .env("ATLAS_PROXY_LISTEN", listen)
             .env("ATLAS_PROXY_HOSTS", "proxy.example")
+            .env("ATLAS_PROXY_REQUIRED_HEADER", "X-Mine")
             .error();
         assert!(
             said.starts_with(&format!("{variable}: ")) && said.contains("own listener"),

@@ -37,7 +37,7 @@ fn allows(settings: &Settings) -> String {
 
 fn knows(settings: &Settings) -> String {
     let hosts = &settings.listeners[0].hosts;
-    ["localhost", "flag.example", "variable.example", "file.example"]
+    ["localhost", "flag.localhost", "variable.localhost", "file.localhost"]
         .into_iter()
         .filter(|host| hosts.knows(host))
         .collect::<Vec<_>>()
@@ -71,11 +71,26 @@ fn rows() -> Vec<Row> {
         },
         Row {
             name: "host",
-            flag: (|f| f.host = vec!["flag.example".into()], "localhost flag.example"),
-            variable: ("ATLAS_PROXY_HOSTS", "variable.example", "localhost variable.example"),
-            file: ("[[listener]]\nhosts = ['file.example']", "localhost file.example"),
+            flag: (|f| f.host = vec!["flag.localhost".into()], "localhost flag.localhost"),
+            variable: (
+                "ATLAS_PROXY_HOSTS",
+                "variable.localhost",
+                "localhost variable.localhost",
+            ),
+            file: ("[[listener]]\nhosts = ['file.localhost']", "localhost file.localhost"),
             default: "localhost",
             read: knows,
+        },
+        Row {
+            name: "required-header",
+            flag: (|f| f.required_header = Some("X-Flag".into()), "x-flag"),
+            variable: ("ATLAS_PROXY_REQUIRED_HEADER", "X-Variable", "x-variable"),
+            file: ("[[listener]]\nrequired_header = 'X-File'", "x-file"),
+            default: "none",
+            read: |s| {
+                let required = s.listeners[0].required_header.as_ref();
+                required.map_or("none", |required| required.name().as_str()).to_owned()
+            },
         },
         Row {
             name: "read-only",
