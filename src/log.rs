@@ -1,7 +1,12 @@
 //! Logging: lines on standard error, for people or for machines (docs/OPERATIONS.md, "Log").
 
+mod outlet;
+
 use std::fmt::{self, Write as _};
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write as _};
+use std::os::fd::AsFd;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
@@ -9,6 +14,15 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+pub use outlet::Outlet;
+
+/// How long the end of the process waits for the reader of the log.
+const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+
+/// Standard error, once logging has begun. Of the process, as standard error is.
+static STDERR: OnceLock<Outlet> = OnceLock::new();
+static LOST: AtomicU64 = AtomicU64::new(0);
 
 /// How to log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +56,27 @@ impl LogFormat {
 /// Our own events; those of the crates that we use stay at `warn`: below that, some print headers and bodies.
 const OURS: &str = "atlas_auth_proxy";
 
-/// Starts logging. A second call in one process changes nothing.
-pub fn init(settings: &LogSettings) {
+/// Starts logging, through a queue with a thread of its own. A second call in one process changes nothing.
+///
+/// # Errors
+/// When no thread can be made.
+pub fn init(settings: &LogSettings) -> io::Result<()> {
+    if STDERR.get().is_some() {
+        return Ok(());
+    }
+    let lost = |lines| {
+        LOST.fetch_add(lines, Ordering::Relaxed);
+    };
+    let say = |lines: u64| {
+        tracing::warn!(
+            lines,
+            "log lines were lost: nobody read the log, and they found no room"
+        );
+    };
+    let stderr = STDERR.get_or_init({
+        let outlet = Outlet::start("log", io::stderr().as_fd(), lost, say)?;
+        || outlet
+    });
     let filter = Targets::new()
         .with_default(settings.level.min(LevelFilter::WARN))
         .with_target(OURS, settings.level);
@@ -51,12 +84,12 @@ pub fn init(settings: &LogSettings) {
         LogFormat::Json => tracing_subscriber::fmt::layer()
             .json()
             .flatten_event(true)
-            .with_writer(std::io::stderr)
+            .with_writer(move || stderr)
             .with_filter(filter)
             .boxed(),
         LogFormat::Text => tracing_subscriber::fmt::layer()
-            .with_ansi(std::io::stderr().is_terminal())
-            .with_writer(std::io::stderr)
+            .with_ansi(io::stderr().is_terminal())
+            .with_writer(move || stderr)
             .with_filter(filter)
             .boxed(),
     };
@@ -66,6 +99,29 @@ pub fn init(settings: &LogSettings) {
         let place = panic.location().map_or_else(String::new, ToString::to_string);
         tracing::error!(place, "a defect ended one task; please report it with this line");
     }));
+    Ok(())
+}
+
+/// Lines that were lost since the start: they found no room, or nobody was there to read them.
+pub fn lines_dropped() -> u64 {
+    LOST.load(Ordering::Relaxed)
+}
+
+/// One line to standard error, whatever the level: never waits for its reader once logging has begun.
+pub fn say(line: &str) {
+    let line = format!("{line}\n");
+    match STDERR.get() {
+        Some(stderr) => stderr.put(line.as_bytes()),
+        // There is nowhere else to say that standard error is closed.
+        None => drop(io::stderr().lock().write_all(line.as_bytes())),
+    }
+}
+
+/// To be called before the process ends: gives what was logged a moment to be read.
+pub fn flush() {
+    if let Some(stderr) = STDERR.get() {
+        stderr.flush(FLUSH_LIMIT);
+    }
 }
 
 /// The most of a client's text that is logged, bytes.

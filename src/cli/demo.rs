@@ -14,12 +14,13 @@ use tokio::runtime::Builder;
 use tracing::level_filters::LevelFilter;
 
 use super::exit;
-use super::run::Signals;
+use super::run::{Signals, no_thread};
 use crate::app::{App, Running};
+use crate::blocking;
 use crate::credential::CredentialSettings;
 use crate::emulator::{Emulator, EmulatorSettings, Realm, SAMPLE};
 use crate::guard::{Allowlist, HostNames, Policy};
-use crate::log::{LogFormat, LogSettings};
+use crate::log::{LogFormat, LogSettings, Outlet};
 use crate::secret::Secret;
 use crate::server::{Bind, Limits, ListenerSettings};
 use crate::settings::{AccountSettings, Settings};
@@ -38,16 +39,24 @@ const PRIVATE_KEY: &str = "00000000-demo-0000-0000-000000000000";
 
 /// Serves until SIGINT or SIGTERM.
 pub(super) fn run() -> ExitCode {
-    crate::log::init(&LogSettings {
+    let log = LogSettings {
         level: LevelFilter::WARN,
         format: LogFormat::of_stderr(),
-    });
+    };
+    let stdout = match crate::log::init(&log).and_then(|()| Outlet::stdout()) {
+        Ok(stdout) => stdout,
+        Err(error) => return no_thread(&error),
+    };
+    if let Err(error) = blocking::start().and_then(|()| blocking::can_make(2)) {
+        return no_thread(&error);
+    }
     let runtime = match Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    let code = runtime.block_on(serve());
+    let code = runtime.block_on(serve(&stdout));
     runtime.shutdown_background();
+    stdout.flush(Duration::from_millis(100));
     code
 }
 
@@ -56,7 +65,7 @@ fn failed(error: &dyn std::fmt::Display) -> ExitCode {
     exit::failed()
 }
 
-async fn serve() -> ExitCode {
+async fn serve(stdout: &Outlet) -> ExitCode {
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => return failed(&error),
@@ -80,7 +89,7 @@ async fn serve() -> ExitCode {
         Ok(running) => running,
         Err(error) => return failed(&error),
     };
-    announce(&running, &commercial, &government);
+    announce(&running, &commercial, &government, stdout);
     tokio::select! {
         _ = signals.next() => {}
         () = running.quit_requested() => {}
@@ -225,7 +234,7 @@ fn free(port: u16) -> SocketAddr {
     }
 }
 
-fn announce(running: &Running, commercial: &Emulator, government: &Emulator) {
+fn announce(running: &Running, commercial: &Emulator, government: &Emulator, stdout: &Outlet) {
     let listeners = running.listeners();
     let urls: Vec<&str> = listeners.iter().map(|listener| listener.url.as_str()).collect();
     let [bearer, digest, gov] = urls[..] else { return };
@@ -286,9 +295,8 @@ fn announce(running: &Running, commercial: &Emulator, government: &Emulator) {
     ));
     line(format!("  curl {admin}/readyz"));
     line("Ctrl-C ends the demo.".to_owned());
-    let mut stdout = io::stdout().lock();
-    // A closed standard output is no reason not to serve.
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    // A closed standard output, or one that nobody reads, is no reason not to serve.
+    stdout.put(text.as_bytes());
 }
 
 /// Says when a port is not the usual one.

@@ -44,7 +44,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, environment: &dyn Environm
         Ok(cli) => cli,
         Err(error) => return answer(&error),
     };
-    match cli.command {
+    let code = match cli.command {
         None => run(cli.run.into(), environment, &unhardened),
         Some(Command::Run(args)) => run((*args).into(), environment, &unhardened),
         #[cfg(feature = "emulator")]
@@ -58,7 +58,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>, environment: &dyn Environm
             rotate_secret::rotate_secret(sources(&flags, environment), environment, &wishes)
         }
         Some(Command::Healthcheck(args)) => healthcheck(&args.into(), environment),
-    }
+    };
+    crate::log::flush();
+    code
 }
 
 fn run(flags: Flags, environment: &dyn Environment, unhardened: &[Failure]) -> ExitCode {
@@ -138,6 +140,5 @@ fn without_credentials(text: &str) -> String {
 
 /// One line to standard error: also what goes wrong before, or without, logging.
 fn complain(line: &str) {
-    // There is nowhere else to say that standard error is closed.
-    let _ = writeln!(io::stderr().lock(), "atlas-auth-proxy: {line}");
+    crate::log::say(&format!("atlas-auth-proxy: {line}"));
 }

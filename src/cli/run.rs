@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -11,15 +12,20 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::exit;
 use super::reload::{Hangup, Reloader};
 use crate::app::{App, Running};
+use crate::blocking;
 use crate::config::Loaded;
 use crate::credential::CredentialSettings;
 use crate::crypto;
+use crate::log::Outlet;
 use crate::settings::{AccountSettings, Settings};
 
 /// Serves until a signal or the admin port ends it.
 pub(crate) fn run(loaded: Loaded, reloader: &Reloader<'_>) -> ExitCode {
     let Loaded { settings, warnings, .. } = loaded;
-    crate::log::init(&settings.log);
+    let stdout = match crate::log::init(&settings.log).and_then(|()| Outlet::stdout()) {
+        Ok(stdout) => stdout,
+        Err(error) => return no_thread(&error),
+    };
     for warning in warnings {
         tracing::warn!("{warning}");
     }
@@ -37,12 +43,22 @@ pub(crate) fn run(loaded: Loaded, reloader: &Reloader<'_>) -> ExitCode {
     }
     let runtime = match runtime(&settings) {
         Ok(runtime) => runtime,
-        Err(error) => return start_failed(&error),
+        Err(error) => return no_thread(&error),
     };
-    let code = runtime.block_on(serve(settings, reloader));
+    let code = runtime.block_on(serve(settings, reloader, &stdout));
     // A name lookup that hangs must not keep the process: what counts has been drained.
     runtime.shutdown_background();
+    stdout.flush(Duration::from_millis(100));
     code
+}
+
+/// That a thread which the process can't do without can't be made.
+pub(super) fn no_thread(error: &io::Error) -> ExitCode {
+    super::complain(&format!(
+        "cannot start: no thread can be made ({error}); raise the limit of processes and threads: `ulimit -u`, in systemd \
+         TasksMax, in Kubernetes the pids limit of the pod"
+    ));
+    exit::failed()
 }
 
 fn runtime(settings: &Settings) -> io::Result<Runtime> {
@@ -52,13 +68,16 @@ fn runtime(settings: &Settings) -> io::Result<Runtime> {
     } else {
         Builder::new_multi_thread()
     };
+    blocking::start()?;
     if workers > 1 {
+        // tokio panics, or goes on with fewer workers.
+        blocking::can_make(workers)?;
         builder.worker_threads(workers);
     }
     builder.thread_name("worker").enable_all().build()
 }
 
-async fn serve(settings: Settings, reloader: &Reloader<'_>) -> ExitCode {
+async fn serve(settings: Settings, reloader: &Reloader<'_>, stdout: &Outlet) -> ExitCode {
     // Before anything is bound: a signal during the start must not end the process half way.
     let (mut signals, mut hangup) = match Signals::new().and_then(|signals| Ok((signals, Hangup::new()?))) {
         Ok(both) => both,
@@ -69,7 +88,7 @@ async fn serve(settings: Settings, reloader: &Reloader<'_>) -> ExitCode {
         Ok(running) => running,
         Err(error) => return start_failed(&error),
     };
-    announce(&running, &accounts);
+    announce(&running, &accounts, stdout);
     loop {
         tokio::select! {
             name = signals.next() => {
@@ -135,7 +154,7 @@ fn describe(accounts: &BTreeMap<String, AccountSettings>) -> BTreeMap<String, St
 }
 
 /// One line to standard output with the bound addresses: who started us reads there that we serve, and where.
-fn announce(running: &Running, accounts: &BTreeMap<String, String>) {
+fn announce(running: &Running, accounts: &BTreeMap<String, String>, stdout: &Outlet) {
     let mut line = format!("atlas-auth-proxy {} serves", env!("CARGO_PKG_VERSION"));
     for listener in running.listeners() {
         let account = accounts.get(&listener.account).map_or("", String::as_str);
@@ -143,7 +162,6 @@ fn announce(running: &Running, accounts: &BTreeMap<String, String>) {
         let _ = write!(line, " {} ({account}),", listener.url);
     }
     let _ = writeln!(line, " admin http://{}", running.admin());
-    // A closed standard output is no reason not to serve.
-    let mut stdout = io::stdout().lock();
-    let _ = stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush());
+    // A closed standard output, or one that nobody reads, is no reason not to serve.
+    stdout.put(line.as_bytes());
 }

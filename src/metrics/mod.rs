@@ -130,6 +130,8 @@ families! {
     bytes: IntCounterVec "bytes_total" ["direction"];
     /// Reloads of the configuration.
     config_reloads: IntCounterVec "config_reloads_total" ["outcome"];
+    /// Log lines that were lost, because nobody read the log in time.
+    log_lines_dropped: IntCounterVec "log_lines_dropped_total" [];
     /// 1; the version is in the labels.
     build_info: IntGaugeVec "build_info" ["version"];
 }
@@ -179,10 +181,18 @@ impl Metrics {
 
     /// The text exposition format, version 0.0.4.
     pub fn render(&self) -> String {
+        self.count_lost_lines();
         let mut text = Vec::new();
         // Only writing can fail, and a vector takes everything.
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
         String::from_utf8(text).unwrap_or_default()
+    }
+
+    /// The log is the process's, and counts for itself.
+    fn count_lost_lines(&self) {
+        let _one_at_a_time = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let counter = self.families.log_lines_dropped.with_label_values::<&str>(&[]);
+        counter.inc_by(crate::log::lines_dropped().saturating_sub(counter.get()));
     }
 
     /// Counts an answer made here.

@@ -7,6 +7,10 @@ use std::error::Error;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+use crate::blocking;
+
 /// The longest foreign error text that is repeated, in characters.
 const MOST_REASON: usize = 200;
 
@@ -20,6 +24,18 @@ pub use reqwest::Response as HttpResponse;
 #[derive(Debug, thiserror::Error)]
 #[error("the HTTP client for the proxy's own requests can't be made: {0}")]
 pub struct HttpClientError(#[from] reqwest::Error);
+
+/// Looks names up as connections for clients do: its own resolver panics when no thread can be made.
+struct Names;
+
+impl Resolve for Names {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found = blocking::lookup(name.as_str(), 0).await?;
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
 
 /// An HTTP client that verifies with `tls` alone, follows no redirect (the credential must not go elsewhere), goes through
 /// `egress` or else directly, whatever the proxy variables say, and keeps no idle connections: there is one request in an
@@ -46,6 +62,7 @@ pub fn http_client(
     let client = builder
         .tls_backend_preconfigured(tls)
         .http1_only()
+        .dns_resolver(Names)
         // RFC 6761 section 6.3: always loopback. Plain HTTP is let through to this name, and resolvers may say otherwise.
         .resolve_to_addrs(
             "localhost",

@@ -16,6 +16,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::tunnel::{self, TunnelError};
 use super::{ConnectError, Origin, UpstreamSettings};
+use crate::blocking;
 use crate::outbound::EgressProxy;
 
 /// How long one address may stay silent before the next is tried beside it (RFC 8305 section 5).
@@ -115,7 +116,7 @@ pub(super) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>
             (Ipv6Addr::LOCALHOST, port).into(),
         ]);
     }
-    let found: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
+    let found = blocking::lookup(host, port).await?;
     if found.is_empty() {
         return Err(io::Error::new(io::ErrorKind::NotFound, "it has no address"));
     }

@@ -23,6 +23,7 @@ mod guard;
 mod hardening;
 mod limits;
 mod links;
+mod log_pipe;
 mod metrics;
 #[cfg(feature = "emulator")]
 mod rotate_secret;

@@ -14,11 +14,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("log", &[]),
     ("hardening", &[]),
     ("crypto", &[]),
-    ("outbound", &["secret"]),
-    ("metrics", &["code"]),
+    ("blocking", &[]),
+    ("outbound", &["blocking", "secret"]),
+    ("metrics", &["code", "log"]),
     // Parts.
     ("guard", &[]),
-    ("upstream", &["crypto", "metrics", "outbound"]),
+    ("upstream", &["blocking", "crypto", "metrics", "outbound"]),
     (
         "credential",
         &["crypto", "outbound", "upstream", "secret", "time", "metrics"],
@@ -99,6 +100,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "app",
             "atlas_api",
+            "blocking",
             "config",
             "crypto",
             "doctor",

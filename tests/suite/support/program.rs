@@ -1,6 +1,7 @@
 //! The program itself, as a process.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -32,11 +33,34 @@ impl Program {
 
     /// The same before any other upstream.
     pub async fn start_at(
+        command: Command,
+        base_url: &str,
+        ca_file: &Path,
+        environment: &[(&str, &str)],
+        args: &[&str],
+    ) -> Self {
+        Self::start_logging(command, base_url, ca_file, environment, args, Stdio::piped()).await
+    }
+
+    /// The same, with a standard error that is the caller's to read, or not to.
+    pub async fn start_with_log(
+        command: Command,
+        upstream: &Upstream,
+        environment: &[(&str, &str)],
+        args: &[&str],
+        log: OwnedFd,
+    ) -> Self {
+        let (base_url, ca_file) = (upstream.base_url(), &upstream.ca_file);
+        Self::start_logging(command, &base_url, ca_file, environment, args, Stdio::from(log)).await
+    }
+
+    async fn start_logging(
         mut command: Command,
         base_url: &str,
         ca_file: &Path,
         environment: &[(&str, &str)],
         args: &[&str],
+        log: Stdio,
     ) -> Self {
         let mut child = command
             .args(["run", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
@@ -47,15 +71,19 @@ impl Program {
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(log)
             .kill_on_drop(true)
             .spawn()
             .unwrap();
+        // It holds the other end of the log.
+        drop(command);
         let mut lines = BufReader::new(child.stdout.take().unwrap());
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let stderr = child.stderr.take();
         let said: Arc<Mutex<String>> = Arc::default();
         let all = Arc::clone(&said);
         let errors = tokio::spawn(async move {
+            let Some(stderr) = stderr else { return };
+            let mut stderr = BufReader::new(stderr);
             let mut line = String::new();
             while stderr.read_line(&mut line).await.unwrap() > 0 {
                 all.lock().unwrap().push_str(&line);
@@ -108,4 +136,17 @@ impl Program {
         let said = self.said.lock().unwrap().clone();
         (status, said)
     }
+}
+
+/// A metric of a program, by its name alone; sums what matches.
+pub async fn metric(admin: SocketAddr, name: &str) -> f64 {
+    let text = super::client::client()
+        .get(format!("http://{admin}/metrics"))
+        .send()
+        .await;
+    let text = text.unwrap().text().await.unwrap();
+    text.lines()
+        .filter(|line| line.split([' ', '{']).next() == Some(name))
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+        .sum()
 }

@@ -1,0 +1,100 @@
+//! The log goes to a pipe that somebody else reads, or doesn't: that stops nothing, and what is lost is counted.
+
+use std::io::Read;
+use std::os::fd::OwnedFd;
+
+use rustix::process::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+
+use crate::support::client::{client, read_head};
+use crate::support::program::{Program, metric};
+use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET};
+use crate::support::until;
+use crate::support::upstream::{Upstream, json};
+
+const ENVIRONMENT: [(&str, &str); 2] = [
+    ("MONGODB_ATLAS_CLIENT_ID", CLIENT_ID),
+    ("MONGODB_ATLAS_CLIENT_SECRET", CLIENT_SECRET),
+];
+
+/// A pipe that holds as little as a pipe can, and a program that logs to it.
+async fn unread(upstream: &Upstream) -> (Program, std::io::PipeReader) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let command = Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"));
+    let program = Program::start_with_log(command, upstream, &ENVIRONMENT, &[], OwnedFd::from(writer)).await;
+    (program, reader)
+}
+
+/// Sends requests, each of which makes a long line, until lines were lost.
+async fn fill(program: &Program) -> usize {
+    let mut stream = TcpStream::connect(program.address).await.unwrap();
+    let get = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(600));
+    let mut sent = 0;
+    while metric(program.admin, "atlas_auth_proxy_log_lines_dropped_total").await == 0.0 {
+        for _ in 0..200 {
+            stream.write_all(get.as_bytes()).await.unwrap();
+            assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 200 "));
+            stream.read_exact(&mut [0; 2]).await.unwrap();
+            sent += 1;
+        }
+        assert!(sent < 20_000, "the queue has no bound");
+    }
+    sent
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_nobody_reads_stops_nothing_and_what_is_lost_is_counted() {
+    let upstream = Upstream::start(|_| async { json(200, "{}") }).await;
+    let (program, mut reader) = unread(&upstream).await;
+    let sent = fill(&program).await;
+    // Requests, probes, metrics.
+    let live = client().get(format!("http://{}/livez", program.admin)).send().await;
+    assert_eq!(live.unwrap().status(), 200);
+    // Somebody reads again: the count is told, and agrees with the metric.
+    let lost = metric(program.admin, "atlas_auth_proxy_log_lines_dropped_total").await;
+    let log = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let reading = std::thread::spawn({
+        let log = std::sync::Arc::clone(&log);
+        move || {
+            let mut chunk = [0; 65536];
+            while let Ok(size @ 1..) = reader.read(&mut chunk) {
+                log.lock().unwrap().extend_from_slice(&chunk[..size]);
+            }
+        }
+    });
+    until("the log tells of the lines that were lost", || async {
+        String::from_utf8_lossy(&log.lock().unwrap()).contains("log lines were lost")
+    })
+    .await;
+    let address = program.address;
+    let (status, _) = program.stop().await;
+    assert_eq!(status.code(), Some(0), "{address}");
+    reading.join().unwrap();
+    let log = String::from_utf8(log.lock().unwrap().clone()).unwrap();
+    let told: u64 = log
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("whole lines alone"))
+        .filter(|line| line["message"].as_str().is_some_and(|said| said.contains("were lost")))
+        .map(|line| line["lines"].as_u64().unwrap())
+        .sum();
+    assert_eq!(told as f64, lost);
+    let requests = log.lines().filter(|line| line.contains("\"decision\"")).count();
+    assert_eq!(
+        requests + told as usize,
+        sent,
+        "each request has its line, or is counted"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn signals_end_a_process_whose_log_nobody_reads() {
+    let upstream = Upstream::start(|_| async { json(200, "{}") }).await;
+    let (program, _reader) = unread(&upstream).await;
+    fill(&program).await;
+    let (status, _) = tokio::time::timeout(crate::support::PATIENCE, program.end(Signal::TERM))
+        .await
+        .expect("it ends");
+    assert_eq!(status.code(), Some(0));
+}
