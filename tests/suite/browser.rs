@@ -1,7 +1,5 @@
-//! A real browser with a page of another origin, which tries all that pages can send. Without chromium this shows nothing,
-//! and says so.
+//! A real browser with a page of another origin, which tries all that pages can send.
 
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,15 +7,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use crate::support::needs::{needs, skip};
 use crate::support::proxy::{bearer, proxy};
 use crate::support::recording_upstream::RecordingUpstream;
-
-fn chromium() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .flat_map(|folder| ["chromium", "chromium-browser", "google-chrome"].map(|name| folder.join(name)))
-        .find(|file| file.is_file())
-}
 
 /// Tries everything, and asks for `/done` when all tries have ended.
 fn page(target: &str) -> String {
@@ -74,8 +66,7 @@ async fn serve_page(listener: TcpListener, page: String, asked_for: &AtomicBool)
 
 #[tokio::test]
 async fn a_page_in_a_real_browser_reaches_nothing() {
-    let Some(chromium) = chromium() else {
-        eprintln!("skipped: there is no chromium on PATH");
+    let Some(chromium) = needs(&["chromium", "chromium-browser", "google-chrome"], "chromium") else {
         return;
     };
     let upstream = RecordingUpstream::start().await;
@@ -116,8 +107,7 @@ async fn a_page_in_a_real_browser_reaches_nothing() {
     let ended = tokio::time::timeout(Duration::from_secs(30), served).await;
     let _ = browser.kill().await;
     if !asked_for.load(Ordering::SeqCst) {
-        eprintln!("skipped: this chromium does not start");
-        return;
+        return skip("this chromium does not start");
     }
     ended.expect("all tries end");
     let since = upstream.since(&mark);

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::support::client::client;
+use crate::support::needs::needs;
 use crate::support::proxy::{PRIVATE_KEY, PUBLIC_KEY, Proxy, digest, proxy};
 
 struct Setup {
@@ -170,6 +171,9 @@ async fn faults_of_the_emulator_arrive_as_what_they_are() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_demo_starts_answers_on_all_listeners_and_ends_cleanly() {
+    if needs(&["curl"], "curl").is_none() {
+        return;
+    }
     let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"))
         .arg("demo")
         .stdin(Stdio::null())

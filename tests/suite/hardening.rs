@@ -9,6 +9,7 @@ use std::process::Output;
 use tokio::process::Command;
 
 use crate::support::client::client;
+use crate::support::needs::skip;
 use crate::support::program::Program;
 use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET};
 use crate::support::upstream::{Upstream, json};
@@ -84,8 +85,7 @@ async fn an_abort_leaves_no_core() {
 #[tokio::test]
 async fn a_process_of_the_same_user_cannot_look_into_it() {
     if !rustix::process::getuid().is_root() {
-        eprintln!("SKIPPED: only root can start processes of another user");
-        return;
+        return skip("only root can start processes of another user");
     }
     let (upstream, folder) = (upstream().await, tempfile::tempdir().unwrap());
     let secret = secret_file(folder.path(), 0o600);

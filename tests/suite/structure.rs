@@ -240,3 +240,36 @@ fn some_crates_have_one_home() {
         }
     }
 }
+
+/// Whoever runs the tests can read what they need, and `.ci/run` installs it.
+#[test]
+fn packages_that_tests_need_are_in_the_readme_and_installed_by_ci() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| fs::read_to_string(top.join(path)).unwrap();
+    let (readme, ci) = (read("README.md"), read(".ci/run"));
+    let mut all = Vec::new();
+    for folder in ["src", "tests/suite"] {
+        files(&top.join(folder), &mut all);
+    }
+    let mut packages = BTreeSet::new();
+    for path in all {
+        let text = fs::read_to_string(&path).unwrap();
+        for (at, _) in text.match_indices(concat!("needs(", "&")) {
+            let call = text[at..].split(')').next().unwrap();
+            let strings: Vec<&str> = call.split('"').skip(1).step_by(2).collect();
+            let named = strings.last().expect("it names a package");
+            packages.extend(named.split(" or ").map(str::to_owned));
+        }
+    }
+    assert!(packages.len() > 5, "{packages:?}");
+    for package in &packages {
+        assert!(
+            readme.contains(&format!("`{package}`")),
+            "README.md does not name the package {package}"
+        );
+        assert!(
+            ci.contains(&format!(":{package}")) || package == "valkey-server",
+            ".ci/run does not install {package}"
+        );
+    }
+}

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use crate::support::client::client;
+use crate::support::needs::{needs, skip};
 use crate::support::program::Program;
 use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, bearer, digest, proxy};
 use crate::support::tls::{Identity, TestCa, expired, for_clients, not_yet_valid};
@@ -98,6 +99,9 @@ async fn an_impostor_gets_no_byte_of_a_request() {
 
 #[tokio::test]
 async fn an_upstream_that_speaks_old_tls_only_is_refused() {
+    let Some(openssl) = needs(&["openssl"], "openssl") else {
+        return;
+    };
     let ca = TestCa::new();
     let identity = ca.identity(&["localhost"], |_| ());
     let files = tempfile::tempdir().unwrap();
@@ -109,7 +113,7 @@ async fn an_upstream_that_speaks_old_tls_only_is_refused() {
         let free = (21_000..21_500).find_map(|port| std::net::TcpListener::bind(("127.0.0.1", port)).ok());
         free.unwrap().local_addr().unwrap().port()
     };
-    let mut server = tokio::process::Command::new("openssl")
+    let mut server = tokio::process::Command::new(openssl)
         .args([
             "s_server",
             "-accept",
@@ -158,7 +162,6 @@ async fn an_upstream_that_speaks_old_tls_only_is_refused() {
 
 /// A resolver (here: the hosts file) that sends `localhost` elsewhere gets neither the client secret nor the token.
 #[tokio::test]
-#[allow(clippy::print_stdout)]
 async fn localhost_is_this_machine_whatever_a_resolver_says() {
     let upstream = Upstream::start(|_| async { json(200, "{}") }).await;
     // Loopback, too, but not what the name stands for.
@@ -170,8 +173,7 @@ async fn localhost_is_this_machine_whatever_a_resolver_says() {
     let mut probe = tokio::process::Command::new("unshare");
     probe.args(["-m", "sh", "-c", "mount --bind /etc/hosts /etc/hosts"]);
     if !probe.output().await.is_ok_and(|output| output.status.success()) {
-        println!("NOT CHECKED: this user may not have a mount namespace of its own");
-        return;
+        return skip("this user may not have a mount namespace of its own");
     }
     let mut command = tokio::process::Command::new("unshare");
     command.args(["-m", "sh", "-c", &script, env!("CARGO_BIN_EXE_atlas-auth-proxy")]);

@@ -2,13 +2,11 @@
 //! lighttpd's mod_auth (SHA-256). Bodies from nothing to 20 MiB go through, 32 requests at a time, across the expiry of
 //! nonces; the far side hashes what it got.
 //!
-//! Needs the Debian packages `apache2` and `lighttpd`, which `.ci/run` installs. Where they are missing the tests say so
-//! and end; with `CI` set, that is a failure.
+//! Needs the Debian packages `apache2` and `lighttpd`, which `.ci/run` installs.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -17,6 +15,7 @@ use md5::Md5;
 use sha2::{Digest as _, Sha256};
 
 use crate::support::client::client;
+use crate::support::needs::needs;
 use crate::support::proxy::{PRIVATE_KEY, PUBLIC_KEY, Proxy, digest, proxy};
 use crate::support::until;
 
@@ -37,21 +36,6 @@ impl Drop for Server {
         let _ = Command::new("kill").arg(self.child.id().to_string()).status();
         let _ = self.child.wait();
     }
-}
-
-fn program(name: &str) -> Option<PathBuf> {
-    let found = ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"]
-        .iter()
-        .map(|folder| Path::new(folder).join(name))
-        .find(|path| path.exists());
-    if found.is_none() {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "{name} is missing: .ci/run installs it"
-        );
-        eprintln!("skipped: {name} is not installed (Debian package `{name}`)");
-    }
-    found
 }
 
 /// Below the ports that the system gives to outgoing connections: polling one of those may connect to itself.
@@ -94,7 +78,7 @@ async fn wait_for(mut server: Server) -> Server {
 }
 
 async fn apache(nonce_lifetime_seconds: u32) -> Option<Server> {
-    let binary = program("apache2")?;
+    let binary = needs(&["apache2"], "apache2")?;
     let folder = folder();
     let root = folder.path().display();
     let address = free_address();
@@ -151,7 +135,7 @@ MaxKeepAliveRequests 0
 }
 
 async fn lighttpd() -> Option<Server> {
-    let binary = program("lighttpd")?;
+    let binary = needs(&["lighttpd"], "lighttpd")?;
     let folder = folder();
     let root = folder.path().display();
     let address = free_address();

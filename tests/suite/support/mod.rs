@@ -1,6 +1,7 @@
 //! A kit for stories: a scripted upstream, a proxy in front of it, a client.
 
 pub mod client;
+pub mod needs;
 pub mod program;
 pub mod proxy;
 pub mod recording_upstream;

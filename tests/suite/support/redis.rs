@@ -1,21 +1,26 @@
 //! A real Redis or Valkey server for a test, on a port and in a folder of its own.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use atlas_auth_proxy::secret::Secret;
 use atlas_auth_proxy::token_store::{SealKey, StoreTls, TokenStoreSettings};
 
+use super::needs::{needs, skip};
 use super::tls::TestCa;
 use super::until;
 
 pub const KEY: [u8; 32] = *b"thirty-two bytes only for tests!";
 
+/// The programs that do as one.
+const SERVERS: [&str; 2] = ["valkey-server", "redis-server"];
+
 /// Needs the Debian package `valkey-server` or `redis-server`, which `.ci/run` installs.
 pub struct Redis {
     pub address: SocketAddr,
-    program: &'static str,
+    program: PathBuf,
     args: Vec<String>,
     child: Option<Child>,
     folder: tempfile::TempDir,
@@ -27,25 +32,6 @@ impl Drop for Redis {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-/// The server that there is; with `CI` set there must be one.
-fn program() -> Option<&'static str> {
-    let found = ["valkey-server", "redis-server"].into_iter().find(|name| {
-        Command::new(name)
-            .arg("--version")
-            .stdout(Stdio::null())
-            .status()
-            .is_ok()
-    });
-    if found.is_none() {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "no valkey-server or redis-server: .ci/run installs one"
-        );
-        eprintln!("skipped: neither valkey-server nor redis-server is installed");
-    }
-    found
 }
 
 /// Below the ports that the system gives to outgoing connections: those come and go.
@@ -101,7 +87,7 @@ impl Redis {
         // One that was built without TLS ends at once with a fatal error of its configuration.
         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
         if redis.child.as_mut()?.try_wait().unwrap().is_some() {
-            eprintln!("skipped: {} was built without TLS", redis.program);
+            skip(&format!("{} was built without TLS", redis.program.display()));
             return None;
         }
         redis.listening().await;
@@ -118,7 +104,7 @@ impl Redis {
     fn launch(address: SocketAddr, args: Vec<String>, ca: Option<TestCa>) -> Option<Self> {
         let mut redis = Self {
             address,
-            program: program()?,
+            program: needs(&SERVERS, "redis-server or valkey-server")?,
             args,
             child: None,
             folder: tempfile::tempdir().unwrap(),
@@ -130,7 +116,7 @@ impl Redis {
     }
 
     fn spawn(&mut self) {
-        let child = Command::new(self.program)
+        let child = Command::new(&self.program)
             .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"])
             .arg(self.folder.path())
             .args(&self.args)
