@@ -1,6 +1,7 @@
 //! What the server does in one step (EVAL), so that nothing happens in between.
 //!
-//! Numbers that others may have written are read with care: at most 15 digits, which Lua's numbers hold exactly.
+//! Numbers that others may have written are read with care: at most 15 digits, which Lua's numbers hold exactly. So are keys
+//! of another type, which make a command fail: `SET` replaces them, whatever they are.
 
 /// The most of a value that is read, bytes. A token has at most 16 KiB, and sealed a third more.
 pub(super) const MOST_VALUE_BYTES: usize = 32 * 1024;
@@ -11,31 +12,56 @@ redis.call('SET', KEYS[1], '1', 'PX', ARGV[1])
 return 1
 ";
 
-/// What lies under a name, and for how many milliseconds yet. KEYS: token. ARGV: the index of the last byte.
+/// What lies under a name, and for how many milliseconds yet; empty, when it is no string. KEYS: token. ARGV: the index of
+/// the last byte.
 pub(super) const LOOK: &str = "
-return {redis.call('GETRANGE', KEYS[1], 0, ARGV[1]), redis.call('PTTL', KEYS[1])}
+local value = redis.pcall('GETRANGE', KEYS[1], 0, ARGV[1])
+if type(value) == 'table' then
+  if not string.find(value.err, 'WRONGTYPE', 1, true) then return value end
+  value = ''
+end
+return {value, redis.call('PTTL', KEYS[1])}
 ";
 
-/// Takes the lock and the next fence; 0: the lock is another's. KEYS: lock, fence. ARGV: holder (empty: no lock is wanted),
-/// lock's life, a fence to be exceeded, fence's life.
+/// Takes the lock and the next fence, and looks at the token in the same moment: whoever had the lock before may have
+/// stored one after the caller's last look. Answers with 0 alone when the lock is another's; else with the fence, what was
+/// replaced that no replica leaves there (1: a lock, 2: a counter), and what [`LOOK`] answers.
+/// KEYS: lock, fence, token. ARGV: holder (empty: no lock is wanted), lock's life, a fence to be exceeded, fence's life, the
+/// highest fence, the index of the token's last byte.
 ///
 /// The counter lives far longer than any token, and starts over when the store has lost it: the caller says what it has
-/// seen.
+/// seen. Beyond the highest fence, where somebody must have pushed it, it begins at 1 again. A lock that is no string, has
+/// no end, or one later than any replica gives it, would hold up everybody for ever: it counts as none.
 pub(super) const TURN: &str = "
-if ARGV[1] ~= '' and not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 0 end
-local digits = string.match(redis.call('GET', KEYS[2]) or '', '^%d+$')
-local counted = 0
-if digits and #digits <= 15 then counted = tonumber(digits) end
-local fence = math.max(counted, tonumber(ARGV[3])) + 1
+local odd = 0
+if ARGV[1] ~= '' and not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
+  local left = redis.call('PTTL', KEYS[1])
+  if type(redis.pcall('GET', KEYS[1])) == 'string' and left >= 0 and left <= tonumber(ARGV[2]) then return {0} end
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+  odd = 1
+end
+local above, most, counted = tonumber(ARGV[3]), tonumber(ARGV[5]), 0
+local old = redis.pcall('GET', KEYS[2])
+if old then
+  local digits = type(old) == 'string' and string.match(old, '^%d+$')
+  if digits and #digits <= 15 and tonumber(digits) < most then counted = tonumber(digits) else odd = odd + 2 end
+end
+local fence = math.max(counted, above) + 1
+if fence > most then
+  fence = 1
+  if odd < 2 then odd = odd + 2 end
+end
 redis.call('SET', KEYS[2], string.format('%.0f', fence), 'PX', ARGV[4])
-return fence
+local value = redis.pcall('GETRANGE', KEYS[3], 0, ARGV[6])
+if type(value) ~= 'string' then value = '' end
+return {fence, odd, value, redis.call('PTTL', KEYS[3])}
 ";
 
 /// Stores a token unless one with a higher fence lies there. KEYS: token. ARGV: fence, value, its life, what gives way
 /// whatever its fence, the index of that one's last byte.
 pub(super) const PUT: &str = "
-local old = redis.call('GET', KEYS[1])
-if old and string.sub(old, 1, ARGV[5] + 1) ~= ARGV[4] then
+local old = redis.pcall('GET', KEYS[1])
+if type(old) == 'string' and string.sub(old, 1, ARGV[5] + 1) ~= ARGV[4] then
   local digits = string.match(old, '^(%d+):')
   if digits and #digits <= 15 and tonumber(digits) > tonumber(ARGV[1]) then return 0 end
 end
@@ -45,7 +71,7 @@ return 1
 
 /// Gives a lock back, if it is still the holder's. KEYS: lock. ARGV: holder, milliseconds that it still stands.
 pub(super) const RELEASE: &str = "
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 if ARGV[2] == '0' then return redis.call('DEL', KEYS[1]) end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 ";

@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 use super::TokenStoreSettings;
 use super::keys::{self, Keys};
 use super::scripts::{self, LOOK, MOST_VALUE_BYTES, PUT, RELEASE, TURN};
-use super::store::{LOCK_LIFE, Put, SharedStore, StoreError, Stored};
+use super::store::{LOCK_LIFE, Put, SharedStore, StoreError, Stored, Turn};
 use crate::credential::bearer::{BoxFuture, MOST_LIFE, unit_random};
 use crate::metrics::TokenStoreUp;
 use crate::upstream::{TlsError, client_config};
@@ -296,12 +296,8 @@ impl SharedStore for RedisStore {
         Box::pin(async {
             let mut command = eval(LOOK, &[&keys.token]);
             command.arg(MOST_VALUE_BYTES - 1);
-            let (value, left): (Vec<u8>, i64) = self.step(&command).await?;
-            // -2: there is none; -1: it has no end.
-            Ok((left != -2 && !value.is_empty()).then(|| Stored {
-                value,
-                left: u64::try_from(left).ok().map(Duration::from_millis),
-            }))
+            let (value, left) = self.step(&command).await?;
+            Ok(stored(value, left))
         })
     }
 
@@ -310,12 +306,15 @@ impl SharedStore for RedisStore {
         keys: &'a Keys,
         holder: &'a str,
         above: u64,
-    ) -> BoxFuture<'a, Result<Option<u64>, StoreError>> {
-        Box::pin(async move { Ok(Some(self.turn(keys, holder, above).await?).filter(|fence| *fence > 0)) })
+    ) -> BoxFuture<'a, Result<Option<Turn>, StoreError>> {
+        Box::pin(self.turn(keys, holder, above))
     }
 
-    fn fence<'a>(&'a self, keys: &'a Keys, above: u64) -> BoxFuture<'a, Result<u64, StoreError>> {
-        Box::pin(self.turn(keys, "", above))
+    fn fence<'a>(&'a self, keys: &'a Keys, above: u64) -> BoxFuture<'a, Result<Turn, StoreError>> {
+        Box::pin(async move {
+            let turn = self.turn(keys, "", above).await?;
+            turn.ok_or_else(|| self.odd_answer())
+        })
     }
 
     fn put<'a>(&'a self, keys: &'a Keys, put: Put<'a>) -> BoxFuture<'a, Result<bool, StoreError>> {
@@ -325,7 +324,7 @@ impl SharedStore for RedisStore {
                 .arg(put.fence)
                 .arg(put.value)
                 .arg(millis(put.life).max(1))
-                .arg(put.unreadable.unwrap_or_default())
+                .arg(put.gives_way.unwrap_or_default())
                 .arg(MOST_VALUE_BYTES - 1);
             Ok(self.step::<u64>(&command).await? == 1)
         })
@@ -346,22 +345,72 @@ impl SharedStore for RedisStore {
 }
 
 impl RedisStore {
-    async fn turn(&self, keys: &Keys, holder: &str, above: u64) -> Result<u64, StoreError> {
-        let mut command = eval(TURN, &[&keys.lock, &keys.fence]);
+    async fn turn(&self, keys: &Keys, holder: &str, above: u64) -> Result<Option<Turn>, StoreError> {
+        let mut command = eval(TURN, &[&keys.lock, &keys.fence, &keys.token]);
         command
             .arg(holder)
             .arg(millis(LOCK_LIFE))
-            .arg(above)
-            .arg(millis(FENCE_LIFE));
-        let fence: u64 = self.step(&command).await?;
-        if fence > MOST_FENCE {
-            return Err(StoreError::Failed(format!(
-                "its counter is beyond all bounds: delete the key {}",
-                keys.fence
-            )));
+            .arg(above.min(MOST_FENCE))
+            .arg(millis(FENCE_LIFE))
+            .arg(MOST_FENCE)
+            .arg(MOST_VALUE_BYTES - 1);
+        match self.step::<TurnAnswer>(&command).await? {
+            TurnAnswer::Another => Ok(None),
+            // A server that answers otherwise runs no script of ours.
+            TurnAnswer::Ours { fence, .. } if !(1..=MOST_FENCE).contains(&fence) => Err(self.odd_answer()),
+            TurnAnswer::Ours {
+                fence,
+                odd,
+                value,
+                left,
+            } => Ok(Some(Turn {
+                fence,
+                stored: stored(value, left),
+                odd: odd != 0,
+            })),
         }
-        Ok(fence)
     }
+
+    /// It speaks the protocol, and yet does not do what was asked.
+    fn odd_answer(&self) -> StoreError {
+        let why = "it gave an answer that the script can't give".to_owned();
+        self.failed(&why);
+        StoreError::Failed(why)
+    }
+}
+
+/// What the script of a turn answers.
+enum TurnAnswer {
+    Another,
+    Ours {
+        fence: u64,
+        odd: u8,
+        value: Vec<u8>,
+        left: i64,
+    },
+}
+
+impl FromRedisValue for TurnAnswer {
+    fn from_redis_value(answer: redis::Value) -> Result<Self, redis::ParsingError> {
+        if answer == redis::Value::Array(vec![redis::Value::Int(0)]) {
+            return Ok(Self::Another);
+        }
+        let (fence, odd, value, left) = redis::from_redis_value(answer)?;
+        Ok(Self::Ours {
+            fence,
+            odd,
+            value,
+            left,
+        })
+    }
+}
+
+/// A value and its time to live as `PTTL` tells it: -2: there is none; -1: it has no end.
+fn stored(value: Vec<u8>, left: i64) -> Option<Stored> {
+    (left != -2).then(|| Stored {
+        value,
+        left: u64::try_from(left).ok().map(Duration::from_millis),
+    })
 }
 
 fn eval(script: &str, keys: &[&str]) -> Cmd {

@@ -3,8 +3,10 @@
 //! ```text
 //! another token in the store, with enough life left? ── yes ──► take it
 //!        │ no                                    ▲
-//! the lock is free? ── no ── wait a little ──────┘  (after 8 to 12 s: ask all the same)
-//!        │ yes
+//! the lock is free? ── no ── wait a little ──────┤  (after 8 to 12 s: ask all the same)
+//!        │ yes                                   │
+//! look again, in the same step ── it is there now┘
+//!        │ no
 //! ask the token endpoint, store what it grants for all, give the lock back
 //! ```
 //!
@@ -49,16 +51,18 @@ pub struct SharedSource {
     /// The highest fence of a token that was opened or stored here. Fences only rise: what has a lower one is old, and
     /// somebody has put it back.
     newest: AtomicU64,
-    /// Whether the log has been told that what lies in the store can't be opened.
+    /// Whether the log has been told that what lies in the store can't be opened; until a token is taken from there.
     told_unreadable: AtomicBool,
+    /// Whether the log has been told that somebody else writes to the lock or the counter; until they are as they should be.
+    told_odd: AtomicBool,
 }
 
 /// What a look at the store found.
 enum Found {
     /// A token to use.
     Token(Granted),
-    /// None, or none to use; what lies there and can't be opened, if anything.
-    Nothing { unreadable: Option<Vec<u8>> },
+    /// None, or none to use; and whether something lies there that can't be opened.
+    Nothing { unreadable: bool },
 }
 
 impl SharedSource {
@@ -98,6 +102,7 @@ impl SharedSource {
             random,
             newest: AtomicU64::new(0),
             told_unreadable: AtomicBool::new(false),
+            told_odd: AtomicBool::new(false),
         }
     }
 
@@ -130,45 +135,65 @@ impl SharedSource {
                 }
                 Found::Nothing { unreadable } => unreadable,
             };
-            if unreadable.is_some() && !told {
+            if unreadable && !told {
                 told = true;
                 self.tell_unreadable();
             }
             let above = self.newest.load(Ordering::Acquire);
-            if began.elapsed() >= patience {
+            let asked = began.elapsed();
+            let (turn, lock) = if asked >= patience {
                 tracing::debug!(account = self.account, "another replica has the lock for too long");
-                let fence = self.store.fence(&self.keys, above).await?;
-                return Ok(Turn::Mine(MyTurn {
-                    fence,
-                    lock: None,
-                    unreadable,
-                }));
+                (self.store.fence(&self.keys, above).await?, None)
+            } else {
+                let lock = Lock::new(self)?;
+                let Some(turn) = self.store.lock(&self.keys, &lock.holder, above).await? else {
+                    waited = true;
+                    sleep(self.more(LOOK_AGAIN, 1.5)).await;
+                    continue;
+                };
+                (turn, Some(lock.held()))
+            };
+            self.tell_odd(turn.odd);
+            // Between the look and the turn another replica may have stored a token and given the lock back.
+            let unreadable = match self.judge(turn.stored.as_ref(), held) {
+                Found::Token(granted) => {
+                    if let Some(lock) = lock {
+                        lock.release(Duration::ZERO).await;
+                    }
+                    self.counts.count(if waited { Outcome::Waited } else { Outcome::Hit });
+                    return Ok(Turn::Over(granted.counting_after(asked)));
+                }
+                Found::Nothing { unreadable } => unreadable,
+            };
+            // The counting begins anew: what was counted before must neither make this replica refuse what comes, nor stand
+            // in the store for ever.
+            let anew = turn.fence <= above;
+            if anew {
+                self.newest.store(turn.fence, Ordering::Release);
             }
-            let lock = Lock::new(self)?;
-            if let Some(fence) = self.store.lock(&self.keys, &lock.holder, above).await? {
-                let lock = Some(lock.held());
-                return Ok(Turn::Mine(MyTurn {
-                    fence,
-                    lock,
-                    unreadable,
-                }));
-            }
-            waited = true;
-            sleep(self.more(LOOK_AGAIN, 1.5)).await;
+            return Ok(Turn::Mine(MyTurn {
+                fence: turn.fence,
+                lock,
+                gives_way: turn.stored.filter(|_| unreadable || anew).map(|stored| stored.value),
+            }));
         }
     }
 
     async fn look(&self, held: Option<&Token>) -> Result<Found, StoreError> {
-        let Some(Stored { value, left }) = self.store.look(&self.keys).await? else {
-            return Ok(Found::Nothing { unreadable: None });
+        let stored = self.store.look(&self.keys).await?;
+        Ok(self.judge(stored.as_ref(), held))
+    }
+
+    fn judge(&self, stored: Option<&Stored>, held: Option<&Token>) -> Found {
+        let Some(Stored { value, left }) = stored else {
+            return Found::Nothing { unreadable: false };
         };
         // No replica stores one without an end.
-        let (Some(opened), Some(left)) = (self.sealer.open(&value), left) else {
-            let unreadable = Some(value);
-            return Ok(Found::Nothing { unreadable });
+        let (Some(opened), Some(left)) = (self.sealer.open(value), *left) else {
+            return Found::Nothing { unreadable: true };
         };
-        let found = self.usable(&opened, left, held);
-        Ok(found.map_or(Found::Nothing { unreadable: None }, Found::Token))
+        self.usable(&opened, left, held)
+            .map_or(Found::Nothing { unreadable: false }, Found::Token)
     }
 
     fn usable(&self, opened: &Opened, left: Duration, held: Option<&Token>) -> Option<Granted> {
@@ -220,7 +245,7 @@ impl SharedSource {
             fence: turn.fence,
             value: &value,
             life: left,
-            unreadable: turn.unreadable.as_deref(),
+            gives_way: turn.gives_way.as_deref(),
         };
         match self.store.put(&self.keys, put).await {
             Ok(true) => {
@@ -259,6 +284,19 @@ impl SharedSource {
         }
     }
 
+    fn tell_odd(&self, odd: bool) {
+        if odd && !self.told_odd.swap(odd, Ordering::Relaxed) {
+            tracing::warn!(
+                account = self.account,
+                "the lock or the counter in the shared token store was not as replicas leave it, and was replaced: does \
+                 another program write to the keys atlas-auth-proxy:v1:*?"
+            );
+        }
+        if !odd {
+            self.told_odd.store(false, Ordering::Relaxed);
+        }
+    }
+
     /// `least`, and up to `part` of it more.
     fn more(&self, least: Duration, part: f64) -> Duration {
         least.mul_f64(1.0 + part * (self.random)())
@@ -277,8 +315,8 @@ struct MyTurn<'s> {
     fence: u64,
     /// `None`: the lock is another's, for too long.
     lock: Option<Lock<'s>>,
-    /// What lies in the store and can't be opened.
-    unreadable: Option<Vec<u8>>,
+    /// What lies in the store and counts for nothing, whatever fence it claims.
+    gives_way: Option<Vec<u8>>,
 }
 
 /// The lock; given back also when the call that took it is dropped.

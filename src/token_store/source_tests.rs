@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use tokio::task::JoinSet;
 
-use super::super::store::LOCK_LIFE;
+use super::super::store::{LOCK_LIFE, Turn};
 use super::*;
 use crate::credential::bearer::{Outcome as Ended, Token};
 use crate::metrics::Metrics;
@@ -35,6 +35,11 @@ struct Memory {
     steps: AtomicUsize,
     /// What the next steps come to instead; the last stays.
     faults: Mutex<VecDeque<Fault>>,
+    /// What others do between a look and the turn that follows it, once.
+    before_turn: Mutex<Option<Box<dyn FnOnce(&Memory) + Send>>>,
+    /// Where the counting begins anew; 0: nowhere.
+    most_fence: AtomicU64,
+    odd: AtomicBool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -73,10 +78,32 @@ impl Memory {
         }
     }
 
-    fn next_fence(&self, above: u64) -> u64 {
-        let next = self.fence.load(Ordering::SeqCst).max(above) + 1;
-        self.fence.store(next, Ordering::SeqCst);
-        next
+    fn turn(&self, above: u64) -> Turn {
+        let mut fence = self.fence.load(Ordering::SeqCst).max(above) + 1;
+        let most = self.most_fence.load(Ordering::SeqCst);
+        if most > 0 && fence > most {
+            fence = 1;
+        }
+        self.fence.store(fence, Ordering::SeqCst);
+        Turn {
+            fence,
+            stored: self.stored(),
+            odd: self.odd.load(Ordering::SeqCst),
+        }
+    }
+
+    fn stored(&self) -> Option<Stored> {
+        let token = self.token.lock().unwrap().clone();
+        alive(&token).map(|value| Stored {
+            value,
+            left: token.map(|(_, end)| end - Instant::now()),
+        })
+    }
+
+    fn others_come_first(&self) {
+        if let Some(happens) = self.before_turn.lock().unwrap().take() {
+            happens(self);
+        }
     }
 
     fn leave(&self, value: impl Into<Vec<u8>>, life: Duration) {
@@ -101,37 +128,35 @@ impl SharedStore for Memory {
     fn look<'a>(&'a self, _: &'a Keys) -> BoxFuture<'a, Result<Option<Stored>, StoreError>> {
         Box::pin(async {
             let fault = self.fault()?;
-            let token = self.token.lock().unwrap().clone();
-            Self::heard(
-                fault,
-                alive(&token).map(|value| Stored {
-                    value,
-                    left: token.map(|(_, end)| end - Instant::now()),
-                }),
-            )
+            Self::heard(fault, self.stored())
         })
     }
 
-    fn lock<'a>(&'a self, _: &'a Keys, holder: &'a str, above: u64) -> BoxFuture<'a, Result<Option<u64>, StoreError>> {
+    fn lock<'a>(&'a self, _: &'a Keys, holder: &'a str, above: u64) -> BoxFuture<'a, Result<Option<Turn>, StoreError>> {
         Box::pin(async move {
             let fault = self.fault()?;
+            self.others_come_first();
             if self.locked() {
                 return Self::heard(fault, None);
             }
             *self.lock.lock().unwrap() = Some((holder.to_owned(), Instant::now() + LOCK_LIFE));
-            Self::heard(fault, Some(self.next_fence(above)))
+            Self::heard(fault, Some(self.turn(above)))
         })
     }
 
-    fn fence<'a>(&'a self, _: &'a Keys, above: u64) -> BoxFuture<'a, Result<u64, StoreError>> {
-        Box::pin(async move { Self::heard(self.fault()?, self.next_fence(above)) })
+    fn fence<'a>(&'a self, _: &'a Keys, above: u64) -> BoxFuture<'a, Result<Turn, StoreError>> {
+        Box::pin(async move {
+            let fault = self.fault()?;
+            self.others_come_first();
+            Self::heard(fault, self.turn(above))
+        })
     }
 
     fn put<'a>(&'a self, _: &'a Keys, put: Put<'a>) -> BoxFuture<'a, Result<bool, StoreError>> {
         Box::pin(async move {
             let fault = self.fault()?;
             let old = alive(&self.token.lock().unwrap());
-            if let Some(old) = old.filter(|old| Some(old.as_slice()) != put.unreadable) {
+            if let Some(old) = old.filter(|old| Some(old.as_slice()) != put.gives_way) {
                 let old = String::from_utf8_lossy(&old).into_owned();
                 let fence = old.split_once(':').and_then(|(fence, _)| fence.parse::<u64>().ok());
                 if fence.is_some_and(|fence| fence > put.fence) {
@@ -319,6 +344,49 @@ async fn the_token_that_is_held_is_replaced_by_one_replica_for_all() {
     }
     assert!(all.join_all().await.iter().all(|token| token == "token-2"));
     assert_eq!(scene.endpoint.asked(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_stored_between_look_and_lock_is_taken() {
+    // With the lock given back meanwhile; and still held by somebody, after whom nobody waits any more.
+    for (locked, outcome) in [(false, Outcome::Hit), (true, Outcome::Waited)] {
+        let scene = scene();
+        if locked {
+            scene.store.dead_holder(secs(0));
+        }
+        let theirs = sealer(7).seal("theirs", secs(3600), 1).unwrap();
+        let replica = scene.replica();
+        let fetching = tokio::spawn(async move { fetch(&replica, None).await });
+        if locked {
+            sleep(PATIENCE).await;
+        }
+        // No await between these two looks and this: whatever turn is taken next, is taken after it.
+        *scene.store.before_turn.lock().unwrap() = Some(Box::new(|store| store.leave(theirs, secs(3600))));
+        assert_eq!(fetching.await.unwrap(), ("theirs".into(), Ownership::Taken), "{locked}");
+        assert_eq!(scene.endpoint.asked(), 0, "a token was spent for nothing");
+        assert_eq!(scene.count(outcome), 1);
+        assert_eq!(scene.store.locked(), locked, "what was taken is given back");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_fences_end_the_counting_begins_anew_for_all() {
+    let scene = scene();
+    scene.store.most_fence.store(5, Ordering::SeqCst);
+    let (one, two) = (scene.replica(), scene.replica());
+    let mut of_one = held(&one.fetch(None).await.unwrap());
+    let mut of_two = held(&two.fetch(None).await.unwrap());
+    // Somebody pushes the counter to its end.
+    scene.store.fence.store(4, Ordering::SeqCst);
+    let mut asked = Vec::new();
+    for _ in 0..4 {
+        of_one = held(&one.fetch(Some(&of_one)).await.unwrap());
+        of_two = held(&two.fetch(Some(&of_two)).await.unwrap());
+        asked.push(scene.endpoint.asked());
+    }
+    // Fence 5 is the last; each replica begins anew once, and then one request is enough for both again.
+    assert_eq!(asked, [2, 4, 5, 6]);
+    assert!(sealer(7).open(&scene.store.value()).unwrap().fence < 5);
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,10 +16,22 @@ pub(crate) enum StoreError {
     Failed(String),
 }
 
+/// The right to ask for a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Turn {
+    /// Higher than every one before and than the one that was to be exceeded; not, when there is none higher: 1 then, and
+    /// the counting begins anew.
+    pub(crate) fence: u64,
+    /// What lies under the name of the token in the moment in which the turn was given.
+    pub(crate) stored: Option<Stored>,
+    /// Whether a lock or a counter had to give way that no replica leaves there.
+    pub(crate) odd: bool,
+}
+
 /// What lies under the name of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stored {
-    /// As it lies there; of what is too long for a token, only the beginning.
+    /// As it lies there; of what is too long for a token, only the beginning; empty for what is not even a string.
     pub(crate) value: Vec<u8>,
     /// How long it still will, by the store's clock. `None`: for ever, as no replica leaves it.
     pub(crate) left: Option<Duration>,
@@ -34,8 +46,8 @@ pub(crate) struct Put<'a> {
     pub(crate) value: &'a str,
     /// How long it may lie there.
     pub(crate) life: Duration,
-    /// What lay there and could not be opened: it gives way whatever fence it claims.
-    pub(crate) unreadable: Option<&'a [u8]>,
+    /// What lay there and counts for nothing: it gives way whatever fence it claims.
+    pub(crate) gives_way: Option<&'a [u8]>,
 }
 
 /// A store that replicas share. Each call bounds its own time, and is one step of the store's.
@@ -43,17 +55,17 @@ pub(crate) trait SharedStore: Send + Sync {
     /// What lies under the name of the token.
     fn look<'a>(&'a self, keys: &'a Keys) -> BoxFuture<'a, Result<Option<Stored>, StoreError>>;
 
-    /// Takes the lock for `holder`, until it is released or [`LOCK_LIFE`] ends, and gives a fence higher than every one
-    /// before and than `above`. `None`: another one has the lock.
+    /// Takes the lock for `holder`, until it is released or [`LOCK_LIFE`] ends, and gives a fence that exceeds `above`. `None`:
+    /// another one has the lock.
     fn lock<'a>(
         &'a self,
         keys: &'a Keys,
         holder: &'a str,
         above: u64,
-    ) -> BoxFuture<'a, Result<Option<u64>, StoreError>>;
+    ) -> BoxFuture<'a, Result<Option<Turn>, StoreError>>;
 
-    /// A fence without the lock, for one who has waited for it long enough.
-    fn fence<'a>(&'a self, keys: &'a Keys, above: u64) -> BoxFuture<'a, Result<u64, StoreError>>;
+    /// A turn without the lock, for one who has waited for it long enough.
+    fn fence<'a>(&'a self, keys: &'a Keys, above: u64) -> BoxFuture<'a, Result<Turn, StoreError>>;
 
     /// Stores a token, unless one with a higher fence lies there: whoever held a lock that has ended comes too late.
     fn put<'a>(&'a self, keys: &'a Keys, put: Put<'a>) -> BoxFuture<'a, Result<bool, StoreError>>;
