@@ -27,6 +27,8 @@ fn alive<T: Clone>(entry: &Entry<T>) -> Option<T> {
         .map(|(value, _)| value.clone())
 }
 
+type Happens = Box<dyn FnOnce(&Memory) + Send>;
+
 #[derive(Default)]
 struct Memory {
     token: Mutex<Entry<Vec<u8>>>,
@@ -36,7 +38,7 @@ struct Memory {
     /// What the next steps come to instead; the last stays.
     faults: Mutex<VecDeque<Fault>>,
     /// What others do between a look and the turn that follows it, once.
-    before_turn: Mutex<Option<Box<dyn FnOnce(&Memory) + Send>>>,
+    before_turn: Mutex<Option<Happens>>,
     /// Where the counting begins anew; 0: nowhere.
     most_fence: AtomicU64,
     odd: AtomicBool,
