@@ -28,6 +28,8 @@ macro_rules! codes {
 codes! {
     /// The peer's address is not on the allowlist.
     IpDenied = "PROXY_IP_DENIED", FORBIDDEN;
+    /// The settings no longer let the peer of an open connection in.
+    PeerDenied = "PROXY_PEER_DENIED", FORBIDDEN;
     /// The request names a host that is not ours.
     HostDenied = "PROXY_HOST_DENIED", MISDIRECTED_REQUEST;
     /// The request comes from a web page.

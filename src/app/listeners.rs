@@ -9,9 +9,11 @@ use super::accounts::Accounts;
 use super::{StartError, body_limits};
 use crate::proxy::{AccountSlot, Common, Fairness, Listener};
 use crate::server::{
-    self, Bind, Bound, Capacity, ConnectionLimits, Drain, Limits, ListenerSettings, ServerParts, View,
+    self, Bind, BindError, Bound, Capacity, ConnectionLimits, Drain, Limits, ListenerSettings, ListenerTls,
+    ServerParts, View,
 };
 use crate::settings::Settings;
+use crate::time::SharedClock;
 
 /// A listener that serves.
 #[derive(Debug, Clone)]
@@ -32,6 +34,7 @@ pub struct BoundListener {
 pub(super) struct Listeners {
     common: Arc<Common>,
     capacity: Arc<Capacity>,
+    clock: SharedClock,
     running: Vec<Running>,
 }
 
@@ -41,6 +44,7 @@ struct Running {
     place: Place,
     parts: Arc<ServerParts>,
     fairness: Arc<Fairness>,
+    tls: Option<ListenerTls>,
     shown: BoundListener,
     drain: Drain,
 }
@@ -76,10 +80,12 @@ impl Listeners {
         accounts: &Accounts,
         common: Common,
         capacity: Arc<Capacity>,
+        clock: SharedClock,
     ) -> Self {
         let mut all = Self {
             common: Arc::new(common),
             capacity,
+            clock,
             running: Vec::new(),
         };
         for (bound, listener) in bound.into_iter().zip(&settings.listeners) {
@@ -91,6 +97,28 @@ impl Listeners {
     /// What serves, as it is shown.
     pub(super) fn bound(&self) -> Vec<BoundListener> {
         self.running.iter().map(|one| one.shown.clone()).collect()
+    }
+
+    /// Refuses a certificate that no client would accept. One that is shown already may have expired meanwhile: that is no
+    /// reason not to take other settings.
+    ///
+    /// # Errors
+    /// When there is one.
+    pub(super) fn check_certificates(&self, listeners: &[ListenerSettings]) -> Result<(), StartError> {
+        let now = self.clock.wall();
+        for listener in listeners {
+            let Some(tls) = &listener.tls else { continue };
+            let running = self.running.iter().find(|one| same_place(&one.bind, &listener.bind));
+            let shown = running
+                .and_then(|one| one.tls.as_ref())
+                .is_some_and(|before| before.shows_the_same_as(tls));
+            if let (Err(why), false) = (tls.in_time(now), shown) {
+                let label = || running.map_or_else(|| bind_label(&listener.bind), |one| one.place.label());
+                let listener = listener.name.clone().unwrap_or_else(label);
+                return Err(StartError::Certificate { listener, why });
+            }
+        }
+        Ok(())
     }
 
     /// Sockets for the listeners that there were none of before, in the order of `listeners`; `None`: it stays.
@@ -135,19 +163,27 @@ impl Listeners {
             let Some(mut one) = at.and_then(|at| before.remove(at)) else {
                 continue;
             };
-            if one.bind != listener.bind {
-                later.push("listener.mode, listener.uids");
+            if let Err(error) = take_mode(&one.bind, &listener.bind) {
+                tracing::error!(%error, "the socket's `mode` was not changed");
+                later.push("listener.mode");
             }
+            one.bind = listener.bind.clone();
             let Some(account) = accounts.slot(&listener.account) else {
                 continue;
             };
             let (view, shown) = self.view(&one.place, listener, settings, account, &one.fairness);
             one.parts.replace(view);
+            if one.shown.name != shown.name || listener.tls.is_none() {
+                self.common.metrics.listener_certificate_expiry(&one.shown.name, None);
+            }
             one.shown = shown;
+            one.tls = listener.tls.clone();
+            self.say_certificate(&one);
             after.push(one);
         }
         for gone in before {
             tracing::info!(listener = %gone.shown.name, "the listener is no longer configured: it drains");
+            self.common.metrics.listener_certificate_expiry(&gone.shown.name, None);
             tokio::spawn(gone.drain.drain(drain_timeout));
         }
         self.running = after;
@@ -182,14 +218,28 @@ impl Listeners {
         let parts = ServerParts::new(view, Arc::clone(&self.capacity));
         let drain = Drain::default();
         tokio::spawn(server::serve(bound, Arc::clone(&parts), drain.handle()));
-        Some(Running {
+        let running = Running {
             bind: listener.bind.clone(),
             place,
             parts,
             fairness,
+            tls: listener.tls.clone(),
             shown,
             drain,
-        })
+        };
+        self.say_certificate(&running);
+        Some(running)
+    }
+
+    /// What metrics and log say of a listener's certificate and its clients'.
+    fn say_certificate(&self, one: &Running) {
+        let Some(tls) = &one.tls else { return };
+        let (now, name) = (self.clock.wall(), &one.shown.name);
+        self.common.metrics.listener_certificate_expiry(name, tls.expires_at());
+        if let Err(why) = tls.in_time(now) {
+            tracing::warn!(listener = %name, "the listener's certificate {why}: clients will not accept it");
+        }
+        tls.warn_of_lists(now);
     }
 
     fn view(
@@ -233,14 +283,36 @@ impl Listeners {
                 common: Arc::clone(&self.common),
             }),
             allow: listener.allow.clone(),
+            uids: match &listener.bind {
+                Bind::Unix { uids, .. } => uids.clone(),
+                Bind::Tcp(_) => Vec::new(),
+            },
             tls: listener.tls.clone(),
             limits: connection_limits(&settings.limits),
+            clock: Arc::clone(&self.clock),
         };
         (view, shown)
     }
 }
 
-/// Whether two speak of the same socket. Its mode and user ids are of its making.
+fn bind_label(bind: &Bind) -> String {
+    match bind {
+        Bind::Tcp(address) => address.to_string(),
+        Bind::Unix { path, .. } => format!("unix:{}", path.display()),
+    }
+}
+
+/// Gives a socket that stays its new mode. Its user ids are looked at for each request.
+fn take_mode(before: &Bind, after: &Bind) -> Result<(), BindError> {
+    match (before, after) {
+        (Bind::Unix { mode: old, .. }, Bind::Unix { path, mode: new, .. }) if old != new => {
+            server::change_mode(path, *new)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether two speak of the same socket.
 fn same_place(a: &Bind, b: &Bind) -> bool {
     match (a, b) {
         (Bind::Unix { path: a, .. }, Bind::Unix { path: b, .. }) => a == b,
@@ -253,5 +325,6 @@ fn connection_limits(limits: &Limits) -> ConnectionLimits {
         header_read_timeout: limits.header_read_timeout,
         max_header_bytes: limits.max_header_bytes,
         max_headers: limits.max_headers,
+        max_age: limits.max_connection_age,
     }
 }

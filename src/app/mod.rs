@@ -25,7 +25,7 @@ use crate::guard::HostNames;
 use crate::log::LogSettings;
 use crate::metrics::{Metrics, ReloadOutcome};
 use crate::proxy::{BodyLimits, Common};
-use crate::server::{self, Bind, BindError, Bound, Capacity, Limits, Shares};
+use crate::server::{self, Bind, BindError, Bound, Capacity, Limits, OutOfTime, Shares};
 use crate::settings::Settings;
 use crate::time::{SharedClock, SystemClock};
 use crate::upstream::TlsError;
@@ -48,6 +48,17 @@ pub enum StartError {
     /// The admin port is not to be had.
     #[error("admin port: {0}")]
     Admin(#[source] BindError),
+    /// A reload brings a certificate that no client would accept.
+    #[error(
+        "listener `{listener}`: its new certificate {why}: no client would accept it, so the old one is shown on. Put one \
+         that is valid now in its place (`certificate` and `key` of [listener.tls]), and reload again"
+    )]
+    Certificate {
+        /// The listener.
+        listener: String,
+        /// What is wrong with it.
+        why: OutOfTime,
+    },
     /// No TLS towards an account's upstream.
     #[error("account `{account}`: {source}")]
     Tls {
@@ -187,7 +198,7 @@ impl App {
         let sharing = Sharing::of(&settings, &metrics)?;
         let context = accounts::Context {
             metrics: Arc::clone(&metrics),
-            clock,
+            clock: Arc::clone(&clock),
             at_once,
             sharing: sharing.clone(),
         };
@@ -195,7 +206,7 @@ impl App {
         let common = Common::new(Arc::clone(&metrics), body_limits(&settings.limits));
         let capacity = Capacity::new(shares.clients, settings.limits.max_connections_per_peer);
         let fixed = Fixed::of(&settings);
-        let listeners = Listeners::start(bound, &settings, &accounts, common, capacity);
+        let listeners = Listeners::start(bound, &settings, &accounts, common, capacity, clock);
 
         let state = Arc::new(State {
             metrics,
@@ -269,6 +280,7 @@ impl Running {
     }
 
     fn take(&mut self, settings: Settings) -> Result<Vec<&'static str>, StartError> {
+        self.listeners.check_certificates(&settings.listeners)?;
         let bound = self.listeners.bind_new(&settings.listeners)?;
         self.state.accounts.reload(&settings.accounts)?;
         let mut later = self.fixed.changes(&Fixed::of(&settings));

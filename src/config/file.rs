@@ -97,6 +97,7 @@ pub(crate) const LIMITS: Shape = Shape {
     keys: &[
         "max_connections",
         "max_connections_per_peer",
+        "max_connection_age",
         "header_read_timeout",
         "max_header_bytes",
         "max_headers",
@@ -131,11 +132,12 @@ pub(crate) const TOKEN_STORE: Shape = Shape {
 };
 
 pub(crate) const TLS: Shape = Shape {
-    keys: &["certificate", "key", "client_ca", "client_names"],
+    keys: &["certificate", "key", "client_ca", "client_names", "client_crl"],
     refused: &[
         ("certificate_file", "there is no such key; write `certificate`"),
         ("key_file", "there is no such key; write `key`"),
         ("client_ca_file", "there is no such key; write `client_ca`"),
+        ("client_crl_file", "there is no such key; write `client_crl`"),
     ],
 };
 
@@ -170,6 +172,7 @@ pub(crate) struct FileTls {
     pub(crate) key: Option<Given<String>>,
     pub(crate) client_ca: Option<Given<String>>,
     pub(crate) client_names: Option<Given<Vec<Given<String>>>>,
+    pub(crate) client_crl: Option<Given<String>>,
 }
 
 /// One `[[listener.rule]]`.
@@ -221,6 +224,7 @@ pub(crate) struct FileTokenStore {
 pub(crate) struct FileLimits {
     pub(crate) max_connections: Option<Given<String>>,
     pub(crate) max_connections_per_peer: Option<Given<String>>,
+    pub(crate) max_connection_age: Option<Given<String>>,
     pub(crate) header_read_timeout: Option<Given<String>>,
     pub(crate) max_header_bytes: Option<Given<String>>,
     pub(crate) max_headers: Option<Given<String>>,
@@ -312,6 +316,7 @@ fn tls(listener: &Reader<'_>, problems: &mut Problems) -> Option<FileTls> {
         key: table.text("key", problems),
         client_ca: table.text("client_ca", problems),
         client_names: table.texts("client_names", problems),
+        client_crl: table.text("client_crl", problems),
     })
 }
 
@@ -376,6 +381,7 @@ fn limits(table: &Reader<'_>, problems: &mut Problems) -> FileLimits {
     FileLimits {
         max_connections: table.integer("max_connections", problems),
         max_connections_per_peer: table.integer("max_connections_per_peer", problems),
+        max_connection_age: table.text("max_connection_age", problems),
         header_read_timeout: table.text("header_read_timeout", problems),
         max_header_bytes: table.text_or_integer("max_header_bytes", problems),
         max_headers: table.integer("max_headers", problems),

@@ -113,6 +113,7 @@ pub(crate) fn limits(file: &FileLimits, problems: &mut Problems) -> Limits {
             *place = given.value;
         }
     };
+    wait(&file.max_connection_age, &mut limits.max_connection_age);
     wait(&file.header_read_timeout, &mut limits.header_read_timeout);
     wait(&file.request_body_idle_timeout, &mut limits.request_body_idle_timeout);
     wait(&file.connect_timeout, &mut limits.connect_timeout);

@@ -30,14 +30,31 @@ pub(crate) fn build(table: &FileTls, inputs: &mut Inputs<'_>) -> Option<Listener
         Some(given) => Some(pem(given, inputs)?),
         None => None,
     };
+    let crl = match &table.client_crl {
+        Some(given) if table.client_ca.is_none() => {
+            inputs.problems.add(
+                &given.source,
+                "a revocation list is about client certificates, and without `client_ca` none is asked for: name the \
+                 authorities, or remove this",
+            );
+            None
+        }
+        Some(given) => Some(pem(given, inputs)?),
+        None => None,
+    };
     let (certificate, key, names) = (certificate?, key?, names?);
-    let clients = ca.as_ref().map(|ca| Clients { ca, names });
+    let clients = ca.as_ref().map(|ca| Clients {
+        ca,
+        names,
+        crl: crl.as_ref().map(|pem| pem.as_slice()),
+    });
     match ListenerTls::new(&certificate, &key, clients) {
         Ok(tls) => Some(tls),
         Err(error) => {
             let at = match &error {
                 ListenerTlsError::Key(_) => table.key.as_ref(),
                 ListenerTlsError::ClientCa(_) => table.client_ca.as_ref(),
+                ListenerTlsError::ClientCrl(_) => table.client_crl.as_ref(),
                 ListenerTlsError::Certificate(_) | ListenerTlsError::Pair(_) | ListenerTlsError::Rustls(_) => {
                     table.certificate.as_ref()
                 }

@@ -4,7 +4,6 @@
 //! cause stands alone.
 
 mod api;
-mod certificate;
 mod clock;
 mod credential;
 mod network;

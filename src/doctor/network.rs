@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use rustls::{CertificateError, ClientConfig};
 
-use super::certificate::not_after;
 use super::{Patient, Status, span};
+use crate::certificate::not_after;
 use crate::upstream::{ConnectError, TlsFacts, probe};
 
 /// A certificate that expires sooner is worth a look: by then most are replaced.

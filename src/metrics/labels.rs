@@ -80,6 +80,8 @@ labels! {
     DenyReason {
         /// Address not on the allowlist, or user id not among `uids`.
         Ip = "ip",
+        /// A connection that was let in, by a peer that no longer is.
+        Peer = "peer",
         /// Not our name.
         Host = "host",
         /// From a web page.

@@ -132,6 +132,10 @@ families! {
     config_reloads: IntCounterVec "config_reloads_total" ["outcome"];
     /// Log lines that were lost, because nobody read the log in time.
     log_lines_dropped: IntCounterVec "log_lines_dropped_total" [];
+    /// 1: the settings that were read last are in force; 0: they were refused, and older ones are.
+    config_last_reload: IntGaugeVec "config_last_reload_successful" [];
+    /// When a listener's own certificate expires; absent without TLS.
+    listener_certificate_expiry: GaugeVec "listener_certificate_expiry_timestamp_seconds" ["listener"];
     /// 1; the version is in the labels.
     build_info: IntGaugeVec "build_info" ["version"];
 }
@@ -163,6 +167,7 @@ impl Metrics {
         for outcome in ReloadOutcome::ALL {
             families.config_reloads.with_label_values(&[outcome.as_str()]);
         }
+        families.config_last_reload.with_label_values::<&str>(&[]).set(1);
         families
             .build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
@@ -212,6 +217,16 @@ impl Metrics {
             .config_reloads
             .with_label_values(&[outcome.as_str()])
             .inc();
+        let successful = outcome == ReloadOutcome::Ok;
+        self.families
+            .config_last_reload
+            .with_label_values::<&str>(&[])
+            .set(i64::from(successful));
+    }
+
+    /// When a listener's own certificate expires; `None`: it shows none, or there is no such listener any more.
+    pub fn listener_certificate_expiry(&self, listener: &str, at: Option<SystemTime>) {
+        set_timestamp(&self.families.listener_certificate_expiry, listener, at);
     }
 
     /// Counts bytes of a body.
@@ -468,12 +483,12 @@ fn count(counters: &HashMap<&'static str, IntCounter>, label: &'static str) {
 }
 
 /// A timestamp that is not known is absent, not 0.
-fn set_timestamp(family: &GaugeVec, account: &str, at: Option<SystemTime>) {
+fn set_timestamp(family: &GaugeVec, of: &str, at: Option<SystemTime>) {
     match at.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()) {
-        Some(since) => family.with_label_values(&[account]).set(since.as_secs_f64()),
+        Some(since) => family.with_label_values(&[of]).set(since.as_secs_f64()),
         None => {
             // An error says that it was absent already.
-            let _ = family.remove_label_values(&[account]);
+            let _ = family.remove_label_values(&[of]);
         }
     }
 }

@@ -466,6 +466,7 @@ fn rate_limit_remaining(headers: &http::HeaderMap) -> Option<i64> {
 fn deny_reason(code: ErrorCode) -> Option<DenyReason> {
     Some(match code {
         ErrorCode::IpDenied => DenyReason::Ip,
+        ErrorCode::PeerDenied => DenyReason::Peer,
         ErrorCode::HostDenied => DenyReason::Host,
         ErrorCode::BrowserDenied => DenyReason::Browser,
         ErrorCode::HeaderRequired => DenyReason::Header,

@@ -7,16 +7,19 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio_rustls::server::TlsStream;
 
 use super::bind::Bound;
 use super::capacity::{Capacity, Full, Slot};
 use super::connection::{self, ConnectionLimits, farewell};
 use super::drain::DrainHandle;
-use super::tls::ListenerTls;
+use super::standing::Standing;
+use super::tls::{ListenerTls, RefusedCertificate};
 use crate::code::ErrorCode;
 use crate::guard::Allowlist;
 use crate::metrics::DenyReason;
 use crate::proxy::{Listener, Peer};
+use crate::time::SharedClock;
 
 /// Pause after a failed accept: from the least to the most. Out of file descriptors, accepting at once again would spin.
 const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
@@ -29,10 +32,14 @@ pub struct View {
     pub listener: Arc<Listener>,
     /// Who may connect.
     pub allow: Allowlist,
+    /// User ids that may connect to a unix socket; empty: whoever its mode lets in.
+    pub uids: Vec<u32>,
     /// TLS, when it speaks that.
     pub tls: Option<ListenerTls>,
     /// Bounds of one connection.
     pub limits: ConnectionLimits,
+    /// Tells when a client's certificate has expired.
+    pub clock: SharedClock,
 }
 
 /// One listener, from one view to the next.
@@ -52,7 +59,7 @@ impl ServerParts {
     }
 
     /// Serves every connection and every request that comes from now on by another view. Open connections stay; their
-    /// next request is served by it, and refused if their address is no longer on the allowlist.
+    /// next request is served by it, or refused if it would not let them in: see [`Standing::check`].
     pub fn replace(&self, view: View) {
         self.view.store(Arc::new(view));
     }
@@ -64,11 +71,11 @@ impl ServerParts {
 }
 
 impl View {
-    /// Whether a peer that is connected may go on, by this view.
+    /// Whether a peer may connect, by what the kernel says of it.
     pub(super) fn admits(&self, peer: Peer) -> bool {
         match peer {
             Peer::Ip(ip) => self.allow.allows(ip),
-            Peer::Unix(_) => true,
+            Peer::Unix(uid) => self.uids.is_empty() || self.uids.contains(&uid),
         }
     }
 }
@@ -77,7 +84,7 @@ impl View {
 pub async fn serve(bound: Bound, parts: Arc<ServerParts>, drain: DrainHandle) {
     match bound {
         Bound::Tcp(socket, _) => serve_tcp(socket, parts, drain).await,
-        Bound::Unix(socket, _file, uids) => serve_unix(socket, uids, parts, drain).await,
+        Bound::Unix(socket, _file) => serve_unix(socket, parts, drain).await,
     }
 }
 
@@ -95,7 +102,7 @@ async fn serve_tcp(socket: TcpListener, parts: Arc<ServerParts>, mut drain: Drai
         let _ = stream.set_nodelay(true);
         let peer = Peer::Ip(address.ip().to_canonical());
         let view = parts.view();
-        if !view.allow.allows(address.ip()) {
+        if !view.admits(peer) {
             let detail = "Your address is not on this listener's allowlist. Whoever runs the proxy can add it (`allow`, \
                           --allow).";
             turn_away(stream, peer, &parts, ErrorCode::IpDenied, DenyReason::Ip, detail);
@@ -112,7 +119,7 @@ fn begin_tcp(stream: TcpStream, peer: Peer, parts: &Arc<ServerParts>, view: &Vie
     let (parts, drain) = (Arc::clone(parts), drain.clone());
     match view.tls.clone() {
         None => tokio::spawn(async move {
-            connection::serve_http1(stream, peer, parts, drain).await;
+            connection::serve_http1(stream, Standing::plain(peer), parts, drain).await;
             drop(slot);
         }),
         Some(tls) => tokio::spawn(async move {
@@ -124,28 +131,72 @@ fn begin_tcp(stream: TcpStream, peer: Peer, parts: &Arc<ServerParts>, view: &Vie
 
 async fn serve_tls(stream: TcpStream, peer: Peer, tls: &ListenerTls, parts: Arc<ServerParts>, mut drain: DrainHandle) {
     let view = parts.view();
-    let handshake = tokio::time::timeout(view.limits.header_read_timeout, tls.acceptor().accept(stream));
+    let handshake = tokio::time::timeout(view.limits.header_read_timeout, shake_hands(stream, tls));
     let done = tokio::select! {
         biased;
         () = drain.draining() => return,
         done = handshake => done,
     };
-    let why = match done {
-        Ok(Ok(stream)) => {
-            return if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                connection::serve_http2(stream, peer, parts, drain).await;
+    let listener = &view.listener;
+    let (why, certificate) = match done {
+        Ok(Handshake::Done(stream)) => {
+            let connection = stream.get_ref().1;
+            let chain = connection.peer_certificates();
+            let standing = Standing::encrypted(peer, chain, tls.clients(), view.clock.wall());
+            return if connection.alpn_protocol() == Some(b"h2") {
+                connection::serve_http2(stream, standing, parts, drain).await;
             } else {
-                connection::serve_http1(stream, peer, parts, drain).await;
+                connection::serve_http1(stream, standing, parts, drain).await;
             };
         }
-        Ok(Err(error)) => error.to_string(),
-        Err(_elapsed) => "it took longer than `header_read_timeout`".to_owned(),
+        Ok(Handshake::Nothing) => {
+            tracing::debug!(listener = %listener.name, %peer, "a connection was closed before its TLS handshake");
+            return;
+        }
+        Ok(Handshake::PlainHttp(mut stream)) => {
+            tracing::warn!(listener = %listener.name, %peer, "refused a connection: plain HTTP on a port that speaks TLS");
+            let detail = "This port speaks TLS: call it with https:// in place of http://.";
+            let answer = listener.refuse_unparsed(peer, ErrorCode::BadRequest, Some(DenyReason::Tls), detail);
+            return farewell(&mut stream, &answer).await;
+        }
+        Ok(Handshake::Failed(error, certificate)) => (error.to_string(), certificate),
+        Err(_elapsed) => ("it took longer than `header_read_timeout`".to_owned(), None),
     };
-    view.listener.metrics.denied(DenyReason::Tls);
-    tracing::warn!(listener = %view.listener.name, %peer, why, "refused a connection: TLS handshake");
+    listener.metrics.denied(DenyReason::Tls);
+    match certificate {
+        Some(refused) => tracing::warn!(
+            listener = %listener.name, %peer, subject = refused.subject, names = refused.names, why = refused.rule,
+            "refused a connection: TLS handshake, for the client's certificate"
+        ),
+        None => tracing::warn!(listener = %listener.name, %peer, why, "refused a connection: TLS handshake"),
+    }
 }
 
-async fn serve_unix(socket: UnixListener, uids: Vec<u32>, parts: Arc<ServerParts>, mut drain: DrainHandle) {
+/// How a handshake ended.
+enum Handshake {
+    Done(TlsStream<TcpStream>),
+    /// The peer left without a word, as health checks of load balancers do.
+    Nothing,
+    PlainHttp(TcpStream),
+    Failed(io::Error, Option<RefusedCertificate>),
+}
+
+async fn shake_hands(stream: TcpStream, tls: &ListenerTls) -> Handshake {
+    let mut first = [0; 1];
+    match stream.peek(&mut first).await {
+        Ok(0) => return Handshake::Nothing,
+        // A method's first letter. TLS begins with 22, the type of a handshake record (RFC 8446 section 5.1).
+        Ok(_) if first[0].is_ascii_alphabetic() => return Handshake::PlainHttp(stream),
+        Ok(_) => {}
+        Err(error) => return Handshake::Failed(error, None),
+    }
+    match tls.accept(stream).await {
+        Ok(stream) => Handshake::Done(stream),
+        Err((error, refused)) => Handshake::Failed(error, refused),
+    }
+}
+
+async fn serve_unix(socket: UnixListener, parts: Arc<ServerParts>, mut drain: DrainHandle) {
     let mut pause = Pause::default();
     loop {
         let accepted = tokio::select! {
@@ -159,7 +210,7 @@ async fn serve_unix(socket: UnixListener, uids: Vec<u32>, parts: Arc<ServerParts
         // The kernel's word, not the peer's (SO_PEERCRED).
         let Ok(credentials) = stream.peer_cred() else { continue };
         let peer = Peer::Unix(credentials.uid());
-        if !uids.is_empty() && !uids.contains(&credentials.uid()) {
+        if !parts.view().admits(peer) {
             let detail = "Your user id is not among this socket's `uids`. Whoever runs the proxy can add it.";
             turn_away(stream, peer, &parts, ErrorCode::IpDenied, DenyReason::Ip, detail);
             continue;
@@ -168,7 +219,7 @@ async fn serve_unix(socket: UnixListener, uids: Vec<u32>, parts: Arc<ServerParts
             Ok(slot) => {
                 let (parts, drain) = (Arc::clone(&parts), drain.clone());
                 tokio::spawn(async move {
-                    connection::serve_http1(stream, peer, parts, drain).await;
+                    connection::serve_http1(stream, Standing::plain(peer), parts, drain).await;
                     drop(slot);
                 });
             }

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use rustix::fs::Mode;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::Bind;
@@ -41,8 +42,8 @@ fn hint(error: &io::Error) -> &'static str {
 pub enum Bound {
     /// TCP.
     Tcp(TcpListener, SocketAddr),
-    /// A unix socket, and who may connect.
-    Unix(UnixListener, UnixSocketFile, Vec<u32>),
+    /// A unix socket.
+    Unix(UnixListener, UnixSocketFile),
 }
 
 impl fmt::Display for Bound {
@@ -50,7 +51,7 @@ impl fmt::Display for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(_, address) => address.fmt(f),
-            Self::Unix(_, file, _) => write!(f, "unix:{}", file.0.display()),
+            Self::Unix(_, file) => write!(f, "unix:{}", file.0.display()),
         }
     }
 }
@@ -75,8 +76,8 @@ pub fn bind(to: &Bind) -> Result<Bound, BindError> {
             address: address.to_string(),
             source,
         }),
-        Bind::Unix { path, mode, uids } => bind_unix(path, *mode)
-            .map(|listener| Bound::Unix(listener, UnixSocketFile(path.clone()), uids.clone()))
+        Bind::Unix { path, mode, .. } => bind_unix(path, *mode)
+            .map(|listener| Bound::Unix(listener, UnixSocketFile(path.clone())))
             .map_err(|source| BindError {
                 address: format!("unix:{}", path.display()),
                 source,
@@ -98,19 +99,41 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Bound> {
 
 fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
     remove_stale(path)?;
-    // Bound under a private name and renamed when its mode is right: there is no moment at which others can connect.
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    // unix(7): the file gets the mode that the socket has, so that there is no moment at which it is wider than `mode`.
+    // It may be narrower, by the umask, until the mode is set below.
+    rustix::fs::fchmod(&socket, Mode::from_raw_mode(mode))?;
+    // Under a private name until it is right: there is no moment at which clients find it and are refused.
     let mut private = path.as_os_str().to_owned();
     private.push(format!(".{}.tmp", std::process::id()));
     let private = PathBuf::from(private);
     let _ = std::fs::remove_file(&private);
-    let listener = UnixListener::bind(&private)?;
-    let ready = std::fs::set_permissions(&private, std::fs::Permissions::from_mode(mode))
-        .and_then(|()| std::fs::rename(&private, path));
-    if let Err(error) = ready {
+    socket.bind(&SockAddr::unix(&private)?)?;
+    let ready = socket
+        .listen(BACKLOG)
+        .and_then(|()| set_mode(&private, mode))
+        .and_then(|()| std::fs::rename(&private, path))
+        .and_then(|()| UnixListener::from_std(socket.into()));
+    if ready.is_err() {
         let _ = std::fs::remove_file(&private);
-        return Err(error);
     }
-    Ok(listener)
+    ready
+}
+
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+}
+
+/// Gives the socket file of a listener that is bound another mode.
+///
+/// # Errors
+/// When that cannot be done.
+pub fn change_mode(path: &Path, mode: u32) -> Result<(), BindError> {
+    set_mode(path, mode).map_err(|source| BindError {
+        address: format!("unix:{}", path.display()),
+        source,
+    })
 }
 
 /// A socket file that nobody listens on any more is a leftover of a killed run.

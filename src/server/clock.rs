@@ -77,6 +77,11 @@ impl ConnectionClock {
         }
     }
 
+    /// Whether it is of an HTTP/2 connection.
+    pub(super) fn is_multiplexed(&self) -> bool {
+        self.streams.is_some()
+    }
+
     fn now(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_millis())
             .unwrap_or(u64::MAX)

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, Version};
+use http::{HeaderValue, Request, Response, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -24,10 +24,11 @@ use super::accept::ServerParts;
 use super::clock::{BodyClock, ConnectionClock, IDLE_FOR, Over};
 use super::drain::DrainHandle;
 use super::flood::FloodMeter;
+use super::standing::Standing;
 use super::strict::{Refusal, Strict};
 use crate::code::ErrorCode;
 use crate::metrics::{DenyReason, IntGauge};
-use crate::proxy::{BoxError, Peer, ResponseBody};
+use crate::proxy::{BoxError, ResponseBody};
 
 /// Bounds of one connection.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +39,8 @@ pub struct ConnectionLimits {
     pub max_header_bytes: usize,
     /// Number of fields.
     pub max_headers: usize,
+    /// Longest life.
+    pub max_age: Duration,
 }
 
 /// A connection with nothing to do for this long gives its buffers back until there is.
@@ -82,7 +85,7 @@ enum End {
 }
 
 /// Serves HTTP/1.1 until the connection ends, drains, or its time is over.
-pub(super) async fn serve_http1<S>(mut stream: S, peer: Peer, parts: Arc<ServerParts>, mut drain: DrainHandle)
+pub(super) async fn serve_http1<S>(mut stream: S, standing: Standing, parts: Arc<ServerParts>, mut drain: DrainHandle)
 where
     S: AsyncRead + AsyncWrite + Rest + Send + Sync + Unpin + 'static,
 {
@@ -94,12 +97,12 @@ where
             match rest(&stream, &clock, &parts.view().limits, &mut drain).await {
                 Rested::Awake => {}
                 Rested::LastCall => last = true,
-                Rested::Over(Over::Head) => return Box::pin(head_timeout(stream, peer, &parts)).await,
+                Rested::Over(Over::Head) => return Box::pin(head_timeout(stream, &standing, &parts)).await,
                 Rested::Over(_) => return,
             }
         }
         // In a box of its own: a connection that rests holds next to nothing.
-        match Box::pin(serve_awake(stream, peer, &parts, &clock, drain.clone(), last)).await {
+        match Box::pin(serve_awake(stream, &standing, &parts, &clock, drain.clone(), last)).await {
             Some(back) => stream = back,
             None => return,
         }
@@ -141,7 +144,7 @@ async fn rest<S: Rest>(
 /// Serves while there is something to do. Gives the stream back when there is nothing; `None`: the connection has ended.
 async fn serve_awake<S>(
     stream: S,
-    peer: Peer,
+    standing: &Standing,
     parts: &Arc<ServerParts>,
     clock: &Arc<ConnectionClock>,
     drain: DrainHandle,
@@ -153,7 +156,7 @@ where
     let view = parts.view();
     let limits = &view.limits;
     let refuse = {
-        let parts = Arc::clone(parts);
+        let (parts, peer) = (Arc::clone(parts), standing.peer);
         move |refusal: &Refusal| {
             let (code, detail) = (code_of(refusal), refusal.to_string());
             parts
@@ -173,7 +176,7 @@ where
     let service = service_fn(|request: Request<Incoming>| {
         let serving = clock.serve();
         without_framing.store(request.version() == Version::HTTP_10, Ordering::Relaxed);
-        async move { Ok::<_, std::convert::Infallible>(timed(serve_one(parts, peer, request).await, serving)) }
+        async move { Ok::<_, std::convert::Infallible>(timed(serve_one(parts, standing, request).await, serving)) }
     });
     let mut builder = http1::Builder::new();
     builder
@@ -198,7 +201,7 @@ where
         rests: S::RESTS && !last,
         last,
     };
-    let end = drive(Pin::new(&mut connection), peer, clock, parts, drain, idle).await;
+    let end = drive(Pin::new(&mut connection), standing, clock, parts, drain, idle).await;
     if matches!(end, End::BrokenOff) && without_framing.load(Ordering::Relaxed) {
         // The end of the connection is all that tells an HTTP/1.0 client where its answer ends.
         connection.into_parts().io.into_inner().into_inner().0.reset();
@@ -211,27 +214,28 @@ where
         End::Rest if rests => return Some(stream),
         End::Done if unread => linger(&mut stream).await,
         End::Done | End::BrokenOff | End::Rest | End::Abandoned => {}
-        End::HeadTimeout => head_timeout(stream, peer, parts).await,
+        End::HeadTimeout => head_timeout(stream, standing, parts).await,
     }
     None
 }
 
-async fn head_timeout<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, peer: Peer, parts: &ServerParts) {
+async fn head_timeout<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, standing: &Standing, parts: &ServerParts) {
     let detail = "The head of the request was not complete within `header_read_timeout`.";
     let answer = parts
         .view()
         .listener
-        .refuse_unparsed(peer, ErrorCode::RequestTimeout, None, detail);
+        .refuse_unparsed(standing.peer, ErrorCode::RequestTimeout, None, detail);
     farewell(&mut stream, &answer).await;
 }
 
 /// Serves HTTP/2 until the connection ends, drains, or its time is over.
-pub(super) async fn serve_http2<S>(stream: S, peer: Peer, parts: Arc<ServerParts>, drain: DrainHandle)
+pub(super) async fn serve_http2<S>(stream: S, standing: Standing, parts: Arc<ServerParts>, drain: DrainHandle)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let _open = OpenGuard::new(&parts);
     let clock = Arc::new(ConnectionClock::multiplexed());
+    let (peer, standing) = (standing.peer, Arc::new(standing));
     let flooded = {
         let parts = Arc::clone(&parts);
         move || {
@@ -244,16 +248,16 @@ where
     let limits = parts.view().limits;
     let max_headers = limits.max_headers;
     let service = {
-        let (parts, clock) = (Arc::clone(&parts), Arc::clone(&clock));
+        let (parts, clock, standing) = (Arc::clone(&parts), Arc::clone(&clock), Arc::clone(&standing));
         service_fn(move |request: Request<Incoming>| {
-            let (parts, serving) = (Arc::clone(&parts), clock.serve());
+            let (parts, standing, serving) = (Arc::clone(&parts), Arc::clone(&standing), clock.serve());
             async move {
                 let response = if request.headers().len() > max_headers {
                     let refusal = Refusal::TooManyFields(max_headers);
                     let listener = &parts.view().listener;
                     listener.refuse(peer, &request, code_of(&refusal), &refusal.to_string())
                 } else {
-                    serve_one(&parts, peer, request).await
+                    serve_one(&parts, &standing, request).await
                 };
                 Ok::<_, std::convert::Infallible>(timed(response, serving))
             }
@@ -276,7 +280,7 @@ where
         rests: false,
         last: false,
     };
-    drive(connection.as_mut(), peer, &clock, &parts, drain, idle).await;
+    drive(connection.as_mut(), &standing, &clock, &parts, drain, idle).await;
 }
 
 /// What becomes of a connection on which nothing happens.
@@ -292,7 +296,7 @@ struct Idle {
 
 async fn drive<C>(
     mut connection: Pin<&mut C>,
-    peer: Peer,
+    standing: &Standing,
     clock: &ConnectionClock,
     parts: &ServerParts,
     mut drain: DrainHandle,
@@ -303,7 +307,11 @@ where
 {
     let mut draining = idle.last;
     let mut breaking_off = drain.clone();
-    let head_limit = parts.view().limits.header_read_timeout;
+    let limits = parts.view().limits;
+    let head_limit = limits.header_read_timeout;
+    // Only HTTP/2 is told of its end by itself: in HTTP/1.1 the last answer says so.
+    let mut ending = std::pin::pin!(standing.ending(limits.max_age));
+    let mut ends = !clock.is_multiplexed();
     let mut over = std::pin::pin!(clock.over(head_limit, idle.limit));
     loop {
         tokio::select! {
@@ -313,7 +321,7 @@ where
                     tracing::debug!(listener = %parts.view().listener.name, %error, "client connection ended");
                     if error.is_parse() {
                         // It has answered by itself.
-                        parts.view().listener.unparsable(peer, &error.to_string());
+                        parts.view().listener.unparsable(standing.peer, &error.to_string());
                     }
                     if error.is_user() {
                         return End::BrokenOff;
@@ -342,6 +350,10 @@ where
                     return End::Rest;
                 }
                 draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = ending.as_mut(), if !ends => {
+                ends = true;
                 connection.as_mut().graceful_shutdown();
             }
             () = breaking_off.breaking_off(), if draining => return End::Abandoned,
@@ -440,14 +452,28 @@ impl Drop for OpenGuard {
     }
 }
 
-/// Serves a request by the view that is in force when it comes.
-async fn serve_one(parts: &ServerParts, peer: Peer, request: Request<Incoming>) -> Response<ResponseBody> {
+/// Serves a request by the view that is in force when it comes, if the peer is still let in by it.
+async fn serve_one(parts: &ServerParts, standing: &Standing, request: Request<Incoming>) -> Response<ResponseBody> {
     let view = parts.view();
-    if view.admits(peer) {
-        return view.listener.serve(peer, request).await;
+    let http1 = request.version() != Version::HTTP_2;
+    let (mut response, last) = match standing.check(&view) {
+        Ok(()) => {
+            let response = view.listener.serve(standing.peer, request).await;
+            (response, standing.is_old(view.limits.max_age))
+        }
+        Err(lost) => (
+            view.listener.refuse(standing.peer, &request, lost.code, &lost.detail),
+            true,
+        ),
+    };
+    if last && http1 {
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    } else if last {
+        standing.end();
     }
-    let detail = "Your address is no longer on this listener's allowlist.";
-    view.listener.refuse(peer, &request, ErrorCode::IpDenied, detail)
+    response
 }
 
 fn timed(response: Response<ResponseBody>, clock: BodyClock) -> Response<TimedBody> {

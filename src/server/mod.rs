@@ -10,13 +10,14 @@ mod connection;
 mod drain;
 mod flood;
 mod settings;
+mod standing;
 mod strict;
 mod tls;
 
 pub use accept::{ServerParts, View, serve};
-pub use bind::{BindError, Bound, bind};
+pub use bind::{BindError, Bound, bind, change_mode};
 pub use capacity::{Capacity, Shares};
 pub use connection::ConnectionLimits;
 pub use drain::{Drain, DrainHandle};
 pub use settings::{Bind, Limits, ListenerSettings};
-pub use tls::{Clients, ListenerTls, ListenerTlsError, NamePattern, NamePatternError};
+pub use tls::{Clients, ListenerTls, ListenerTlsError, NamePattern, NamePatternError, OutOfTime};

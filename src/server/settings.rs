@@ -58,6 +58,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// Open client connections of one peer address; 0: no limit of its own.
     pub max_connections_per_peer: usize,
+    /// Longest life of a client connection; it ends after the answer that comes next.
+    pub max_connection_age: Duration,
     /// From the first byte of a request to the end of its head; also how long a connection may stay silent at first.
     pub header_read_timeout: Duration,
     /// Size of a request head, bytes.
@@ -85,6 +87,7 @@ impl Default for Limits {
         Self {
             max_connections: 16_384,
             max_connections_per_peer: 0,
+            max_connection_age: Duration::from_secs(3600),
             header_read_timeout: Duration::from_secs(10),
             max_header_bytes: 64 << 10,
             max_headers: 100,

@@ -9,6 +9,8 @@
 
 mod support;
 
+mod access;
+mod access_files;
 mod atlas_says_no;
 mod bearer;
 mod browser;

@@ -41,6 +41,7 @@ fn listener_tls(ca: &TestCa, names: Option<&[&str]>) -> ListenerTls {
     let clients = names.map(|names| Clients {
         ca: ca.pem.as_bytes(),
         names: names.iter().map(|name| NamePattern::parse(name).unwrap()).collect(),
+        crl: None,
     });
     ListenerTls::new(server.certificate.as_bytes(), server.key.as_bytes(), clients).unwrap()
 }
@@ -263,7 +264,25 @@ async fn a_handshake_that_does_not_end_is_ended() {
 async fn plain_http_on_a_tls_port_and_the_reverse_end_at_once() {
     let story = story(Upstream::start(ok).await, None, |b| b).await;
     let answer = raw(story.proxy.address, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
-    assert!(!answer.contains("200"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(
+        answer.contains("PROXY_BAD_REQUEST") && answer.contains("https://"),
+        "{answer}"
+    );
+    let denied = async || {
+        let labels = [("reason", "tls")];
+        story.proxy.metric("atlas_auth_proxy_denied_total", &labels).await
+    };
+    assert_eq!(denied().await, 1.0);
+    // Load balancers look whether a port is open: nobody is refused by that.
+    drop(TcpStream::connect(story.proxy.address).await.unwrap());
+    assert_eq!(
+        raw(story.proxy.address, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+            .await
+            .get(..12),
+        Some("HTTP/1.1 400")
+    );
+    assert_eq!(denied().await, 2.0);
     let plain = proxy(&story.upstream.base_url(), Some(&story.upstream.ca_file), bearer())
         .start()
         .await;

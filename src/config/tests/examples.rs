@@ -23,6 +23,7 @@ fn case(text: &str) -> Case {
     };
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let (pem, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let crl = revocation_list();
     let mut case = Case::bare().toml(text);
     for path in text.split('"').filter(|part| part.starts_with('/')) {
         let content = match path {
@@ -35,11 +36,27 @@ fn case(text: &str) -> Case {
             path if path.ends_with("token-store-password") => "password",
             path if path.ends_with(".pem") || path.ends_with(".crt") => &pem,
             path if path.ends_with(".key") => &key,
+            path if path.ends_with(".crl") => &crl,
             _ => continue,
         };
         case = case.file(path, content);
     }
     case
+}
+
+fn revocation_list() -> String {
+    let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let issuer = rcgen::Issuer::new(ca, rcgen::KeyPair::generate().unwrap());
+    let list = rcgen::CertificateRevocationListParams {
+        this_update: rcgen::date_time_ymd(2001, 1, 1),
+        next_update: rcgen::date_time_ymd(2999, 1, 1),
+        crl_number: rcgen::SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: Vec::new(),
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    list.signed_by(&issuer).unwrap().pem().unwrap()
 }
 
 #[test]

@@ -101,6 +101,18 @@ fn what_is_wrong_is_told_in_one_line_at_its_key() {
             "8:17: `listener.tls.client_names`: `a b` is not a name pattern",
         ),
         (
+            "certificate = 'a.crt'\nkey = 'a.key'\nclient_crl = 'a.crt'",
+            "7:14: `listener.tls.client_crl`: a revocation list is about client certificates",
+        ),
+        (
+            "certificate = 'a.crt'\nkey = 'a.key'\nclient_ca = 'a.crt'\nclient_crl = 'a.crt'",
+            "8:14: `listener.tls.client_crl`: `a.crt`: the file holds no revocation list",
+        ),
+        (
+            "certificate = 'a.crt'\nkey = 'a.key'\nclient_ca = 'a.crt'\nclient_crl = 'gone.crl'",
+            "8:14: `listener.tls.client_crl`: cannot read the file `/etc/gone.crl`",
+        ),
+        (
             "certificate = 'a.crt'\nkey = 'a.key'\nclient_cas = 'a.crt'",
             "7:1: `listener.tls.client_cas`: there is no such key; did you mean `client_ca`?",
         ),

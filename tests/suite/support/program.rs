@@ -11,7 +11,6 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
-#[cfg(feature = "emulator")]
 use super::until;
 use super::upstream::Upstream;
 
@@ -98,7 +97,7 @@ impl Program {
         }
         let addresses: Vec<SocketAddr> = line
             .split([' ', ','])
-            .filter_map(|word| word.trim().strip_prefix("http://")?.parse().ok())
+            .filter_map(|word| word.trim().split_once("://")?.1.parse().ok())
             .collect();
         let [address, admin] = addresses[..] else {
             panic!("the line names a listener and the admin port: {line}")
@@ -113,7 +112,6 @@ impl Program {
     }
 
     /// Waits until it has said this on standard error.
-    #[cfg(feature = "emulator")]
     pub async fn until_said(&self, what: &str) {
         until(what, || async { self.said.lock().unwrap().contains(what) }).await;
     }

@@ -1,0 +1,219 @@
+//! What a connection was let in with. It is asked again at each request: settings and time may have changed the answer.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use rustls_pki_types::CertificateDer;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::accept::View;
+use super::tls::ClientPolicy;
+use crate::certificate;
+use crate::code::ErrorCode;
+use crate::proxy::Peer;
+
+/// Connections that were made together shall not all end together: each lives for at least so much of its longest life.
+const LEAST_OF_LIFE: f64 = 0.9;
+
+/// One connection's right to be served.
+#[derive(Debug)]
+pub(super) struct Standing {
+    /// Who is at the other end.
+    pub(super) peer: Peer,
+    shown: Shown,
+    since: Instant,
+    /// What of `max_connection_age` it may live.
+    share: f64,
+    /// Whether it was said in the log that it is refused.
+    said: AtomicBool,
+    ended: Notify,
+}
+
+/// What the peer has shown.
+#[derive(Debug)]
+enum Shown {
+    /// Nothing: the connection is not encrypted.
+    Plain,
+    /// Nothing: it was not asked to.
+    Encrypted,
+    Certificate(Certificate),
+}
+
+#[derive(Debug)]
+struct Certificate {
+    chain: Vec<CertificateDer<'static>>,
+    /// The [`ClientPolicy::id`] of the policy that it was last found good by.
+    good_by: AtomicU64,
+    /// Until when that holds, in Unix seconds: until the first certificate of the chain expires.
+    good_until: AtomicU64,
+}
+
+/// Why the next request is not served.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Lost {
+    pub(super) code: ErrorCode,
+    /// For the client.
+    pub(super) detail: String,
+}
+
+impl Standing {
+    /// Of a connection that is not encrypted.
+    pub(super) fn plain(peer: Peer) -> Self {
+        Self::new(peer, Shown::Plain)
+    }
+
+    /// Of a connection after its handshake, by this policy at this time.
+    pub(super) fn encrypted(
+        peer: Peer,
+        chain: Option<&[CertificateDer<'static>]>,
+        policy: Option<&ClientPolicy>,
+        now: SystemTime,
+    ) -> Self {
+        let shown = match (chain, policy) {
+            (Some(chain), Some(policy)) => Shown::Certificate(Certificate {
+                good_by: AtomicU64::new(policy.id()),
+                good_until: AtomicU64::new(first_end(chain, now)),
+                chain: chain.to_vec(),
+            }),
+            _ => Shown::Encrypted,
+        };
+        Self::new(peer, shown)
+    }
+
+    fn new(peer: Peer, shown: Shown) -> Self {
+        // 2^-32 times a u32 lies in 0.0..1.0. Without a source of randomness there is no jitter, and nothing worse.
+        let random = getrandom::u32().map_or(1.0, |n| f64::from(n) / 4_294_967_296.0);
+        Self {
+            peer,
+            shown,
+            since: Instant::now(),
+            share: LEAST_OF_LIFE + (1.0 - LEAST_OF_LIFE) * random,
+            said: AtomicBool::new(false),
+            ended: Notify::new(),
+        }
+    }
+
+    /// Whether the next request may be served by the view in force.
+    pub(super) fn check(&self, view: &View) -> Result<(), Lost> {
+        if !view.admits(self.peer) {
+            let detail = match self.peer {
+                Peer::Ip(_) => "Your address is no longer on this listener's allowlist.",
+                Peer::Unix(_) => "Your user id is no longer among this socket's `uids`.",
+            };
+            return Err(Lost::new(ErrorCode::IpDenied, detail));
+        }
+        let Some(tls) = &view.tls else { return Ok(()) };
+        match (&self.shown, tls.clients()) {
+            (Shown::Plain, _) => Err(Lost::new(
+                ErrorCode::PeerDenied,
+                "This port speaks TLS by now: connect again, with https://.",
+            )),
+            (_, None) => Ok(()),
+            (Shown::Encrypted, Some(_)) => Err(Lost::new(
+                ErrorCode::PeerDenied,
+                "This listener asks for a certificate of its clients by now: connect again, and show one.",
+            )),
+            (Shown::Certificate(certificate), Some(policy)) => self.check_certificate(certificate, policy, view),
+        }
+    }
+
+    /// Costs two loads and a look at the clock, except once after a change of the policy.
+    fn check_certificate(&self, certificate: &Certificate, policy: &ClientPolicy, view: &View) -> Result<(), Lost> {
+        let now = view.clock.wall();
+        if certificate.good_by.load(Ordering::Relaxed) == policy.id()
+            && unix(now) <= certificate.good_until.load(Ordering::Relaxed)
+        {
+            return Ok(());
+        }
+        match policy.verify(&certificate.chain, now) {
+            Ok(()) => {
+                let until = first_end(&certificate.chain, now);
+                certificate.good_until.store(until, Ordering::Relaxed);
+                certificate.good_by.store(policy.id(), Ordering::Relaxed);
+                Ok(())
+            }
+            Err(refused) => {
+                if !self.said.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        listener = %view.listener.name, peer = %self.peer, subject = refused.subject,
+                        names = refused.names, why = refused.rule,
+                        "a connected client is no longer let in: its next request is refused and its connection ended"
+                    );
+                }
+                // Its own certificate is no secret to it.
+                let detail = format!(
+                    "This listener no longer accepts the certificate that this connection was made with: {}.",
+                    refused.rule
+                );
+                Err(Lost {
+                    code: ErrorCode::PeerDenied,
+                    detail,
+                })
+            }
+        }
+    }
+
+    /// Whether it has lived as long as it may.
+    pub(super) fn is_old(&self, most: Duration) -> bool {
+        self.since.elapsed() >= self.life(most)
+    }
+
+    /// How long it may live.
+    fn life(&self, most: Duration) -> Duration {
+        most.mul_f64(self.share)
+    }
+
+    /// Ends when it has lived as long as it may, by a limit that may change meanwhile, or [`Self::end`] was called.
+    pub(super) async fn ending(&self, most: Duration) {
+        tokio::select! {
+            () = self.ended.notified() => {}
+            () = tokio::time::sleep_until(self.since + self.life(most)) => {}
+        }
+    }
+
+    /// The connection shall end when the requests under way have.
+    pub(super) fn end(&self) {
+        self.ended.notify_one();
+    }
+}
+
+impl Lost {
+    fn new(code: ErrorCode, detail: &str) -> Self {
+        Self {
+            code,
+            detail: detail.to_owned(),
+        }
+    }
+}
+
+fn unix(at: SystemTime) -> u64 {
+    at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// When the first certificate that is valid now expires. What does not tell is asked again each time.
+fn first_end(chain: &[CertificateDer<'_>], now: SystemTime) -> u64 {
+    let ends = chain.iter().map(|one| certificate::not_after(one).map_or(0, unix));
+    // An intermediate that is not needed may have expired: then it was found good without it.
+    ends.filter(|end| *end == 0 || *end >= unix(now)).min().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_that_were_made_together_end_one_by_one_and_none_later_than_it_may() {
+        let most = Duration::from_secs(1000);
+        let all: Vec<_> = (0..100).map(|_| Standing::plain(Peer::Unix(1))).collect();
+        let mut lives: Vec<_> = all.iter().map(|one| one.life(most)).collect();
+        lives.sort();
+        lives.dedup();
+        assert!(lives.len() > 90 && lives[0] >= Duration::from_secs(900) && lives[lives.len() - 1] <= most);
+        assert!(all.iter().all(|one| !one.is_old(most)));
+        all[0].ending(most).await;
+        assert!(all[0].is_old(most));
+        tokio::time::advance(Duration::from_secs(200)).await;
+        assert!(all.iter().all(|one| one.is_old(most)));
+    }
+}
