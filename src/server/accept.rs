@@ -131,7 +131,9 @@ fn begin_tcp(stream: TcpStream, peer: Peer, parts: &Arc<ServerParts>, view: &Vie
 
 async fn serve_tls(stream: TcpStream, peer: Peer, tls: &ListenerTls, parts: Arc<ServerParts>, mut drain: DrainHandle) {
     let view = parts.view();
-    let handshake = tokio::time::timeout(view.limits.header_read_timeout, shake_hands(stream, tls));
+    // In a box of its own, which is gone when the connection is served.
+    let handshake = Box::pin(shake_hands(stream, tls));
+    let handshake = tokio::time::timeout(view.limits.header_read_timeout, handshake);
     let done = tokio::select! {
         biased;
         () = drain.draining() => return,
@@ -173,6 +175,7 @@ async fn serve_tls(stream: TcpStream, peer: Peer, tls: &ListenerTls, parts: Arc<
 }
 
 /// How a handshake ended.
+#[allow(clippy::large_enum_variant, reason = "it is taken apart at once")]
 enum Handshake {
     Done(TlsStream<TcpStream>),
     /// The peer left without a word, as health checks of load balancers do.
