@@ -245,7 +245,7 @@ impl Client {
     }
 
     /// The next request is refused, and the connection ends.
-    async fn is_refused(mut self, code: &str, detail: &str) {
+    async fn gets_refused(mut self, code: &str, detail: &str) {
         let answer = self.ask().await;
         assert_eq!(answer.status, 403, "{answer:?}");
         assert_eq!(answer.code.as_deref(), Some(code));
@@ -353,7 +353,7 @@ async fn a_reload_that_takes_a_certificate_away_ends_its_connections_and_no_othe
         gateway.let_in(&gone);
         let seen = gateway.upstream.seen().len();
         for one in leaves {
-            one.is_refused("PROXY_PEER_DENIED", detail).await;
+            one.gets_refused("PROXY_PEER_DENIED", detail).await;
         }
         assert_eq!(
             gateway.upstream.seen().len(),
@@ -403,7 +403,7 @@ async fn a_reload_that_takes_an_authority_away_ends_the_connections_of_its_clien
         ..Rule::default()
     });
     for one in olds {
-        one.is_refused("PROXY_PEER_DENIED", "client_ca").await;
+        one.gets_refused("PROXY_PEER_DENIED", "client_ca").await;
     }
     for one in &mut news {
         one.is_served().await;
@@ -413,7 +413,7 @@ async fn a_reload_that_takes_an_authority_away_ends_the_connections_of_its_clien
         ..Rule::default()
     });
     for one in news {
-        one.is_refused("PROXY_PEER_DENIED", "client_ca").await;
+        one.gets_refused("PROXY_PEER_DENIED", "client_ca").await;
     }
 }
 
@@ -431,7 +431,7 @@ async fn a_certificate_that_expires_while_its_connection_is_open_ends_it() {
     let (leaves, mut stays) = (gateway.connect(&tomorrow).await, gateway.connect(&forever).await);
     gateway.clock.0.store(2 * 86_400, Ordering::SeqCst);
     for one in leaves {
-        one.is_refused("PROXY_PEER_DENIED", "expired").await;
+        one.gets_refused("PROXY_PEER_DENIED", "expired").await;
     }
     for one in &mut stays {
         one.is_served().await;
@@ -448,7 +448,7 @@ async fn a_plain_listener_that_becomes_a_tls_one_ends_its_plain_connections() {
         ..Rule::default()
     };
     gateway.let_in(&rule);
-    plain.is_refused("PROXY_PEER_DENIED", "https://").await;
+    plain.gets_refused("PROXY_PEER_DENIED", "https://").await;
 }
 
 #[tokio::test]
@@ -471,7 +471,7 @@ async fn a_listener_that_begins_to_ask_for_certificates_ends_the_connections_wit
     };
     gateway.let_in(&rule);
     for one in both {
-        one.is_refused("PROXY_PEER_DENIED", "asks for a certificate").await;
+        one.gets_refused("PROXY_PEER_DENIED", "asks for a certificate").await;
     }
 }
 
@@ -482,7 +482,7 @@ async fn an_address_that_is_taken_from_the_allowlist_is_denied_as_an_address() {
     let both = gateway.connect(&web).await;
     gateway.reload(|s| s.listeners[0].allow = Allowlist::new(vec!["10.0.0.0/8".parse().unwrap()]).unwrap());
     for one in both {
-        one.is_refused("PROXY_IP_DENIED", "allowlist").await;
+        one.gets_refused("PROXY_IP_DENIED", "allowlist").await;
     }
     assert_eq!(gateway.denied("ip").await, 2.0);
 }
@@ -513,7 +513,7 @@ async fn a_user_that_is_taken_from_the_uids_of_a_socket_is_denied() {
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o660, "the mode is taken in, too");
     gateway.reload(|s| s.listeners[0].bind = bind(0o660, vec![own + 1]));
-    client.is_refused("PROXY_IP_DENIED", "uids").await;
+    client.gets_refused("PROXY_IP_DENIED", "uids").await;
 }
 
 #[tokio::test]
