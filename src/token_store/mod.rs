@@ -9,6 +9,7 @@
 //! | `source.rs` | who asks and who waits: a source of tokens before the token endpoint |
 //! | `store.rs` | what is demanded of a store |
 //! | `server.rs` | a Redis server as one: connection, time limits, outages |
+//! | `narrow.rs` | what a server may say, in bytes, before anything of it is buffered |
 //! | `scripts.rs` | what the server does in one step |
 //! | `seal.rs` | a token closed and opened again |
 //! | `keys.rs` | under which names things lie there |
@@ -17,6 +18,7 @@
 //! It doesn't know when a token is to be replaced (`credential::bearer` does), nor requests of clients.
 
 mod keys;
+mod narrow;
 mod scripts;
 mod seal;
 mod server;
@@ -25,6 +27,18 @@ mod source;
 mod store;
 
 pub use seal::{SealKey, SealKeyError};
-pub use server::{RedisStore, StoreSetupError};
+pub use server::{Examined, RedisStore, StoreSetupError, StoreState};
 pub use settings::{DEFAULT_PORT, StoreTls, TokenStoreSettings};
 pub use source::SharedSource;
+
+/// See [`RedisStore::examine`]; with a connection of its own.
+///
+/// # Errors
+/// See [`StoreSetupError`].
+pub async fn examine(
+    settings: &TokenStoreSettings,
+    accounts: &[(&crate::upstream::Origin, &str)],
+) -> Result<Examined, StoreSetupError> {
+    let store = RedisStore::new(settings.clone(), crate::metrics::Metrics::new().token_store_up())?;
+    Ok(store.examine(accounts).await)
+}

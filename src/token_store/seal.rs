@@ -183,6 +183,17 @@ impl Sealer {
     }
 }
 
+/// Whether this has the shape of a sealed token, whatever key closed it.
+pub(super) fn looks_sealed(value: &[u8]) -> bool {
+    let parts = std::str::from_utf8(value).ok().and_then(|text| text.split_once(':'));
+    parts.is_some_and(|(fence, sealed)| {
+        fence.parse::<u64>().is_ok()
+            && STANDARD_NO_PAD
+                .decode(sealed)
+                .is_ok_and(|sealed| sealed.len() > NONCE_LEN + LIFE_LEN + AES_256_GCM.tag_len())
+    })
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

@@ -1,5 +1,7 @@
 //! A Redis or Valkey server as a store: one connection, a second and a half for each step, and rest after a failure.
 
+use std::error::Error;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,12 +15,14 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::TokenStoreSettings;
-use super::keys::{self, Keys};
+use super::keys::{self, Keys, Subject};
+use super::narrow::{Narrow, TooWide};
 use super::scripts::{self, LOOK, MOST_VALUE_BYTES, PUT, RELEASE, TURN};
+use super::seal::{Sealer, looks_sealed};
 use super::store::{LOCK_LIFE, Put, SharedStore, StoreError, Stored, Turn};
 use crate::credential::bearer::{BoxFuture, MOST_LIFE, unit_random};
 use crate::metrics::TokenStoreUp;
-use crate::upstream::{TlsError, client_config};
+use crate::upstream::{Origin, TlsError, client_config};
 
 /// The bound on DNS, TCP, TLS and AUTH together.
 const CONNECT_LIMIT: Duration = Duration::from_millis(1500);
@@ -67,9 +71,37 @@ impl Drop for Live {
 
 #[derive(Default)]
 struct Health {
-    /// It failed, and has not answered since.
-    down: bool,
+    /// It failed, and has not answered since: how.
+    down: Option<String>,
+    /// Whether it ever answered or failed.
+    tried: bool,
     rest_until: Option<Instant>,
+}
+
+/// How the store is, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreState {
+    /// Without user and password.
+    pub address: String,
+    /// Whether it answers; `None`: nobody has asked yet.
+    pub up: Option<bool>,
+    /// Why it doesn't. Holds no secret.
+    pub cause: Option<String>,
+}
+
+/// What `check` finds of a store. No text of it holds a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Examined {
+    /// Replicas can share.
+    Good,
+    /// It does not answer, or not as it should.
+    Away(String),
+    /// It is there, and does not let us in, or is not what it should be.
+    Refused(String),
+    /// A token lies there that was closed with another key.
+    AnotherKey,
+    /// Something else lies under this key.
+    NoToken(String),
 }
 
 /// Why there can be no connection, whatever the server does.
@@ -137,9 +169,51 @@ impl RedisStore {
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
-        let mut command = eval(scripts::PROBE, &[keys::PROBE]);
-        command.arg(millis(2 * PROBE_EVERY));
-        self.step::<u64>(&command).await.map(drop)
+        self.step::<u64>(&probe_command()).await.map(drop)
+    }
+
+    /// How it is: as of the last step, or of the watch.
+    pub fn state(&self) -> StoreState {
+        let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        StoreState {
+            address: self.settings.to_string(),
+            up: health.tried.then_some(health.down.is_none()),
+            cause: health.down.clone(),
+        }
+    }
+
+    /// Whether replicas with these settings could share the tokens of these service accounts, each an origin and a client
+    /// id: tries what they do, but asks for no token and takes no lock.
+    pub async fn examine(&self, accounts: &[(&Origin, &str)]) -> Examined {
+        if let Err(trouble) = self.ask::<u64>(&probe_command()).await {
+            return match trouble {
+                Trouble { refused: true, why } => Examined::Refused(why),
+                Trouble { refused: false, why } => Examined::Away(why),
+            };
+        }
+        for (origin, client_id) in accounts {
+            let subject = Subject {
+                origin: origin.to_string(),
+                client_id: (*client_id).to_owned(),
+            };
+            let keys = Keys::of(&subject);
+            let lies_there = match self.look(&keys).await {
+                Ok(stored) => stored,
+                Err(error) => return Examined::Away(error.to_string()),
+            };
+            if let Some(stored) = lies_there
+                && Sealer::new(self.settings.key.clone(), subject)
+                    .open(&stored.value)
+                    .is_none()
+            {
+                return if looks_sealed(&stored.value) {
+                    Examined::AnotherKey
+                } else {
+                    Examined::NoToken(keys.token)
+                };
+            }
+        }
+        Examined::Good
     }
 
     /// One command: within its time, and not while the store is left in peace.
@@ -152,21 +226,29 @@ impl RedisStore {
                 self.answered();
                 Ok(answer)
             }
-            Err(why) => {
-                self.failed(&why);
-                Err(StoreError::Failed(why))
+            Err(trouble) => {
+                self.failed(&trouble.why);
+                Err(StoreError::Failed(trouble.why))
             }
         }
     }
 
-    async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, String> {
+    async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Trouble> {
         let (number, mut connection) = match timeout(CONNECT_LIMIT, self.connection()).await {
             Ok(connection) => connection?,
-            Err(_) => return Err(format!("no connection within {} s", CONNECT_LIMIT.as_secs())),
+            Err(_) => {
+                return Err(Trouble::away(format!(
+                    "no connection within {} s",
+                    CONNECT_LIMIT.as_secs_f32()
+                )));
+            }
         };
         let answer = match timeout(STEP_LIMIT, command.query_async::<T>(&mut connection)).await {
             Ok(answer) => answer.map_err(|error| reason(&error)),
-            Err(_) => Err(format!("no answer within {} s", STEP_LIMIT.as_secs())),
+            Err(_) => Err(Trouble::away(format!(
+                "no answer within {} s",
+                STEP_LIMIT.as_secs_f32()
+            ))),
         };
         if answer.is_err() {
             self.give_up(number).await;
@@ -183,7 +265,7 @@ impl RedisStore {
         }
     }
 
-    async fn connection(&self) -> Result<(u64, MultiplexedConnection), String> {
+    async fn connection(&self) -> Result<(u64, MultiplexedConnection), Trouble> {
         let mut lives = self.live.lock().await;
         if let Some(live) = &lives.current
             && !live.driver.is_finished()
@@ -198,31 +280,35 @@ impl RedisStore {
         Ok((lives.number, connection))
     }
 
-    async fn connect(&self) -> Result<Live, String> {
+    async fn connect(&self) -> Result<Live, Trouble> {
         let TokenStoreSettings { host, port, .. } = &self.settings;
         let tcp = TcpStream::connect((host.as_str(), *port))
             .await
-            .map_err(|error| format!("it can't be reached: {error}"))?;
+            .map_err(|error| Trouble::away(format!("it can't be reached: {error}")))?;
         // Small steps must not wait for the acknowledgement of earlier segments.
         let _ = tcp.set_nodelay(true);
         match &self.tls {
             None => self.speak(tcp).await,
             Some((connector, name)) => {
-                let stream = connector
-                    .connect(name.clone(), tcp)
-                    .await
-                    .map_err(|error| format!("no TLS connection: {error}; is `ca_file` right?"))?;
+                let stream = connector.connect(name.clone(), tcp).await.map_err(|error| Trouble {
+                    // One that shows who it is not: no passing matter.
+                    refused: error
+                        .get_ref()
+                        .is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>),
+                    why: format!("no TLS connection: {error}; is `ca_file` right?"),
+                })?;
                 self.speak(stream).await
             }
         }
     }
 
-    async fn speak<S>(&self, stream: S) -> Result<Live, String>
+    async fn speak<S>(&self, stream: S) -> Result<Live, Trouble>
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
         // The time is bounded here, for connecting and each step.
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
+        let stream = Narrow::new(stream);
         let (connection, driver) = MultiplexedConnection::new_with_config(&self.info, stream, config)
             .await
             .map_err(|error| reason(&error))?;
@@ -241,7 +327,8 @@ impl RedisStore {
         let was_down = {
             let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
             health.rest_until = None;
-            std::mem::take(&mut health.down)
+            health.tried = true;
+            health.down.take().is_some()
         };
         self.up.set(true);
         if was_down {
@@ -254,7 +341,8 @@ impl RedisStore {
         let was_down = {
             let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
             health.rest_until = Some(Instant::now() + rest);
-            std::mem::replace(&mut health.down, true)
+            health.tried = true;
+            health.down.replace(why.to_owned()).is_some()
         };
         self.up.set(false);
         if was_down {
@@ -269,8 +357,32 @@ impl RedisStore {
     }
 }
 
-/// What went wrong, without the server's own text: it may quote a command, and so the password.
-fn reason(error: &RedisError) -> String {
+/// Why a step failed.
+struct Trouble {
+    /// The server is there and does not let us in: that ends when somebody does something about it.
+    refused: bool,
+    /// Ours, without a secret.
+    why: String,
+}
+
+impl Trouble {
+    fn away(why: String) -> Self {
+        Self { refused: false, why }
+    }
+}
+
+/// What went wrong.
+fn reason(error: &RedisError) -> Trouble {
+    let refused = matches!(error.code(), Some("WRONGPASS" | "NOAUTH" | "NOPERM"))
+        || error.kind() == ErrorKind::AuthenticationFailed;
+    Trouble {
+        refused,
+        why: in_words(error),
+    }
+}
+
+/// Without the server's own text: it may quote a command, and so the password.
+fn in_words(error: &RedisError) -> String {
     if let Some(code) = error.code() {
         let hint = match code {
             "WRONGPASS" | "NOAUTH" => ": set `username` and `password_file` of [token_store]",
@@ -286,9 +398,15 @@ fn reason(error: &RedisError) -> String {
         ErrorKind::AuthenticationFailed => {
             "it refuses user name and password: set `username` and `password_file` of [token_store]".to_owned()
         }
-        ErrorKind::Io => "the connection broke".to_owned(),
+        ErrorKind::Io => too_wide(error).map_or_else(|| "the connection broke".to_owned(), |why| why.to_string()),
         kind => format!("it gave no answer that can be read ({kind:?})"),
     }
+}
+
+/// Whether the connection ended because the server said more than it may.
+fn too_wide(error: &RedisError) -> Option<&TooWide> {
+    let cause = error.source()?.downcast_ref::<Arc<dyn Error + Send + Sync>>()?;
+    cause.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref()
 }
 
 impl SharedStore for RedisStore {
@@ -411,6 +529,12 @@ fn stored(value: Vec<u8>, left: i64) -> Option<Stored> {
         value,
         left: u64::try_from(left).ok().map(Duration::from_millis),
     })
+}
+
+fn probe_command() -> Cmd {
+    let mut command = eval(scripts::PROBE, &[keys::PROBE]);
+    command.arg(millis(2 * PROBE_EVERY));
+    command
 }
 
 fn eval(script: &str, keys: &[&str]) -> Cmd {

@@ -23,6 +23,8 @@ mod faults;
 mod forwarding;
 mod guard;
 mod hardening;
+#[cfg(feature = "token-store")]
+mod hostile_store;
 mod limits;
 mod links;
 mod log_pipe;
