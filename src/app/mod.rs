@@ -214,6 +214,7 @@ impl App {
             accounts,
             hosts: HostNames::new([]).with_bound(admin_address.ip()),
             started: SystemTime::now(),
+            sharing: sharing.clone(),
             draining: watch::Sender::new(false),
             quit: Notify::new(),
         });

@@ -63,6 +63,14 @@ impl Sharing {
     pub(super) fn is_on(&self) -> bool {
         self.store.is_some()
     }
+
+    /// How the store is; null: there is none.
+    pub(super) fn status(&self) -> serde_json::Value {
+        self.store.as_ref().map_or(serde_json::Value::Null, |(store, _)| {
+            let state = store.state();
+            serde_json::json!({ "address": state.address, "up": state.up, "cause": state.cause })
+        })
+    }
 }
 
 #[cfg(not(feature = "token-store"))]
@@ -84,5 +92,10 @@ impl Sharing {
     /// No.
     pub(super) fn is_on(&self) -> bool {
         false
+    }
+
+    /// There is none.
+    pub(super) fn status(&self) -> serde_json::Value {
+        serde_json::Value::Null
     }
 }

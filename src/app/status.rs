@@ -9,6 +9,7 @@ use tokio::sync::{Notify, watch};
 
 use super::BoundListener;
 use super::accounts::Accounts;
+use super::sharing::Sharing;
 use crate::admin::AdminState;
 use crate::guard::HostNames;
 use crate::metrics::Metrics;
@@ -20,6 +21,7 @@ pub(super) struct State {
     pub(super) listeners: ArcSwap<Vec<BoundListener>>,
     pub(super) accounts: Accounts,
     pub(super) hosts: HostNames,
+    pub(super) sharing: Sharing,
     pub(super) started: SystemTime,
     pub(super) draining: watch::Sender<bool>,
     pub(super) quit: Notify,
@@ -96,6 +98,7 @@ impl AdminState for State {
             "version": env!("CARGO_PKG_VERSION"),
             "uptimeSeconds": uptime,
             "draining": *self.draining.borrow(),
+            "tokenStore": self.sharing.status(),
             "listeners": self.listeners.load().iter().map(|l| json!({
                 "name": l.name, "address": l.url, "account": l.account,
             })).collect::<Vec<_>>(),

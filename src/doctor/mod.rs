@@ -9,6 +9,8 @@ mod credential;
 mod network;
 mod ports;
 mod report;
+#[cfg(feature = "token-store")]
+mod store;
 
 use crate::credential::CredentialSettings;
 use crate::outbound::{HttpClient, http_client};
@@ -45,6 +47,8 @@ pub async fn examine(settings: &Settings, only: Option<&str>, around: &Circumsta
             Patient::examine(name, account, around, report).await;
         }
     }
+    #[cfg(feature = "token-store")]
+    store::examine(settings, only, report).await;
     ports::examine(settings, report).await;
 }
 

@@ -49,6 +49,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "server",
             "settings",
             "time",
+            "token_store",
             "upstream",
         ],
     ),

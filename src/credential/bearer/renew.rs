@@ -146,18 +146,23 @@ impl Bearer {
         let account = &self.account;
         let lives_seconds = token.left(now).unwrap_or_default().as_secs();
         let shared = token.ownership() != Ownership::Own;
+        let from = match token.ownership() {
+            Ownership::Taken => "token store",
+            Ownership::Own | Ownership::Published => "token endpoint",
+        };
         if failures > 0 {
             tracing::info!(
                 account,
+                from,
                 lives_seconds,
                 shared,
                 failures,
                 "access token obtained after failures"
             );
         } else if token.generation() == 1 {
-            tracing::info!(account, lives_seconds, shared, "access token obtained");
+            tracing::info!(account, from, lives_seconds, shared, "access token obtained");
         } else {
-            tracing::debug!(account, lives_seconds, shared, "access token renewed");
+            tracing::debug!(account, from, lives_seconds, shared, "access token renewed");
         }
     }
 

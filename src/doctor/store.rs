@@ -1,0 +1,63 @@
+//! Whether the shared token store is there, lets us in, and holds what our key opens.
+
+use super::{Finding, Report, Status};
+use crate::credential::CredentialSettings;
+use crate::settings::Settings;
+use crate::token_store::{self, Examined, TokenStoreSettings};
+
+const CHECK: &str = "token_store";
+
+pub(super) async fn examine(settings: &Settings, only: Option<&str>, report: &mut Report) {
+    let Some(store) = &settings.token_store else { return };
+    let accounts: Vec<_> = settings
+        .accounts
+        .iter()
+        .filter(|(name, _)| only.is_none_or(|only| only == *name))
+        .filter_map(|(_, account)| match &account.credential {
+            CredentialSettings::ServiceAccount { client_id, .. } => {
+                Some((&account.upstream.origin, client_id.as_str()))
+            }
+            _ => None,
+        })
+        .collect();
+    report.add(match token_store::examine(store, &accounts).await {
+        Ok(found) => finding(store, found),
+        Err(error) => Finding {
+            hint: Some("correct `url` or `ca_file` of [token_store]".to_owned()),
+            ..Finding::new(CHECK, Status::Fail, error.to_string())
+        },
+    });
+}
+
+fn finding(store: &TokenStoreSettings, found: Examined) -> Finding {
+    let (status, found, hint) = match found {
+        Examined::Good => (Status::Ok, format!("{store} answers and can be written to"), None),
+        Examined::Away(why) => (
+            Status::Warn,
+            format!("{store}: {why}"),
+            Some("is it there, and may this machine connect to it? Until it answers, each replica asks for tokens of its own".to_owned()),
+        ),
+        Examined::Refused(why) => (
+            Status::Fail,
+            format!("{store}: {why}"),
+            Some("until that is mended, each replica asks for tokens of its own, and Atlas limits these".to_owned()),
+        ),
+        Examined::AnotherKey => (
+            Status::Fail,
+            format!("{store} holds a token that was closed with another key"),
+            Some(
+                "give all replicas the same `key_file` of [token_store]; if the key was changed on purpose, it is right from the next renewal on"
+                    .to_owned(),
+            ),
+        ),
+        Examined::NoToken(key) => (
+            Status::Warn,
+            format!("{store} holds something that is no token under the key {key}"),
+            Some("does another program write there? The next renewal replaces it".to_owned()),
+        ),
+    };
+    Finding {
+        hint,
+        ..Finding::new(CHECK, status, found)
+    }
+}
