@@ -127,7 +127,7 @@ pub fn flush() {
 /// The most of a client's text that is logged, bytes.
 const MOST_TEXT: usize = 512;
 
-/// Text of a client, made safe for a log: control characters escaped, cut off.
+/// Text of a client, made safe for a log: everything but printable ASCII escaped, cut off.
 struct Clean<'a>(&'a str);
 
 impl fmt::Display for Clean<'_> {
@@ -139,10 +139,11 @@ impl fmt::Display for Clean<'_> {
             if at >= MOST_TEXT {
                 return f.write_char('…');
             }
-            if c.is_control() || c == '\u{2028}' || c == '\u{2029}' {
-                write!(f, "{}", c.escape_default())?;
-            } else {
+            if matches!(c, ' '..='~') {
                 f.write_char(c)?;
+            } else {
+                // Letters of other scripts, too: some run backwards, some look like others.
+                write!(f, "{}", c.escape_default())?;
             }
         }
         Ok(())
@@ -213,8 +214,8 @@ mod tests {
     #[test]
     fn control_characters_cannot_reach_a_log() {
         assert_eq!(
-            Clean("/a\r\nb\u{1b}[31m\u{85}é").to_string(),
-            "/a\\r\\nb\\u{1b}[31m\\u{85}é"
+            Clean("/a\r\nb\u{1b}[31m\u{85}é\u{202e}").to_string(),
+            "/a\\r\\nb\\u{1b}[31m\\u{85}\\u{e9}\\u{202e}"
         );
         assert!(Clean(&"x".repeat(600)).to_string().chars().count() < 520);
     }

@@ -237,6 +237,18 @@ impl Listener {
 
     /// Refuses a peer whose bytes were not parsed as a request: counts and logs it, and gives a whole answer as bytes.
     pub fn refuse_unparsed(&self, peer: Peer, code: ErrorCode, reason: Option<DenyReason>, detail: &str) -> Vec<u8> {
+        self.refuse_line(peer, code, reason, detail, ("", ""))
+    }
+
+    /// The same where method and path were understood: the record names them.
+    pub fn refuse_line(
+        &self,
+        peer: Peer,
+        code: ErrorCode,
+        reason: Option<DenyReason>,
+        detail: &str,
+        (method, path): (&str, &str),
+    ) -> Vec<u8> {
         self.common.metrics.error(code);
         if let Some(reason) = reason {
             self.metrics.denied(reason);
@@ -245,8 +257,8 @@ impl Listener {
             listener: &self.name,
             account: &self.account.name,
             peer: &peer,
-            method: "",
-            path: "",
+            method,
+            path,
             status: code.status().as_u16(),
             upstream_status: None,
             attempts: 0,

@@ -159,10 +159,12 @@ where
         let (parts, peer) = (Arc::clone(parts), standing.peer);
         move |refusal: &Refusal| {
             let (code, detail) = (code_of(refusal), refusal.to_string());
-            parts
-                .view()
-                .listener
-                .refuse_unparsed(peer, code, Some(DenyReason::Malformed), &detail)
+            let line = match refusal {
+                Refusal::TargetByte(at) => (at.method.as_str(), at.path.as_str()),
+                _ => ("", ""),
+            };
+            let reason = Some(DenyReason::Malformed);
+            parts.view().listener.refuse_line(peer, code, reason, &detail, line)
         }
     };
     let io = TokioIo::new(Strict::new(
@@ -405,7 +407,7 @@ impl<S: Sync> Rest for TlsStream<S> {
 
 fn code_of(refusal: &Refusal) -> ErrorCode {
     match refusal {
-        Refusal::Malformed(_) => ErrorCode::BadRequest,
+        Refusal::Malformed(_) | Refusal::TargetByte(_) => ErrorCode::BadRequest,
         Refusal::HeadTooLarge(_) | Refusal::TooManyFields(_) => ErrorCode::HeadersTooLarge,
     }
 }

@@ -471,6 +471,43 @@ async fn the_required_header_is_required() {
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }
 
+/// What the parser's types hold goes on as it is; of the rest the client is told which byte to percent-encode.
+#[tokio::test]
+async fn a_byte_that_no_url_has_goes_on_or_is_named() {
+    let upstream = upstream().await;
+    let proxy = builder(&upstream).start().await;
+    for (target, encoded) in [
+        (&b"/a<b"[..], "%3C"),
+        (b"/a>b", "%3E"),
+        (b"/a`b", "%60"),
+        (b"/a?\"b", "%22"),
+        (b"/a\xff", "%FF"),
+        (b"/?\xc3", "%C3"),
+    ] {
+        let request = [b"GET ", target, b" HTTP/1.1\r\nHost: localhost\r\n\r\n"].concat();
+        let mut stream = tokio::net::TcpStream::connect(proxy.address).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut stream, &request)
+            .await
+            .unwrap();
+        let answer = read_to_end(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{target:?}: {answer}");
+        let body: serde_json::Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+        assert_eq!(body["errorCode"], "PROXY_BAD_REQUEST", "{answer}");
+        let detail = body["detail"].as_str().unwrap();
+        assert!(
+            detail.contains("percent-encode it") && detail.contains(encoded),
+            "{detail}"
+        );
+    }
+    assert!(upstream.seen().is_empty(), "{:?}", upstream.seen());
+    for target in ["/a\"{}|^b", "/a?`", "/\u{e9}?\u{fc}"] {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let answer = raw(proxy.address, request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{target}: {answer}");
+        assert_eq!(upstream.last().uri, target);
+    }
+}
+
 #[tokio::test]
 async fn a_read_only_listener_reads_only() {
     let upstream = upstream().await;

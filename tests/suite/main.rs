@@ -29,6 +29,7 @@ mod limits;
 mod links;
 mod log_pipe;
 mod metrics;
+mod records;
 #[cfg(feature = "emulator")]
 mod rotate_secret;
 #[cfg(feature = "emulator")]

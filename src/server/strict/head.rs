@@ -1,9 +1,11 @@
 //! One request head, line by line (RFC 9112 sections 2 to 6), stricter than a general server: what has more than one
 //! reading is refused, because another server behind us may take the other one.
 
+use std::sync::Arc;
+
 use memchr::memchr;
 
-use super::Refusal;
+use super::{Refusal, TargetByte};
 
 /// How the content of a request is delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub(super) struct HeadLimits {
 
 /// Methods in use have less than a dozen letters.
 const LONGEST_METHOD: usize = 64;
+/// What a URI of the parser holds.
+const LONGEST_TARGET: usize = 65_534;
 /// 18 digits always fit 63 bits: another server may count with a sign.
 const LONGEST_LENGTH: usize = 18;
 
@@ -153,16 +157,65 @@ fn request_line(line: &[u8]) -> Result<Version, Refusal> {
     if method.is_empty() || method.len() > LONGEST_METHOD || !method.iter().all(|byte| is_token(*byte)) {
         return Err(Refusal::Malformed("its method is not one"));
     }
-    if target.is_empty() || !target.iter().all(|byte| is_target(*byte)) {
-        return Err(Refusal::Malformed(
-            "its target is empty, or has a control character or a `#`",
-        ));
+    if target.len() > LONGEST_TARGET {
+        return Err(Refusal::Malformed("its target has more than 65534 bytes"));
+    }
+    if target.first() != Some(&b'/') || !target.iter().all(|byte| is_target(*byte)) {
+        odd_target(method, target)?;
     }
     match version {
         b"HTTP/1.1" => Ok(Version::Http11),
         b"HTTP/1.0" => Ok(Version::Http10),
         _ => Err(Refusal::Malformed("its version is neither HTTP/1.1 nor HTTP/1.0")),
     }
+}
+
+/// A target in another than origin-form, or with bytes that no URL has unencoded. What the parser's types hold goes on byte for
+/// byte, as most servers do it; the parser would answer the rest with a bare 400.
+fn odd_target(method: &[u8], target: &[u8]) -> Result<(), Refusal> {
+    // A fragment is never sent (RFC 9110 section 7.1): hyper would cut it off in silence.
+    if target.is_empty()
+        || target
+            .iter()
+            .any(|byte| *byte <= b' ' || *byte == 0x7f || *byte == b'#')
+    {
+        return Err(Refusal::Malformed(
+            "its target is empty, or has a control character or a `#`",
+        ));
+    }
+    let not_utf8 = std::str::from_utf8(target).err().map(|error| error.valid_up_to());
+    let query = memchr(b'?', target).unwrap_or(target.len());
+    let unheld = |(at, byte): (usize, &u8)| match byte {
+        b'<' | b'>' => true,
+        b'`' => at < query,
+        b'"' => at > query,
+        _ => false,
+    };
+    let unheld = target.iter().enumerate().position(unheld);
+    if let Some(at) = [not_utf8, unheld].into_iter().flatten().min() {
+        return Err(Refusal::TargetByte(Arc::new(TargetByte {
+            byte: target[at],
+            method: String::from_utf8_lossy(method).into_owned(),
+            path: escaped(&target[..query]),
+        })));
+    }
+    if http::Uri::try_from(target).is_err() {
+        return Err(Refusal::Malformed("its target is not one (RFC 9112 section 3.2)"));
+    }
+    Ok(())
+}
+
+/// For a log: of at most as many bytes as a log line shows, each one printable.
+fn escaped(path: &[u8]) -> String {
+    let mut text = String::new();
+    for byte in path.iter().take(512) {
+        if byte.is_ascii_graphic() {
+            text.push(char::from(*byte));
+        } else {
+            text.extend(byte.escape_ascii().map(char::from));
+        }
+    }
+    text
 }
 
 /// `field-name ":" OWS field-value OWS` (RFC 9112 section 5).
@@ -218,8 +271,9 @@ macro_rules! bytes_that {
 /// RFC 9110 section 5.6.2.
 static TOKEN: [bool; 256] = bytes_that!(byte => byte.is_ascii_alphanumeric()
     || matches!(byte, b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'));
-/// A fragment is never sent (RFC 9110 section 7.1): hyper would cut it off in silence.
-static TARGET: [bool; 256] = bytes_that!(byte => byte > b' ' && byte != 0x7f && byte != b'#');
+/// What most targets are made of; [`odd_target`] judges the rest.
+static TARGET: [bool; 256] =
+    bytes_that!(byte => byte > b' ' && byte < 0x7f && !matches!(byte, b'#' | b'"' | b'<' | b'>' | b'`'));
 /// RFC 9110 section 5.5.
 static VALUE: [bool; 256] = bytes_that!(byte => byte == b'\t' || (byte >= b' ' && byte != 0x7f));
 
@@ -325,6 +379,57 @@ mod tests {
                 scan(head.as_bytes())
             );
         }
+    }
+
+    #[test]
+    fn a_byte_that_cannot_go_on_is_named() {
+        for target in [
+            "/a\"b",
+            "/a{b}|\\^",
+            "/\u{e9}?\u{e9}",
+            "/a?`",
+            "http://localhost/\"?`",
+            "*",
+            "a:80",
+        ] {
+            let head = format!("GET {target} HTTP/1.1\r\n\r\n");
+            assert!(matches!(scan(head.as_bytes()), Ok(Some(_))), "{target}");
+        }
+        for (target, byte, path) in [
+            (&b"/a<b?c<"[..], b'<', "/a<b"),
+            (b"/a>b", b'>', "/a>b"),
+            (b"/a`b", b'`', "/a`b"),
+            (b"/a?\"", b'"', "/a"),
+            (b"/\xc3\xa9?<", b'<', "/\\xc3\\xa9"),
+            (b"/a\xff<", 0xff, "/a\\xff<"),
+            (b"/<\xff", b'<', "/<\\xff"),
+            (b"/?\xc3", 0xc3, "/"),
+            (b"http://localhost/\x80", 0x80, "http://localhost/\\x80"),
+        ] {
+            let head = [b"PATCH ", target, b" HTTP/1.1\r\n"].concat();
+            let Err(refusal @ Refusal::TargetByte(_)) = scan(&head) else {
+                panic!("{target:?}: {:?}", scan(&head));
+            };
+            let said = refusal.to_string();
+            assert!(said.contains(&format!("percent-encode it, as `%{byte:02X}`")), "{said}");
+            let Refusal::TargetByte(at) = refusal else {
+                unreachable!()
+            };
+            assert_eq!((at.byte, at.method.as_str(), at.path.as_str()), (byte, "PATCH", path));
+        }
+        for target in ["http://[/", "a b:c:d", "http://a\"b/", "x/y", "http://:a@/"] {
+            let head = format!("GET {target} HTTP/1.1\r\n\r\n");
+            assert!(scan(head.as_bytes()).is_err(), "{target}");
+        }
+        // Longer than what a URI of the parser holds.
+        let limits = HeadLimits {
+            bytes: 1 << 20,
+            fields: 4,
+        };
+        let long = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(65_534));
+        assert!(HeadScanner::default().advance(long.as_bytes(), limits).is_err());
+        let long = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(65_533));
+        assert!(HeadScanner::default().advance(long.as_bytes(), limits).is_ok());
     }
 
     #[test]

@@ -20,20 +20,44 @@ use body::BodyScanner;
 use head::{HeadLimits, HeadScanner};
 
 /// Why a request was not let through to the parser.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// What is wrong with it.
     Malformed(&'static str),
+    /// Its target has a byte that the parser's types don't hold.
+    TargetByte(Arc<TargetByte>),
     /// More than this many bytes.
     HeadTooLarge(usize),
     /// More than this many field lines.
     TooManyFields(usize),
 }
 
+/// A byte of a target that can't be forwarded as it is, and the request that has it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct TargetByte {
+    pub(super) byte: u8,
+    pub(super) method: String,
+    /// Without query; what is not printable ASCII is escaped.
+    pub(super) path: String,
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed(why) => write!(f, "The request is malformed: {why}."),
+            Self::TargetByte(at) => {
+                let byte = at.byte;
+                let shown = if byte.is_ascii_graphic() {
+                    format!("`{}`", char::from(byte))
+                } else {
+                    format!("the byte 0x{byte:02X}, which is no UTF-8 there")
+                };
+                write!(
+                    f,
+                    "The request is malformed: its target has {shown}, which no URL has as it is (RFC 3986 section 2): \
+                     percent-encode it, as `%{byte:02X}`."
+                )
+            }
             Self::HeadTooLarge(most) => write!(
                 f,
                 "The head of the request has more than {most} bytes (`max_header_bytes`)."
@@ -62,7 +86,7 @@ pub(super) struct Strict<S, R> {
 }
 
 /// Where the stream has no reading any more.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Refused {
     /// In a head: once the parser comes to it, the client is told, behind all answers before it.
     Head(Refusal),
@@ -191,7 +215,7 @@ impl<S: AsyncRead + Unpin, R: FnMut(&Refusal) -> Vec<u8> + Unpin> AsyncRead for 
                 this.hand_on(buf);
                 return Poll::Ready(Ok(()));
             }
-            if let Some(refused) = this.refused {
+            if let Some(refused) = this.refused.clone() {
                 return Poll::Ready(this.end(refused));
             }
             let before = buf.filled().len();
@@ -272,7 +296,7 @@ mod tests {
         let mut refused = None;
         let mut passed = Vec::new();
         let mut strict = Strict::new(server, Arc::default(), 256, 10, |refusal: &Refusal| {
-            refused = Some(*refusal);
+            refused = Some(refusal.clone());
             b"farewell".to_vec()
         });
         let send = async {

@@ -1,5 +1,6 @@
 //! A kit for stories: a scripted upstream, a proxy in front of it, a client.
 
+pub mod chromium;
 pub mod client;
 pub mod needs;
 pub mod program;

@@ -1,0 +1,158 @@
+//! Whoever had the proxy's port before is same-origin with it. A site serves a page, then hands its port to the proxy.
+
+use super::{SECRET, denied, upstream};
+use crate::support::chromium::{Chromium, Site, end};
+use crate::support::proxy::{bearer, proxy};
+
+/// Script for a page or a worker: waits until `control` says that the port has another owner, reads all that it can by `fetch`, and
+/// says what it read.
+fn reads(control: &str) -> String {
+    format!(
+        r#"
+const control = "{control}";
+const told = async phase => {{
+  while ((await (await fetch(control + "/phase")).text()) !== phase) await new Promise(go => setTimeout(go, 100));
+}};
+const read = async (how, what) => {{
+  try {{ return how + " " + await what(); }} catch (error) {{ return how + " " + error; }}
+}};
+const text = async answer => (await answer).status + " " + await (await answer).text();
+const fetches = () => [
+  read("get", () => text(fetch("/api/atlas/v2/groups"))),
+  read("header", () => text(fetch("/header", {{ headers: {{ "X-Required": "1", "Accept": "a/b" }} }}))),
+  read("quiet", () => text(fetch("/quiet", {{ referrerPolicy: "no-referrer", credentials: "omit" }}))),
+  read("no-cors", () => text(fetch("/no-cors", {{ mode: "no-cors" }}))),
+  read("same-origin", () => text(fetch("/same-origin", {{ mode: "same-origin" }}))),
+  read("head", () => text(fetch("/head", {{ method: "HEAD" }}))),
+  read("post", () => text(fetch("/post", {{ method: "POST", body: "{{}}" }}))),
+  read("delete", () => text(fetch("/delete", {{ method: "DELETE" }}))),
+  read("oauth", () => text(fetch("/api/oauth/token", {{ method: "POST" }}))),
+];
+const say = (path, lines) => fetch(control + path, {{ method: "POST", mode: "no-cors", body: lines.join("\n") }});
+"#
+    )
+}
+
+fn assert_refused(said: &str, least: usize) {
+    let refused = said.lines().filter(|line| line.contains(" 403 ")).count();
+    assert!(refused >= least, "{said}");
+    assert!(!said.contains(" 200") && !said.contains(SECRET), "{said}");
+}
+
+#[tokio::test]
+async fn an_open_tab_of_a_former_owner_of_the_port_reads_nothing() {
+    let Some(chromium) = Chromium::new(&[]).await else {
+        return;
+    };
+    let (owner, control) = (Site::start().await, Site::start().await);
+    let upstream = upstream(&control).await;
+    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+        .start()
+        .await;
+    let page = format!(
+        r#"<!doctype html><title>a dev server</title><script>{}
+const frame = address => new Promise(end => {{
+  const frame = document.createElement("iframe");
+  frame.onload = () => end(frame.contentDocument ? frame.contentDocument.documentElement.textContent : "(closed)");
+  frame.src = address;
+  document.body.append(frame);
+}});
+const loads = (tag, address) => new Promise((end, fail) => {{
+  const element = document.createElement(tag);
+  element.onload = () => end("loaded");
+  element.onerror = () => fail("refused");
+  element.src = address;
+  document.body.append(element);
+}});
+window.onload = async () => {{
+  say("/opened", []);
+  await told("go");
+  const opened = window.open("/window");
+  const lines = await Promise.all([
+    ...fetches(),
+    read("frame", () => frame("/frame")),
+    read("script", () => loads("script", "/script")),
+    read("image", () => loads("img", "/image")),
+  ]);
+  say("/read", lines);
+}};
+</script><body></body>"#,
+        reads(&control.url())
+    );
+    owner.page("/", "text/html", page);
+    let _browser = chromium.open(&owner.url());
+    control.said("/opened").await;
+    owner.hand_over_to(proxy.address);
+    control.enter("go");
+    let said = control.said("/read").await;
+    assert_refused(&said, 7);
+    assert!(
+        said.contains("script refused") && said.contains("image refused"),
+        "{said}"
+    );
+    assert!(upstream.seen().is_empty(), "{:?}", upstream.seen());
+    assert!(control.asked("/ran").is_empty());
+    assert!(denied(&proxy, "browser").await >= 11.0);
+}
+
+#[tokio::test]
+async fn a_service_worker_of_a_former_owner_of_the_port_reads_nothing() {
+    let Some(chromium) = Chromium::new(&[]).await else {
+        return;
+    };
+    let (owner, control) = (Site::start().await, Site::start().await);
+    let upstream = upstream(&control).await;
+    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+        .start()
+        .await;
+    // With navigation preload, in which the browser sends a person's navigation along with the worker's start.
+    let worker = format!(
+        r#"{}
+self.addEventListener("install", () => self.skipWaiting());
+self.addEventListener("activate", event => event.waitUntil((async () => {{
+  await self.registration.navigationPreload.enable();
+  await clients.claim();
+}})()));
+self.addEventListener("message", event => event.waitUntil((async () => say("/read", await Promise.all(fetches())))()));
+self.addEventListener("fetch", event => {{
+  if (event.request.mode !== "navigate") return;
+  event.respondWith((async () => {{
+    const line = await read("preload", () => text(event.preloadResponse));
+    await say("/preloaded", [line]);
+    return new Response("the worker's own page");
+  }})());
+}});
+"#,
+        reads(&control.url())
+    );
+    let page = format!(
+        r#"<!doctype html><title>a dev server</title><script>{}
+(async () => {{
+  await navigator.serviceWorker.register("/worker.js");
+  const {{ active }} = await navigator.serviceWorker.ready;
+  while (!navigator.serviceWorker.controller) await new Promise(go => setTimeout(go, 50));
+  say("/opened", []);
+  await told("go");
+  active.postMessage("go");
+}})();
+</script>"#,
+        reads(&control.url())
+    );
+    owner.page("/", "text/html", page);
+    owner.page("/worker.js", "text/javascript", worker);
+    let browser = chromium.open(&owner.url());
+    control.said("/opened").await;
+    owner.hand_over_to(proxy.address);
+    control.enter("go");
+    let said = control.said("/read").await;
+    assert_refused(&said, 7);
+    end(browser).await;
+
+    assert!(upstream.seen().is_empty(), "{:?}", upstream.seen());
+
+    // A person types an address, and the worker of old, unless it is forgotten by now, is asked first.
+    let _ = chromium.typed(&format!("{}/api/atlas/v2/groups", owner.url())).await;
+    for said in control.asked("/preloaded") {
+        assert_refused(&said.body, 1);
+    }
+}
