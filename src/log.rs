@@ -87,11 +87,14 @@ pub fn init(settings: &LogSettings) -> io::Result<()> {
             .with_writer(move || stderr)
             .with_filter(filter)
             .boxed(),
-        LogFormat::Text => tracing_subscriber::fmt::layer()
-            .with_ansi(io::stderr().is_terminal())
-            .with_writer(move || stderr)
-            .with_filter(filter)
-            .boxed(),
+        LogFormat::Text => {
+            let colours = io::stderr().is_terminal();
+            tracing_subscriber::fmt::layer()
+                .with_ansi(colours)
+                .with_writer(move || Printable { to: stderr, colours })
+                .with_filter(filter)
+                .boxed()
+        }
     };
     let _ = tracing_subscriber::registry().with(layer).try_init();
     std::panic::set_hook(Box::new(|panic| {
@@ -121,6 +124,39 @@ pub fn say(line: &str) {
 pub fn flush() {
     if let Some(stderr) = STDERR.get() {
         stderr.flush(FLUSH_LIMIT);
+    }
+}
+
+/// Writes lines of printable ASCII: whatever else is in one, an error's text of somebody else's among it, is escaped.
+struct Printable<W> {
+    to: W,
+    /// Those that the formatter adds stay; it escapes what looks like them in values.
+    colours: bool,
+}
+
+impl<W: io::Write> io::Write for Printable<W> {
+    /// One whole line, as the formatter makes it.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let (text, end) = line.strip_suffix(b"\n").map_or((line, &b""[..]), |text| (text, b"\n"));
+        let stays = |byte: u8| matches!(byte, b' '..=b'~') || self.colours && byte == 0x1b;
+        if text.iter().copied().all(stays) {
+            self.to.write_all(line)?;
+        } else {
+            let mut printable = String::with_capacity(line.len() + 16);
+            for c in String::from_utf8_lossy(text).chars() {
+                if u8::try_from(c).is_ok_and(stays) {
+                    printable.push(c);
+                } else {
+                    printable.extend(c.escape_default());
+                }
+            }
+            self.to.write_all(&[printable.as_bytes(), end].concat())?;
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
     }
 }
 
@@ -210,6 +246,25 @@ impl RequestRecord<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_of_text_is_printable_ascii() {
+        for (line, colours, written) in [
+            ("a \"b\" ~\n", false, "a \"b\" ~\n"),
+            ("a\nb\r\tc\n", false, "a\\nb\\r\\tc\n"),
+            (
+                "\u{1b}[31mé\u{202e}…\u{7f}\n",
+                false,
+                "\\u{1b}[31m\\u{e9}\\u{202e}\\u{2026}\\u{7f}\n",
+            ),
+            ("\u{1b}[31mé\n", true, "\u{1b}[31m\\u{e9}\n"),
+        ] {
+            let mut to = Vec::new();
+            let mut printable = Printable { to: &mut to, colours };
+            printable.write_all(line.as_bytes()).unwrap();
+            assert_eq!(String::from_utf8(to).unwrap(), written);
+        }
+    }
 
     #[test]
     fn control_characters_cannot_reach_a_log() {
