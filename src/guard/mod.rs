@@ -19,5 +19,5 @@ pub use host::{HostName, HostNameError, HostNames};
 pub use path::Unclear;
 pub(crate) use path::{canonical, folded, loosest};
 pub use pattern::{PathPattern, PathPatternError};
-pub use policy::{Action, Policy, PolicyDenied, Rule};
+pub use policy::{Action, Policy, PolicyDenied, Rule, SlashReading};
 pub use required::RequiredHeader;

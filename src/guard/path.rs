@@ -55,6 +55,18 @@ pub enum Unclear {
 /// # Errors
 /// When servers might differ; see [`Unclear`].
 pub(crate) fn canonical(path: &str) -> Result<Cow<'_, str>, Unclear> {
+    read(path, false)
+}
+
+/// The two readings of a path with `%2F`: each one part of its segment, where it stays `%2F` (no other `%` stays, so nothing
+/// else looks like it); and each one a separator.
+pub(crate) fn slash_readings(path: &str) -> [Result<Cow<'_, str>, Unclear>; 2] {
+    let separated = path.replace("%2f", "/").replace("%2F", "/");
+    let separated = canonical(&separated).map(|path| Cow::Owned(path.into_owned()));
+    [read(path, true), separated]
+}
+
+fn read(path: &str, slash_stays: bool) -> Result<Cow<'_, str>, Unclear> {
     if !path.starts_with('/') {
         return Err(Unclear::Relative);
     }
@@ -77,7 +89,7 @@ pub(crate) fn canonical(path: &str) -> Result<Cow<'_, str>, Unclear> {
     }
     clear_segment(&path[segment_start + 1..], false)?;
     if encoded {
-        decoded(path).map(Cow::Owned)
+        decoded(path, slash_stays).map(Cow::Owned)
     } else {
         Ok(Cow::Borrowed(path))
     }
@@ -92,7 +104,7 @@ fn clear_segment(segment: &str, inner: bool) -> Result<(), Unclear> {
     }
 }
 
-fn decoded(path: &str) -> Result<String, Unclear> {
+fn decoded(path: &str, slash_stays: bool) -> Result<String, Unclear> {
     let bytes = path.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut i = 0;
@@ -105,6 +117,7 @@ fn decoded(path: &str) -> Result<String, Unclear> {
         let byte = hex_pair(&bytes[i + 1..]).ok_or(Unclear::BadPercent)?;
         match byte {
             b'%' => return Err(Unclear::EncodedPercent),
+            b'/' if slash_stays => out.extend_from_slice(b"%2F"),
             b'/' => return Err(Unclear::EncodedSlash),
             b'\\' => return Err(Unclear::Backslash),
             b';' => return Err(Unclear::Semicolon),

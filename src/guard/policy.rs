@@ -3,14 +3,16 @@
 //! Rules are matched on the canonical reading of a path; a path that has none, because servers differ in
 //! what they make of it, is refused as soon as there are rules. What was matched is what is sent, byte for byte. `allow`
 //! rules compare exactly; `deny` rules see through upper and lower case, a slash at the end, and wide or invisible
-//! characters. A rule for GET is one for HEAD, too (RFC 9110 section 9.3.2). The query plays no part: Atlas knows no
+//! characters. `%2F` has two readings, every one part of a segment or every one a separator, and passes when both are
+//! allowed. A rule for GET is one for HEAD, too (RFC 9110 section 9.3.2). The query plays no part: Atlas knows no
 //! method or path in it. (Method-override headers are dropped before forwarding.)
 
+use std::fmt;
 use std::sync::Arc;
 
 use http::Method;
 
-use super::path::{Unclear, canonical};
+use super::path::{Unclear, canonical, slash_readings};
 use super::pattern::PathPattern;
 
 /// What becomes of a request.
@@ -59,8 +61,26 @@ impl Rule {
     }
 }
 
+/// Which reading of `%2F`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlashReading {
+    /// Each is part of a segment.
+    Part,
+    /// Each is a separator.
+    Separator,
+}
+
+impl fmt::Display for SlashReading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Part => "part of a segment",
+            Self::Separator => "a separator",
+        })
+    }
+}
+
 /// Why method and path were refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyDenied {
     /// The listener lets only reading methods through.
     #[error("the listener is read-only (`read_only`): only GET, HEAD and OPTIONS pass")]
@@ -74,6 +94,17 @@ pub enum PolicyDenied {
     /// There are rules, and servers may differ in how they read the path.
     #[error("the path can be read in more than one way and the listener has rules: {0}; send it in its plain form")]
     Unclear(Unclear),
+    /// The path has `%2F`, and one of its two readings is refused.
+    #[error(
+        "the path has `%2F`, which servers read in two ways (part of a segment, or a separator), and rules must allow both; \
+         with `%2F` as {reading}: {why}"
+    )]
+    EncodedSlash {
+        /// Which one.
+        reading: SlashReading,
+        /// Why.
+        why: Box<PolicyDenied>,
+    },
 }
 
 /// What a listener lets through: `read_only` first, then the first rule that matches.
@@ -110,12 +141,33 @@ impl Policy {
         if self.rules.is_empty() {
             return Ok(());
         }
-        let path = canonical(path).map_err(PolicyDenied::Unclear)?;
+        match canonical(path) {
+            Ok(path) => self.decide(method, &path),
+            Err(Unclear::EncodedSlash) => self.check_slashes(method, path),
+            Err(why) => Err(PolicyDenied::Unclear(why)),
+        }
+    }
+
+    fn check_slashes(&self, method: &Method, path: &str) -> Result<(), PolicyDenied> {
+        let readings = [SlashReading::Part, SlashReading::Separator];
+        for (reading, path) in readings.into_iter().zip(slash_readings(path)) {
+            path.map_err(PolicyDenied::Unclear)
+                .and_then(|path| self.decide(method, &path))
+                .map_err(|why| PolicyDenied::EncodedSlash {
+                    reading,
+                    why: Box::new(why),
+                })?;
+        }
+        Ok(())
+    }
+
+    /// The first rule that matches a reading decides.
+    fn decide(&self, method: &Method, path: &str) -> Result<(), PolicyDenied> {
         let decisive = self
             .rules
             .iter()
             .enumerate()
-            .find(|(_, rule)| rule.matches(method, &path));
+            .find(|(_, rule)| rule.matches(method, path));
         match decisive.map(|(i, rule)| (i, rule.action)) {
             Some((_, Action::Allow)) => Ok(()),
             Some((i, Action::Deny)) => Err(PolicyDenied::Rule(i + 1)),
@@ -246,7 +298,7 @@ mod tests {
     fn a_path_with_two_readings_is_refused_when_there_are_rules() {
         let policy = Policy::new(false, vec![rule(&[], "/**", Action::Allow)], Action::Allow);
         for path in [
-            "/a/../b", "/a%2fb", "/a//b", "/a;b", "/a\\b", "/%61", "/%252e", "/a%00", "/%c0%ae",
+            "/a/../b", "/a//b", "/a;b", "/a\\b", "/%61", "/%252e", "/a%00", "/%c0%ae",
         ] {
             assert!(
                 matches!(policy.check(&Method::GET, path), Err(PolicyDenied::Unclear(_))),
@@ -256,6 +308,56 @@ mod tests {
         for path in ["/a%20b", "/c:pause", "/x.gz", "/%24external/%C3%A9", "/"] {
             assert_eq!(policy.check(&Method::GET, path), Ok(()), "{path}");
         }
+    }
+
+    #[test]
+    fn an_encoded_slash_passes_when_both_readings_are_allowed() {
+        let entry = "/groups/1/accessList/10.1.0.0%2F16";
+        let one = rule(&["GET"], "/groups/{id}/accessList/{entry}", Action::Allow);
+        let two = rule(&["GET"], "/groups/{id}/accessList/{address}/{bits}", Action::Allow);
+        let both = Policy::new(false, vec![one.clone(), two.clone()], Action::Deny);
+        for path in [entry, "/groups/1/accessList/10.1.0.0%2f16"] {
+            assert_eq!(both.check(&Method::GET, path), Ok(()), "{path}");
+        }
+        for (rules, refused) in [(vec![one], SlashReading::Separator), (vec![two], SlashReading::Part)] {
+            let policy = Policy::new(false, rules, Action::Deny);
+            let said = policy.check(&Method::GET, entry).unwrap_err();
+            let why = Box::new(PolicyDenied::Unmatched);
+            assert_eq!(said, PolicyDenied::EncodedSlash { reading: refused, why });
+            assert!(said.to_string().contains(&format!("as {refused}: no rule")), "{said}");
+        }
+        let open = Policy::new(
+            false,
+            vec![
+                rule(&[], "/groups/*/secret/**", Action::Deny),
+                rule(&[], "/groups/**", Action::Allow),
+            ],
+            Action::Deny,
+        );
+        assert_eq!(open.check(&Method::GET, "/groups/a%2Fb%2Fc/x"), Ok(()));
+        for path in [
+            "/groups/1%2Fsecret",
+            "/groups/1%2Fsecret%2Fx",
+            "/groups/a%2Fb/secret",
+            "/groups%2F1",
+            "/groups/a%2F..%2Fb",
+            "/groups/a%2F%2Fb",
+            "/groups/%2Fa",
+            "/groups/..%2Fa",
+            "/groups/a%2F.",
+            "/groups/a%2F;x",
+            "/groups/a%2F%61",
+            "/groups/a%252Fb",
+            "/groups/a%2F\\b",
+        ] {
+            assert!(open.check(&Method::GET, path).is_err(), "{path}");
+        }
+        assert!(
+            PathPattern::parse("/groups/a%2Fb")
+                .unwrap_err()
+                .to_string()
+                .contains("two readings")
+        );
     }
 
     #[test]

@@ -191,6 +191,8 @@ struct Admitted {
     /// The authority that the client used.
     authority: String,
     path: PathAndQuery,
+    /// What is answered here; else the rules let it through.
+    local: Option<local::LocalEndpoint>,
 }
 
 impl Listener {
@@ -319,8 +321,8 @@ impl Listener {
         record: &mut Record,
     ) -> Result<(Response<()>, Content), ProxyError> {
         let (mut parts, incoming) = request.into_parts();
-        let Admitted { authority, path } = self.admit(&parts)?;
-        if let Some(endpoint) = local::local_endpoint(path.path()) {
+        let Admitted { authority, path, local } = self.admit(&parts)?;
+        if let Some(endpoint) = local {
             let (parts, bytes) = local::answer(endpoint, &parts.method)?.into_parts();
             record.status = parts.status;
             return Ok((Response::from_parts(parts, ()), Content::Whole(Some(bytes))));
@@ -411,7 +413,7 @@ impl Listener {
         })
     }
 
-    /// Target, Host, browser guard, required header, rules: in this order, and before a byte of the body is read.
+    /// Target, Host, browser guard, required header, local endpoint or rules: in this order, and before a byte of the body is read.
     fn admit(&self, parts: &http::request::Parts) -> Result<Admitted, ProxyError> {
         let target = guard::target::resolve(&parts.method, &parts.uri, parts.version, &parts.headers, &self.hosts)
             .map_err(ProxyError::from)?;
@@ -425,12 +427,17 @@ impl Listener {
         {
             return Err(ProxyError::header_required(required.name()));
         }
-        self.policy
-            .check(&parts.method, target.path_and_query.path())
-            .map_err(ProxyError::from)?;
+        // The local endpoints come before rules: they use nothing of the account.
+        let local = local::local_endpoint(target.path_and_query.path());
+        if local.is_none() {
+            self.policy
+                .check(&parts.method, target.path_and_query.path())
+                .map_err(ProxyError::from)?;
+        }
         Ok(Admitted {
             authority: target.authority.to_owned(),
             path: target.path_and_query,
+            local,
         })
     }
 

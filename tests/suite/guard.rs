@@ -528,6 +528,54 @@ async fn a_read_only_listener_reads_only() {
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }
 
+/// They use nothing of the account: whoever may send a request at all gets them, and nobody else does.
+#[tokio::test]
+async fn the_token_endpoints_come_before_rules_and_after_the_guard() {
+    use atlas_auth_proxy::guard::{Action, PathPattern, Policy, Rule};
+    let upstream = upstream().await;
+    let rule = Rule::new(
+        vec![http::Method::GET],
+        PathPattern::parse("/api/atlas/**").unwrap(),
+        Action::Allow,
+    );
+    for policy in [
+        Policy::new(true, vec![], Action::Allow),
+        Policy::new(true, vec![rule], Action::Deny),
+    ] {
+        let proxy = builder(&upstream)
+            .with(|s| {
+                s.listeners[0].policy = policy;
+                s.listeners[0].required_header = Some(RequiredHeader::new(http::HeaderName::from_static("x-required")));
+            })
+            .start()
+            .await;
+        let post = |path: &str, head: &str| {
+            format!("POST {path} HTTP/1.1\r\nConnection: close\r\n{head}Content-Length: 0\r\n\r\n")
+        };
+        for path in ["/api/oauth/token", "/api/oauth/revoke"] {
+            let good = raw(
+                proxy.address,
+                post(path, "Host: localhost\r\nX-Required: 1\r\n").as_bytes(),
+            )
+            .await;
+            assert!(good.starts_with("HTTP/1.1 200 "), "{good}");
+            for (head, status, code) in [
+                ("Host: evil.example\r\nX-Required: 1\r\n", 421, "PROXY_HOST_DENIED"),
+                (
+                    "Host: localhost\r\nX-Required: 1\r\nSec-Fetch-Site: same-origin\r\n",
+                    403,
+                    "PROXY_BROWSER_DENIED",
+                ),
+                ("Host: localhost\r\n", 403, "PROXY_HEADER_REQUIRED"),
+            ] {
+                refused(&proxy, &upstream, &post(path, head), status, code).await;
+            }
+        }
+        let other = post("/api/atlas/v2/groups", "Host: localhost\r\nX-Required: 1\r\n");
+        refused(&proxy, &upstream, &other, 403, "PROXY_RULE_DENIED").await;
+    }
+}
+
 #[tokio::test]
 async fn ambiguous_framing_never_becomes_two_requests() {
     let upstream = upstream().await;

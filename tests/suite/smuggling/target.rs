@@ -246,6 +246,9 @@ async fn no_spelling_of_a_denied_path_or_method_goes_around_a_rule() {
         "/first%2f1%2fsecret",
         "/first/1%2Fsecret",
         "/first/1/secret%2fx",
+        "/first/a%2Fb/secret",
+        "/second/a%2F..%2F..%2Ffirst/1/open",
+        "/second/a%2F%2Fb",
         "/first/1\\secret",
         "/first/1%5csecret",
         "/first/1/secret;x=y",
@@ -282,6 +285,8 @@ async fn no_spelling_of_a_denied_path_or_method_goes_around_a_rule() {
         "/first/1/secrets",
         "/first/1/x?/secret",
         "/second/%C3%A9%20x",
+        "/first/10.1.0.0%2F16/open",
+        "/second/a%2fb",
     ] {
         let case = Case::new("allowed", line(&format!("{target} HTTP/1.1")), Want::Served);
         cases.push(case.method("GET").target(target));
