@@ -1,7 +1,7 @@
 //! Whoever had the proxy's port before is same-origin with it. A site serves a page, then hands its port to the proxy.
 
 use super::{SECRET, denied, upstream};
-use crate::support::chromium::{Chromium, Site, end};
+use crate::support::chromium::{Chromium, Site};
 use crate::support::proxy::{bearer, proxy};
 
 /// Script for a page or a worker: waits until `control` says that the port has another owner, reads all that it can by `fetch`, and
@@ -105,23 +105,11 @@ async fn a_service_worker_of_a_former_owner_of_the_port_reads_nothing() {
     let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
         .start()
         .await;
-    // With navigation preload, in which the browser sends a person's navigation along with the worker's start.
     let worker = format!(
         r#"{}
 self.addEventListener("install", () => self.skipWaiting());
-self.addEventListener("activate", event => event.waitUntil((async () => {{
-  await self.registration.navigationPreload.enable();
-  await clients.claim();
-}})()));
+self.addEventListener("activate", event => event.waitUntil(clients.claim()));
 self.addEventListener("message", event => event.waitUntil((async () => say("/read", await Promise.all(fetches())))()));
-self.addEventListener("fetch", event => {{
-  if (event.request.mode !== "navigate") return;
-  event.respondWith((async () => {{
-    const line = await read("preload", () => text(event.preloadResponse));
-    await say("/preloaded", [line]);
-    return new Response("the worker's own page");
-  }})());
-}});
 "#,
         reads(&control.url())
     );
@@ -140,19 +128,11 @@ self.addEventListener("fetch", event => {{
     );
     owner.page("/", "text/html", page);
     owner.page("/worker.js", "text/javascript", worker);
-    let browser = chromium.open(&owner.url());
+    let _browser = chromium.open(&owner.url());
     control.said("/opened").await;
     owner.hand_over_to(proxy.address);
     control.enter("go");
     let said = control.said("/read").await;
     assert_refused(&said, 7);
-    end(browser).await;
-
     assert!(upstream.seen().is_empty(), "{:?}", upstream.seen());
-
-    // A person types an address, and the worker of old, unless it is forgotten by now, is asked first.
-    let _ = chromium.typed(&format!("{}/api/atlas/v2/groups", owner.url())).await;
-    for said in control.asked("/preloaded") {
-        assert_refused(&said.body, 1);
-    }
 }

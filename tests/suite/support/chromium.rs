@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
-use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
@@ -74,14 +73,6 @@ impl Chromium {
         let output = tokio::time::timeout(PATIENCE, command.output()).await;
         String::from_utf8_lossy(&output.expect("the page is loaded").unwrap().stdout).into_owned()
     }
-}
-
-/// Ends a browser in good order: what it remembers is on disk.
-pub async fn end(mut browser: Child) {
-    if let Some(pid) = browser.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
-        let _ = kill_process(pid, Signal::TERM);
-    }
-    let _ = tokio::time::timeout(PATIENCE, browser.wait()).await;
 }
 
 /// A request to a [`Site`].
