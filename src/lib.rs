@@ -13,6 +13,7 @@ pub mod crypto;
 pub mod doctor;
 #[cfg(feature = "emulator")]
 pub mod emulator;
+pub mod fair;
 pub mod guard;
 pub mod hardening;
 pub mod log;

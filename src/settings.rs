@@ -39,6 +39,8 @@ pub struct Settings {
     pub workers: NonZeroUsize,
     /// How long requests in flight may go on after SIGTERM.
     pub drain_timeout: Duration,
+    /// How long to accept on, unready, before the drain begins.
+    pub drain_delay: Duration,
     /// Logging.
     pub log: LogSettings,
 }

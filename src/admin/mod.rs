@@ -16,6 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::guard::{HostNames, browser, target};
@@ -49,11 +50,12 @@ pub trait AdminState: Send + Sync + 'static {
 /// kubelet out by holding connections.
 pub async fn serve(listener: TcpListener, state: Arc<dyn AdminState>, shutdown: impl Future<Output = ()>) {
     let mut open: VecDeque<JoinHandle<()>> = VecDeque::new();
+    let stop = watch::Sender::new(());
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
             biased;
-            () = shutdown.as_mut() => return,
+            () = shutdown.as_mut() => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -64,7 +66,12 @@ pub async fn serve(listener: TcpListener, state: Arc<dyn AdminState>, shutdown: 
                 {
                     oldest.abort();
                 }
-                open.push_back(tokio::spawn(connection(stream, peer, Arc::clone(&state))));
+                open.push_back(tokio::spawn(connection(
+                    stream,
+                    peer,
+                    Arc::clone(&state),
+                    stop.subscribe(),
+                )));
             }
             Err(error) => {
                 tracing::warn!(%error, "admin port: cannot accept a connection; trying on");
@@ -72,20 +79,33 @@ pub async fn serve(listener: TcpListener, state: Arc<dyn AdminState>, shutdown: 
             }
         }
     }
+    // What is being answered is answered: whoever asked for the end learns that it comes.
+    drop((listener, stop));
+    for connection in open {
+        let _ = connection.await;
+    }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, state: Arc<dyn AdminState>) {
+async fn connection(stream: TcpStream, peer: SocketAddr, state: Arc<dyn AdminState>, mut stop: watch::Receiver<()>) {
     let service = service_fn(|request: Request<Incoming>| {
         let answer = answer(&request, peer, state.as_ref());
         async move { Ok::<_, Infallible>(answer) }
     });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_READ_TIMEOUT)
-        .half_close(true)
-        .max_buf_size(16 << 10)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+    let mut serving = std::pin::pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_READ_TIMEOUT)
+            .half_close(true)
+            .max_buf_size(16 << 10)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let served = tokio::select! {
+        served = serving.as_mut() => served,
+        _ = stop.changed() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
     if let Err(error) = served {
         tracing::debug!(%error, "admin connection ended");
     }

@@ -17,6 +17,7 @@ use super::verify::{self, Verification};
 use crate::credential::CredentialSettings;
 use crate::credential::bearer::{Bearer, BearerParts};
 use crate::credential::digest::{Digest, DigestParts};
+use crate::fair::Places;
 use crate::metrics::{Metrics, ReloadOutcome};
 use crate::outbound::{HttpClient, http_client};
 use crate::proxy::links::LinkRewriter;
@@ -214,6 +215,20 @@ impl Accounts {
         }
     }
 
+    /// Ends when no request uses a credential, `after` a while in which some may still come.
+    pub(super) async fn unused(&self, after: Duration) {
+        tokio::time::sleep(after).await;
+        // What is in force, and the slot that shows it.
+        let used = || {
+            self.lock()
+                .values()
+                .any(|kept| Arc::strong_count(&lock(&kept.in_force).account) > 2)
+        };
+        while used() {
+            tokio::time::sleep(RETIREMENT_TICK).await;
+        }
+    }
+
     /// Ends every renewal, and revokes every token. Bounded by the revocations' own limit.
     pub(super) async fn shutdown(&self) {
         let renewals: Vec<Renewal> = {
@@ -326,7 +341,12 @@ fn begin(context: &Context, name: &str, settings: &AccountSettings) -> Result<Ke
     let built = build_whole(context, name, recipe, None)?;
     built.events.take_force();
     let metrics = context.metrics.account(name);
-    let slot = AccountSlot::new(name.to_owned(), metrics, Arc::clone(&built.account));
+    let slot = AccountSlot::new(
+        name.to_owned(),
+        metrics,
+        Places::new(context.at_once),
+        Arc::clone(&built.account),
+    );
     let in_force = Arc::new(Mutex::new(built));
     let settings = {
         let in_force = Arc::clone(&in_force);
@@ -437,12 +457,7 @@ where
     let settings = &recipe.settings;
     let open = context.metrics.account(name).upstream_connections_open.clone();
     let tls = tls(name, settings)?;
-    Ok(Arc::new(Upstream::new(
-        settings.upstream.clone(),
-        &tls,
-        open,
-        context.at_once,
-    )))
+    Ok(Arc::new(Upstream::new(settings.upstream.clone(), &tls, open)))
 }
 
 fn tls(name: &str, settings: &AccountSettings) -> Result<rustls::ClientConfig, StartError> {

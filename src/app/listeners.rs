@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::accounts::Accounts;
 use super::{StartError, body_limits};
+use crate::fair::Part;
 use crate::proxy::{AccountSlot, Common, Fairness, Listener};
 use crate::server::{
     self, Bind, BindError, Bound, Capacity, ConnectionLimits, Drain, Limits, ListenerSettings, ListenerTls,
@@ -45,6 +46,8 @@ struct Running {
     parts: Arc<ServerParts>,
     fairness: Arc<Fairness>,
     tls: Option<ListenerTls>,
+    /// The account's name, and this listener's part of the places on the way to its upstream.
+    part: (String, Arc<Part>),
     shown: BoundListener,
     drain: Drain,
 }
@@ -171,7 +174,10 @@ impl Listeners {
             let Some(account) = accounts.slot(&listener.account) else {
                 continue;
             };
-            let (view, shown) = self.view(&one.place, listener, settings, account, &one.fairness);
+            if one.part.0 != account.name {
+                one.part = (account.name.clone(), account.places.part());
+            }
+            let (view, shown) = self.view(&one.place, listener, settings, account, &one.fairness, &one.part.1);
             one.parts.replace(view);
             if one.shown.name != shown.name || listener.tls.is_none() {
                 self.common.metrics.listener_certificate_expiry(&one.shown.name, None);
@@ -188,6 +194,13 @@ impl Listeners {
         }
         self.running = after;
         later
+    }
+
+    /// Serves on, but lets clients know that the drain will come.
+    pub(super) fn announce_drain(&self) {
+        for one in &self.running {
+            one.drain.announce();
+        }
     }
 
     /// Ends serving; gives back whether all requests ended within `limit`.
@@ -214,7 +227,8 @@ impl Listeners {
         let account = accounts.slot(&listener.account)?;
         let place = Place::of(&bound);
         let fairness = Arc::default();
-        let (view, shown) = self.view(&place, listener, settings, account, &fairness);
+        let part = (account.name.clone(), account.places.part());
+        let (view, shown) = self.view(&place, listener, settings, account, &fairness, &part.1);
         let parts = ServerParts::new(view, Arc::clone(&self.capacity));
         let drain = Drain::default();
         tokio::spawn(server::serve(bound, Arc::clone(&parts), drain.handle()));
@@ -224,6 +238,7 @@ impl Listeners {
             parts,
             fairness,
             tls: listener.tls.clone(),
+            part,
             shown,
             drain,
         };
@@ -249,6 +264,7 @@ impl Listeners {
         settings: &Settings,
         account: Arc<AccountSlot>,
         fairness: &Arc<Fairness>,
+        part: &Arc<Part>,
     ) -> (View, BoundListener) {
         let name = listener.name.clone().unwrap_or_else(|| place.label());
         let scheme = if listener.tls.is_some() { "https" } else { "http" };
@@ -279,6 +295,7 @@ impl Listeners {
                 fairness_limits: listener.fairness,
                 fairness: Arc::clone(fairness),
                 retry_429: listener.retry_429,
+                part: Arc::clone(part),
                 account,
                 common: Arc::clone(&self.common),
             }),

@@ -18,6 +18,7 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use rustix::process::{Resource, getrlimit};
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 
 use crate::admin::{self, AdminState};
 use crate::credential::digest::PublicKeyError;
@@ -38,6 +39,11 @@ use status::State;
 
 /// Requests that may be on their way to one upstream at a time. Atlas's own limits are far lower.
 const MOST_AT_ONCE: usize = 1024;
+
+/// How long a drain waits at least before tokens are revoked: for so long a request may still come on an idle connection.
+const LAST_CALL: Duration = Duration::from_secs(1);
+/// How long the admin port has for what it is answering.
+const ADMIN_END: Duration = Duration::from_secs(1);
 
 /// Why the app did not start.
 #[derive(Debug, thiserror::Error)]
@@ -99,8 +105,10 @@ pub struct Running {
     admin: SocketAddr,
     listeners: Listeners,
     drain_timeout: Duration,
+    drain_delay: Duration,
     fixed: Fixed,
     admin_stop: watch::Sender<bool>,
+    admin_task: JoinHandle<()>,
 }
 
 /// What only a restart can change.
@@ -221,7 +229,7 @@ impl App {
         let (admin_stop, mut admin_stopped) = watch::channel(false);
         sharing.spawn_watch(admin_stopped.clone());
         let admin_state: Arc<dyn AdminState> = Arc::clone(&state) as Arc<dyn AdminState>;
-        tokio::spawn(admin::serve(admin_socket, admin_state, async move {
+        let admin_task = tokio::spawn(admin::serve(admin_socket, admin_state, async move {
             let _ = admin_stopped.wait_for(|stop| *stop).await;
         }));
         Ok(Running {
@@ -229,8 +237,10 @@ impl App {
             admin: admin_address,
             listeners,
             drain_timeout: settings.drain_timeout,
+            drain_delay: settings.drain_delay,
             fixed,
             admin_stop,
+            admin_task,
         })
     }
 }
@@ -240,6 +250,7 @@ fn body_limits(limits: &Limits) -> BodyLimits {
         replay_limit: limits.replay_limit,
         replay_budget: limits.replay_budget,
         request_body_idle_timeout: limits.request_body_idle_timeout,
+        request_body_min_rate: limits.request_body_min_rate,
     }
 }
 
@@ -286,6 +297,7 @@ impl Running {
         self.state.accounts.reload(&settings.accounts)?;
         let mut later = self.fixed.changes(&Fixed::of(&settings));
         self.drain_timeout = settings.drain_timeout;
+        self.drain_delay = settings.drain_delay;
         later.extend(
             self.listeners
                 .replace(bound, &settings, &self.state.accounts, self.drain_timeout),
@@ -295,13 +307,34 @@ impl Running {
         Ok(later)
     }
 
-    /// Stops accepting, lets requests in flight finish within `drain_timeout`, revokes tokens, ends.
+    /// After `drain_delay`: stops accepting, lets requests in flight finish within `drain_timeout`, revokes tokens as soon
+    /// as no request uses them, ends.
     pub async fn shutdown(self) {
         self.state.draining.send_replace(true);
-        if !self.listeners.drain(self.drain_timeout).await {
-            tracing::warn!(drain_timeout = ?self.drain_timeout, "requests still in flight were broken off");
+        if !self.drain_delay.is_zero() {
+            tracing::info!(drain_delay = ?self.drain_delay, "not ready any more; the drain begins after `drain_delay`");
+            self.listeners.announce_drain();
+            tokio::time::sleep(self.drain_delay).await;
         }
-        self.state.accounts.shutdown().await;
+        let ended = Notify::new();
+        let drain = async {
+            if self.listeners.drain(self.drain_timeout).await {
+                tracing::info!("the drain has ended: every request was answered, every connection closed");
+            } else {
+                tracing::warn!(drain_timeout = ?self.drain_timeout, "the drain has ended: requests still in flight were broken off");
+            }
+            ended.notify_one();
+        };
+        let revoke = async {
+            // A client that takes nothing of its answer must not keep the token alive.
+            tokio::select! {
+                () = ended.notified() => {}
+                () = self.state.accounts.unused(LAST_CALL) => {}
+            }
+            self.state.accounts.shutdown().await;
+        };
+        tokio::join!(drain, revoke);
         self.admin_stop.send_replace(true);
+        let _ = tokio::time::timeout(ADMIN_END, self.admin_task).await;
     }
 }

@@ -144,6 +144,12 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "DURATION")]
     drain_timeout: Option<String>,
 
+    /// How long to serve on after SIGTERM, unready, before the drain begins: until load balancers have noticed.
+    ///
+    /// [env: ATLAS_PROXY_DRAIN_DELAY] [default: 0s]
+    #[arg(long, value_name = "DURATION")]
+    drain_delay: Option<String>,
+
     /// Least severe level to log: `error`, `warn`, `info`, `debug` or `trace`.
     ///
     /// [env: ATLAS_PROXY_LOG_LEVEL] [default: info]
@@ -175,6 +181,7 @@ impl From<RunArgs> for Flags {
             rewrite_links: args.rewrite_links,
             workers: args.workers,
             drain_timeout: args.drain_timeout,
+            drain_delay: args.drain_delay,
             log_level: args.log_level,
             log_format: args.log_format,
         }

@@ -14,7 +14,7 @@ use tokio::runtime::Builder;
 use tracing::level_filters::LevelFilter;
 
 use super::exit;
-use super::run::{Signals, no_thread};
+use super::run::{Signals, drain, no_thread};
 use crate::app::{App, Running};
 use crate::blocking;
 use crate::credential::CredentialSettings;
@@ -94,10 +94,7 @@ async fn serve(stdout: &Outlet) -> ExitCode {
         _ = signals.next() => {}
         () = running.quit_requested() => {}
     }
-    tokio::select! {
-        () = running.shutdown() => exit::CLEAN,
-        _ = signals.next() => exit::failed(),
-    }
+    drain(running, &mut signals).await
 }
 
 fn emulator(realm: Realm) -> EmulatorSettings {
@@ -181,6 +178,7 @@ fn settings(
         limits: Limits::default(),
         workers: NonZeroUsize::MIN,
         drain_timeout: Duration::from_secs(5),
+        drain_delay: Duration::ZERO,
         log: LogSettings {
             level: LevelFilter::WARN,
             format: LogFormat::Text,

@@ -91,8 +91,11 @@ async fn serve(settings: Settings, reloader: &Reloader<'_>, stdout: &Outlet) -> 
     announce(&running, &accounts, stdout);
     loop {
         tokio::select! {
-            name = signals.next() => {
-                tracing::info!(signal = name, "stopping");
+            (signal, ends) = signals.heard() => {
+                tracing::info!(signal, "stopping");
+                if ends {
+                    return exit::failed();
+                }
                 break;
             }
             () = running.quit_requested() => {
@@ -102,33 +105,72 @@ async fn serve(settings: Settings, reloader: &Reloader<'_>, stdout: &Outlet) -> 
             reason = reloader.due(&mut hangup) => reloader.reload(&mut running, &reason),
         }
     }
-    tokio::select! {
-        () = running.shutdown() => exit::CLEAN,
-        name = signals.next() => {
-            tracing::warn!(signal = name, "a second signal: stopping at once");
-            exit::failed()
+    drain(running, &mut signals).await
+}
+
+/// The drain, which only the last of several signals cuts short: supervisors send one and another, and what is in flight
+/// is worth more than their haste.
+pub(super) async fn drain(running: Running, signals: &mut Signals) -> ExitCode {
+    let mut shutdown = std::pin::pin!(running.shutdown());
+    loop {
+        tokio::select! {
+            () = shutdown.as_mut() => return exit::CLEAN,
+            (signal, ends) = signals.heard() => {
+                if ends {
+                    tracing::warn!(signal, "stopping at once: what is in flight is broken off");
+                    return exit::failed();
+                }
+                tracing::info!(
+                    signal,
+                    "stopping already: the drain goes on; a second SIGINT, a third SIGTERM or SIGQUIT cuts it short"
+                );
+            }
         }
     }
 }
 
-/// SIGTERM and SIGINT.
+/// SIGTERM, SIGINT and SIGQUIT.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    quit: Signal,
+    terminated: u32,
+    interrupted: u32,
 }
+
+/// So many SIGTERM end the process at once: the first asks for the end, and many a supervisor sends two.
+const LAST_TERMINATE: u32 = 3;
+/// So many SIGINT: Ctrl-C typed twice.
+const LAST_INTERRUPT: u32 = 2;
 
 impl Signals {
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            terminated: 0,
+            interrupted: 0,
         })
     }
 
+    /// The next one, whichever.
     pub(super) async fn next(&mut self) -> &'static str {
+        self.heard().await.0
+    }
+
+    /// The next one, and whether it ends the process at once.
+    pub(super) async fn heard(&mut self) -> (&'static str, bool) {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => {
+                self.terminated += 1;
+                ("SIGTERM", self.terminated >= LAST_TERMINATE)
+            }
+            _ = self.interrupt.recv() => {
+                self.interrupted += 1;
+                ("SIGINT", self.interrupted >= LAST_INTERRUPT)
+            }
+            _ = self.quit.recv() => ("SIGQUIT", true),
         }
     }
 }

@@ -21,7 +21,7 @@ fn flags(args: &[&str]) -> Flags {
     }
 }
 
-fn every_flag() -> [(&'static str, &'static str, Flags); 16] {
+fn every_flag() -> [(&'static str, &'static str, Flags); 17] {
     let text = |value: &str| Some(value.to_owned());
     let none = Flags::default;
     [
@@ -134,6 +134,14 @@ fn every_flag() -> [(&'static str, &'static str, Flags); 16] {
             "1s",
             Flags {
                 drain_timeout: text("1s"),
+                ..none()
+            },
+        ),
+        (
+            "--drain-delay",
+            "1s",
+            Flags {
+                drain_delay: text("1s"),
                 ..none()
             },
         ),

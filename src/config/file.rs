@@ -18,6 +18,7 @@ pub(crate) const TOP: Shape = Shape {
         "token_store",
         "workers",
         "drain_timeout",
+        "drain_delay",
     ],
     refused: &[
         ("listeners", "there is no such key; write `[[listener]]`, once for each"),
@@ -102,6 +103,7 @@ pub(crate) const LIMITS: Shape = Shape {
         "max_header_bytes",
         "max_headers",
         "request_body_idle_timeout",
+        "request_body_min_rate",
         "connect_timeout",
         "response_head_timeout",
         "response_body_idle_timeout",
@@ -229,6 +231,7 @@ pub(crate) struct FileLimits {
     pub(crate) max_header_bytes: Option<Given<String>>,
     pub(crate) max_headers: Option<Given<String>>,
     pub(crate) request_body_idle_timeout: Option<Given<String>>,
+    pub(crate) request_body_min_rate: Option<Given<String>>,
     pub(crate) connect_timeout: Option<Given<String>>,
     pub(crate) response_head_timeout: Option<Given<String>>,
     pub(crate) response_body_idle_timeout: Option<Given<String>>,
@@ -247,6 +250,7 @@ pub(crate) struct FileConfig {
     pub(crate) token_store: Option<FileTokenStore>,
     pub(crate) workers: Option<Given<String>>,
     pub(crate) drain_timeout: Option<Given<String>>,
+    pub(crate) drain_delay: Option<Given<String>>,
     pub(crate) log_level: Option<Given<String>>,
     pub(crate) log_format: Option<Given<String>>,
 }
@@ -264,6 +268,7 @@ impl FileConfig {
             accounts: accounts(&top, problems),
             workers: top.integer("workers", problems),
             drain_timeout: top.text("drain_timeout", problems),
+            drain_delay: top.text("drain_delay", problems),
             ..Self::default()
         };
         if let Some(admin) = top.table("admin", &ADMIN, problems) {
@@ -386,6 +391,7 @@ fn limits(table: &Reader<'_>, problems: &mut Problems) -> FileLimits {
         max_header_bytes: table.text_or_integer("max_header_bytes", problems),
         max_headers: table.integer("max_headers", problems),
         request_body_idle_timeout: table.text("request_body_idle_timeout", problems),
+        request_body_min_rate: table.text("request_body_min_rate", problems),
         connect_timeout: table.text("connect_timeout", problems),
         response_head_timeout: table.text("response_head_timeout", problems),
         response_body_idle_timeout: table.text("response_body_idle_timeout", problems),

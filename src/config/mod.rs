@@ -72,6 +72,7 @@ pub fn load(sources: Sources<'_>) -> Result<Loaded, ConfigErrors> {
     let admin = process::admin(&file, &mut inputs);
     let workers = process::workers(&file, &mut inputs);
     let drain_timeout = process::drain_timeout(&file, &mut inputs);
+    let drain_delay = process::drain_delay(&file, &mut inputs);
     let log = process::log(&file, &mut inputs);
     let roster = account::Roster::of(&file);
     let accounts = account::build(&file, &roster, &limits, &mut inputs);
@@ -96,6 +97,7 @@ pub fn load(sources: Sources<'_>) -> Result<Loaded, ConfigErrors> {
         limits,
         workers,
         drain_timeout,
+        drain_delay,
         log,
     };
     let (warnings, notes) = inputs.problems.into_remarks();

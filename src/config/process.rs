@@ -29,6 +29,9 @@ const HEADERS: RangeInclusive<usize> = 1..=4096;
 /// Fits 32 bits.
 const REPLAY_BYTES: RangeInclusive<usize> = 0..=1 << 31;
 
+/// Bytes a second that a client must send: beyond a megabyte honest ones would be cut off.
+const RATE_BYTES: RangeInclusive<usize> = 0..=1 << 20;
+
 /// Where metrics and health answer, and where that was given.
 pub(crate) fn admin(file: &FileConfig, inputs: &mut Inputs<'_>) -> Given<SocketAddr> {
     let flags = inputs.sources.flags;
@@ -56,6 +59,14 @@ pub(crate) fn drain_timeout(file: &FileConfig, inputs: &mut Inputs<'_>) -> Durat
     inputs
         .choose(over, file.drain_timeout.as_ref(), value::duration)
         .map_or(DEFAULT_DRAIN, |given| given.value)
+}
+
+pub(crate) fn drain_delay(file: &FileConfig, inputs: &mut Inputs<'_>) -> Duration {
+    let flags = inputs.sources.flags;
+    let over = inputs.setting("--drain-delay", flags.drain_delay.as_ref(), variable::DRAIN_DELAY);
+    inputs
+        .choose(over, file.drain_delay.as_ref(), value::duration)
+        .map_or(Duration::ZERO, |given| given.value)
 }
 
 pub(crate) fn log(file: &FileConfig, inputs: &mut Inputs<'_>) -> LogSettings {
@@ -106,6 +117,12 @@ pub(crate) fn limits(file: &FileLimits, problems: &mut Problems) -> Limits {
         &file.replay_budget,
         &mut limits.replay_budget,
         REPLAY_BYTES,
+        value::size,
+    );
+    set(
+        &file.request_body_min_rate,
+        &mut limits.request_body_min_rate,
+        RATE_BYTES,
         value::size,
     );
     let mut wait = |given: &Option<Given<String>>, place: &mut Duration| {

@@ -108,6 +108,7 @@ pub struct Flags {
     pub rewrite_links: Option<String>,
     pub workers: Option<String>,
     pub drain_timeout: Option<String>,
+    pub drain_delay: Option<String>,
     pub log_level: Option<String>,
     pub log_format: Option<String>,
 }

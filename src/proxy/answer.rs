@@ -52,7 +52,7 @@ impl Content {
         }
     }
 
-    fn is_end_stream(&self) -> bool {
+    pub(super) fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
             Self::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
@@ -61,7 +61,7 @@ impl Content {
         }
     }
 
-    fn size_hint(&self) -> SizeHint {
+    pub(super) fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
@@ -156,6 +156,8 @@ pub(super) struct Record {
     pub(super) upstream_status: Option<StatusCode>,
     pub(super) attempts: u32,
     pub(super) denied: Option<ErrorCode>,
+    /// Content came with the request, and nobody has taken it over to read it.
+    pub(super) unread: bool,
     pub(super) inbound: Option<Arc<InboundFacts>>,
     /// Its part in what the listener may use.
     pub(super) share: Option<Share>,

@@ -72,6 +72,14 @@ impl ProxyError {
         .closing()
     }
 
+    pub(super) fn request_body_slow() -> Self {
+        Self::new(
+            ErrorCode::RequestTimeout,
+            "The request body came more slowly than `request_body_min_rate` over 30 s; the request was broken off.",
+        )
+        .closing()
+    }
+
     pub(super) fn request_body_broken() -> Self {
         Self::new(
             ErrorCode::BadRequest,

@@ -16,10 +16,11 @@ use tokio::time::Instant;
 use super::answer::Record;
 use super::error::ProxyError;
 use super::inbound::{Buffered, RequestBody, RequestBodyError, Source};
-use super::{Account, AccountSlot, Authorizer, client_fault};
+use super::{Account, AccountSlot, Authorizer, Listener, client_fault};
 use crate::code::ErrorCode;
 use crate::credential::bearer::Bearer;
 use crate::credential::digest::{BodyForDigest, Digest, Verdict};
+use crate::fair::Part;
 use crate::metrics::{AttemptCause, UpstreamErrorKind};
 use crate::upstream::{ConnectError, Outbound, SendError, SendFailure, UpstreamBody};
 
@@ -36,6 +37,7 @@ type UpstreamResponse = Response<UpstreamBody<RequestBody>>;
 
 pub(super) struct Exchange<'a> {
     slot: &'a AccountSlot,
+    part: &'a Arc<Part>,
     /// What was in force when the request came, or what took its place since.
     account: Arc<Account>,
     method: Method,
@@ -54,14 +56,16 @@ struct Try {
 
 impl<'a> Exchange<'a> {
     pub(super) fn new(
-        slot: &'a AccountSlot,
+        listener: &'a Listener,
         method: Method,
         path: PathAndQuery,
         headers: HeaderMap,
         source: Source,
     ) -> Self {
+        let slot = &listener.account;
         Self {
             slot,
+            part: &listener.part,
             account: slot.current(),
             method,
             path,
@@ -331,6 +335,7 @@ impl<'a> Exchange<'a> {
             body,
             progress: record.inbound.as_ref().map(|facts| facts.progress.clone()),
             once: self.source.is_once(),
+            part: Arc::clone(self.part),
         };
         Ok(self.timed(outbound, this.cause, record).await)
     }
@@ -353,6 +358,7 @@ impl<'a> Exchange<'a> {
             body: RequestBody::empty(),
             progress: None,
             once: false,
+            part: Arc::clone(self.part),
         };
         let sent = self.timed(outbound, AttemptCause::DigestChallenge, record).await;
         sent.map_err(|failure| self.failed(&failure, record))

@@ -6,21 +6,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use super::BodyLimits;
+use super::client_body::ClientBody;
+use super::headers::clean_trailers;
+use super::patience::Patience;
+use super::recorded::Recorded;
+use crate::upstream::Progress;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use tokio::time::Sleep;
-
-use super::headers::clean_trailers;
-use super::recorded::Recorded;
-use crate::upstream::Progress;
 
 /// What went wrong while the client's body was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClientFault {
     /// It paused for longer than `request_body_idle_timeout`.
     Idle,
+    /// It came more slowly than `request_body_min_rate`.
+    Slow,
     /// The connection broke, or the framing was wrong.
     Broken,
 }
@@ -44,6 +46,7 @@ impl InboundFacts {
         match self.fault.load(Ordering::Relaxed) {
             1 => Some(ClientFault::Idle),
             2 => Some(ClientFault::Broken),
+            3 => Some(ClientFault::Slow),
             _ => None,
         }
     }
@@ -57,6 +60,7 @@ impl InboundFacts {
         let code = match fault {
             ClientFault::Idle => 1,
             ClientFault::Broken => 2,
+            ClientFault::Slow => 3,
         };
         self.fault.store(code, Ordering::Relaxed);
     }
@@ -68,6 +72,9 @@ pub enum RequestBodyError {
     /// The client paused for too long.
     #[error("the client's request body paused for too long")]
     Idle,
+    /// The client sent too slowly.
+    #[error("the client's request body came too slowly")]
+    Slow,
     /// The client's connection broke.
     #[error("the client's request body broke off")]
     Broken,
@@ -78,19 +85,17 @@ pub enum RequestBodyError {
 
 /// The client's body as it comes in.
 pub(super) struct Inbound {
-    incoming: Incoming,
+    incoming: ClientBody,
     facts: Arc<InboundFacts>,
-    idle_limit: Duration,
-    idle: Option<Pin<Box<Sleep>>>,
+    patience: Patience,
 }
 
 impl Inbound {
-    pub(super) fn new(incoming: Incoming, idle_limit: Duration) -> Self {
+    pub(super) fn new(incoming: ClientBody, limits: &BodyLimits) -> Self {
         Self {
             incoming,
             facts: Arc::default(),
-            idle_limit,
-            idle: None,
+            patience: Patience::new(limits.request_body_idle_timeout, limits.request_body_min_rate),
         }
     }
 
@@ -102,25 +107,19 @@ impl Inbound {
         self.facts.set_fault(fault);
         Poll::Ready(Some(Err(match fault {
             ClientFault::Idle => RequestBodyError::Idle,
+            ClientFault::Slow => RequestBodyError::Slow,
             ClientFault::Broken => RequestBodyError::Broken,
         })))
     }
 
-    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let limit = self.idle_limit;
-        self.idle
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)))
-            .as_mut()
-            .poll(cx)
-    }
-
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let Poll::Ready(polled) = Pin::new(&mut self.incoming).poll_frame(cx) else {
-            ready!(self.poll_idle(cx));
-            return self.fail(ClientFault::Idle);
+            let fault = ready!(self.patience.poll_lost(cx));
+            return self.fail(fault);
         };
-        // Armed anew at the next wait: the time that the upstream takes must not count against the client.
-        self.idle = None;
+        if let Some(Ok(frame)) = &polled {
+            self.patience.came(frame.data_ref().map_or(0, Bytes::len));
+        }
         self.facts.progress.moved();
         match polled {
             Some(Ok(frame)) => {

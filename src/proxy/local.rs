@@ -1,9 +1,13 @@
 //! The token endpoints, answered here: a client with placeholder credentials just works, and none can read or revoke the
 //! shared token.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{Method, Response, StatusCode, header};
+use http_body_util::BodyExt;
 
+use super::client_body::ClientBody;
 use super::error::ProxyError;
 use crate::guard::{canonical, folded, loosest};
 
@@ -54,6 +58,26 @@ fn named(rest: &[impl AsRef<str>]) -> LocalEndpoint {
         [one] if one.as_ref() == "revoke" => LocalEndpoint::Revoke,
         _ => LocalEndpoint::Other,
     }
+}
+
+/// The most of what a client posts here that is taken in, and for how long it may come.
+const MOST_CONTENT: usize = 64 << 10;
+const MOST_TIME: Duration = Duration::from_secs(1);
+
+/// Takes the content in, unread; gives back whether that was all of it.
+pub(super) async fn take_in(mut content: ClientBody) -> bool {
+    let take = async {
+        let mut left = MOST_CONTENT;
+        while let Some(frame) = content.frame().await {
+            let Ok(frame) = frame else { return false };
+            let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else {
+                return false;
+            };
+            left = rest;
+        }
+        true
+    };
+    tokio::time::timeout(MOST_TIME, take).await.unwrap_or(false)
 }
 
 /// The local answer.

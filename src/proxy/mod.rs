@@ -1,6 +1,7 @@
 //! One request: guard, authorize, forward, recover, rewrite, answer.
 
 mod answer;
+mod client_body;
 mod error;
 mod exchange;
 mod failure;
@@ -9,6 +10,7 @@ pub mod headers;
 mod inbound;
 pub mod links;
 mod local;
+mod patience;
 mod recorded;
 
 use std::fmt;
@@ -21,18 +23,20 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use tokio::time::Instant;
 
 use crate::code::ErrorCode;
 use crate::credential::bearer::Bearer;
 use crate::credential::digest::Digest;
+use crate::fair::{Part, Places};
 use crate::guard::{self, HostNames, Policy, RequiredHeader};
 use crate::log::RequestRecord;
 use crate::metrics::{AccountMetrics, DenyReason, ListenerMetrics, Metrics, UpstreamErrorKind};
 use crate::upstream::{Upstream, UpstreamBody};
 
 pub use answer::{BoxError, ResponseBody};
+pub use client_body::{ClientBody, Rest};
 pub use error::ProxyError;
 pub use failure::{Failure, Failures, Seen};
 pub use fairness::{Fairness, FairnessLimits};
@@ -80,6 +84,8 @@ pub struct BodyLimits {
     pub replay_budget: usize,
     /// Longest pause within a body.
     pub request_body_idle_timeout: Duration,
+    /// The least that a client must send of a body, bytes a second; 0: as slowly as it likes.
+    pub request_body_min_rate: usize,
 }
 
 impl Common {
@@ -130,16 +136,19 @@ pub struct AccountSlot {
     pub metrics: Arc<AccountMetrics>,
     /// What Atlas refused, since the start.
     pub failures: Failures,
+    /// Requests that may be on their way to its upstream at a time, shared by its listeners.
+    pub places: Arc<Places>,
     current: ArcSwap<Account>,
 }
 
 impl AccountSlot {
     /// A slot with what is in force at first.
-    pub fn new(name: String, metrics: Arc<AccountMetrics>, account: Arc<Account>) -> Arc<Self> {
+    pub fn new(name: String, metrics: Arc<AccountMetrics>, places: Arc<Places>, account: Arc<Account>) -> Arc<Self> {
         Arc::new(Self {
             name,
             metrics,
             failures: Failures::default(),
+            places,
             current: ArcSwap::new(account),
         })
     }
@@ -175,6 +184,8 @@ pub struct Listener {
     pub fairness: Arc<Fairness>,
     /// How long a request that Atlas answers 429 may wait for another try; `None`: it doesn't.
     pub retry_429: Option<Duration>,
+    /// Its part of the places on the way to the account's upstream.
+    pub part: Arc<Part>,
     /// Whose credential is added.
     pub account: Arc<AccountSlot>,
     /// Its metrics.
@@ -197,7 +208,7 @@ struct Admitted {
 
 impl Listener {
     /// Serves one request. Never fails: whatever goes wrong becomes an answer.
-    pub async fn serve(self: &Arc<Self>, peer: Peer, request: Request<Incoming>) -> Response<ResponseBody> {
+    pub async fn serve(self: &Arc<Self>, peer: Peer, request: Request<ClientBody>) -> Response<ResponseBody> {
         let version = request.version();
         let mut record = self.record(peer, &request);
         match self.answer(request, &mut record).await {
@@ -206,6 +217,7 @@ impl Listener {
                 record.status = response.status();
                 let (mut parts, ()) = response.into_parts();
                 close_after_half_a_body(&mut parts.headers, &record, version);
+                close_without_length(&mut parts.headers, &content, version);
                 headers::sandbox(&mut parts.headers);
                 Response::from_parts(parts, ResponseBody::new(content, record))
             }
@@ -222,7 +234,7 @@ impl Listener {
     pub fn refuse(
         self: &Arc<Self>,
         peer: Peer,
-        request: &Request<Incoming>,
+        request: &Request<ClientBody>,
         code: ErrorCode,
         detail: &str,
     ) -> Response<ResponseBody> {
@@ -291,7 +303,7 @@ impl Listener {
         answer::whole(response, record)
     }
 
-    fn record(self: &Arc<Self>, peer: Peer, request: &Request<Incoming>) -> Box<Record> {
+    fn record(self: &Arc<Self>, peer: Peer, request: &Request<ClientBody>) -> Box<Record> {
         self.metrics.in_flight.inc();
         Box::new(Record {
             listener: Arc::clone(self),
@@ -307,6 +319,7 @@ impl Listener {
             upstream_status: None,
             attempts: 0,
             denied: None,
+            unread: !request.body().is_end_stream(),
             inbound: None,
             share: None,
             observer: None,
@@ -317,12 +330,15 @@ impl Listener {
 
     async fn answer(
         self: &Arc<Self>,
-        request: Request<Incoming>,
+        request: Request<ClientBody>,
         record: &mut Record,
     ) -> Result<(Response<()>, Content), ProxyError> {
         let (mut parts, incoming) = request.into_parts();
+        let request_version = parts.version;
         let Admitted { authority, path, local } = self.admit(&parts)?;
         if let Some(endpoint) = local {
+            // What clients post here is short: taken in, the connection serves on.
+            record.unread = !local::take_in(incoming).await;
             let (parts, bytes) = local::answer(endpoint, &parts.method)?.into_parts();
             record.status = parts.status;
             return Ok((Response::from_parts(parts, ()), Content::Whole(Some(bytes))));
@@ -345,16 +361,23 @@ impl Listener {
         }
 
         let head = parts.method == Method::HEAD;
-        let exchange = Exchange::new(&self.account, parts.method, path, parts.headers, source);
+        let exchange = Exchange::new(self, parts.method, path, parts.headers, source);
         let (response, account) = exchange.run(self.retry_429, record).await?;
 
         let (mut parts, body) = response.into_parts();
         record.upstream_status = Some(parts.status);
+        let refused_early = ends_connection(&parts.headers) && parts.status.as_u16() >= 400;
         record.observer = Observer::of(parts.status, &parts.headers, record.path.query());
         self.account
             .metrics
             .rate_limit_remaining(rate_limit_remaining(&parts.headers));
         headers::clean_response(&mut parts.headers);
+        if refused_early && record.inbound.is_some() && request_version != Version::HTTP_2 {
+            // The upstream has ended its connection over the content, and may have taken in a part of it only.
+            parts
+                .headers
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         let content = if self.rewrite_links {
             let client = [self.scheme, "://", &authority].concat();
             self.with_links(&account.links, &mut parts, body, &client, head).await?
@@ -441,11 +464,11 @@ impl Listener {
         })
     }
 
-    fn source(&self, incoming: Incoming, record: &mut Record) -> Source {
+    fn source(&self, incoming: ClientBody, record: &mut Record) -> Source {
         if incoming.is_end_stream() {
             return Source::Empty;
         }
-        let inbound = Inbound::new(incoming, self.common.limits.request_body_idle_timeout);
+        let inbound = Inbound::new(incoming, &self.common.limits);
         record.inbound = Some(Arc::clone(inbound.facts()));
         Source::new(inbound, self.common.limits.replay_limit, &self.common.replay_budget)
     }
@@ -454,8 +477,19 @@ impl Listener {
 /// An answer that overtakes its request's body ends an HTTP/1.1 connection: what follows may be the rest of the body. The
 /// client is told, so that it sends nothing more that would be lost (RFC 9112 section 9.6).
 fn close_after_half_a_body(headers: &mut http::HeaderMap, record: &Record, version: Version) {
-    let whole = record.inbound.as_ref().is_none_or(|inbound| inbound.ended());
+    let whole = match &record.inbound {
+        Some(inbound) => inbound.ended(),
+        None => !record.unread,
+    };
     if !whole && version != Version::HTTP_2 {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+/// A client of HTTP/1.0 finds the end of an answer without a length at the end of the connection (RFC 9112 section 6.3): to
+/// promise it another request would be a lie.
+fn close_without_length(headers: &mut http::HeaderMap, content: &Content, version: Version) {
+    if version == Version::HTTP_10 && !content.is_end_stream() && content.size_hint().exact().is_none() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 }
@@ -476,6 +510,15 @@ fn frame(headers: &mut http::HeaderMap, method: &Method, source: &Source, had_le
         headers.remove(header::CONTENT_LENGTH);
         headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
+}
+
+fn ends_connection(headers: &http::HeaderMap) -> bool {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|option| option.trim().eq_ignore_ascii_case("close"))
 }
 
 fn rate_limit_remaining(headers: &http::HeaderMap) -> Option<i64> {
@@ -501,6 +544,7 @@ fn deny_reason(code: ErrorCode) -> Option<DenyReason> {
 fn client_fault(facts: Option<&Arc<InboundFacts>>) -> Option<ProxyError> {
     match facts?.fault()? {
         inbound::ClientFault::Idle => Some(ProxyError::request_body_timeout()),
+        inbound::ClientFault::Slow => Some(ProxyError::request_body_slow()),
         inbound::ClientFault::Broken => Some(ProxyError::request_body_broken()),
     }
 }

@@ -16,6 +16,7 @@ use super::drain::DrainHandle;
 use super::standing::Standing;
 use super::tls::{ListenerTls, RefusedCertificate};
 use crate::code::ErrorCode;
+use crate::fair::Part;
 use crate::guard::Allowlist;
 use crate::metrics::DenyReason;
 use crate::proxy::{Listener, Peer};
@@ -47,6 +48,8 @@ pub struct ServerParts {
     view: ArcSwap<View>,
     /// Slots for open connections, shared by all listeners.
     pub(super) capacity: Arc<Capacity>,
+    /// This one's part of them.
+    part: Arc<Part>,
 }
 
 impl ServerParts {
@@ -54,6 +57,7 @@ impl ServerParts {
     pub fn new(view: View, capacity: Arc<Capacity>) -> Arc<Self> {
         Arc::new(Self {
             view: ArcSwap::from_pointee(view),
+            part: capacity.part(),
             capacity,
         })
     }
@@ -108,7 +112,7 @@ async fn serve_tcp(socket: TcpListener, parts: Arc<ServerParts>, mut drain: Drai
             turn_away(stream, peer, &parts, ErrorCode::IpDenied, DenyReason::Ip, detail);
             continue;
         }
-        match parts.capacity.admit(peer) {
+        match parts.capacity.admit(&parts.part, peer) {
             Ok(slot) => begin_tcp(stream, peer, &parts, &view, &drain, slot),
             Err(full) => no_room(stream, peer, &parts, full),
         }
@@ -218,7 +222,7 @@ async fn serve_unix(socket: UnixListener, parts: Arc<ServerParts>, mut drain: Dr
             turn_away(stream, peer, &parts, ErrorCode::IpDenied, DenyReason::Ip, detail);
             continue;
         }
-        match parts.capacity.admit(peer) {
+        match parts.capacity.admit(&parts.part, peer) {
             Ok(slot) => {
                 let (parts, drain) = (Arc::clone(&parts), drain.clone());
                 tokio::spawn(async move {
@@ -236,7 +240,9 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let detail = match full {
-        Full::Connections => "There are as many connections as this proxy serves (`max_connections`). Try again later.",
+        Full::Connections => {
+            "There are as many connections as this proxy serves, or this listener's part of them (`max_connections`). Try again later."
+        }
         Full::Peer => {
             "You have as many connections as this proxy serves of one peer (`max_connections_per_peer`). Close some."
         }

@@ -1,10 +1,12 @@
 //! How many connections there may be.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::fair::{Part, Place, Places};
 use crate::proxy::Peer;
 
 /// Connections that are being told that there is no room, at a time; beyond, they are closed without a word. Fewer where
@@ -47,8 +49,8 @@ impl Shares {
 /// Slots for open client connections, shared by all listeners.
 #[derive(Debug)]
 pub struct Capacity {
-    connections: Arc<Semaphore>,
-    total: usize,
+    connections: Arc<Places>,
+    open: AtomicUsize,
     farewells: Arc<Semaphore>,
     per_peer: usize,
     peers: Mutex<HashMap<Peer, usize>>,
@@ -57,8 +59,9 @@ pub struct Capacity {
 /// A connection's place; given back when dropped.
 #[derive(Debug)]
 pub(super) struct Slot {
-    _permit: OwnedSemaphorePermit,
-    peer: Option<(Arc<Capacity>, Peer)>,
+    _place: Place,
+    capacity: Arc<Capacity>,
+    peer: Option<Peer>,
 }
 
 /// Why there is no place.
@@ -73,10 +76,9 @@ pub(super) enum Full {
 impl Capacity {
     /// `connections` at a time, `per_peer` of them of one peer (0: as many as there are).
     pub fn new(connections: usize, per_peer: usize) -> Arc<Self> {
-        let connections = connections.min(Semaphore::MAX_PERMITS);
         Arc::new(Self {
-            connections: Arc::new(Semaphore::new(connections)),
-            total: connections,
+            connections: Places::new(connections),
+            open: AtomicUsize::new(0),
             farewells: Arc::new(Semaphore::new(
                 (connections / SERVED_PER_FAREWELL).clamp(1, MOST_FAREWELLS),
             )),
@@ -85,31 +87,34 @@ impl Capacity {
         })
     }
 
-    pub(super) fn admit(self: &Arc<Self>, peer: Peer) -> Result<Slot, Full> {
-        let permit = Arc::clone(&self.connections)
-            .try_acquire_owned()
-            .map_err(|_| Full::Connections)?;
-        if self.per_peer == 0 {
-            return Ok(Slot {
-                _permit: permit,
-                peer: None,
-            });
+    /// A listener's part of them.
+    pub fn part(&self) -> Arc<Part> {
+        self.connections.part()
+    }
+
+    /// A slot for a connection to the listener whose `part` this is.
+    pub(super) fn admit(self: &Arc<Self>, part: &Part, peer: Peer) -> Result<Slot, Full> {
+        let place = part.try_take().ok_or(Full::Connections)?;
+        let peer = if self.per_peer == 0 { None } else { Some(peer) };
+        if let Some(peer) = peer {
+            let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+            let open = peers.entry(peer).or_default();
+            if *open >= self.per_peer {
+                return Err(Full::Peer);
+            }
+            *open += 1;
         }
-        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = peers.entry(peer).or_default();
-        if *open >= self.per_peer {
-            return Err(Full::Peer);
-        }
-        *open += 1;
+        self.open.fetch_add(1, Ordering::Relaxed);
         Ok(Slot {
-            _permit: permit,
-            peer: Some((Arc::clone(self), peer)),
+            _place: place,
+            capacity: Arc::clone(self),
+            peer,
         })
     }
 
     /// Whether there are so many connections that those on which nothing happens should take up less.
     pub(super) fn is_crowded(&self) -> bool {
-        self.total - self.connections.available_permits() > MANY
+        self.open.load(Ordering::Relaxed) > MANY
     }
 
     /// A place to say a word of farewell from, if there is one.
@@ -120,10 +125,9 @@ impl Capacity {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let Some((capacity, peer)) = self.peer.take() else {
-            return;
-        };
-        let mut peers = capacity.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        self.capacity.open.fetch_sub(1, Ordering::Relaxed);
+        let Some(peer) = self.peer.take() else { return };
+        let mut peers = self.capacity.peers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(open) = peers.get_mut(&peer) {
             *open -= 1;
             if *open == 0 {
@@ -140,14 +144,15 @@ mod tests {
     #[test]
     fn places_are_counted_and_given_back() {
         let capacity = Capacity::new(3, 2);
+        let part = capacity.part();
         let (one, other) = (Peer::Unix(1), Peer::Unix(2));
-        let first = capacity.admit(one).unwrap();
-        let second = capacity.admit(one).unwrap();
-        assert_eq!(capacity.admit(one).unwrap_err(), Full::Peer);
-        let third = capacity.admit(other).unwrap();
-        assert_eq!(capacity.admit(other).unwrap_err(), Full::Connections);
+        let first = capacity.admit(&part, one).unwrap();
+        let second = capacity.admit(&part, one).unwrap();
+        assert_eq!(capacity.admit(&part, one).unwrap_err(), Full::Peer);
+        let third = capacity.admit(&part, other).unwrap();
+        assert_eq!(capacity.admit(&part, other).unwrap_err(), Full::Connections);
         drop(first);
-        let _again = capacity.admit(one).unwrap();
+        let _again = capacity.admit(&part, one).unwrap();
         drop((second, third));
         assert_eq!(capacity.peers.lock().unwrap().len(), 1);
     }

@@ -14,6 +14,9 @@ pub(super) const IDLE_FOR: Duration = Duration::from_secs(120);
 /// A client that takes nothing of its answer for this long has gone, or wants to hold our memory.
 const STALLED_FOR: Duration = Duration::from_secs(60);
 
+/// A write of so many bytes is of an answer: HTTP/2's own frames are shorter.
+const ANSWER_BYTES: usize = 512;
+
 /// Times are milliseconds since `start`, at least 1 where set; 0: not so.
 #[derive(Debug)]
 pub(super) struct ConnectionClock {
@@ -30,6 +33,10 @@ pub(super) struct ConnectionClock {
     serving: AtomicUsize,
     /// HTTP/1.1: heads that were handed to the parser, and whose request is not being served yet. They lie in its buffer.
     waiting: AtomicUsize,
+    /// Somebody waits for [`Self::quiet`], and large writes are noted.
+    watched: AtomicBool,
+    /// When the last of these was taken.
+    moved_at: AtomicU64,
     /// HTTP/2: a stream can stall while the socket does not.
     streams: Option<Mutex<Vec<Weak<Stream>>>>,
 }
@@ -63,6 +70,8 @@ impl Default for ConnectionClock {
             stalled_since: AtomicU64::new(0),
             serving: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
+            watched: AtomicBool::new(false),
+            moved_at: AtomicU64::new(0),
             streams: None,
         }
     }
@@ -111,6 +120,32 @@ impl ConnectionClock {
             (Poll::Pending, false) => self.stalled_since.store(self.now(), Ordering::Relaxed),
             (Poll::Ready(_), true) => self.stalled_since.store(0, Ordering::Relaxed),
             _ => {}
+        }
+        if let Poll::Ready(Ok(ANSWER_BYTES..)) = polled
+            && self.watched.load(Ordering::Relaxed)
+        {
+            self.moved_at.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// Ends when for so long no request was served or had begun, and no part of an answer that is here already was taken.
+    pub(super) async fn quiet(&self, limit: Duration) {
+        self.watched.store(true, Ordering::Relaxed);
+        let mut since = self.now();
+        loop {
+            tokio::time::sleep(limit / 5).await;
+            let busy = self.serving.load(Ordering::Relaxed) > 0
+                || self.waiting.load(Ordering::Relaxed) > 0
+                || self.head_since.load(Ordering::Relaxed) != 0;
+            since = match busy {
+                true => self.now(),
+                false => since
+                    .max(self.idle_since.load(Ordering::Relaxed))
+                    .max(self.moved_at.load(Ordering::Relaxed)),
+            };
+            if Duration::from_millis(self.now().saturating_sub(since)) >= limit {
+                return;
+            }
         }
     }
 

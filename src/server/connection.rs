@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use hyper_util::server::graceful::GracefulConnection;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
 
 use super::accept::ServerParts;
@@ -28,7 +29,7 @@ use super::standing::Standing;
 use super::strict::{Refusal, Strict};
 use crate::code::ErrorCode;
 use crate::metrics::{DenyReason, IntGauge};
-use crate::proxy::{BoxError, ResponseBody};
+use crate::proxy::{BoxError, ClientBody, ResponseBody, Rest as Unread};
 
 /// Bounds of one connection.
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +55,9 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 /// What a client still sends when it was answered early is taken in, unread, up to here: closing over it would reset the
 /// connection, and the client might never see its answer (RFC 9112 section 9.6).
 const LINGER_TIME: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 4 << 20;
+const LINGER_BYTES: usize = 64 << 20;
+/// Over HTTP/2, and no longer than this while nothing comes.
+const LINGER_SILENCE: Duration = Duration::from_millis(500);
 /// hyper's least buffer.
 const HYPER_MIN_BUFFER: usize = 8192;
 /// [`Strict`] has counted bytes and fields before hyper does, and speaks for itself.
@@ -175,10 +178,26 @@ where
         refuse,
     ));
     let without_framing = AtomicBool::new(false);
+    let leaving = drain.clone();
     let service = service_fn(|request: Request<Incoming>| {
         let serving = clock.serve();
-        without_framing.store(request.version() == Version::HTTP_10, Ordering::Relaxed);
-        async move { Ok::<_, std::convert::Infallible>(timed(serve_one(parts, standing, request).await, serving)) }
+        let request = request.map(ClientBody::new);
+        let version = request.version();
+        without_framing.store(version == Version::HTTP_10, Ordering::Relaxed);
+        let leaving = &leaving;
+        async move {
+            let mut response = serve_one(parts, standing, request).await;
+            if leaving.is_leaving() {
+                response
+                    .headers_mut()
+                    .insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            if version == Version::HTTP_10 && response.headers().contains_key(header::CONNECTION) {
+                // hyper adds `keep-alive` to an answer of a later version.
+                *response.version_mut() = version;
+            }
+            Ok::<_, std::convert::Infallible>(timed(response, serving, None))
+        }
     });
     let mut builder = http1::Builder::new();
     builder
@@ -253,6 +272,11 @@ where
         let (parts, clock, standing) = (Arc::clone(&parts), Arc::clone(&clock), Arc::clone(&standing));
         service_fn(move |request: Request<Incoming>| {
             let (parts, standing, serving) = (Arc::clone(&parts), Arc::clone(&standing), clock.serve());
+            let unread = (!request.body().is_end_stream()).then(Arc::<Unread>::default);
+            let request = request.map(|incoming| match &unread {
+                Some(unread) => ClientBody::leaving(incoming, Arc::clone(unread)),
+                None => ClientBody::new(incoming),
+            });
             async move {
                 let response = if request.headers().len() > max_headers {
                     let refusal = Refusal::TooManyFields(max_headers);
@@ -261,7 +285,7 @@ where
                 } else {
                     serve_one(&parts, &standing, request).await
                 };
-                Ok::<_, std::convert::Infallible>(timed(response, serving))
+                Ok::<_, std::convert::Infallible>(timed(response, serving, unread))
             }
         })
     };
@@ -315,6 +339,8 @@ where
     let mut ending = std::pin::pin!(standing.ending(limits.max_age));
     let mut ends = !clock.is_multiplexed();
     let mut over = std::pin::pin!(clock.over(head_limit, idle.limit));
+    // Only looked at while draining: a client that reads nothing would never learn of its end.
+    let mut quiet = std::pin::pin!(clock.quiet(LAST_CALL));
     loop {
         tokio::select! {
             biased;
@@ -358,6 +384,7 @@ where
                 ends = true;
                 connection.as_mut().graceful_shutdown();
             }
+            () = quiet.as_mut(), if draining => return End::Abandoned,
             () = breaking_off.breaking_off(), if draining => return End::Abandoned,
         }
     }
@@ -455,7 +482,7 @@ impl Drop for OpenGuard {
 }
 
 /// Serves a request by the view that is in force when it comes, if the peer is still let in by it.
-async fn serve_one(parts: &ServerParts, standing: &Standing, request: Request<Incoming>) -> Response<ResponseBody> {
+async fn serve_one(parts: &ServerParts, standing: &Standing, request: Request<ClientBody>) -> Response<ResponseBody> {
     let view = parts.view();
     let http1 = request.version() != Version::HTTP_2;
     let (mut response, last) = match standing.check(&view) {
@@ -478,14 +505,62 @@ async fn serve_one(parts: &ServerParts, standing: &Standing, request: Request<In
     response
 }
 
-fn timed(response: Response<ResponseBody>, clock: BodyClock) -> Response<TimedBody> {
-    response.map(|body| TimedBody { body, clock })
+fn timed(response: Response<ResponseBody>, clock: BodyClock, unread: Option<Arc<Unread>>) -> Response<TimedBody> {
+    response.map(|body| TimedBody {
+        body,
+        clock,
+        unread: unread.map(|unread| TakingIn {
+            unread,
+            bytes_left: LINGER_BYTES,
+            timers: None,
+        }),
+    })
 }
 
-/// Tells the clock what becomes of an answer.
+/// Tells the clock what becomes of an answer, and ends it only when its request has been taken in.
 struct TimedBody {
     body: ResponseBody,
     clock: BodyClock,
+    /// What may be left of the request.
+    unread: Option<TakingIn>,
+}
+
+/// The rest of a request that nobody reads, bounded in bytes and time.
+struct TakingIn {
+    unread: Arc<Unread>,
+    bytes_left: usize,
+    /// The end of all patience, and of that with silence.
+    timers: Option<[Pin<Box<Sleep>>; 2]>,
+}
+
+impl TakingIn {
+    fn poll_done(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut came = false;
+        loop {
+            match self.unread.poll_take(cx) {
+                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Ready(Some(bytes)) => {
+                    let Some(left) = self.bytes_left.checked_sub(bytes) else {
+                        return Poll::Ready(());
+                    };
+                    self.bytes_left = left;
+                    came = true;
+                }
+                Poll::Pending => break,
+            }
+        }
+        let timer = |limit| Box::pin(tokio::time::sleep(limit));
+        let [whole, silence] = self
+            .timers
+            .get_or_insert_with(|| [timer(LINGER_TIME), timer(LINGER_SILENCE)]);
+        if came {
+            silence.as_mut().reset(Instant::now() + LINGER_SILENCE);
+        }
+        if whole.as_mut().poll(cx).is_ready() || silence.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
 }
 
 impl Body for TimedBody {
@@ -496,11 +571,16 @@ impl Body for TimedBody {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.body).poll_frame(cx);
         this.clock.given(polled.is_ready());
+        if let (Poll::Ready(None), Some(unread)) = (&polled, &mut this.unread) {
+            this.clock.given(false);
+            ready!(unread.poll_done(cx));
+            this.unread = None;
+        }
         polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.unread.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -1,10 +1,12 @@
-//! The end of serving: stop accepting, let requests in flight finish, then break off.
+//! The end of serving: say that it comes, stop accepting, let requests in flight finish, then break off.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Serving,
     Draining,
@@ -24,6 +26,8 @@ pub struct Drain {
 #[derive(Debug, Clone)]
 pub struct DrainHandle {
     phase: watch::Receiver<Phase>,
+    /// Connections are to end with their next answer. Beside the phase, as each request looks at it.
+    leaving: Arc<AtomicBool>,
     _alive: mpsc::Sender<()>,
 }
 
@@ -36,6 +40,7 @@ impl Default for Drain {
             alive: all_gone,
             handle: DrainHandle {
                 phase: seen,
+                leaving: Arc::default(),
                 _alive: alive,
             },
         }
@@ -48,8 +53,14 @@ impl Drain {
         self.handle.clone()
     }
 
+    /// Accepts on, but has clients know that each answer is the last of its connection: the drain will come.
+    pub fn announce(&self) {
+        self.handle.leaving.store(true, Ordering::Relaxed);
+    }
+
     /// Starts the drain; gives back whether all ended within `limit`. What did not is broken off.
     pub async fn drain(self, limit: Duration) -> bool {
+        self.announce();
         let Self {
             phase,
             mut alive,
@@ -66,15 +77,20 @@ impl Drain {
 }
 
 impl DrainHandle {
+    /// Whether an answer is the last of its connection.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+
     /// Whether the drain has begun.
     pub fn is_draining(&self) -> bool {
-        *self.phase.borrow() != Phase::Serving
+        *self.phase.borrow() >= Phase::Draining
     }
 
     /// Ends when the drain begins.
     pub async fn draining(&mut self) {
         // An error means that the owner is gone, which is the end, too.
-        let _ = self.phase.wait_for(|phase| *phase != Phase::Serving).await;
+        let _ = self.phase.wait_for(|phase| *phase >= Phase::Draining).await;
     }
 
     /// Ends when the time to drain is over.

@@ -68,6 +68,8 @@ pub struct Limits {
     pub max_headers: usize,
     /// Longest pause within a request body.
     pub request_body_idle_timeout: Duration,
+    /// The least that a client must send of a request body, bytes a second over 30 s of waiting for it; 0: no such bound.
+    pub request_body_min_rate: usize,
     /// DNS, TCP and TLS to the upstream together.
     pub connect_timeout: Duration,
     /// Wait for the response head.
@@ -92,6 +94,7 @@ impl Default for Limits {
             max_header_bytes: 64 << 10,
             max_headers: 100,
             request_body_idle_timeout: Duration::from_secs(30),
+            request_body_min_rate: 1 << 10,
             connect_timeout: Duration::from_secs(5),
             response_head_timeout: Duration::from_secs(60),
             response_body_idle_timeout: Duration::from_secs(60),

@@ -7,10 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
 use super::pool::Lease;
+use crate::fair::Place;
 
 /// Why a response body ended early. The client must see a broken transfer.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +27,7 @@ pub enum UpstreamBodyError {
 pub struct UpstreamBody<B> {
     incoming: Incoming,
     lease: Option<Lease<B>>,
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
     idle_limit: Duration,
     /// Armed only while waiting: most bodies come with their head.
     idle: Option<Pin<Box<Sleep>>>,
@@ -38,12 +38,7 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    pub(super) fn new(
-        incoming: Incoming,
-        lease: Option<Lease<B>>,
-        place: OwnedSemaphorePermit,
-        idle_limit: Duration,
-    ) -> Self {
+    pub(super) fn new(incoming: Incoming, lease: Option<Lease<B>>, place: Place, idle_limit: Duration) -> Self {
         let mut body = Self {
             incoming,
             lease,

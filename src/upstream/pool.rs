@@ -21,8 +21,9 @@ use tokio::time::Instant;
 use super::body::UpstreamBody;
 use super::connect::{Stream, connect};
 use super::last_words::LastWords;
-use super::queue::{LONGEST_WAIT, Queue};
+use super::queue::{self, LONGEST_WAIT};
 use super::{ConnectError, HttpVersion, Origin, SendError, SendFailure, UpstreamSettings};
+use crate::fair::Part;
 use crate::metrics::IntGauge;
 
 /// An idle connection older than this is not used again: middleboxes forget silent connections after a minute or so.
@@ -55,7 +56,6 @@ pub(super) struct Shared<B> {
     /// Held while an HTTP/2 connection is made, so that a burst makes one.
     h2_connecting: tokio::sync::Mutex<()>,
     open: IntGauge,
-    queue: Queue,
 }
 
 /// A response head, its body, and the connection to give back when it serves no other request meanwhile.
@@ -87,6 +87,8 @@ pub struct Outbound<B> {
     /// Whether it can be sent a single time only. Then it goes over a connection of HTTP/1.1 that is made for it: an idle
     /// one may be closed by the upstream in the very moment.
     pub once: bool,
+    /// Whose part of the places on the way to the upstream it takes.
+    pub part: Arc<Part>,
 }
 
 /// When the request body last moved.
@@ -122,9 +124,8 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    /// An upstream with no connection yet. `tls` comes from [`super::client_config`]; `open` counts open connections;
-    /// `at_once` bounds the requests on their way, and with them the connections.
-    pub fn new(settings: UpstreamSettings, tls: &ClientConfig, open: IntGauge, at_once: usize) -> Self {
+    /// An upstream with no connection yet. `tls` comes from [`super::client_config`]; `open` counts open connections.
+    pub fn new(settings: UpstreamSettings, tls: &ClientConfig, open: IntGauge) -> Self {
         let with_alpn = |name: &[u8]| {
             let mut config = tls.clone();
             config.alpn_protocols = vec![name.to_vec()];
@@ -139,7 +140,6 @@ where
             h2: Mutex::new(None),
             h2_connecting: tokio::sync::Mutex::new(()),
             open,
-            queue: Queue::new(at_once),
         };
         Self {
             shared: Arc::new(shared),
@@ -164,12 +164,13 @@ where
             body,
             progress,
             once,
+            part,
         } = outbound;
         let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = Uri::from(path);
         *request.headers_mut() = headers;
-        let Some(place) = self.shared.queue.place().await else {
+        let Some(place) = queue::place(&part).await else {
             return Err(SendFailure {
                 error: SendError::Queue {
                     host: self.origin().host().to_owned(),

@@ -293,3 +293,81 @@ async fn a_body_of_single_bytes_holds_little_memory() {
     drop(streams);
     assert!(program.stop().await.0.success());
 }
+
+/// A byte each second never pauses for long, and would hold its place for ever.
+#[tokio::test]
+async fn a_body_that_trickles_is_a_408() {
+    let upstream = Upstream::start(|request: http::Request<hyper::body::Incoming>| async {
+        let _ = request.into_body().collect().await;
+        json(200, "{}")
+    })
+    .await;
+    let proxy = builder(&upstream).start().await;
+    // There is a token: the wait for it must not run ahead, too.
+    assert!(raw(proxy.address, GET_AND_CLOSE).await.starts_with("HTTP/1.1 200 "));
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    let head = "POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let (mut reader, mut writer) = stream.into_split();
+    let answer = tokio::spawn(async move { read_to_end(&mut reader).await });
+    for _ in 0..200 {
+        if answer.is_finished() {
+            break;
+        }
+        // The clock runs ahead by a second, and the byte is read.
+        tokio::time::pause();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::resume();
+        let _ = writer.write_all(b"x").await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let answer = answer.await.unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 408 ") && answer.contains("request_body_min_rate"),
+        "{answer}"
+    );
+}
+
+/// Requests whose bodies don't end hold places on the way to the upstream: one listener's can't hold the other's part.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listener_full_of_slow_bodies_leaves_the_others_their_part() {
+    let upstream = Upstream::start(|request: http::Request<hyper::body::Incoming>| async {
+        let _ = request.into_body().collect().await;
+        json(200, "{}")
+    })
+    .await;
+    let mut shell = Command::new("/bin/sh");
+    shell.args([
+        "-c",
+        "ulimit -n 160; exec \"$0\" \"$@\"",
+        env!("CARGO_BIN_EXE_atlas-auth-proxy"),
+    ]);
+    let environment = [
+        ("MONGODB_ATLAS_CLIENT_ID", CLIENT_ID),
+        ("MONGODB_ATLAS_CLIENT_SECRET", CLIENT_SECRET),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("proxy.sock");
+    let listen = format!("unix:{}", socket.display());
+    let program = Program::start(shell, &upstream, &environment, &["--listen", &listen]).await;
+    let mut slow = Vec::new();
+    let post = b"POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n1234";
+    // More than there are places (a third of what 160 descriptors leave), fewer than there are connections.
+    for _ in 0..45 {
+        let mut stream = TcpStream::connect(program.address).await.unwrap();
+        stream.write_all(post).await.unwrap();
+        slow.push(stream);
+    }
+    until("one is told that there is no place", || async {
+        crate::support::program::metric(program.admin, "atlas_auth_proxy_upstream_errors_total").await > 0.0
+    })
+    .await;
+    for _ in 0..5 {
+        let mut stream = tokio::net::UnixStream::connect(&socket).await.unwrap();
+        stream.write_all(GET_AND_CLOSE).await.unwrap();
+        let answer = read_to_end(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    drop(slow);
+    assert!(program.stop().await.0.success());
+}

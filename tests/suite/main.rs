@@ -18,6 +18,7 @@ mod browser;
 mod check;
 #[cfg(feature = "emulator")]
 mod digest;
+mod early_answers;
 mod egress;
 mod faults;
 mod forwarding;
@@ -36,6 +37,7 @@ mod rotate_secret;
 mod rotation;
 mod secrets;
 mod shutdown;
+mod signals;
 mod smuggling;
 mod structure;
 mod tls_listener;

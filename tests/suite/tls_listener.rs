@@ -569,3 +569,28 @@ async fn draining_lets_http2_requests_in_flight_finish() {
     tokio::time::timeout(PATIENCE, shutdown).await.unwrap().unwrap();
     ended.await.unwrap().unwrap();
 }
+
+/// GOAWAY, and a PING that a client answers: one that reads nothing never does.
+#[tokio::test]
+async fn idle_connections_end_in_a_drain_whether_their_client_reads_or_not() {
+    let story = story(Upstream::start(ok).await, None, |b| {
+        b.with(|s| s.drain_timeout = Duration::from_secs(3600))
+    })
+    .await;
+    let mut silent = story.connect(None, &["h2"]).await.unwrap();
+    // The preface with empty settings, and one request, whose answer nobody reads.
+    silent.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    silent.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+    let _nothing = story.connect(None, &["h2"]).await.unwrap();
+    let _http1 = story.connect(None, &["http/1.1"]).await.unwrap();
+    let mut answered = story.connect(None, &["http/1.1"]).await.unwrap();
+    answered
+        .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await
+        .unwrap();
+    read_head(&mut answered).await;
+    tokio::time::timeout(PATIENCE, story.proxy.running.shutdown())
+        .await
+        .expect("the drain ends long before its time");
+    assert_eq!(story.upstream.revocations(), 1);
+}

@@ -187,6 +187,14 @@ fn rows() -> Vec<Row> {
             read: |s| format!("{:?}", s.drain_timeout),
         },
         Row {
+            name: "drain-delay",
+            flag: (|f| f.drain_delay = Some("1s".into()), "1s"),
+            variable: ("ATLAS_PROXY_DRAIN_DELAY", "2s", "2s"),
+            file: ("drain_delay = '10s'", "10s"),
+            default: "0ns",
+            read: |s| format!("{:?}", s.drain_delay),
+        },
+        Row {
             name: "log-level",
             flag: (|f| f.log_level = Some("trace".into()), "trace"),
             variable: ("ATLAS_PROXY_LOG_LEVEL", "WARN", "warn"),

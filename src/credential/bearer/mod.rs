@@ -328,7 +328,7 @@ impl Bearer {
     async fn revoke_at_source(&self, token: &Token) {
         let account = &self.account;
         match tokio::time::timeout(MOST_REVOKE, self.source.revoke(token)).await {
-            Ok(Ok(())) => tracing::debug!(account, "access token revoked"),
+            Ok(Ok(())) => tracing::info!(account, "access token revoked"),
             Ok(Err(refusal)) => tracing::warn!(
                 account,
                 outcome = refusal.outcome.as_str(),

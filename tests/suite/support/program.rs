@@ -116,6 +116,14 @@ impl Program {
         until(what, || async { self.said.lock().unwrap().contains(what) }).await;
     }
 
+    /// The same, so many times.
+    pub async fn until_said_times(&self, what: &str, times: usize) {
+        until(what, || async {
+            self.said.lock().unwrap().matches(what).count() >= times
+        })
+        .await;
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id().expect("it runs")
     }
@@ -126,9 +134,14 @@ impl Program {
     }
 
     /// The same with another signal.
-    pub async fn end(mut self, signal: Signal) -> (ExitStatus, String) {
+    pub async fn end(self, signal: Signal) -> (ExitStatus, String) {
         let pid = rustix::process::Pid::from_raw(self.pid().cast_signed()).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
+        self.ended().await
+    }
+
+    /// Waits for its end; gives back how it ended and what it said on standard error.
+    pub async fn ended(mut self) -> (ExitStatus, String) {
         let status = self.child.wait().await.unwrap();
         self.errors.await.unwrap();
         let said = self.said.lock().unwrap().clone();

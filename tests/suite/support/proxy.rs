@@ -73,6 +73,7 @@ pub fn proxy(base_url: &str, ca_file: Option<&Path>, credential: CredentialSetti
         limits,
         workers: NonZeroUsize::MIN,
         drain_timeout: Duration::from_secs(10),
+        drain_delay: Duration::ZERO,
         log: LogSettings {
             level: tracing::level_filters::LevelFilter::OFF,
             format: LogFormat::Json,

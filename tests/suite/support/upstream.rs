@@ -99,6 +99,12 @@ pub fn full(bytes: impl Into<Bytes>) -> BoxBody<Bytes, std::io::Error> {
         .boxed()
 }
 
+/// A body that does not say how long it is.
+pub fn without_length(bytes: impl Into<Bytes>) -> BoxBody<Bytes, std::io::Error> {
+    let frame = Ok(http_body::Frame::data(bytes.into()));
+    http_body_util::StreamBody::new(futures_util::stream::iter([frame])).boxed()
+}
+
 pub fn json(status: u16, body: impl Into<String>) -> Answer {
     Response::builder()
         .status(status)

@@ -1,0 +1,234 @@
+//! What is scarce, shared out: half of the places are anybody's, the other half is dealt out in equal parts.
+//!
+//! So one listener alone may use all but its neighbours' parts, and none is ever left without any.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Places that several share.
+#[derive(Debug)]
+pub struct Places {
+    total: usize,
+    common: Arc<Pool>,
+    parts: Mutex<Vec<Weak<Pool>>>,
+}
+
+/// What one has of them.
+#[derive(Debug)]
+pub struct Part {
+    own: Arc<Pool>,
+    common: Arc<Pool>,
+    /// Those that wait for a place.
+    waiting: AtomicUsize,
+}
+
+/// A place; free again when it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    pool: Arc<Pool>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+#[derive(Debug)]
+struct Pool {
+    free: Arc<Semaphore>,
+    size: Mutex<usize>,
+    /// Places that are taken away as soon as they are free.
+    owed: AtomicUsize,
+}
+
+impl Places {
+    /// So many, at least one.
+    pub fn new(total: usize) -> Arc<Self> {
+        let total = total.clamp(1, Semaphore::MAX_PERMITS);
+        Arc::new(Self {
+            total,
+            common: Pool::new(total),
+            parts: Mutex::default(),
+        })
+    }
+
+    /// A part for one more. All parts are equal, and smaller than before; what is held beyond them is taken away as it
+    /// becomes free, and the new one has its part at once.
+    pub fn part(&self) -> Arc<Part> {
+        let own = Pool::new(0);
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of one that is gone, places may be held on to: it counts as long.
+        parts.retain(|part| part.strong_count() > 0);
+        parts.push(Arc::downgrade(&own));
+        let each = self.total / 2 / parts.len();
+        self.common.resize(self.total - each * parts.len());
+        for part in parts.iter().filter_map(Weak::upgrade) {
+            part.resize(each);
+        }
+        Arc::new(Part {
+            own,
+            common: Arc::clone(&self.common),
+            waiting: AtomicUsize::new(0),
+        })
+    }
+}
+
+impl Part {
+    /// A place, if one is free.
+    pub fn try_take(&self) -> Option<Place> {
+        self.own.try_take().or_else(|| self.common.try_take())
+    }
+
+    /// A place as soon as one is free. `None`: as many as `most` wait already.
+    pub async fn take(&self, most: usize) -> Option<Place> {
+        if let Some(place) = self.try_take() {
+            return Some(place);
+        }
+        let _waiting = Waiting::new(&self.waiting, most)?;
+        tokio::select! {
+            place = self.own.take() => place,
+            place = self.common.take() => place,
+        }
+    }
+}
+
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize, most: usize) -> Option<Self> {
+        let waiting = Self(count);
+        (count.fetch_add(1, Ordering::Relaxed) < most).then_some(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Pool {
+    fn new(size: usize) -> Arc<Self> {
+        Arc::new(Self {
+            free: Arc::new(Semaphore::new(size)),
+            size: Mutex::new(size),
+            owed: AtomicUsize::new(0),
+        })
+    }
+
+    fn try_take(self: &Arc<Self>) -> Option<Place> {
+        let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
+        Some(self.place(permit))
+    }
+
+    async fn take(self: &Arc<Self>) -> Option<Place> {
+        let permit = Arc::clone(&self.free).acquire_owned().await.ok()?;
+        Some(self.place(permit))
+    }
+
+    fn place(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Place {
+        Place {
+            pool: Arc::clone(self),
+            permit: Some(permit),
+        }
+    }
+
+    fn resize(&self, to: usize) {
+        let mut size = self.size.lock().unwrap_or_else(PoisonError::into_inner);
+        let less = size.saturating_sub(to);
+        let more = to.saturating_sub(*size);
+        *size = to;
+        if less > 0 {
+            let taken = self.free.forget_permits(less);
+            self.owed.fetch_add(less - taken, Ordering::Relaxed);
+        }
+        for _ in 0..more {
+            if !self.pay() {
+                self.free.add_permits(1);
+            }
+        }
+    }
+
+    /// Whether a place was owed, which is one less now.
+    fn pay(&self) -> bool {
+        self.owed.load(Ordering::Relaxed) > 0
+            && self
+                .owed
+                .try_update(Ordering::Relaxed, Ordering::Relaxed, |owed| owed.checked_sub(1))
+                .is_ok()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(permit) = self.permit.take()
+            && self.pool.pay()
+        {
+            permit.forget();
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn all(part: &Part) -> Vec<Place> {
+        std::iter::from_fn(|| part.try_take()).collect()
+    }
+
+    #[test]
+    fn one_alone_may_have_all_and_nobody_is_left_without() {
+        let places = Places::new(8);
+        let one = places.part();
+        assert_eq!(all(&one).len(), 8);
+        let other = places.part();
+        let (mine, yours) = (all(&one), all(&other));
+        assert_eq!((mine.len(), yours.len()), (6, 2));
+        assert!(one.try_take().is_none() && other.try_take().is_none());
+        drop(mine);
+        assert_eq!(all(&other).len(), 4, "the common half is anybody's");
+        // Too few to deal out: all are common.
+        let few = Places::new(1);
+        let (one, other) = (few.part(), few.part());
+        let place = one.try_take().unwrap();
+        assert!(other.try_take().is_none());
+        drop(place);
+        assert!(other.try_take().is_some());
+    }
+
+    #[test]
+    fn places_that_are_taken_when_parts_become_smaller_are_not_lent_again() {
+        let places = Places::new(8);
+        let one = places.part();
+        let mut held = all(&one);
+        let other = places.part();
+        assert_eq!(all(&other).len(), 2, "its part, at once");
+        while held.pop().is_some() {
+            let free = all(&other).len();
+            assert!(held.len() + free <= 8 + 2);
+        }
+        assert_eq!(all(&one).len(), 6);
+        assert_eq!(all(&other).len(), 6);
+        drop(one);
+        let third = places.part();
+        assert_eq!(all(&third).len(), 6);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_is_served_and_counted() {
+        let places = Places::new(1);
+        let part = places.part();
+        let first = part.take(1).await.unwrap();
+        let next = tokio::spawn({
+            let part = Arc::clone(&part);
+            async move { part.take(1).await.is_some() }
+        });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(part.take(1).await.is_none(), "as many wait as may");
+        drop(first);
+        assert!(next.await.unwrap());
+        assert_eq!(part.waiting.load(Ordering::Relaxed), 0);
+    }
+}

@@ -1,0 +1,109 @@
+//! The content of a request as it comes from the connection, and what is left of it when nobody reads on.
+//!
+//! Over HTTP/2 a stream that ends before its request was taken in is reset, and some clients then report an error and not
+//! the answer (curl of 2023: exit code 92). So the rest is taken in before the stream ends, as over HTTP/1.1.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+/// The content of a request.
+pub struct ClientBody {
+    /// Only taken when it is dropped.
+    incoming: Option<Incoming>,
+    rest: Option<Arc<Rest>>,
+}
+
+/// Where the content goes that nobody has read.
+#[derive(Debug, Default)]
+pub struct Rest(Mutex<Left>);
+
+#[derive(Debug, Default)]
+struct Left {
+    /// Nobody reads any more.
+    given_up: bool,
+    incoming: Option<Incoming>,
+    waker: Option<Waker>,
+}
+
+impl ClientBody {
+    /// Whose rest is the connection's business.
+    pub fn new(incoming: Incoming) -> Self {
+        Self {
+            incoming: Some(incoming),
+            rest: None,
+        }
+    }
+
+    /// Whose rest goes to `rest`.
+    pub fn leaving(incoming: Incoming, rest: Arc<Rest>) -> Self {
+        Self {
+            incoming: Some(incoming),
+            rest: Some(rest),
+        }
+    }
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut self.get_mut().incoming {
+            Some(incoming) => Pin::new(incoming).poll_frame(cx),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+impl Drop for ClientBody {
+    fn drop(&mut self) {
+        let Some(rest) = &self.rest else { return };
+        let mut left = rest.lock();
+        left.given_up = true;
+        left.incoming = self.incoming.take().filter(|incoming| !incoming.is_end_stream());
+        if let Some(waker) = left.waker.take() {
+            drop(left);
+            waker.wake();
+        }
+    }
+}
+
+impl Rest {
+    /// Takes in what comes, and throws it away; gives how many bytes. `None`: that was all.
+    pub fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Option<usize>> {
+        let mut left = self.lock();
+        let given_up = left.given_up;
+        match &mut left.incoming {
+            Some(incoming) => match Pin::new(incoming).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(frame.data_ref().map_or(0, Bytes::len))),
+                Poll::Ready(_) => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            },
+            None if given_up => Poll::Ready(None),
+            None => {
+                left.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// What the lock guards is valid after any panic: each change is a single call.
+    fn lock(&self) -> MutexGuard<'_, Left> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

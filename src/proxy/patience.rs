@@ -1,0 +1,170 @@
+//! How long a request body is waited for. Only time in which the proxy waits for the client counts: what the upstream takes
+//! is not the client's fault.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+
+use super::inbound::ClientFault;
+
+/// The time of waiting that a rate is averaged over.
+const WINDOW: Duration = Duration::from_secs(30);
+
+/// What is left of the patience with one body.
+pub(super) struct Patience {
+    idle_limit: Duration,
+    /// Bytes that must come in each window.
+    least: u64,
+    /// Bytes that have come in this one.
+    came: u64,
+    /// What is left of this window.
+    left: Duration,
+    wait: Option<Wait>,
+    /// Made at the first wait: most bodies come with their head.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+#[derive(Clone, Copy)]
+struct Wait {
+    since: Instant,
+    window_ends: Instant,
+}
+
+impl Patience {
+    /// `least`: bytes a second; 0: any.
+    pub(super) fn new(idle_limit: Duration, least: usize) -> Self {
+        Self {
+            idle_limit,
+            least: (least as u64).saturating_mul(WINDOW.as_secs()),
+            came: 0,
+            left: WINDOW,
+            wait: None,
+            timer: None,
+        }
+    }
+
+    /// Something came.
+    pub(super) fn came(&mut self, bytes: usize) {
+        self.came = self.came.saturating_add(bytes as u64);
+        if let Some(wait) = self.wait.take() {
+            self.left = wait.window_ends.saturating_duration_since(Instant::now());
+        }
+    }
+
+    /// To be asked while nothing comes: ends when the patience is lost.
+    pub(super) fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<ClientFault> {
+        loop {
+            let wait = match self.wait {
+                Some(wait) => wait,
+                None => {
+                    let since = Instant::now();
+                    let wait = Wait {
+                        since,
+                        window_ends: since + self.left,
+                    };
+                    self.wait = Some(wait);
+                    self.arm(self.next(wait));
+                    wait
+                }
+            };
+            if let Some(timer) = &mut self.timer {
+                ready!(timer.as_mut().poll(cx));
+            }
+            let now = Instant::now();
+            if now >= wait.since + self.idle_limit {
+                return Poll::Ready(ClientFault::Idle);
+            }
+            if self.least > 0 && now >= wait.window_ends {
+                if self.came < self.least {
+                    return Poll::Ready(ClientFault::Slow);
+                }
+                self.came = 0;
+            }
+            let wait = Wait {
+                since: wait.since,
+                window_ends: if now >= wait.window_ends {
+                    now + WINDOW
+                } else {
+                    wait.window_ends
+                },
+            };
+            self.wait = Some(wait);
+            self.arm(self.next(wait));
+        }
+    }
+
+    fn next(&self, wait: Wait) -> Instant {
+        let idle = wait.since + self.idle_limit;
+        if self.least > 0 {
+            idle.min(wait.window_ends)
+        } else {
+            idle
+        }
+    }
+
+    fn arm(&mut self, at: Instant) {
+        match &mut self.timer {
+            Some(timer) => timer.as_mut().reset(at),
+            None => self.timer = Some(Box::pin(tokio::time::sleep_until(at))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    /// How long it takes to lose patience with a client that sends `bytes` every so often, with pauses of ours between.
+    async fn lost(patience: &mut Patience, bytes: usize, every: Duration, ours: Duration) -> Option<ClientFault> {
+        for _ in 0..1000 {
+            if let Ok(fault) = tokio::time::timeout(every, poll_fn(|cx| patience.poll_lost(cx))).await {
+                return Some(fault);
+            }
+            patience.came(bytes);
+            tokio::time::sleep(ours).await;
+        }
+        None
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_trickles_is_lost_patience_with_after_a_window() {
+        let start = Instant::now();
+        let mut patience = Patience::new(WINDOW, 1024);
+        assert_eq!(
+            lost(&mut patience, 1023, SECOND, Duration::ZERO).await,
+            Some(ClientFault::Slow)
+        );
+        assert_eq!(start.elapsed(), WINDOW);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_as_fast_as_asked_is_not() {
+        let mut patience = Patience::new(WINDOW, 1024);
+        assert_eq!(lost(&mut patience, 1100, SECOND, Duration::ZERO).await, None);
+        let mut any = Patience::new(WINDOW, 0);
+        assert_eq!(lost(&mut any, 1, SECOND, Duration::ZERO).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_in_which_nobody_waits_for_the_client_does_not_count() {
+        let mut patience = Patience::new(WINDOW, 1024);
+        assert_eq!(lost(&mut patience, 1100, SECOND, 10 * SECOND).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_is_lost_patience_with_by_itself() {
+        let start = Instant::now();
+        let mut patience = Patience::new(5 * SECOND, 1024);
+        assert_eq!(
+            lost(&mut patience, 1 << 20, 6 * SECOND, Duration::ZERO).await,
+            Some(ClientFault::Idle)
+        );
+        assert_eq!(start.elapsed(), 5 * SECOND);
+    }
+}

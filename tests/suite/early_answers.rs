@@ -1,0 +1,131 @@
+//! Answers that come before a request's content was taken in: a client gets them whole, and learns what becomes of its
+//! connection.
+
+use std::io::Write;
+
+use atlas_auth_proxy::server::ListenerTls;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+
+use crate::support::client::{raw, read_head, read_to_end};
+use crate::support::proxy::{Proxy, bearer, proxy};
+use crate::support::tls::TestCa;
+use crate::support::upstream::{Answer, Upstream, json};
+
+/// Answers at once, whatever comes.
+async fn too_large(_: http::Request<hyper::body::Incoming>) -> Answer {
+    json(413, r#"{"error":413}"#)
+}
+
+async fn over_tls(upstream: &Upstream) -> Proxy {
+    let server = TestCa::new().identity(&["localhost"], |_| ());
+    let tls = ListenerTls::new(server.certificate.as_bytes(), server.key.as_bytes(), None).unwrap();
+    proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+        .with(|s| s.listeners[0].tls = Some(tls))
+        .start()
+        .await
+}
+
+/// Debian 12's curl reports exit code 92 where a stream is reset before its request was taken in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn curl_gets_refusals_of_large_posts_over_both_versions_of_http() {
+    let upstream = Upstream::start(too_large).await;
+    let proxy = over_tls(&upstream).await;
+    let mut content = tempfile::NamedTempFile::new().unwrap();
+    content.write_all(&vec![b'x'; 6 << 20]).unwrap();
+    let data = format!("@{}", content.path().display());
+    let url = format!("https://127.0.0.1:{}/x", proxy.address.port());
+    for version in ["--http2", "--http1.1"] {
+        for (field, status) in [
+            ("Host: evil.example", "421"),
+            ("Origin: https://evil.example", "403"),
+            ("X-Any: thing", "413"),
+        ] {
+            for _ in 0..10 {
+                let curl = Command::new("curl")
+                    .args(["-q", "-sS", "-k", version, "--noproxy", "*", "-o", "/dev/null"])
+                    .args(["-w", "%{http_code} %{http_version}", "-H", field, "-H", "Expect:"])
+                    .args(["--data-binary", &data, &url])
+                    .output()
+                    .await
+                    .expect("curl is there (Debian: curl)");
+                let said = String::from_utf8_lossy(&curl.stdout);
+                assert!(
+                    curl.status.success() && said.starts_with(status),
+                    "{version} {field}: {said} {}",
+                    String::from_utf8_lossy(&curl.stderr)
+                );
+            }
+        }
+    }
+}
+
+/// What is refused with content that nobody reads ends the connection, and says so.
+#[tokio::test]
+async fn an_answer_that_ends_the_connection_says_so() {
+    let upstream = Upstream::start(too_large).await;
+    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+        .with(|s| s.listeners[0].fairness.per_minute = std::num::NonZeroUsize::new(1))
+        .start()
+        .await;
+    // The last byte never comes.
+    let post =
+        |fields: &str| format!("POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n{fields}\r\n12345678");
+    for (fields, status) in [("Origin: https://evil.example\r\n", 403), ("", 413), ("", 429)] {
+        let answer = raw(proxy.address, post(fields).as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(
+            answer.to_ascii_lowercase().contains("\r\nconnection: close\r\n"),
+            "{answer}"
+        );
+    }
+    // The token endpoint takes its content in, and serves on.
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    for _ in 0..2 {
+        let token = b"POST /api/oauth/token HTTP/1.1\r\nHost: localhost\r\nContent-Length: 29\r\n\r\ngrant_type=client_credentials";
+        stream.write_all(token).await.unwrap();
+        let head = read_head(&mut stream).await.to_ascii_lowercase();
+        assert!(
+            head.starts_with("http/1.1 200 ") && !head.contains("connection: close"),
+            "{head}"
+        );
+        let length = head.split("content-length: ").nth(1).unwrap();
+        let length: usize = length.split('\r').next().unwrap().parse().unwrap();
+        stream.read_exact(&mut vec![0; length]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn http_1_0_is_promised_another_request_only_where_it_finds_the_end_of_the_answer() {
+    let upstream = Upstream::start(|request: http::Request<hyper::body::Incoming>| async move {
+        let mut answer = json(200, "0123456789");
+        if request.uri().path() == "/endless" {
+            *answer.body_mut() = crate::support::upstream::without_length("0123456789");
+        }
+        answer
+    })
+    .await;
+    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+        .start()
+        .await;
+    let get = |path: &str| format!("GET {path} HTTP/1.0\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n");
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    for _ in 0..2 {
+        stream.write_all(get("/short").as_bytes()).await.unwrap();
+        let head = read_head(&mut stream).await.to_ascii_lowercase();
+        assert!(
+            head.contains("content-length: 10\r\n") && head.contains("connection: keep-alive\r\n"),
+            "{head}"
+        );
+        stream.read_exact(&mut [0; 10]).await.unwrap();
+    }
+    stream.write_all(get("/endless").as_bytes()).await.unwrap();
+    let answer = read_to_end(&mut stream).await;
+    let lower = answer.to_ascii_lowercase();
+    assert!(answer.ends_with("\r\n\r\n0123456789"), "{answer}");
+    assert!(
+        !lower.contains("keep-alive") && !lower.contains("transfer-encoding"),
+        "{answer}"
+    );
+}
