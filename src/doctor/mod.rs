@@ -6,6 +6,7 @@
 mod api;
 mod clock;
 mod credential;
+mod listeners;
 mod network;
 mod ports;
 mod report;
@@ -49,6 +50,7 @@ pub async fn examine(settings: &Settings, only: Option<&str>, around: &Circumsta
     }
     #[cfg(feature = "token-store")]
     store::examine(settings, only, report).await;
+    listeners::examine(settings, around.clock.wall(), report);
     ports::examine(settings, report).await;
 }
 

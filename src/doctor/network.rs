@@ -10,7 +10,7 @@ use crate::certificate::not_after;
 use crate::upstream::{ConnectError, TlsFacts, probe};
 
 /// A certificate that expires sooner is worth a look: by then most are replaced.
-const EXPIRES_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
+pub(super) const EXPIRES_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl Patient<'_> {
     /// How traffic leaves: the variables and settings about proxies.
@@ -192,7 +192,7 @@ fn tls_trouble(error: &ConnectError, own: bool) -> (String, &'static str) {
         return (found, hint);
     };
     let certificate = certificate_error(source);
-    let now = || now_and_then(SystemTime::now());
+    let now = || of(SystemTime::now());
     let found = match &certificate {
         Some(CertificateError::UnknownIssuer) => {
             format!("{host}:{port} shows a certificate whose authority is not trusted")
@@ -239,7 +239,7 @@ fn tls_trouble(error: &ConnectError, own: bool) -> (String, &'static str) {
     (found, hint)
 }
 
-fn now_and_then(at: SystemTime) -> String {
+pub(super) fn of(at: SystemTime) -> String {
     let seconds = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     of_unix(seconds.as_secs())
 }

@@ -92,6 +92,12 @@ impl HostNames {
         self
     }
 
+    /// Those that were named beside the ones that are always ours.
+    pub fn named(&self) -> impl Iterator<Item = &HostName> {
+        // `new` puts the three in front.
+        self.0.iter().skip(3)
+    }
+
     /// Whether an authority (`host` or `host:port`, RFC 3986 section 3.2) is ours. Strict: user information, zones,
     /// percent-encoding, a trailing dot and other spellings of IPv4 addresses are not.
     pub fn knows(&self, authority: &str) -> bool {

@@ -30,15 +30,15 @@ const PASSWORD: &str = "proxy-password";
 const NEVER: [&str; 6] = [CLIENT_SECRET, PRIVATE_KEY, OTHER_SECRET, PASSWORD, "eyJ", "fake-token"];
 
 /// What a run of `check` said.
-struct Said {
+pub(super) struct Said {
     code: Option<i32>,
-    text: String,
+    pub(super) text: String,
 }
 
 impl Said {
     /// That a line has this mark, this check and all these words, and the hint below it these. Empty: there is no hint.
     #[track_caller]
-    fn line(&self, mark: &str, check: &str, found: &[&str], hint: &[&str]) {
+    pub(super) fn line(&self, mark: &str, check: &str, found: &[&str], hint: &[&str]) {
         let start = format!("{mark:<4} {check:<14} ");
         let lines: Vec<&str> = self.text.lines().collect();
         let holds = lines.iter().enumerate().any(|(at, line)| {
@@ -54,7 +54,7 @@ impl Said {
 
     /// The same of the only line that fails.
     #[track_caller]
-    fn fails(&self, check: &str, found: &[&str], hint: &[&str]) {
+    pub(super) fn fails(&self, check: &str, found: &[&str], hint: &[&str]) {
         self.line("FAIL", check, found, hint);
         assert_eq!(self.text.matches("FAIL ").count(), 1, "{}", self.text);
         assert!(self.text.ends_with("\n1 failed\n"), "{}", self.text);
@@ -62,7 +62,7 @@ impl Said {
     }
 
     #[track_caller]
-    fn works(&self, last_line: &str) {
+    pub(super) fn works(&self, last_line: &str) {
         assert_eq!(self.text.lines().last(), Some(last_line), "{}", self.text);
         assert_eq!(self.code, Some(0), "{}", self.text);
     }
@@ -78,28 +78,28 @@ impl Said {
 
 /// One set-up: an environment and arguments.
 #[derive(Clone, Default)]
-struct Setup {
+pub(super) struct Setup {
     environment: Vec<(String, String)>,
     args: Vec<String>,
 }
 
 impl Setup {
-    fn env(mut self, name: &str, value: &str) -> Self {
+    pub(super) fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.retain(|(known, _)| known != name);
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    fn args(mut self, args: &[&str]) -> Self {
+    pub(super) fn args(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
         self
     }
 
-    fn at(self, base_url: &str, ca_file: &Path) -> Self {
+    pub(super) fn at(self, base_url: &str, ca_file: &Path) -> Self {
         self.args(&["--base-url", base_url, "--upstream-ca", ca_file.to_str().unwrap()])
     }
 
-    fn bearer() -> Self {
+    pub(super) fn bearer() -> Self {
         Self::default()
             .env("MONGODB_ATLAS_CLIENT_ID", CLIENT_ID)
             .env("MONGODB_ATLAS_CLIENT_SECRET", CLIENT_SECRET)
@@ -112,7 +112,7 @@ impl Setup {
     }
 
     /// Runs `check`; ports are free unless the set-up says otherwise.
-    async fn check(&self) -> Said {
+    pub(super) async fn check(&self) -> Said {
         let mut command = Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"));
         command.arg("check");
         for (flag, free) in [("--listen", "127.0.0.1:0"), ("--admin-listen", "127.0.0.1:0")] {
@@ -144,13 +144,13 @@ impl Setup {
 }
 
 /// The emulator, and the file of its certificate authority.
-struct Atlas {
-    emulator: Emulator,
+pub(super) struct Atlas {
+    pub(super) emulator: Emulator,
     folder: tempfile::TempDir,
 }
 
 impl Atlas {
-    async fn start(change: impl FnOnce(&mut EmulatorSettings)) -> Self {
+    pub(super) async fn start(change: impl FnOnce(&mut EmulatorSettings)) -> Self {
         let mut settings = EmulatorSettings {
             service_accounts: vec![(CLIENT_ID.to_owned(), CLIENT_SECRET.to_owned())],
             api_keys: vec![(PUBLIC_KEY.to_owned(), PRIVATE_KEY.to_owned())],
@@ -165,16 +165,16 @@ impl Atlas {
         atlas
     }
 
-    fn ca_file(&self) -> PathBuf {
+    pub(super) fn ca_file(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
 
-    fn before(&self, setup: Setup) -> Setup {
+    pub(super) fn before(&self, setup: Setup) -> Setup {
         setup.at(&self.emulator.base_url(), &self.ca_file())
     }
 
     /// A file of this content and mode.
-    fn file(&self, name: &str, content: impl AsRef<[u8]>, mode: u32) -> String {
+    pub(super) fn file(&self, name: &str, content: impl AsRef<[u8]>, mode: u32) -> String {
         let path = self.folder.path().join(name);
         fs::write(&path, content).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();

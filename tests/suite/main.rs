@@ -16,6 +16,8 @@ mod bearer;
 mod browser;
 #[cfg(feature = "emulator")]
 mod check;
+#[cfg(all(feature = "emulator", feature = "token-store"))]
+mod check_serving;
 #[cfg(feature = "emulator")]
 mod digest;
 mod early_answers;

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use rustls::ServerConfig;
 use rustls::server::NoServerSessionStorage;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -124,6 +124,19 @@ impl ListenerTls {
             Some((before, _)) if now < before => Err(OutOfTime::NotYetValid),
             _ => Ok(()),
         }
+    }
+
+    /// Whether the listener's own certificate is for this name or address (RFC 9525), so that clients which use it accept it.
+    pub fn is_for(&self, name: &str) -> bool {
+        let name = name
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+            .unwrap_or(name);
+        let Ok(name) = ServerName::try_from(name) else {
+            return false;
+        };
+        webpki::EndEntityCert::try_from(&self.leaf)
+            .is_ok_and(|certificate| certificate.verify_is_valid_for_subject_name(&name).is_ok())
     }
 
     /// Whether both show the same certificate.

@@ -1,0 +1,92 @@
+//! What clients will see of a listener: its certificate.
+
+use std::time::SystemTime;
+
+use super::network::{EXPIRES_SOON, of};
+use super::{Finding, Report, Status, span};
+use crate::server::{Bind, ListenerSettings, ListenerTls, OutOfTime};
+use crate::settings::Settings;
+
+const CHECK: &str = "certificate";
+
+pub(super) fn examine(settings: &Settings, now: SystemTime, report: &mut Report) {
+    for listener in &settings.listeners {
+        if let Some(tls) = &listener.tls {
+            time(&label(listener), tls, now, report);
+            names(listener, tls, report);
+        }
+    }
+}
+
+fn label(listener: &ListenerSettings) -> String {
+    match (&listener.name, &listener.bind) {
+        (Some(name), _) => name.clone(),
+        (None, Bind::Tcp(address)) => address.to_string(),
+        (None, Bind::Unix { path, .. }) => path.display().to_string(),
+    }
+}
+
+fn time(label: &str, tls: &ListenerTls, now: SystemTime, report: &mut Report) {
+    let until = tls.expires_at();
+    let on = until.map_or_else(String::new, |until| format!(" on {}", of(until)));
+    let left = until.and_then(|until| until.duration_since(now).ok());
+    let (status, found, hint) = match tls.in_time(now) {
+        Err(OutOfTime::Expired) => (
+            Status::Fail,
+            format!(
+                "the certificate of the listener {label} expired{on}; this machine's clock says {}",
+                of(now)
+            ),
+            Some("renew it: no client accepts it. If that clock is ahead, set it"),
+        ),
+        Err(OutOfTime::NotYetValid) => (
+            Status::Fail,
+            format!(
+                "the certificate of the listener {label} is not valid yet; this machine's clock says {}",
+                of(now)
+            ),
+            Some("use one that is valid: no client accepts this one. If that clock is behind, set it"),
+        ),
+        Ok(()) => {
+            let good = left.map_or_else(String::new, |left| format!(" for {}", span(left)));
+            let soon = left.is_some_and(|left| left < EXPIRES_SOON);
+            (
+                if soon { Status::Warn } else { Status::Ok },
+                format!("the certificate of the listener {label} is good{good}"),
+                soon.then_some("renew it: the new one is taken as soon as the file has it"),
+            )
+        }
+    };
+    report.add(Finding {
+        hint: hint.map(str::to_owned),
+        ..Finding::new(CHECK, status, found)
+    });
+}
+
+fn names(listener: &ListenerSettings, tls: &ListenerTls, report: &mut Report) {
+    let missing: Vec<String> = listener
+        .hosts
+        .named()
+        .map(ToString::to_string)
+        .filter(|name| !tls.is_for(name))
+        .collect();
+    if missing.is_empty() {
+        return;
+    }
+    report.add(Finding {
+        hint: Some(
+            "clients that use such a name refuse the certificate: have it made with all names as subject alternative \
+             names, or take the name out of `hosts`"
+                .to_owned(),
+        ),
+        ..Finding::new(
+            CHECK,
+            Status::Fail,
+            format!(
+                "the certificate of the listener {} is not for {}",
+                label(listener),
+                missing.join(", ")
+            ),
+        )
+    });
+}

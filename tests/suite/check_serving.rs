@@ -1,0 +1,179 @@
+//! `check` sees what the serving side needs: certificates of listeners, and the shared token store.
+
+use atlas_auth_proxy::token_store::DEFAULT_PORT;
+
+use crate::check::{Atlas, Said, Setup};
+use crate::support::client::client;
+use crate::support::program::Program;
+use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET};
+use crate::support::redis::{KEY, Redis, free_address};
+use crate::support::tls::{TestCa, expired, not_yet_valid};
+use crate::support::until;
+use rcgen::CertificateParams;
+
+/// `check` with a TLS listener of these names, whose certificate is for `localhost` and `app.example.org`.
+async fn listener(atlas: &Atlas, hosts: &str, change: impl FnOnce(&mut CertificateParams)) -> Said {
+    let identity = TestCa::new().identity(&["localhost", "app.example.org", "192.0.2.7"], change);
+    let (certificate, key) = (
+        atlas.file("tls.crt", &identity.certificate, 0o644),
+        atlas.file("tls.key", &identity.key, 0o600),
+    );
+    let text = format!(
+        "[[listener]]\nname = 'gateway'\nbind = '127.0.0.1:0'\nhosts = [{hosts}]\n[listener.tls]\n\
+         certificate = '{certificate}'\nkey = '{key}'\n[admin]\nbind = '127.0.0.1:0'\n"
+    );
+    let file = atlas.file("settings.toml", text, 0o644);
+    atlas.before(Setup::bearer().args(&["--config", &file])).check().await
+}
+
+#[tokio::test]
+async fn a_listeners_certificate_that_is_good() {
+    let atlas = Atlas::start(|_| ()).await;
+    let said = listener(&atlas, "'APP.example.org', '192.0.2.7'", |_| ()).await;
+    said.works("all is well");
+    said.line("ok", "certificate", &["listener gateway is good for"], &[]);
+}
+
+#[tokio::test]
+async fn a_listeners_certificate_that_no_client_accepts() {
+    let atlas = Atlas::start(|_| ()).await;
+    let said = listener(&atlas, "", expired).await;
+    said.fails(
+        "certificate",
+        &["listener gateway expired on 2002-01-01"],
+        &["renew it"],
+    );
+    let said = listener(&atlas, "", not_yet_valid).await;
+    said.fails(
+        "certificate",
+        &["listener gateway is not valid yet"],
+        &["one that is valid"],
+    );
+}
+
+#[tokio::test]
+async fn a_listeners_certificate_without_its_names() {
+    let atlas = Atlas::start(|_| ()).await;
+    let hosts = "'app.example.org', 'other.example.org', '192.0.2.8', '2001:db8::1'";
+    let said = listener(&atlas, hosts, |_| ()).await;
+    said.fails(
+        "certificate",
+        &["gateway is not for other.example.org, 192.0.2.8, [2001:db8::1]"],
+        &["subject alternative names"],
+    );
+}
+
+/// `check` with this store.
+async fn store(atlas: &Atlas, url: &str, more: &str, key: &[u8]) -> Said {
+    let key = atlas.file("store.key", key, 0o600);
+    let text = format!(
+        "[[listener]]\nbind = '127.0.0.1:0'\n[admin]\nbind = '127.0.0.1:0'\n\
+         [token_store]\nurl = '{url}'\nkey_file = '{key}'\n{more}"
+    );
+    let file = atlas.file("settings.toml", text, 0o644);
+    atlas.before(Setup::bearer().args(&["--config", &file])).check().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_store_that_is_away_is_a_warning_only() {
+    let atlas = Atlas::start(|_| ()).await;
+    let url = format!("redis://{}", free_address());
+    let said = store(&atlas, &url, "", &KEY).await;
+    said.works("it works; 1 to look at");
+    said.line(
+        "warn",
+        "token store",
+        &[&url, "can't be reached"],
+        &["tokens of its own"],
+    );
+    let said = store(&atlas, &format!("redis://store.invalid:{DEFAULT_PORT}"), "", &KEY).await;
+    said.works("it works; 1 to look at");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_store_that_refuses_the_password_is_a_failure() {
+    let Some(redis) = Redis::start_with_password("only-for-tests-store-password").await else {
+        return;
+    };
+    let atlas = Atlas::start(|_| ()).await;
+    let url = format!("redis://{}", redis.address);
+    for password in [None, Some("wrong")] {
+        let more = password.map_or_else(String::new, |password| {
+            format!("password_file = '{}'\n", atlas.file("password", password, 0o600))
+        });
+        let said = store(&atlas, &url, &more, &KEY).await;
+        said.fails("token store", &[&url, "`password_file`"], &["tokens of its own"]);
+    }
+    let right = atlas.file("password", "only-for-tests-store-password", 0o600);
+    let said = store(&atlas, &url, &format!("password_file = '{right}'\n"), &KEY).await;
+    said.works("all is well");
+    said.line("ok", "token store", &[&url, "answers and can be written to"], &[]);
+    assert!(!said.text.contains("only-for-tests-store-password"), "{}", said.text);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_store_with_a_token_of_another_key_is_a_failure_and_status_and_log_tell_the_store() {
+    let Some(mut redis) = Redis::start().await else { return };
+    let atlas = Atlas::start(|_| ()).await;
+    let url = format!("redis://{}", redis.address);
+    // Nothing there yet; then a replica's token.
+    let said = store(&atlas, &url, "", &KEY).await;
+    said.works("all is well");
+    let file = atlas.file(
+        "run.toml",
+        format!(
+            "[token_store]\nurl = '{url}'\nkey_file = '{}'\n",
+            atlas.file("run.key", KEY, 0o600)
+        ),
+        0o644,
+    );
+    let start = async || {
+        let command = tokio::process::Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"));
+        let environment = [
+            ("MONGODB_ATLAS_CLIENT_ID", CLIENT_ID),
+            ("MONGODB_ATLAS_CLIENT_SECRET", CLIENT_SECRET),
+        ];
+        Program::start_at(
+            command,
+            &atlas.emulator.base_url(),
+            &atlas.ca_file(),
+            &environment,
+            &["--config", &file],
+        )
+        .await
+    };
+    let first = start().await;
+    first.until_said("access token obtained").await;
+    let second = start().await;
+    second.until_said("access token obtained").await;
+    let said = store(&atlas, &url, "", &KEY).await;
+    said.works("all is well");
+    let said = store(&atlas, &url, "", &[9; 32]).await;
+    said.fails(
+        "token store",
+        &[&url, "closed with another key"],
+        &["the same `key_file`"],
+    );
+
+    let status = async || {
+        let page = format!("http://{}/status.json", first.admin);
+        let text = client().get(page).send().await.unwrap().text().await.unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["tokenStore"].clone()
+    };
+    until("the store is up", || async { status().await["up"] == true }).await;
+    assert_eq!(status().await["address"], format!("{url}/0"));
+    assert_eq!(status().await["cause"], serde_json::Value::Null);
+    let keys: Vec<String> = redis.command(&["KEYS", "*:token"]);
+    let () = redis.command(&["SET", &keys[0], "mine"]);
+    let said = store(&atlas, &url, "", &KEY).await;
+    said.works("it works; 1 to look at");
+    said.line("warn", "token store", &["no token", &keys[0]], &["another program"]);
+    redis.stop();
+    until("its end is seen", || async { status().await["up"] == false }).await;
+    assert!(status().await["cause"].is_string());
+
+    let (_, said) = first.stop().await;
+    assert!(said.contains("\"from\":\"token endpoint\""), "{said}");
+    let (_, said) = second.stop().await;
+    assert!(said.contains("\"from\":\"token store\""), "{said}");
+}
