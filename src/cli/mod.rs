@@ -35,6 +35,12 @@ impl Environment for ProcessEnvironment {
     fn var(&self, name: &str) -> Option<OsString> {
         std::env::var_os(name)
     }
+
+    fn names(&self) -> Vec<String> {
+        std::env::vars_os()
+            .filter_map(|(name, _)| name.into_string().ok())
+            .collect()
+    }
 }
 
 /// Runs the command that `args` (the program's own name first) ask for.

@@ -1,6 +1,8 @@
 //! The proxy on the way to an upstream: the account's own, or the one that the machine's variables name.
 
-use hyper_util::client::proxy::matcher::Matcher;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use zeroize::Zeroizing;
 
 use super::file::FileAccount;
@@ -78,14 +80,54 @@ fn of_machine(origin: &Origin, inputs: &mut Inputs<'_>) -> Option<EgressProxy> {
     let given = first([variable::HTTPS_PROXY, variable::HTTPS_PROXY_SMALL], inputs)
         .or_else(|| first([variable::ALL_PROXY, variable::ALL_PROXY_SMALL], inputs))?;
     let no = first([variable::NO_PROXY, variable::NO_PROXY_SMALL], inputs);
-    let matcher = Matcher::builder()
-        // Only whether there is a match is asked for, not where it leads.
-        .https("http://proxy.invalid")
-        .no(no.map(|given| given.value).unwrap_or_default())
-        .build();
-    let uri: http::Uri = origin.url("/").parse().ok()?;
-    matcher.intercept(&uri)?;
+    if no.is_some_and(|no| is_direct(&no.value, origin.host(), origin.port())) {
+        return None;
+    }
     parse(&given, inputs)
+}
+
+/// Whether `NO_PROXY` names a host: entries between commas or blanks, each `*`, a name (with everything below it), `.name`,
+/// `*.name` (only what is below), an address or a network; with `:port` for that port alone. A dot at the end of a name counts as
+/// none.
+fn is_direct(no_proxy: &str, host: &str, port: u16) -> bool {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    no_proxy
+        .split(|c: char| c == ',' || c.is_whitespace())
+        .filter(|entry| !entry.is_empty())
+        .any(|entry| {
+            let (name, only) = without_port(entry);
+            only.is_none_or(|only| only == port) && names(name, &host)
+        })
+}
+
+/// An entry without its port.
+fn without_port(entry: &str) -> (&str, Option<u16>) {
+    if let Some((ip, rest)) = entry.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return (ip, rest.strip_prefix(':').and_then(|port| port.parse().ok()));
+    }
+    match entry.rsplit_once(':') {
+        // More colons are those of an IPv6 address.
+        Some((name, port)) if !name.contains(':') && port.parse::<u16>().is_ok() => (name, port.parse().ok()),
+        _ => (entry, None),
+    }
+}
+
+fn names(entry: &str, host: &str) -> bool {
+    if entry == "*" {
+        return true;
+    }
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        let ip = ip.to_canonical();
+        return entry.parse::<IpAddr>().is_ok_and(|entry| entry.to_canonical() == ip)
+            || entry.parse::<IpNet>().is_ok_and(|net| net.contains(&ip));
+    }
+    let entry = entry.trim_end_matches('.').to_ascii_lowercase();
+    let (name, itself) = match entry.strip_prefix("*.") {
+        Some(name) => (name, false),
+        None => (entry.strip_prefix('.').unwrap_or(&entry), true),
+    };
+    let below = host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'));
+    !name.is_empty() && (below || itself && host == name)
 }
 
 fn parse(given: &Given<String>, inputs: &mut Inputs<'_>) -> Option<EgressProxy> {
@@ -98,6 +140,49 @@ fn parse(given: &Given<String>, inputs: &mut Inputs<'_>) -> Option<EgressProxy> 
             };
             inputs.problems.add(&given.source, format_args!("{error}{hint}"));
             None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_direct;
+
+    #[test]
+    fn no_proxy_names_hosts_in_every_usual_form() {
+        for (no_proxy, host, port) in [
+            ("*", "a.example.org", 443),
+            ("example.org", "example.org", 443),
+            ("example.org", "a.example.org", 443),
+            (".example.org", "example.org", 443),
+            ("*.example.org", "a.b.example.org", 443),
+            ("EXAMPLE.org.", "a.example.org", 443),
+            ("example.org", "example.org.", 443),
+            ("example.org:8443", "example.org", 8443),
+            ("*.example.org:443", "a.example.org", 443),
+            ("other  example.org", "example.org", 443),
+            ("other,\texample.org , x", "example.org", 443),
+            ("10.0.0.0/8", "10.1.2.3", 443),
+            ("10.1.2.3:443", "10.1.2.3", 443),
+            ("::1", "::1", 443),
+            ("[::1]:443", "::1", 443),
+            ("fd00::/8", "fd00::1", 443),
+        ] {
+            assert!(is_direct(no_proxy, host, port), "{no_proxy}: {host}:{port}");
+        }
+        for (no_proxy, host, port) in [
+            ("", "example.org", 443),
+            (", ,", "example.org", 443),
+            ("*.example.org", "example.org", 443),
+            ("example.org", "xexample.org", 443),
+            ("example.org:8443", "example.org", 443),
+            ("[::1]:80", "::1", 443),
+            ("10.0.0.0/8", "11.0.0.1", 443),
+            ("a.example.org", "example.org", 443),
+            (".", "example.org", 443),
+            ("example.*", "example.org", 443),
+        ] {
+            assert!(!is_direct(no_proxy, host, port), "{no_proxy}: {host}:{port}");
         }
     }
 }

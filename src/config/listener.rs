@@ -419,7 +419,12 @@ fn host_names(list: &GivenList, problems: &mut Problems) -> Vec<HostName> {
         .iter()
         .filter_map(|given| {
             problems.parse(given.clone(), |text| {
-                HostName::parse(text.trim()).map_err(|e| e.to_string())
+                HostName::parse(text.trim()).map_err(|_| {
+                    format!(
+                        "{} is not a host name: write a DNS name or an IP address without scheme, port or wildcard",
+                        shown(text)
+                    )
+                })
             })
         })
         .map(|given| given.value)

@@ -68,6 +68,7 @@ pub fn load(sources: Sources<'_>) -> Result<Loaded, ConfigErrors> {
         // A file that was not understood makes all that it may have said look missing: that would only be noise.
         return Err(inputs.problems.into_errors());
     }
+    variable::check_unknown(&mut inputs);
     let limits = process::limits(&file.limits, &mut inputs.problems);
     let admin = process::admin(&file, &mut inputs);
     let workers = process::workers(&file, &mut inputs);

@@ -118,6 +118,15 @@ impl Problems {
 /// looks like one is left out; so is what is too long to help.
 pub(crate) fn shown(value: &str) -> String {
     const LONGEST: usize = 120;
+    let masked;
+    let value = match (value.find("://"), value.rfind('@')) {
+        // What stands before the `@` may be a password.
+        (Some(scheme), Some(at)) if at > scheme => {
+            masked = format!("{}://…{}", &value[..scheme], &value[at..]);
+            &masked
+        }
+        _ => value,
+    };
     if looks_like_a_secret(value) {
         "(not shown: it looks like a secret)".to_owned()
     } else if value.chars().count() > LONGEST {

@@ -16,11 +16,18 @@ use zeroize::Zeroizing;
 pub trait Environment {
     /// The value of `name`, if it is set.
     fn var(&self, name: &str) -> Option<OsString>;
+
+    /// The names of all that are set; those that are not UTF-8 may be left out.
+    fn names(&self) -> Vec<String>;
 }
 
 impl Environment for BTreeMap<String, String> {
     fn var(&self, name: &str) -> Option<OsString> {
         self.get(name).map(OsString::from)
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.keys().cloned().collect()
     }
 }
 

@@ -88,7 +88,9 @@ mod shared {
             "rediss" => true,
             other => return Err(format!("the scheme {} is not one of a store: {LIKE}", shown(other))),
         };
-        if url.password().is_some() {
+        // Behind the host, too: a password that is not percent-encoded may have a slash.
+        let behind_host = &url[url::Position::AfterPort..];
+        if url.password().is_some() || behind_host.contains('@') {
             return Err(
                 "this holds a password, and no secret stands in this file: put it into a file of its own and name that \
                  with `password_file`"

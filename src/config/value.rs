@@ -213,6 +213,11 @@ pub(crate) fn one_of(text: &str, choices: &[&str]) -> String {
     format!("{} is none of {list}{meant}", shown(text))
 }
 
+/// The choice that is nearest, however far.
+pub(crate) fn closest<'a>(text: &str, choices: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    choices.min_by_key(|choice| strsim::damerau_levenshtein(text, choice))
+}
+
 /// The choice that was probably meant, if one is near enough.
 pub(crate) fn nearest<'a>(text: &str, choices: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let text = text.trim().to_ascii_lowercase().replace('-', "_");

@@ -1,10 +1,13 @@
-//! The names of the environment variables, in one place. `docs/CONFIGURATION.md` lists each of them, which a test checks.
+//! The names of the environment variables, in one place. `docs/CONFIGURATION.md` lists each of them, which a test checks. A name
+//! of ours that is none of them is a mistake: what was meant would not be in force.
+
+use super::inputs::Inputs;
+use super::value;
 
 macro_rules! variables {
     ($($name:ident = $text:literal;)*) => {
         $(pub(crate) const $name: &str = $text;)*
-        /// Every variable that is read.
-        #[cfg(test)]
+        /// Every variable that is read here.
         pub(crate) const ALL: &[&str] = &[$($text,)*];
     };
 }
@@ -50,4 +53,101 @@ variables! {
     NO_PROXY = "NO_PROXY";
     NO_PROXY_SMALL = "no_proxy";
     CREDENTIALS_DIRECTORY = "CREDENTIALS_DIRECTORY";
+}
+
+/// What our names begin with.
+const OURS: &str = "ATLAS_PROXY_";
+/// Read by `rotate-secret`, beside the settings.
+pub(crate) const ELSEWHERE: &[&str] = &["ATLAS_PROXY_POD_CREDENTIALS"];
+
+/// Notes each variable of ours that there is none of. Kubernetes sets some for a Service whose name begins like ours: no setting
+/// ends like them.
+pub(crate) fn check_unknown(inputs: &mut Inputs<'_>) {
+    let environment = inputs.sources.environment;
+    let known = || ALL.iter().chain(ELSEWHERE).copied();
+    let mut unknown: Vec<String> = environment
+        .names()
+        .into_iter()
+        .filter(|name| name.starts_with(OURS) && !known().any(|known| known == name))
+        .filter(|name| environment.var(name).is_some_and(|value| !value.is_empty()))
+        .collect();
+    unknown.sort();
+    let (links, mistakes): (Vec<String>, Vec<String>) = unknown.into_iter().partition(|name| is_service_link(name));
+    if !links.is_empty() {
+        inputs.problems.warn(format_args!(
+            "not settings, but what Kubernetes sets for a Service: {} (`enableServiceLinks: false` in the pod leaves them out)",
+            links.join(", ")
+        ));
+    }
+    for name in mistakes {
+        let meant = value::closest(&name, known().filter(|known| known.starts_with(OURS))).unwrap_or(CONFIG);
+        inputs.problems.add(
+            &super::source::Source::Nowhere,
+            format_args!(
+                "{name}: there is no such variable; did you mean `{meant}`? (docs/CONFIGURATION.md lists them all)"
+            ),
+        );
+    }
+}
+
+/// What Kubernetes sets for each Service (`{SVCNAME}_SERVICE_HOST` and its like, and those of Docker's links).
+fn is_service_link(name: &str) -> bool {
+    if ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT"]
+        .iter()
+        .any(|end| name.ends_with(end))
+    {
+        return true;
+    }
+    if name
+        .split_once("_SERVICE_PORT_")
+        .is_some_and(|(_, port)| !port.is_empty())
+    {
+        return true;
+    }
+    let link = ["_PROTO", "_ADDR"]
+        .iter()
+        .find_map(|end| name.strip_suffix(end))
+        .unwrap_or(name);
+    let mut parts = link.rsplitn(4, '_');
+    let (protocol, number, port) = (parts.next(), parts.next(), parts.next());
+    matches!(protocol, Some("TCP" | "UDP" | "SCTP"))
+        && number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+        && port == Some("PORT")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn service_links_have_their_shapes() {
+        for link in [
+            "ATLAS_PROXY_SERVICE_HOST",
+            "ATLAS_PROXY_SERVICE_PORT",
+            "ATLAS_PROXY_ADMIN_SERVICE_PORT",
+            "ATLAS_PROXY_SERVICE_PORT_HTTP_METRICS",
+            "ATLAS_PROXY_PORT",
+            "ATLAS_PROXY_PORT_8080_TCP",
+            "ATLAS_PROXY_X_PORT_53_UDP_PROTO",
+            "ATLAS_PROXY_PORT_8080_TCP_PORT",
+            "ATLAS_PROXY_PORT_9_SCTP_ADDR",
+        ] {
+            assert!(is_service_link(link), "{link}");
+        }
+        for other in [
+            "ATLAS_PROXY_READONLY",
+            "ATLAS_PROXY_HOST",
+            "ATLAS_PROXY_PORT_8080",
+            "ATLAS_PROXY_PORT_HTTP_TCP",
+            "ATLAS_PROXY_PORT_8080_TCP_NAME",
+            "ATLAS_PROXY_8080_TCP",
+            "ATLAS_PROXY_SERVICE_PORT_",
+            "ATLAS_PROXY_ADDR",
+        ] {
+            assert!(!is_service_link(other), "{other}");
+        }
+        for setting in ALL.iter().chain(ELSEWHERE) {
+            assert!(!is_service_link(setting), "{setting}");
+        }
+    }
 }

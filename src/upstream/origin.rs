@@ -82,13 +82,17 @@ impl Origin {
             other => {
                 return Err(OriginError::Scheme {
                     url: shown,
-                    scheme: other.to_owned(),
+                    // Without `://` it may be a user's name.
+                    scheme: if text.contains("://") { other } else { "…" }.to_owned(),
                 });
             }
         };
         let host = url.host().ok_or_else(|| invalid("it has no host".to_owned()))?;
-        let plain =
-            url[..url::Position::BeforeUsername].to_owned() + &url[url::Position::BeforeHost..url::Position::AfterPort];
+        let plain = if text.contains('@') {
+            shown.clone()
+        } else {
+            url[..url::Position::AfterPort].to_owned()
+        };
         let extra = |part| {
             Err(OriginError::Extra {
                 url: plain.clone(),
@@ -190,11 +194,11 @@ impl fmt::Debug for Origin {
     }
 }
 
-/// What stands before an `@` in the authority may be a password: it is not repeated in a message.
+/// What stands before an `@` may be a password, wherever it stands: one that is not percent-encoded may have a slash, and the URL
+/// another reading. It is not repeated in a message.
 fn without_userinfo(text: &str) -> String {
     let start = text.find("://").map_or(0, |i| i + 3);
-    let end = text[start..].find(['/', '?', '#']).map_or(text.len(), |i| start + i);
-    match text[start..end].rfind('@') {
+    match text[start..].rfind('@') {
         Some(at) => format!("{}…@{}", &text[..start], &text[start + at + 1..]),
         None => text.to_owned(),
     }
@@ -239,7 +243,13 @@ mod tests {
 
     #[test]
     fn a_password_in_the_url_is_not_repeated() {
-        for bad in ["https://u:hunter2@h/x", "https://u:hunter2@", "ftp://u:hunter2@h"] {
+        for bad in [
+            "https://u:hunter2@h/x",
+            "https://u:hunter2@",
+            "ftp://u:hunter2@h",
+            "https://u:80/hunter2@h",
+            "u:hunter2@h",
+        ] {
             let said = Origin::parse(bad).unwrap_err().to_string();
             assert!(!said.contains("hunter2"), "{said}");
         }

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use super::Origin;
 use crate::outbound::EgressProxy;
 
-/// The most of the proxy's answer that is read, bytes.
+/// The most of the proxy's answers that is read, bytes.
 const MOST_HEAD: usize = 16 << 10;
 
 /// Why there is no tunnel.
@@ -50,22 +50,25 @@ pub(super) async fn open(stream: &mut TcpStream, proxy: &EgressProxy, origin: &O
     request.extend_from_slice(b"\r\n");
     stream.write_all(&request).await?;
 
-    let head = read_head(stream).await?;
-    match status(&head) {
-        Some(200..=299) => Ok(()),
-        Some(407) => Err(TunnelError::Authentication),
-        Some(other) => Err(TunnelError::Refused(other)),
-        None => Err(TunnelError::Malformed),
+    let mut left = MOST_HEAD;
+    loop {
+        let head = read_head(stream, &mut left).await?;
+        return match status(&head) {
+            // Before the final answer any number of others may come (RFC 9110 section 15.2); 101 would be another protocol.
+            Some(100 | 102..=199) => continue,
+            Some(200..=299) => Ok(()),
+            Some(407) => Err(TunnelError::Authentication),
+            Some(other) => Err(TunnelError::Refused(other)),
+            None => Err(TunnelError::Malformed),
+        };
     }
 }
 
-/// To the empty line, and not a byte more: what follows is the upstream's.
-async fn read_head(stream: &mut TcpStream) -> Result<Vec<u8>, TunnelError> {
+/// To the empty line, and not a byte more: what follows is the next answer, or the upstream's.
+async fn read_head(stream: &mut TcpStream, left: &mut usize) -> Result<Vec<u8>, TunnelError> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") && !head.ends_with(b"\n\n") {
-        if head.len() >= MOST_HEAD {
-            return Err(TunnelError::Malformed);
-        }
+        *left = left.checked_sub(1).ok_or(TunnelError::Malformed)?;
         // One at a time: there is one tunnel in minutes.
         head.push(stream.read_u8().await?);
     }

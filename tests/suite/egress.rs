@@ -194,3 +194,37 @@ async fn a_connection_serves_no_request_beyond_its_age() {
         assert!(upstream.seen().len() > 10, "{alpn}: they are used more than once");
     }
 }
+
+/// What a proxy may say before its answer, and what may stand in the place of 200 (RFC 9110 sections 9.3.6 and 15.2).
+#[tokio::test]
+async fn a_tunnel_begins_with_any_2xx_after_any_number_of_1xx() {
+    let upstream = Upstream::start(|_| async { json(200, "{}") }).await;
+    for answers in [
+        "HTTP/1.1 201 Created\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\nHTTP/1.0 200 OK\r\nX: y\r\n\r\n",
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let target = upstream.address;
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        head.push(stream.read_u8().await.unwrap());
+                    }
+                    let mut there = TcpStream::connect(target).await.unwrap();
+                    stream.write_all(answers.as_bytes()).await.unwrap();
+                    let _ = copy_bidirectional(&mut stream, &mut there).await;
+                });
+            }
+        });
+        let key = crate::support::proxy::digest();
+        let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), key)
+            .upstream(|upstream| upstream.egress = Some(EgressProxy::parse(&url).unwrap()))
+            .start()
+            .await;
+        let answer = client().get(proxy.url("/x")).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{answers:?}");
+    }
+}

@@ -355,3 +355,69 @@ fn no_text_makes_the_reader_panic() {
         let _ = Case::new().toml(&pieces.concat()).try_load();
     });
 }
+
+#[test]
+fn a_variable_of_ours_that_there_is_none_of_is_a_mistake() {
+    for (name, meant) in [
+        ("ATLAS_PROXY_READONLY", "did you mean `ATLAS_PROXY_READ_ONLY`?"),
+        ("ATLAS_PROXY_HOST", "did you mean `ATLAS_PROXY_HOSTS`?"),
+        ("ATLAS_PROXY_UPSTREAM_CA_FILE", "`ATLAS_PROXY_UPSTREAM_CA`?"),
+        ("ATLAS_PROXY_NOTHING_LIKE_IT", "docs/CONFIGURATION.md"),
+    ] {
+        let said = Case::new().env(name, "tell-nobody").error();
+        assert!(
+            said.starts_with(&format!("{name}: there is no such variable")),
+            "{said}"
+        );
+        assert!(said.contains(meant) && !said.contains("tell-nobody"), "{said}");
+    }
+    // An empty one counts as unset; other programs' are not ours.
+    Case::new()
+        .env("ATLAS_PROXY_READONLY", "")
+        .env("ATLAS_PROXYX", "1")
+        .settings();
+    let links = Case::new()
+        .env("ATLAS_PROXY_SERVICE_HOST", "10.0.0.1")
+        .env("ATLAS_PROXY_PORT_8080_TCP_ADDR", "10.0.0.1")
+        .warnings();
+    let [line] = &links[..] else { panic!("{links:?}") };
+    assert!(
+        line.contains("ATLAS_PROXY_PORT_8080_TCP_ADDR, ATLAS_PROXY_SERVICE_HOST"),
+        "{line}"
+    );
+}
+
+#[test]
+fn no_part_of_a_password_in_a_url_is_repeated() {
+    for (key, url) in [
+        ("MONGODB_ATLAS_BASE_URL", "https://u:hun/ter2@h"),
+        ("MONGODB_ATLAS_BASE_URL", "https://u:1234/ter2@h"),
+        ("ATLAS_PROXY_BASE_URL", "http://u:hun?ter2@h"),
+        ("ATLAS_PROXY_BASE_URL", "https://u:hun#ter2@h/x"),
+        ("ATLAS_PROXY_BASE_URL", "https:u:hun\\ter2@h"),
+        ("ATLAS_PROXY_BASE_URL", "u:hunter2@h"),
+        ("HTTPS_PROXY", "http://u:hun/ter2@h"),
+        ("HTTPS_PROXY", "http://u:1234/ter2@h"),
+        ("ATLAS_PROXY_LISTEN", "http://u:hun/ter2@h"),
+        ("ATLAS_PROXY_ALLOW", "http://u:hun/ter2@h"),
+        ("ATLAS_PROXY_HOSTS", "http://u:hun/ter2@h"),
+        ("ATLAS_PROXY_ADMIN_LISTEN", "http://u:hun/ter2@h"),
+    ] {
+        let said = Case::new().env(key, url).errors().join("\n");
+        for part in ["hun", "ter2", "1234"] {
+            assert!(!said.contains(part), "{key}={url}: {said}");
+        }
+    }
+    #[cfg(feature = "token-store")]
+    for url in [
+        "redis://u:hun/ter2@h",
+        "redis://u:1234/ter2@h",
+        "redis://u:1234/9?ter2@h",
+    ] {
+        let table = format!("[token_store]\nurl = '{url}'\nkey_file = '/k'");
+        let said = Case::new().file("/k", STORE_KEY).toml(&table).errors().join("\n");
+        for part in ["hun", "ter2", "1234"] {
+            assert!(!said.contains(part), "{url}: {said}");
+        }
+    }
+}
