@@ -77,11 +77,11 @@ async fn serve(stdout: &Outlet) -> ExitCode {
         (Ok(commercial), Ok(government)) => (commercial, government),
         (Err(error), _) | (_, Err(error)) => return failed(&error),
     };
-    let authorities = match Authorities::write(&[&commercial, &government]) {
-        Ok(authorities) => authorities,
+    let files = match Files::write(&[&commercial, &government]) {
+        Ok(files) => files,
         Err(error) => return failed(&error),
     };
-    let settings = match settings(&commercial, &government, &authorities) {
+    let settings = match settings(&commercial, &government, &files) {
         Ok(settings) => settings,
         Err(error) => return failed(&error),
     };
@@ -89,7 +89,7 @@ async fn serve(stdout: &Outlet) -> ExitCode {
         Ok(running) => running,
         Err(error) => return failed(&error),
     };
-    announce(&running, &commercial, &government, stdout);
+    announce(&running, &commercial, &government, &files, stdout);
     tokio::select! {
         _ = signals.next() => {}
         () = running.quit_requested() => {}
@@ -106,32 +106,42 @@ fn emulator(realm: Realm) -> EmulatorSettings {
     }
 }
 
-/// The emulators' certificate authorities in a folder of their own, removed at the end.
-struct Authorities(PathBuf);
+/// The emulators' certificate authorities, and the client secret for whoever tries other commands against them, in a folder
+/// of their own, removed at the end.
+struct Files(PathBuf);
 
-impl Authorities {
+impl Files {
     fn write(emulators: &[&Emulator]) -> io::Result<Self> {
         let folder = std::env::temp_dir().join(format!("atlas-auth-proxy-demo-{}", std::process::id()));
         // Not over what another user may have laid there.
         std::fs::create_dir(&folder)?;
         let made = Self(folder);
         for (n, emulator) in emulators.iter().enumerate() {
-            let mut file = std::fs::OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(made.file(n))?;
-            file.write_all(emulator.ca_pem().as_bytes())?;
+            write(&made.authority(n), emulator.ca_pem())?;
         }
+        write(&made.client_secret(), CLIENT_SECRET)?;
         Ok(made)
     }
 
-    fn file(&self, n: usize) -> PathBuf {
+    fn authority(&self, n: usize) -> PathBuf {
         self.0.join(format!("ca-{n}.pem"))
+    }
+
+    fn client_secret(&self) -> PathBuf {
+        self.0.join("client-secret")
     }
 }
 
-impl Drop for Authorities {
+fn write(file: &Path, content: &str) -> io::Result<()> {
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)?
+        .write_all(content.as_bytes())
+}
+
+impl Drop for Files {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
@@ -140,7 +150,7 @@ impl Drop for Authorities {
 fn settings(
     commercial: &Emulator,
     government: &Emulator,
-    authorities: &Authorities,
+    files: &Files,
 ) -> Result<Settings, Box<dyn std::error::Error>> {
     let bearer = || CredentialSettings::ServiceAccount {
         client_id: CLIENT_ID.to_owned(),
@@ -154,15 +164,15 @@ fn settings(
     let accounts = BTreeMap::from([
         (
             "commercial".to_owned(),
-            account(bearer(), commercial, &authorities.file(0))?,
+            account(bearer(), commercial, &files.authority(0))?,
         ),
         (
             "commercial-digest".to_owned(),
-            account(digest, commercial, &authorities.file(0))?,
+            account(digest, commercial, &files.authority(0))?,
         ),
         (
             "government".to_owned(),
-            account(bearer(), government, &authorities.file(1))?,
+            account(bearer(), government, &files.authority(1))?,
         ),
     ]);
     Ok(Settings {
@@ -232,7 +242,7 @@ fn free(port: u16) -> SocketAddr {
     }
 }
 
-fn announce(running: &Running, commercial: &Emulator, government: &Emulator, stdout: &Outlet) {
+fn announce(running: &Running, commercial: &Emulator, government: &Emulator, files: &Files, stdout: &Outlet) {
     let listeners = running.listeners();
     let urls: Vec<&str> = listeners.iter().map(|listener| listener.url.as_str()).collect();
     let [bearer, digest, gov] = urls[..] else { return };
@@ -292,9 +302,41 @@ fn announce(running: &Running, commercial: &Emulator, government: &Emulator, std
         "  curl -H 'Accept: application/vnd.atlas.2023-02-01+gzip' {digest}/api/atlas/v2/groups/{group}/clusters/{host}/logs/mongodb.gz | gunzip | head -n 3"
     ));
     line(format!("  curl {admin}/readyz"));
+    let command = |name: &str| {
+        let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from(env!("CARGO_PKG_NAME")));
+        format!(
+            "  MONGODB_ATLAS_CLIENT_ID={CLIENT_ID} MONGODB_ATLAS_CLIENT_SECRET_FILE={} {} {name} --base-url {} --upstream-ca {}",
+            quoted(&files.client_secret()),
+            quoted(&program),
+            commercial.base_url(),
+            quoted(&files.authority(0)),
+        )
+    };
+    line(
+        "The same program against the emulator: what may be wrong with the settings, and a new client secret:"
+            .to_owned(),
+    );
+    line(format!(
+        "{} --listen {} --admin-listen {}",
+        command("check"),
+        bearer.trim_start_matches("http://"),
+        running.admin()
+    ));
+    line(command("rotate-secret"));
     line("Ctrl-C ends the demo.".to_owned());
     // A closed standard output, or one that nobody reads, is no reason not to serve.
     stdout.put(text.as_bytes());
+}
+
+/// For a shell.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    if text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }
 
 /// Says when a port is not the usual one.

@@ -192,11 +192,15 @@ async fn the_demo_starts_answers_on_all_listeners_and_ends_cleanly() {
             urls.push(line[at..].split_whitespace().next().unwrap().to_owned());
         }
     }
-    let mut samples = Vec::new();
+    let (mut samples, mut commands) = (Vec::new(), Vec::new());
     while let Some(line) = lines.next_line().await.unwrap() {
         if line.starts_with("Ctrl-C") {
             break;
         }
+        commands.extend(
+            line.strip_prefix("  MONGODB_ATLAS_CLIENT_ID=")
+                .map(|_| line.trim().to_owned()),
+        );
         samples.extend(line.strip_prefix("  curl").map(|rest| format!("curl -sSf{rest}")));
     }
     assert_eq!(samples.len(), 8, "{samples:?}");
@@ -215,6 +219,19 @@ async fn the_demo_starts_answers_on_all_listeners_and_ends_cleanly() {
         );
         assert!(!text.is_empty(), "{sample}");
         assert!(!text.contains("https://localhost:"), "links stay on the proxy: {text}");
+    }
+    // The commands, as they stand there: all is well, also with the new secret.
+    let [check, rotate] = &commands[..] else {
+        panic!("check and rotate-secret are named: {commands:?}")
+    };
+    for (command, says) in [(check, "all is well"), (rotate, "secret"), (check, "all is well")] {
+        let out = tokio::process::Command::new("sh")
+            .args(["-c", command])
+            .output()
+            .await
+            .unwrap();
+        let text = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success() && text.contains(says), "{command}: {text}");
     }
     // The three proxies: each lists its projects.
     for url in &urls[..3] {
