@@ -7,6 +7,7 @@ use rustls::{CertificateError, ClientConfig};
 
 use super::{Patient, Status, span};
 use crate::certificate::not_after;
+use crate::outbound::{AUTHORITY_AS_SERVER, is_authority_as_server};
 use crate::upstream::{ConnectError, TlsFacts, probe};
 
 /// A certificate that expires sooner is worth a look: by then most are replaced.
@@ -192,6 +193,10 @@ fn tls_trouble(error: &ConnectError, own: bool) -> (String, &'static str) {
         return (found, hint);
     };
     let certificate = certificate_error(source);
+    let authority = source
+        .get_ref()
+        .and_then(|error| error.downcast_ref())
+        .is_some_and(is_authority_as_server);
     let now = || of(SystemTime::now());
     let found = match &certificate {
         Some(CertificateError::UnknownIssuer) => {
@@ -207,12 +212,14 @@ fn tls_trouble(error: &ConnectError, own: bool) -> (String, &'static str) {
             of_unix(not_before.as_secs()),
             now()
         ),
+        _ if authority => format!("{host}:{port} shows the certificate of an authority as if it were a server's"),
         Some(CertificateError::BadSignature) => {
             format!("{host}:{port} shows a certificate that another key has signed than that of the authority it names")
         }
         _ => format!("no trusted TLS connection to {host}:{port}: {source}"),
     };
     let hint = match certificate {
+        _ if authority => AUTHORITY_AS_SERVER,
         Some(CertificateError::UnknownIssuer) if own => {
             "the authorities of `ca_file` (--upstream-ca) are trusted in place of the system's: is it the right file, and is it wanted at all?"
         }

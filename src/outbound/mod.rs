@@ -1,6 +1,7 @@
 //! The HTTP client for the few requests that the proxy makes of itself: for tokens, checks and rotation. Requests of clients
 //! never go through it (see `upstream`).
 
+mod authority;
 mod egress;
 
 use std::error::Error;
@@ -14,6 +15,7 @@ use crate::blocking;
 /// The longest foreign error text that is repeated, in characters.
 const MOST_REASON: usize = 200;
 
+pub use authority::{AUTHORITY_AS_SERVER, handshake_words, is_authority_as_server};
 pub use egress::{EgressProxy, EgressProxyError};
 /// An HTTP client, cheap to clone.
 pub use reqwest::Client as HttpClient;
@@ -81,6 +83,9 @@ pub fn http_client(
 /// The innermost error's text: the outer ones only say "error sending request". It may quote the peer's certificate,
 /// so it is cut to a line of printable characters.
 pub fn reason(error: &reqwest::Error) -> String {
+    if tls_error(error).is_some_and(is_authority_as_server) {
+        return AUTHORITY_AS_SERVER.to_owned();
+    }
     let mut innermost: &dyn Error = error;
     while let Some(source) = innermost.source() {
         innermost = source;
@@ -97,15 +102,19 @@ pub fn reason(error: &reqwest::Error) -> String {
 /// Whether rustls is at the bottom of it. `source` of an `io::Error` skips the error that it wraps, which may be the
 /// one, or another `io::Error` around it.
 pub fn is_tls(error: &reqwest::Error) -> bool {
+    tls_error(error).is_some()
+}
+
+fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
     let mut next: Option<&(dyn Error + 'static)> = error.source();
     while let Some(error) = next {
-        if error.is::<rustls::Error>() {
-            return true;
+        if let Some(error) = error.downcast_ref::<rustls::Error>() {
+            return Some(error);
         }
         next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
             Some(wrapped) => Some(wrapped),
             None => error.source(),
         };
     }
-    false
+    None
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::Request;
 
 use super::TunnelError;
+use crate::outbound::handshake_words;
 
 /// No connection could be made. Nothing of the request was sent.
 #[derive(Debug, thiserror::Error)]
@@ -39,9 +40,7 @@ pub enum ConnectError {
         source: TunnelError,
     },
     /// The certificate or the handshake was not acceptable.
-    #[error(
-        "no trusted TLS connection to `{host}:{port}`: {source}; if the upstream has a private certificate authority, name its file with `ca_file` (`--upstream-ca`)"
-    )]
+    #[error("no trusted TLS connection to `{host}:{port}`: {}", handshake_words(.source))]
     Tls {
         /// The name.
         host: String,

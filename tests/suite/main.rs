@@ -38,6 +38,8 @@ mod rotate_secret;
 #[cfg(feature = "emulator")]
 mod rotation;
 mod secrets;
+#[cfg(feature = "emulator")]
+mod self_signed;
 mod shutdown;
 mod signals;
 mod smuggling;

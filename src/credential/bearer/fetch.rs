@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use zeroize::Zeroizing;
 
@@ -241,7 +242,9 @@ impl TokenSource for TokenEndpoint {
 fn basic(id: &str, secret: &Secret) -> HeaderValue {
     let pair = Zeroizing::new(format!("{id}:{}", secret.expose()));
     let value = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
-    let mut value = HeaderValue::from_str(&value).expect("base64 is visible ASCII");
+    // A copy of its own that is wiped, too, with its last clone.
+    let bytes = Bytes::from_owner(Zeroizing::new(value.as_bytes().to_vec()));
+    let mut value = HeaderValue::from_maybe_shared(bytes).expect("base64 is visible ASCII");
     value.set_sensitive(true);
     value
 }

@@ -1,0 +1,31 @@
+//! A server that shows the certificate of an authority: what `openssl req -x509` makes when it is not told otherwise.
+
+use std::io;
+
+/// The cause, and the command that makes a right one.
+pub const AUTHORITY_AS_SERVER: &str = "the certificate that is shown is an authority's (`CA:TRUE`), as `openssl req -x509` \
+    makes it, and no server may show that; make one for a server, and name it with `ca_file` (`--upstream-ca`): openssl req \
+    -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 -keyout key.pem -out cert.pem -subj /CN=HOST -addext \
+    subjectAltName=DNS:HOST -addext basicConstraints=critical,CA:FALSE";
+
+/// Whether this is why a handshake failed.
+pub fn is_authority_as_server(error: &rustls::Error) -> bool {
+    let rustls::Error::InvalidCertificate(rustls::CertificateError::Other(other)) = error else {
+        return false;
+    };
+    matches!(
+        other.0.downcast_ref::<webpki::Error>(),
+        Some(webpki::Error::CaUsedAsEndEntity)
+    )
+}
+
+/// What a failed handshake comes to, with what to do.
+pub fn handshake_words(error: &io::Error) -> String {
+    let tls = error.get_ref().and_then(|error| error.downcast_ref());
+    if tls.is_some_and(is_authority_as_server) {
+        return AUTHORITY_AS_SERVER.to_owned();
+    }
+    format!(
+        "{error}; if the upstream has a private certificate authority, name its file with `ca_file` (`--upstream-ca`)"
+    )
+}
