@@ -2,7 +2,6 @@
 //! it, and between two requests.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use super::StartError;
 use super::credential_events::Events;
 use super::secret_expiry;
 use super::sharing::Sharing;
+use super::trust::{Trust, Trusts};
 use super::verify::{self, Verification};
 use crate::credential::CredentialSettings;
 use crate::credential::bearer::{Bearer, BearerParts};
@@ -24,7 +24,7 @@ use crate::proxy::links::LinkRewriter;
 use crate::proxy::{Account, AccountSlot, Authorizer};
 use crate::settings::AccountSettings;
 use crate::time::SharedClock;
-use crate::upstream::{Upstream, client_config};
+use crate::upstream::Upstream;
 
 /// A token that was replaced is revoked when no request uses it any more, or after this: then it lives until it expires.
 const MOST_RETIREMENT: Duration = Duration::from_secs(15 * 60);
@@ -58,10 +58,9 @@ struct Kept {
 
 /// What an account is built from. Another recipe means another account.
 #[derive(Clone, PartialEq, Eq)]
-struct Recipe {
-    settings: AccountSettings,
-    /// The content of the CA file.
-    trust: Option<Vec<u8>>,
+pub(super) struct Recipe {
+    pub(super) settings: AccountSettings,
+    trust: Trust,
 }
 
 /// An account with what belongs to its life.
@@ -109,11 +108,16 @@ impl Renewal {
 }
 
 impl Recipe {
-    fn of(settings: &AccountSettings) -> Self {
-        Self {
+    fn of(name: &str, settings: &AccountSettings, trusts: &Trusts) -> Result<Self, StartError> {
+        // Each account of the settings has its trust.
+        let trust = trusts.get(name).ok_or_else(|| StartError::TokenClient {
+            account: name.to_owned(),
+            why: "its certificate authorities were not read".to_owned(),
+        })?;
+        Ok(Self {
             settings: settings.clone(),
-            trust: settings.upstream.ca_file.as_deref().and_then(content),
-        }
+            trust: trust.clone(),
+        })
     }
 
     /// Whether both speak of the same credential for the same upstream, reached in the same way.
@@ -127,17 +131,21 @@ impl Recipe {
     }
 }
 
-/// Unreadable is different from every content; whoever builds with it says so.
-fn content(path: &Path) -> Option<Vec<u8>> {
-    std::fs::read(path).ok()
-}
-
 impl Accounts {
     /// Builds every account; tokens are asked for from now on. Must be called within a tokio runtime.
-    pub(super) fn start(context: Context, settings: &BTreeMap<String, AccountSettings>) -> Result<Self, StartError> {
+    pub(super) fn start(
+        context: Context,
+        settings: &BTreeMap<String, AccountSettings>,
+        trusts: &Trusts,
+    ) -> Result<Self, StartError> {
         let kept = settings
             .iter()
-            .map(|(name, settings)| Ok((name.clone(), begin(&context, name, settings)?)))
+            .map(|(name, settings)| {
+                Ok((
+                    name.clone(),
+                    begin(&context, name, Recipe::of(name, settings, trusts)?)?,
+                ))
+            })
             .collect::<Result<_, StartError>>()?;
         Ok(Self {
             context,
@@ -160,14 +168,18 @@ impl Accounts {
     ///
     /// # Errors
     /// When an account can't be built. Nothing has changed then.
-    pub(super) fn reload(&self, settings: &BTreeMap<String, AccountSettings>) -> Result<(), StartError> {
+    pub(super) fn reload(
+        &self,
+        settings: &BTreeMap<String, AccountSettings>,
+        trusts: &Trusts,
+    ) -> Result<(), StartError> {
         let mut kept = self.lock();
         let mut added = Vec::new();
         let mut changed = Vec::new();
         for (name, settings) in settings {
-            let recipe = Recipe::of(settings);
+            let recipe = Recipe::of(name, settings, trusts)?;
             let Some(kept) = kept.get(name) else {
-                added.push((name.clone(), begin(&self.context, name, settings)?));
+                added.push((name.clone(), begin(&self.context, name, recipe)?));
                 continue;
             };
             let now = lock(&kept.in_force);
@@ -280,7 +292,7 @@ impl Kept {
 async fn verify_and_swap(slot: Arc<AccountSlot>, in_force: Arc<Mutex<Built>>, built: Built, by: Verification) {
     let account = &slot.name;
     tracing::info!(%account, "the credential changed: verifying the new one, the old stays in force until then");
-    if let Err(why) = verify::accepted(&built.account, &built.recipe.settings, by).await {
+    if let Err(why) = verify::accepted(&built.account, &built.recipe, by).await {
         slot.metrics.credential_reload(ReloadOutcome::Error);
         tracing::error!(%account, %why, "the new credential is not accepted; the old one stays in force");
         if let Some(renewal) = built.renewal {
@@ -336,8 +348,7 @@ async fn retire(account: Arc<Account>, renewal: Option<Renewal>, successor: Opti
 }
 
 /// An account that is in force from the start.
-fn begin(context: &Context, name: &str, settings: &AccountSettings) -> Result<Kept, StartError> {
-    let recipe = Recipe::of(settings);
+fn begin(context: &Context, name: &str, recipe: Recipe) -> Result<Kept, StartError> {
     let built = build_whole(context, name, recipe, None)?;
     built.events.take_force();
     let metrics = context.metrics.account(name);
@@ -348,11 +359,11 @@ fn begin(context: &Context, name: &str, settings: &AccountSettings) -> Result<Ke
         Arc::clone(&built.account),
     );
     let in_force = Arc::new(Mutex::new(built));
-    let settings = {
+    let recipe = {
         let in_force = Arc::clone(&in_force);
-        move || lock(&in_force).recipe.settings.clone()
+        move || lock(&in_force).recipe.clone()
     };
-    let expiry = secret_expiry::watch(Arc::clone(&slot), settings, Arc::clone(&context.clock));
+    let expiry = secret_expiry::watch(Arc::clone(&slot), recipe, Arc::clone(&context.clock));
     Ok(Kept {
         slot,
         in_force,
@@ -384,7 +395,7 @@ fn build_whole(context: &Context, name: &str, recipe: Recipe, now: Option<&Built
     let events = Events::new(context.metrics.account(name));
     let authorizer = match &settings.credential {
         CredentialSettings::ServiceAccount { client_id, secrets } => {
-            let http = own_client(name, settings)?;
+            let http = own_client(name, &recipe)?;
             let parts = BearerParts {
                 account: name.to_owned(),
                 client_id: client_id.clone(),
@@ -436,10 +447,10 @@ fn build_whole(context: &Context, name: &str, recipe: Recipe, now: Option<&Built
 }
 
 /// The client for the account's own requests: for tokens, and to verify a credential.
-pub(super) fn own_client(name: &str, settings: &AccountSettings) -> Result<HttpClient, StartError> {
-    let tls = tls(name, settings)?;
+pub(super) fn own_client(name: &str, recipe: &Recipe) -> Result<HttpClient, StartError> {
+    let settings = &recipe.settings;
     http_client(
-        tls,
+        recipe.trust.tls.clone(),
         settings.upstream.connect_timeout,
         settings.upstream.egress.as_ref(),
     )
@@ -456,15 +467,11 @@ where
 {
     let settings = &recipe.settings;
     let open = context.metrics.account(name).upstream_connections_open.clone();
-    let tls = tls(name, settings)?;
-    Ok(Arc::new(Upstream::new(settings.upstream.clone(), &tls, open)))
-}
-
-fn tls(name: &str, settings: &AccountSettings) -> Result<rustls::ClientConfig, StartError> {
-    client_config(settings.upstream.ca_file.as_deref()).map_err(|source| StartError::Tls {
-        account: name.to_owned(),
-        source,
-    })
+    Ok(Arc::new(Upstream::new(
+        settings.upstream.clone(),
+        &recipe.trust.tls,
+        open,
+    )))
 }
 
 /// What the locks guard is valid after any panic: each change is a single call.

@@ -7,9 +7,11 @@ mod listeners;
 mod secret_expiry;
 mod sharing;
 mod status;
+mod trust;
 mod verify;
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::admin::{self, AdminState};
+use crate::blocking;
 use crate::credential::digest::PublicKeyError;
 use crate::guard::HostNames;
 use crate::log::LogSettings;
@@ -36,6 +39,7 @@ pub use listeners::BoundListener;
 use listeners::Listeners;
 use sharing::Sharing;
 use status::State;
+pub use trust::Prepared;
 
 /// Requests that may be on their way to one upstream at a time. Atlas's own limits are far lower.
 const MOST_AT_ONCE: usize = 1024;
@@ -81,6 +85,9 @@ pub enum StartError {
         /// Why.
         source: PublicKeyError,
     },
+    /// No thread can be made.
+    #[error("no thread can be made, or all are busy: {0}")]
+    Thread(#[source] io::Error),
     /// The client for the token endpoint could not be made.
     #[error("account `{account}`: the token client could not be set up: {why}")]
     TokenClient {
@@ -182,6 +189,9 @@ impl App {
     /// # Errors
     /// See [`StartError`].
     pub async fn start_with_clock(settings: Settings, clock: SharedClock) -> Result<Running, StartError> {
+        let Prepared { settings, trusts } = blocking::run(move || Prepared::read(settings))
+            .await
+            .map_err(StartError::Thread)??;
         let metrics = Metrics::new();
         let bound = settings
             .listeners
@@ -210,7 +220,7 @@ impl App {
             at_once,
             sharing: sharing.clone(),
         };
-        let accounts = Accounts::start(context, &settings.accounts)?;
+        let accounts = Accounts::start(context, &settings.accounts, &trusts)?;
         let common = Common::new(Arc::clone(&metrics), body_limits(&settings.limits));
         let capacity = Capacity::new(shares.clients, settings.limits.max_connections_per_peer);
         let fixed = Fixed::of(&settings);
@@ -276,7 +286,15 @@ impl Running {
     /// # Errors
     /// When a listener or an account can't be set up: then the old settings stay in force as a whole.
     pub fn reload(&mut self, settings: Settings) -> Result<Vec<&'static str>, StartError> {
-        let result = self.take(settings);
+        self.reload_prepared(Prepared::read(settings))
+    }
+
+    /// The same with settings whose files have been read: does not block.
+    ///
+    /// # Errors
+    /// As for [`Self::reload`].
+    pub fn reload_prepared(&mut self, prepared: Result<Prepared, StartError>) -> Result<Vec<&'static str>, StartError> {
+        let result = prepared.and_then(|prepared| self.take(prepared));
         let outcome = if result.is_ok() {
             ReloadOutcome::Ok
         } else {
@@ -291,10 +309,11 @@ impl Running {
         self.state.metrics.config_reload(ReloadOutcome::Error);
     }
 
-    fn take(&mut self, settings: Settings) -> Result<Vec<&'static str>, StartError> {
+    fn take(&mut self, prepared: Prepared) -> Result<Vec<&'static str>, StartError> {
+        let Prepared { settings, trusts } = prepared;
         self.listeners.check_certificates(&settings.listeners)?;
         let bound = self.listeners.bind_new(&settings.listeners)?;
-        self.state.accounts.reload(&settings.accounts)?;
+        self.state.accounts.reload(&settings.accounts, &trusts)?;
         let mut later = self.fixed.changes(&Fixed::of(&settings));
         self.drain_timeout = settings.drain_timeout;
         self.drain_delay = settings.drain_delay;

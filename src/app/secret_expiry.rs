@@ -4,13 +4,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::accounts::own_client;
+use super::accounts::{Recipe, own_client};
 use crate::atlas_api::{AccountError, AtlasApi, Authority, CallError, ServiceAccount, in_use};
 use crate::credential::CredentialSettings;
 use crate::credential::bearer::{Bearer, unit_random};
 use crate::proxy::{AccountSlot, Authorizer};
 use crate::secret::Secret;
-use crate::settings::AccountSettings;
 use crate::time::SharedClock;
 
 /// The first look comes so long after the start, and up to two thirds later: whoever starts many starts them together.
@@ -25,8 +24,8 @@ const TICK: Duration = Duration::from_secs(5);
 const WARN_FROM: Duration = Duration::from_secs(7 * 24 * 3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Looks from time to time, as long as it is polled. `settings` gives those that are in force.
-pub(super) async fn watch(slot: Arc<AccountSlot>, settings: impl Fn() -> AccountSettings, clock: SharedClock) {
+/// Looks from time to time, as long as it is polled. `recipe` gives what is in force.
+pub(super) async fn watch(slot: Arc<AccountSlot>, recipe: impl Fn() -> Recipe, clock: SharedClock) {
     let mut next_look = clock.boot() + FIRST_LOOK.mul_f64(1.0 + unit_random() * 2.0 / 3.0);
     let mut watched = Watched::default();
     loop {
@@ -47,7 +46,7 @@ pub(super) async fn watch(slot: Arc<AccountSlot>, settings: impl Fn() -> Account
         if (another || clock.boot() >= next_look)
             && let Some(secret) = secret
         {
-            let pause = match look(&settings(), &bearer, &secret).await {
+            let pause = match look(&recipe(), &bearer, &secret).await {
                 Ok(expiry) => {
                     watched.found(&slot, secret, expiry);
                     LOOK_AGAIN
@@ -147,7 +146,8 @@ enum Unknown {
 }
 
 /// `None`: Atlas shows secrets, but which of them is in force can't be told.
-async fn look(settings: &AccountSettings, bearer: &Bearer, secret: &Secret) -> Result<Option<SystemTime>, Unknown> {
+async fn look(recipe: &Recipe, bearer: &Bearer, secret: &Secret) -> Result<Option<SystemTime>, Unknown> {
+    let settings = &recipe.settings;
     let CredentialSettings::ServiceAccount { client_id, .. } = &settings.credential else {
         return Err(Unknown::NotNow("the credential is being replaced".to_owned()));
     };
@@ -155,7 +155,7 @@ async fn look(settings: &AccountSettings, bearer: &Bearer, secret: &Secret) -> R
         .authorization()
         .await
         .map_err(|error| Unknown::NotNow(error.to_string()))?;
-    let http = own_client("", settings).map_err(|error| Unknown::NotNow(error.to_string()))?;
+    let http = own_client("", recipe).map_err(|error| Unknown::NotNow(error.to_string()))?;
     let api = AtlasApi::new(http, settings.upstream.origin.clone(), Authority::from(&token));
     // A token that is being retired waits until nobody holds it.
     drop(token);

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 
-use super::accounts::own_client;
+use super::accounts::{Recipe, own_client};
 use crate::atlas_api::{AtlasApi, Authority, CallError};
 use crate::credential::CredentialSettings;
 use crate::credential::bearer::{Outcome, TokenEndpoint};
 use crate::credential::digest::{Digest, DigestEvents, DigestParts};
 use crate::proxy::{Account, Authorizer};
-use crate::settings::AccountSettings;
 use crate::time::SystemClock;
 
 /// The call that shows whether a key is accepted: every credential may make it, and the answer is short.
@@ -23,14 +22,14 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 ///
 /// # Errors
 /// Why it was refused.
-pub(super) async fn accepted(account: &Account, settings: &AccountSettings, by: Verification) -> Result<(), String> {
+pub(super) async fn accepted(account: &Account, recipe: &Recipe, by: Verification) -> Result<(), String> {
     match (&account.authorizer, by) {
         // Its renewal is running already, with a backoff of its own.
         (Authorizer::Bearer(bearer), Verification::FirstToken) => {
             bearer.verified().await.map_err(|refusal| refusal.cause.clone())
         }
-        (Authorizer::Bearer(_), Verification::TokenOfItsOwn) => until_known(|| token(settings)).await,
-        (Authorizer::Digest(_), _) => until_known(|| probe(settings)).await,
+        (Authorizer::Bearer(_), Verification::TokenOfItsOwn) => until_known(|| token(recipe)).await,
+        (Authorizer::Digest(_), _) => until_known(|| probe(recipe)).await,
     }
 }
 
@@ -72,11 +71,12 @@ enum Probe {
     Unknown(String),
 }
 
-async fn token(settings: &AccountSettings) -> Probe {
+async fn token(recipe: &Recipe) -> Probe {
+    let settings = &recipe.settings;
     let CredentialSettings::ServiceAccount { client_id, secrets } = &settings.credential else {
         return Probe::Accepted;
     };
-    let http = match own_client("", settings) {
+    let http = match own_client("", recipe) {
         Ok(http) => http,
         Err(error) => return Probe::Unknown(error.to_string()),
     };
@@ -99,7 +99,8 @@ async fn token(settings: &AccountSettings) -> Probe {
     }
 }
 
-async fn probe(settings: &AccountSettings) -> Probe {
+async fn probe(recipe: &Recipe) -> Probe {
+    let settings = &recipe.settings;
     let CredentialSettings::ApiKey {
         public_key,
         private_key,
@@ -108,7 +109,7 @@ async fn probe(settings: &AccountSettings) -> Probe {
     else {
         return Probe::Accepted;
     };
-    let http = match own_client("", settings) {
+    let http = match own_client("", recipe) {
         Ok(http) => http,
         Err(error) => return Probe::Unknown(error.to_string()),
     };

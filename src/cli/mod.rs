@@ -25,7 +25,7 @@ use crate::hardening::Failure;
 #[cfg(feature = "emulator")]
 use args::DemoArgs;
 use args::{Cli, Command};
-use reload::Reloader;
+use reload::Origin;
 
 /// The environment of this process.
 #[derive(Debug, Clone, Copy, Default)]
@@ -44,7 +44,7 @@ impl Environment for ProcessEnvironment {
 }
 
 /// Runs the command that `args` (the program's own name first) ask for.
-pub fn main(args: impl IntoIterator<Item = OsString>, environment: &dyn Environment) -> ExitCode {
+pub fn main(args: impl IntoIterator<Item = OsString>, environment: &'static dyn Environment) -> ExitCode {
     let unhardened = crate::hardening::harden();
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
@@ -69,16 +69,28 @@ pub fn main(args: impl IntoIterator<Item = OsString>, environment: &dyn Environm
     code
 }
 
-fn run(flags: Flags, environment: &dyn Environment, unhardened: &[Failure]) -> ExitCode {
-    let files = Watched::default();
-    let sources = Sources {
-        files: &files,
-        ..sources(&flags, environment)
+fn run(flags: Flags, environment: &'static dyn Environment, unhardened: &[Failure]) -> ExitCode {
+    // Files are read on it, too.
+    if let Err(error) = crate::blocking::start() {
+        return run::no_thread(&error);
+    }
+    let machine = sources(&flags, environment).machine;
+    let origin = Origin {
+        flags,
+        environment,
+        files: Watched::new(|file| {
+            complain(&format!(
+                "still waiting for the content of `{}`: a FIFO without a writer, or a mount that does not answer",
+                file.display()
+            ));
+        }),
+        machine,
     };
-    match config::load(sources) {
+    match config::load(origin.sources()) {
         Ok(mut loaded) => {
             loaded.warnings.extend(unhardened.iter().map(ToString::to_string));
-            run::run(loaded, &Reloader::new(sources, &files))
+            origin.files.started();
+            run::run(loaded, origin)
         }
         Err(errors) => misconfigured(&errors),
     }

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::exit;
-use super::reload::{Hangup, Reloader};
+use super::reload::{self, Hangup, Origin, Reloader};
 use crate::app::{App, Running};
 use crate::blocking;
 use crate::config::Loaded;
@@ -20,7 +21,7 @@ use crate::log::Outlet;
 use crate::settings::{AccountSettings, Settings};
 
 /// Serves until a signal or the admin port ends it.
-pub(crate) fn run(loaded: Loaded, reloader: &Reloader<'_>) -> ExitCode {
+pub(crate) fn run(loaded: Loaded, origin: Origin) -> ExitCode {
     let Loaded { settings, warnings, .. } = loaded;
     let stdout = match crate::log::init(&settings.log).and_then(|()| Outlet::stdout()) {
         Ok(stdout) => stdout,
@@ -45,7 +46,7 @@ pub(crate) fn run(loaded: Loaded, reloader: &Reloader<'_>) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return no_thread(&error),
     };
-    let code = runtime.block_on(serve(settings, reloader, &stdout));
+    let code = runtime.block_on(serve(settings, origin, &stdout));
     // A name lookup that hangs must not keep the process: what counts has been drained.
     runtime.shutdown_background();
     stdout.flush(Duration::from_millis(100));
@@ -77,17 +78,26 @@ fn runtime(settings: &Settings) -> io::Result<Runtime> {
     builder.thread_name("worker").enable_all().build()
 }
 
-async fn serve(settings: Settings, reloader: &Reloader<'_>, stdout: &Outlet) -> ExitCode {
+async fn serve(settings: Settings, origin: Origin, stdout: &Outlet) -> ExitCode {
     // Before anything is bound: a signal during the start must not end the process half way.
-    let (mut signals, mut hangup) = match Signals::new().and_then(|signals| Ok((signals, Hangup::new()?))) {
+    let (mut signals, hangup) = match Signals::new().and_then(|signals| Ok((signals, Hangup::new()?))) {
         Ok(both) => both,
         Err(error) => return start_failed(&error),
     };
     let accounts = describe(&settings.accounts);
-    let mut running = match App::start(settings).await {
-        Ok(running) => running,
-        Err(error) => return start_failed(&error),
+    let mut running = tokio::select! {
+        started = App::start(settings) => match started {
+            Ok(running) => running,
+            Err(error) => return start_failed(&error),
+        },
+        // A file of certificate authorities may be read for long.
+        (signal, _) = signals.heard() => {
+            tracing::info!(signal, "stopping, before anything was served");
+            return exit::CLEAN;
+        }
     };
+    let (reloader, mut loads) = Reloader::new(Arc::new(origin));
+    let reloading = tokio::spawn(reloader.run(hangup));
     announce(&running, &accounts, stdout);
     loop {
         tokio::select! {
@@ -102,9 +112,10 @@ async fn serve(settings: Settings, reloader: &Reloader<'_>, stdout: &Outlet) -> 
                 tracing::info!("stopping, as the admin port was asked to");
                 break;
             }
-            reason = reloader.due(&mut hangup) => reloader.reload(&mut running, &reason),
+            Some(load) = loads.recv() => reload::take(&mut running, load),
         }
     }
+    reloading.abort();
     drain(running, &mut signals).await
 }
 

@@ -21,7 +21,7 @@ fn flags(args: &[&str]) -> Flags {
     }
 }
 
-fn every_flag() -> [(&'static str, &'static str, Flags); 17] {
+fn every_flag() -> [(&'static str, &'static str, Flags); 18] {
     let text = |value: &str| Some(value.to_owned());
     let none = Flags::default;
     [
@@ -138,6 +138,14 @@ fn every_flag() -> [(&'static str, &'static str, Flags); 17] {
             },
         ),
         (
+            "--required-header",
+            "X-A",
+            Flags {
+                required_header: text("X-A"),
+                ..none()
+            },
+        ),
+        (
             "--drain-delay",
             "1s",
             Flags {
@@ -227,10 +235,11 @@ fn help_and_reference_name_every_flag_with_its_variable_and_default() {
 
 #[test]
 fn usage_and_configuration_errors_are_2() {
-    let environment: BTreeMap<String, String> = BTreeMap::new();
+    // As that of a process, it lives as long as the process.
+    let environment: &'static BTreeMap<String, String> = Box::leak(Box::default());
     let code = |args: &[&str]| {
         let args = ["atlas-auth-proxy"].iter().chain(args).map(std::ffi::OsString::from);
-        format!("{:?}", main(args, &environment))
+        format!("{:?}", main(args, environment))
     };
     let [clean, misused] = [0, 2].map(|code| format!("{:?}", std::process::ExitCode::from(code)));
     assert_eq!(code(&["--no-such-flag"]), misused);

@@ -6,14 +6,15 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 /// The environment variables of the process.
-pub trait Environment {
+pub trait Environment: Sync {
     /// The value of `name`, if it is set.
     fn var(&self, name: &str) -> Option<OsString>;
 
@@ -32,7 +33,7 @@ impl Environment for BTreeMap<String, String> {
 }
 
 /// The files of the machine.
-pub trait Files {
+pub trait Files: Sync {
     /// The whole of a file.
     ///
     /// # Errors
@@ -64,17 +65,40 @@ pub struct Disk;
 
 impl Files for Disk {
     fn read(&self, path: &Path, limit: usize) -> io::Result<Contents> {
-        let file = std::fs::File::open(path)?;
-        // Of the file that is open, not of what the path may name by then.
-        let mode = file.metadata()?.permissions().mode();
-        // Room for all of a credential, made at once: a vector that grows leaves copies behind.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(limit.min(LARGEST_WHOLE) + 1));
-        file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
-        within(bytes, limit).map(|bytes| Contents {
-            bytes,
-            mode: Some(mode),
-        })
+        read_open(std::fs::File::open(path)?, limit)
     }
+}
+
+impl Disk {
+    /// The whole of a regular file: opening a FIFO, or reading a device, might not end.
+    ///
+    /// # Errors
+    /// As for [`Files::read`], and when it is something else.
+    pub(crate) fn read_regular(path: &Path, limit: usize) -> io::Result<Contents> {
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+            .open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "it is no regular file: what is read again must be one",
+            ));
+        }
+        read_open(file, limit)
+    }
+}
+
+fn read_open(file: std::fs::File, limit: usize) -> io::Result<Contents> {
+    // Of the file that is open, not of what the path may name by then.
+    let mode = file.metadata()?.permissions().mode();
+    // Room for all of a credential, made at once: a vector that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(limit.min(LARGEST_WHOLE) + 1));
+    file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+    within(bytes, limit).map(|bytes| Contents {
+        bytes,
+        mode: Some(mode),
+    })
 }
 
 fn within(bytes: Zeroizing<Vec<u8>>, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {

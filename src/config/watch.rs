@@ -4,48 +4,106 @@
 //! Kubernetes projects a Secret into), through every chain of symbolic links, for files that are not there yet, and without
 //! a thread or a limit of its own. It costs a `stat` for each file.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::source::{Contents, Disk, Files};
+use crate::blocking;
+
+/// A file that gives nothing for so long at the start is named.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What tells one state of a file from another; `None`: it can't be looked at, most likely because it is not there.
 type Fingerprint = Option<[u64; 7]>;
 
 /// The file system, with a memory of what was read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Watched {
-    seen: RefCell<BTreeMap<PathBuf, Fingerprint>>,
+    seen: Mutex<BTreeMap<PathBuf, Fingerprint>>,
+    /// What is looked at or read now.
+    at: Mutex<Option<PathBuf>>,
+    /// Called at the start with a file that gives nothing.
+    slow: fn(&Path),
+    /// The start is over: from now on only regular files are read.
+    started: AtomicBool,
 }
 
 impl Watched {
-    /// Whether a file that was read, or looked for, is another now. Says so once for each change.
+    /// `slow` is told of a file that gives nothing at the start.
+    pub fn new(slow: fn(&Path)) -> Self {
+        Self {
+            seen: Mutex::default(),
+            at: Mutex::default(),
+            slow,
+            started: AtomicBool::new(false),
+        }
+    }
+
+    /// To be called when the settings were read for the first time: a FIFO may be read once, at the start.
+    pub fn started(&self) {
+        self.started.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a file that was read, or looked for, is another now. Says so once for each change. Blocks its thread.
     pub fn changed(&self) -> bool {
+        let paths: Vec<_> = lock(&self.seen).keys().cloned().collect();
         let mut changed = false;
-        for (path, seen) in self.seen.borrow_mut().iter_mut() {
-            let now = fingerprint(path);
-            changed |= now != *seen;
-            *seen = now;
+        for path in paths {
+            let now = self.at(&path, || fingerprint(&path));
+            let seen = lock(&self.seen).insert(path, now);
+            changed |= seen != Some(now);
         }
         changed
     }
+
+    /// The file that is being waited for, if one is.
+    pub fn waits_for(&self) -> Option<PathBuf> {
+        lock(&self.at).clone()
+    }
+
+    fn at<T>(&self, path: &Path, work: impl FnOnce() -> T) -> T {
+        *lock(&self.at) = Some(path.to_owned());
+        let done = work();
+        *lock(&self.at) = None;
+        done
+    }
+}
+
+/// What the locks guard is valid after any panic: each change is a single call.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Files for Watched {
     fn read(&self, path: &Path, limit: usize) -> io::Result<Contents> {
         // Looked at before it is read: what changes in between is noticed the next time.
-        let before = fingerprint(path);
-        self.seen.borrow_mut().insert(path.to_owned(), before);
-        Disk.read(path, limit)
+        let (before, contents) = if self.started.load(Ordering::Relaxed) {
+            self.at(path, || (fingerprint(path), Disk::read_regular(path, limit)))
+        } else {
+            let wanted = path.to_owned();
+            blocking::wait(
+                move || (fingerprint(&wanted), Disk.read(&wanted, limit)),
+                PATIENCE,
+                || (self.slow)(path),
+            )?
+        };
+        lock(&self.seen).insert(path.to_owned(), before);
+        contents
     }
 }
 
-/// Device, inode, mode, size, and the times of the last change of content and of status.
+/// Device, inode, mode, size, and the times of the last change of content and of status. Of what is no regular file the
+/// first three: reading a FIFO changes its times.
 fn fingerprint(path: &Path) -> Fingerprint {
     let of = std::fs::metadata(path).ok()?;
+    if !of.is_file() {
+        return Some([of.dev(), of.ino(), u64::from(of.mode()), 0, 0, 0, 0]);
+    }
     Some([
         of.dev(),
         of.ino(),
@@ -66,7 +124,7 @@ mod tests {
     use super::*;
 
     fn watching(path: &Path) -> Watched {
-        let watched = Watched::default();
+        let watched = Watched::new(|_| {});
         let _ = watched.read(path, 100);
         assert!(!watched.changed());
         watched
@@ -89,6 +147,25 @@ mod tests {
         assert!(watched.changed() && !watched.changed());
         fs::write(&path, "again").unwrap();
         assert!(watched.changed() && !watched.changed());
+    }
+
+    #[test]
+    fn a_fifo_is_read_once_and_never_waited_for_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+        let writer = std::thread::spawn({
+            let path = path.clone();
+            move || fs::write(path, "secret").unwrap()
+        });
+        let watched = Watched::new(|_| {});
+        let contents = watched.read(&path, 100).unwrap();
+        assert_eq!(&contents.bytes[..], b"secret");
+        writer.join().unwrap();
+        assert!(!watched.changed(), "being read is no change");
+        watched.started();
+        let error = watched.read(&path, 100).err().unwrap();
+        assert!(error.to_string().contains("no regular file"), "{error}");
     }
 
     #[test]

@@ -21,5 +21,5 @@ pub use origin::{Origin, OriginError};
 pub use pool::{Outbound, Progress, Upstream};
 pub use probe::{Probe, TlsFacts, probe};
 pub use settings::{HttpVersion, UpstreamSettings};
-pub use tls::{TlsError, client_config};
+pub use tls::{TlsError, client_config, read_authorities, trusting};
 pub use tunnel::TunnelError;

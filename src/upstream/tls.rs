@@ -1,12 +1,19 @@
 //! Verified TLS. There is no switch that turns verification off.
 
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use crate::crypto;
+
+/// A bundle of all public authorities has 250 KiB.
+const LARGEST_CA_FILE: u64 = 4 << 20;
 
 /// Why no TLS client could be set up.
 #[derive(Debug, thiserror::Error)]
@@ -35,23 +42,61 @@ pub enum TlsError {
 /// # Errors
 /// See [`TlsError`].
 pub fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, TlsError> {
-    let roots = match ca_file {
-        Some(path) => roots_from_file(path)?,
-        None => system_roots()?,
+    match ca_file {
+        Some(path) => trusting(path, &read_authorities(path)?),
+        None => of_roots(system_roots()?),
+    }
+}
+
+/// The same with the authorities in `pem`, which was read from the file at `path`.
+///
+/// # Errors
+/// See [`TlsError`].
+pub fn trusting(path: &Path, pem: &[u8]) -> Result<ClientConfig, TlsError> {
+    of_roots(roots_of(path, pem)?)
+}
+
+/// Reads a file of authorities: a regular one, of a size that such files have.
+///
+/// # Errors
+/// [`TlsError::CaFile`].
+pub fn read_authorities(path: &Path) -> Result<Vec<u8>, TlsError> {
+    let read = || {
+        // Opening a FIFO without a writer would not end.
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+            .open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+        }
+        let mut bytes = Vec::new();
+        file.take(LARGEST_CA_FILE + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > LARGEST_CA_FILE {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 4 MiB"));
+        }
+        Ok(bytes)
     };
+    read().map_err(|error| TlsError::CaFile {
+        path: path.to_owned(),
+        why: error.to_string(),
+    })
+}
+
+fn of_roots(roots: RootCertStore) -> Result<ClientConfig, TlsError> {
     Ok(ClientConfig::builder_with_provider(crypto::provider())
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth())
 }
 
-fn roots_from_file(path: &Path) -> Result<RootCertStore, TlsError> {
+fn roots_of(path: &Path, pem: &[u8]) -> Result<RootCertStore, TlsError> {
     let fail = |why: String| TlsError::CaFile {
         path: path.to_owned(),
         why,
     };
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|e| fail(e.to_string()))? {
+    for certificate in CertificateDer::pem_slice_iter(pem) {
         let certificate = certificate.map_err(|e| fail(e.to_string()))?;
         roots.add(certificate).map_err(|e| fail(e.to_string()))?;
     }

@@ -13,6 +13,7 @@ mod access;
 mod access_files;
 mod atlas_says_no;
 mod bearer;
+mod blocked;
 mod browser;
 #[cfg(feature = "emulator")]
 mod check;

@@ -84,6 +84,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "admin",
             "atlas_api",
+            "blocking",
             "credential",
             "fair",
             "guard",
@@ -102,6 +103,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "config",
         &[
+            "blocking",
             "credential",
             "guard",
             "log",

@@ -1,0 +1,75 @@
+//! Settings with the authorities that their accounts trust, read from files: on a thread that may block, and before
+//! anything changes.
+
+use std::collections::BTreeMap;
+
+use rustls::ClientConfig;
+
+use super::StartError;
+use crate::settings::{AccountSettings, Settings};
+use crate::upstream::{TlsError, client_config, read_authorities, trusting};
+
+/// Settings, and all that a run reads from files beside them.
+pub struct Prepared {
+    pub(super) settings: Settings,
+    pub(super) trusts: Trusts,
+}
+
+/// By account.
+pub(super) type Trusts = BTreeMap<String, Trust>;
+
+/// Whom an account trusts upstream.
+#[derive(Clone)]
+pub(super) struct Trust {
+    /// The content of the CA file; `None`: the system's authorities.
+    content: Option<Vec<u8>>,
+    pub(super) tls: ClientConfig,
+}
+
+/// Whether they trust the same. The system's authorities count as the same: they change with the machine.
+impl PartialEq for Trust {
+    fn eq(&self, other: &Self) -> bool {
+        self.content == other.content
+    }
+}
+
+impl Eq for Trust {}
+
+impl Prepared {
+    /// Reads the files of certificate authorities, and the system's. Blocks its thread.
+    ///
+    /// # Errors
+    /// When there is no TLS towards an account's upstream.
+    pub fn read(settings: Settings) -> Result<Self, StartError> {
+        let mut of_system = None;
+        let trusts = settings
+            .accounts
+            .iter()
+            .map(|(name, account)| {
+                let trust = Trust::read(account, &mut of_system).map_err(|source| StartError::Tls {
+                    account: name.clone(),
+                    source,
+                })?;
+                Ok((name.clone(), trust))
+            })
+            .collect::<Result<_, StartError>>()?;
+        Ok(Self { settings, trusts })
+    }
+}
+
+impl Trust {
+    fn read(account: &AccountSettings, of_system: &mut Option<ClientConfig>) -> Result<Self, TlsError> {
+        if let Some(path) = account.upstream.ca_file.as_deref() {
+            let content = read_authorities(path)?;
+            return Ok(Self {
+                tls: trusting(path, &content)?,
+                content: Some(content),
+            });
+        }
+        let tls = match of_system {
+            Some(tls) => tls.clone(),
+            None => of_system.insert(client_config(None)?).clone(),
+        };
+        Ok(Self { content: None, tls })
+    }
+}
