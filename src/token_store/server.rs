@@ -9,7 +9,6 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, RedisConnectionInfo, RedisError};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
@@ -22,7 +21,7 @@ use super::seal::{Sealer, looks_sealed};
 use super::store::{LOCK_LIFE, Put, SharedStore, StoreError, Stored, Turn};
 use crate::credential::bearer::{BoxFuture, MOST_LIFE, unit_random};
 use crate::metrics::TokenStoreUp;
-use crate::upstream::{Origin, TlsError, client_config};
+use crate::upstream::{Origin, TlsError, client_config, connect_host};
 
 /// The bound on DNS, TCP, TLS and AUTH together.
 const CONNECT_LIMIT: Duration = Duration::from_millis(1500);
@@ -282,7 +281,7 @@ impl RedisStore {
 
     async fn connect(&self) -> Result<Live, Trouble> {
         let TokenStoreSettings { host, port, .. } = &self.settings;
-        let tcp = TcpStream::connect((host.as_str(), *port))
+        let tcp = connect_host(host, *port)
             .await
             .map_err(|error| Trouble::away(format!("it can't be reached: {error}")))?;
         // Small steps must not wait for the acknowledgement of earlier segments.

@@ -105,6 +105,15 @@ async fn connect_tcp(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
     Ok(stream)
 }
 
+/// A TCP connection to a host by its name, for others than the upstream: names are looked up as everywhere, and their
+/// addresses tried as everywhere. Not bounded in time.
+///
+/// # Errors
+/// What the resolver or the last address said.
+pub async fn connect_host(host: &str, port: u16) -> io::Result<TcpStream> {
+    race(resolve(host, port).await?).await
+}
+
 pub(super) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, port)]);

@@ -98,3 +98,40 @@ async fn signals_end_a_process_whose_log_nobody_reads() {
         .expect("it ends");
     assert_eq!(status.code(), Some(0));
 }
+
+/// The line that says where it serves goes to standard output, which may be full.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standard_output_that_nobody_reads_stops_nothing() {
+    let upstream = Upstream::start(|_| async { json(200, "{}") }).await;
+    let (_reader, mut writer) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    while std::io::Write::write(&mut writer, &[b'x'; 4096]).is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("proxy.sock");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"))
+        .args(["run", "--admin-listen", "127.0.0.1:0", "--listen"])
+        .arg(format!("unix:{}", socket.display()))
+        .args(["--base-url", &upstream.base_url(), "--upstream-ca"])
+        .arg(&upstream.ca_file)
+        .env_clear()
+        .envs(ENVIRONMENT)
+        .stdout(std::process::Stdio::from(OwnedFd::from(writer)))
+        .stderr(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    until("it serves", || async {
+        let Ok(mut stream) = tokio::net::UnixStream::connect(&socket).await else {
+            return false;
+        };
+        let get = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(get).await.unwrap();
+        read_head(&mut stream).await.starts_with("HTTP/1.1 200 ")
+    })
+    .await;
+    let pid = rustix::process::Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    let ended = tokio::time::timeout(crate::support::PATIENCE, child.wait()).await;
+    assert_eq!(ended.unwrap().unwrap().code(), Some(0));
+}
