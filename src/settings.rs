@@ -1,13 +1,12 @@
 //! The whole of what a run needs to know: what `config` makes and `app` takes. Every value in it is already right.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use crate::credential::CredentialSettings;
 use crate::log::LogSettings;
-use crate::server::{Limits, ListenerSettings};
+use crate::server::{Bind, Limits, ListenerSettings};
 #[cfg(feature = "token-store")]
 use crate::token_store::TokenStoreSettings;
 use crate::upstream::UpstreamSettings;
@@ -21,6 +20,15 @@ pub struct AccountSettings {
     pub upstream: UpstreamSettings,
 }
 
+/// The admin port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminSettings {
+    /// Where metrics and health answer; `None`: nowhere.
+    pub bind: Option<Bind>,
+    /// Whether programs on this machine may end the proxy there.
+    pub quit: bool,
+}
+
 /// Settings of `run`.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -31,8 +39,8 @@ pub struct Settings {
     /// Where replicas share the tokens of service accounts; `None`: nowhere.
     #[cfg(feature = "token-store")]
     pub token_store: Option<TokenStoreSettings>,
-    /// Where metrics and health answer.
-    pub admin: SocketAddr,
+    /// The admin port.
+    pub admin: AdminSettings,
     /// Bounds.
     pub limits: Limits,
     /// Worker threads.

@@ -1,28 +1,33 @@
-//! Health, metrics and the end, on a port of their own (never on the proxied one).
+//! Health, metrics and the end, on a port or socket of their own (never on the proxied one).
 //!
 //! Gets what it shows through [`AdminState`]; knows no part by name.
 
-use std::collections::VecDeque;
+mod connections;
+mod page;
+mod pages;
+
 use std::convert::Infallible;
+use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
-use crate::guard::{HostNames, browser, target};
+use connections::{Connections, Watched, answering};
+use pages::Pages;
 
-/// Connections at once: a scraper, a kubelet, some people.
-const MAX_CONNECTIONS: usize = 64;
+use crate::guard::HostNames;
+
 /// Bound on a request head; also how long a kept-alive connection may be silent.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause after a failed accept.
@@ -40,55 +45,128 @@ pub trait AdminState: Send + Sync + 'static {
     fn account_ready(&self, name: &str) -> Option<Result<(), Vec<String>>>;
     /// For programs; no secret.
     fn status(&self) -> serde_json::Value;
+    /// Whether the end may be asked for here.
+    fn may_quit(&self) -> bool;
     /// Drain, then end.
     fn quit(&self);
     /// Names that are ours.
     fn hosts(&self) -> &HostNames;
+    /// Whether a user may connect to the socket.
+    fn admits(&self, uid: u32) -> bool;
 }
 
-/// Serves until `shutdown`. There is always room for one more connection, at the cost of the oldest: nobody can keep the
-/// kubelet out by holding connections.
-pub async fn serve(listener: TcpListener, state: Arc<dyn AdminState>, shutdown: impl Future<Output = ()>) {
-    let mut open: VecDeque<JoinHandle<()>> = VecDeque::new();
+/// Where it listens.
+#[derive(Debug)]
+pub enum Socket {
+    /// A port.
+    Tcp(TcpListener),
+    /// A unix socket.
+    Unix(UnixListener),
+}
+
+/// Who is at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Peer {
+    Tcp(SocketAddr),
+    /// By the kernel's word (SO_PEERCRED).
+    Unix(u32),
+}
+
+impl Peer {
+    fn is_local(self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Self::Unix(_) => true,
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(uid) => write!(f, "unix:{uid}"),
+        }
+    }
+}
+
+/// Serves until `shutdown`.
+pub async fn serve(socket: Socket, state: Arc<dyn AdminState>, shutdown: impl Future<Output = ()>) {
+    let pages = Arc::new(Pages::new(Arc::clone(&state)));
+    let mut open = Connections::default();
     let stop = watch::Sender::new(());
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
             biased;
             () = shutdown.as_mut() => break,
-            accepted = listener.accept() => accepted,
+            accepted = accept(&socket) => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                open.retain(|connection| !connection.is_finished());
-                if open.len() >= MAX_CONNECTIONS
-                    && let Some(oldest) = open.pop_front()
-                {
-                    oldest.abort();
-                }
-                open.push_back(tokio::spawn(connection(
-                    stream,
-                    peer,
-                    Arc::clone(&state),
-                    stop.subscribe(),
-                )));
+            Ok(Accepted::Tcp(stream, address)) => open.serve(stream, Peer::Tcp(address), &pages, stop.subscribe()),
+            Ok(Accepted::Unix(stream, uid)) if state.admits(uid) => {
+                open.serve(stream, Peer::Unix(uid), &pages, stop.subscribe());
+            }
+            Ok(Accepted::Unix(_, uid)) => {
+                tracing::warn!(uid, "admin socket: refused a user that is not among its `uids`");
             }
             Err(error) => {
                 tracing::warn!(%error, "admin port: cannot accept a connection; trying on");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+        // Whoever was just let in has a turn before the next may take its place.
+        tokio::task::yield_now().await;
     }
     // What is being answered is answered: whoever asked for the end learns that it comes.
-    drop((listener, stop));
-    for connection in open {
-        let _ = connection.await;
+    drop((socket, stop));
+    open.ended().await;
+}
+
+enum Accepted {
+    Tcp(tokio::net::TcpStream, SocketAddr),
+    Unix(tokio::net::UnixStream, u32),
+}
+
+async fn accept(socket: &Socket) -> io::Result<Accepted> {
+    match socket {
+        Socket::Tcp(listener) => {
+            let (stream, address) = listener.accept().await?;
+            // A probe waits for the answer alone.
+            let _ = stream.set_nodelay(true);
+            Ok(Accepted::Tcp(stream, address))
+        }
+        Socket::Unix(listener) => {
+            let (stream, _) = listener.accept().await?;
+            let uid = stream.peer_cred()?.uid();
+            Ok(Accepted::Unix(stream, uid))
+        }
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, state: Arc<dyn AdminState>, mut stop: watch::Receiver<()>) {
+impl Connections {
+    fn serve<S>(&mut self, stream: S, peer: Peer, pages: &Arc<Pages>, stop: watch::Receiver<()>)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (stream, doing) = Watched::new(stream);
+        let serving = connection(stream, peer, Arc::clone(pages), Arc::clone(&doing), stop);
+        self.add(peer, doing, serving);
+    }
+}
+
+async fn connection<S>(
+    stream: Watched<S>,
+    peer: Peer,
+    pages: Arc<Pages>,
+    doing: Arc<AtomicU8>,
+    mut stop: watch::Receiver<()>,
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let service = service_fn(|request: Request<Incoming>| {
-        let answer = answer(&request, peer, state.as_ref());
+        answering(&doing);
+        let answer = pages.answer(&request, peer);
         async move { Ok::<_, Infallible>(answer) }
     });
     let mut serving = std::pin::pin!(
@@ -109,144 +187,4 @@ async fn connection(stream: TcpStream, peer: SocketAddr, state: Arc<dyn AdminSta
     if let Err(error) = served {
         tracing::debug!(%error, "admin connection ended");
     }
-}
-
-type Answer = Response<Full<Bytes>>;
-
-fn answer<B>(request: &Request<B>, peer: SocketAddr, state: &dyn AdminState) -> Answer {
-    let path = request.uri().path();
-    let read = matches!(*request.method(), Method::GET | Method::HEAD);
-    // For the kubelet and Prometheus, from wherever they come: nothing here is secret or changes anything.
-    let open = match path {
-        "/metrics" => Some(Open::Metrics),
-        "/livez" => Some(Open::Health(Ok(()))),
-        "/readyz" => Some(Open::Health(state.ready())),
-        "/startupz" => Some(Open::Health(state.started())),
-        _ => match path.strip_prefix("/readyz/") {
-            Some(account) => match state.account_ready(account) {
-                Some(ready) => Some(Open::Health(ready)),
-                None => return error(StatusCode::NOT_FOUND, "There is no such account.", None),
-            },
-            None => None,
-        },
-    };
-    match open {
-        Some(_) if !read => error(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "This page can be read only.",
-            Some("GET, HEAD"),
-        ),
-        Some(Open::Metrics) => text(
-            StatusCode::OK,
-            "text/plain; version=0.0.4; charset=utf-8",
-            state.metrics_text(),
-        ),
-        Some(Open::Health(Ok(()))) => text(StatusCode::OK, "text/plain; charset=utf-8", "ok\n".to_owned()),
-        Some(Open::Health(Err(missing))) => text(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "text/plain; charset=utf-8",
-            missing.join("\n") + "\n",
-        ),
-        None => guarded(request, peer, state),
-    }
-}
-
-enum Open {
-    Metrics,
-    Health(Result<(), Vec<String>>),
-}
-
-/// For people and programs on this machine; guarded against web pages as a listener is.
-fn guarded<B>(request: &Request<B>, peer: SocketAddr, state: &dyn AdminState) -> Answer {
-    let (path, method) = (request.uri().path(), request.method());
-    if !peer.ip().to_canonical().is_loopback() {
-        return error(
-            StatusCode::FORBIDDEN,
-            "This page is for programs on the proxy's own machine.",
-            None,
-        );
-    }
-    if let Err((status, detail)) = guard(request, state.hosts()) {
-        return error(status, detail, None);
-    }
-    let read = matches!(*method, Method::GET | Method::HEAD);
-    match path {
-        "/quitquitquit" if *method == Method::POST => {
-            state.quit();
-            text(
-                StatusCode::OK,
-                "text/plain; charset=utf-8",
-                "draining, then ending\n".to_owned(),
-            )
-        }
-        "/quitquitquit" => error(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "The end is asked for with POST.",
-            Some("POST"),
-        ),
-        "/status.json" | "/" if !read => error(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "This page can be read only.",
-            Some("GET, HEAD"),
-        ),
-        "/status.json" => text(StatusCode::OK, "application/json", format!("{:#}\n", state.status())),
-        "/" => text(StatusCode::OK, "text/plain; charset=utf-8", INDEX.to_owned()),
-        _ => error(StatusCode::NOT_FOUND, "There is no such page; / lists them.", None),
-    }
-}
-
-const INDEX: &str = "atlas-auth-proxy, admin port
-
-/metrics           Prometheus metrics
-/livez             the process is alive
-/readyz            it serves, with a usable credential
-/readyz/ACCOUNT    the same of one account
-/startupz          listeners are bound and a first credential attempt was made
-/status.json       listeners and accounts
-POST /quitquitquit drain, then end
-";
-
-fn guard<B>(request: &Request<B>, hosts: &HostNames) -> Result<(), (StatusCode, &'static str)> {
-    let headers: &HeaderMap = request.headers();
-    let target = match target::resolve(request.method(), request.uri(), request.version(), headers, hosts) {
-        Ok(target) => target,
-        Err(target::TargetDenied::Host) => {
-            return Err((
-                StatusCode::MISDIRECTED_REQUEST,
-                "The request names a host that is not this port's.",
-            ));
-        }
-        Err(target::TargetDenied::Method) => return Err((StatusCode::METHOD_NOT_ALLOWED, "Not served here.")),
-        Err(_) => return Err((StatusCode::BAD_REQUEST, "The request is malformed.")),
-    };
-    let own = browser::Own {
-        authority: target.authority,
-        scheme: "http",
-    };
-    browser::check(headers, own).map_err(|_| (StatusCode::FORBIDDEN, "Web pages may not use this port."))
-}
-
-fn text(status: StatusCode, media_type: &'static str, body: String) -> Answer {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
-}
-
-fn error(status: StatusCode, detail: &str, allow: Option<&'static str>) -> Answer {
-    let body = serde_json::json!({
-        "error": status.as_u16(),
-        "reason": status.canonical_reason().unwrap_or_default(),
-        "detail": detail,
-    });
-    let mut response = text(status, "application/json", body.to_string());
-    if let Some(allow) = allow {
-        response
-            .headers_mut()
-            .insert(header::ALLOW, HeaderValue::from_static(allow));
-    }
-    response
 }

@@ -2,6 +2,7 @@
 //! ones while it serves.
 
 mod accounts;
+mod admin;
 mod credential_events;
 mod listeners;
 mod secret_expiry;
@@ -12,7 +13,6 @@ mod verify;
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -22,19 +22,18 @@ use rustix::process::{Resource, getrlimit};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use crate::admin::{self, AdminState};
 use crate::blocking;
 use crate::credential::digest::PublicKeyError;
-use crate::guard::HostNames;
 use crate::log::LogSettings;
 use crate::metrics::{Metrics, ReloadOutcome};
 use crate::proxy::{BodyLimits, Common};
-use crate::server::{self, Bind, BindError, Bound, Capacity, Limits, OutOfTime, Shares};
+use crate::server::{self, Bind, BindError, Capacity, Limits, OutOfTime, Shares};
 use crate::settings::Settings;
 use crate::time::{SharedClock, SystemClock};
 use crate::upstream::TlsError;
 
 use accounts::Accounts;
+pub use admin::AdminPlace;
 pub use listeners::BoundListener;
 use listeners::Listeners;
 use sharing::Sharing;
@@ -109,7 +108,7 @@ pub struct App;
 /// The app, serving.
 pub struct Running {
     state: Arc<State>,
-    admin: SocketAddr,
+    admin: AdminPlace,
     listeners: Listeners,
     drain_timeout: Duration,
     drain_delay: Duration,
@@ -121,7 +120,7 @@ pub struct Running {
 /// What only a restart can change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Fixed {
-    admin: SocketAddr,
+    admin: Option<Bind>,
     workers: NonZeroUsize,
     log: LogSettings,
     max_connections: usize,
@@ -134,7 +133,7 @@ struct Fixed {
 impl Fixed {
     fn of(settings: &Settings) -> Self {
         Self {
-            admin: settings.admin,
+            admin: settings.admin.bind.as_ref().map(admin::place),
             workers: settings.workers,
             log: settings.log,
             max_connections: settings.limits.max_connections,
@@ -199,11 +198,7 @@ impl App {
             .map(|listener| server::bind(&listener.bind))
             .collect::<Result<Vec<_>, _>>()
             .map_err(StartError::Listener)?;
-        let Bound::Tcp(admin_socket, admin_address) =
-            server::bind(&Bind::Tcp(settings.admin)).map_err(StartError::Admin)?
-        else {
-            unreachable!("a TCP address binds a TCP socket")
-        };
+        let admin = admin::bind(settings.admin.bind.as_ref()).map_err(StartError::Admin)?;
         let shares = Shares::of(getrlimit(Resource::Nofile).current, settings.limits.max_connections);
         if shares.clients < settings.limits.max_connections {
             tracing::info!(
@@ -230,21 +225,20 @@ impl App {
             metrics,
             listeners: ArcSwap::from_pointee(listeners.bound()),
             accounts,
-            hosts: HostNames::new([]).with_bound(admin_address.ip()),
+            hosts: admin.place.hosts(),
+            admin: ArcSwap::from_pointee(settings.admin.clone()),
             started: SystemTime::now(),
             sharing: sharing.clone(),
             draining: watch::Sender::new(false),
             quit: Notify::new(),
         });
-        let (admin_stop, mut admin_stopped) = watch::channel(false);
+        let (admin_stop, admin_stopped) = watch::channel(false);
         sharing.spawn_watch(admin_stopped.clone());
-        let admin_state: Arc<dyn AdminState> = Arc::clone(&state) as Arc<dyn AdminState>;
-        let admin_task = tokio::spawn(admin::serve(admin_socket, admin_state, async move {
-            let _ = admin_stopped.wait_for(|stop| *stop).await;
-        }));
+        let place = admin.place.clone();
+        let admin_task = admin.serve(&state, admin_stopped);
         Ok(Running {
             state,
-            admin: admin_address,
+            admin: place,
             listeners,
             drain_timeout: settings.drain_timeout,
             drain_delay: settings.drain_delay,
@@ -271,8 +265,8 @@ impl Running {
     }
 
     /// Where metrics and health answer.
-    pub fn admin(&self) -> SocketAddr {
-        self.admin
+    pub fn admin(&self) -> &AdminPlace {
+        &self.admin
     }
 
     /// Ends when somebody asked for the end at the admin port.
@@ -317,6 +311,7 @@ impl Running {
         let mut later = self.fixed.changes(&Fixed::of(&settings));
         self.drain_timeout = settings.drain_timeout;
         self.drain_delay = settings.drain_delay;
+        later.extend(self.admin.take(&self.state, &settings.admin));
         later.extend(
             self.listeners
                 .replace(bound, &settings, &self.state.accounts, self.drain_timeout),

@@ -14,6 +14,8 @@ use crate::admin::AdminState;
 use crate::guard::HostNames;
 use crate::metrics::Metrics;
 use crate::proxy::{AccountSlot, Authorizer};
+use crate::server::Bind;
+use crate::settings::AdminSettings;
 
 /// What the admin port may see.
 pub(super) struct State {
@@ -22,6 +24,8 @@ pub(super) struct State {
     pub(super) accounts: Accounts,
     pub(super) hosts: HostNames,
     pub(super) sharing: Sharing,
+    /// Who may do what at the admin port.
+    pub(super) admin: ArcSwap<AdminSettings>,
     pub(super) started: SystemTime,
     pub(super) draining: watch::Sender<bool>,
     pub(super) quit: Notify,
@@ -122,6 +126,17 @@ impl AdminState for State {
                 })).collect::<Vec<_>>(),
             })).collect::<Vec<_>>(),
         })
+    }
+
+    fn may_quit(&self) -> bool {
+        self.admin.load().quit
+    }
+
+    fn admits(&self, uid: u32) -> bool {
+        match &self.admin.load().bind {
+            Some(Bind::Unix { uids, .. }) => uids.is_empty() || uids.contains(&uid),
+            _ => true,
+        }
     }
 
     fn quit(&self) {

@@ -42,7 +42,7 @@ pub(crate) enum Command {
     /// Takes the flags of `run`. A working secret is in force after every step, whichever fails. Exits with 0 when
     /// everything that was asked for was done, with 1 when not, with 2 on wrong settings or usage.
     RotateSecret(Box<RotateArgs>),
-    /// Exit with 0 when the admin port of a running proxy says that it is ready, else with 1.
+    /// Exit with 0 when a running proxy says at its admin port that it is ready, else with 1.
     Healthcheck(HealthcheckArgs),
 }
 
@@ -120,11 +120,17 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "VERSION")]
     upstream_http: Option<String>,
 
-    /// Address of the admin port: metrics and health.
+    /// Address of the admin port: metrics and health; `unix:/path`, or `off`.
     ///
     /// [env: ATLAS_PROXY_ADMIN_LISTEN] [default: 127.0.0.1:9091]
     #[arg(long, value_name = "ADDR")]
     admin_listen: Option<String>,
+
+    /// Let programs on this machine end the proxy with `POST /quitquitquit` at the admin port.
+    ///
+    /// [env: ATLAS_PROXY_ADMIN_QUIT] [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    admin_quit: Option<String>,
 
     /// Whether links to the upstream in answers become links to the proxy: `true` or `false`.
     ///
@@ -178,6 +184,7 @@ impl From<RunArgs> for Flags {
             upstream_ca: args.upstream_ca,
             upstream_http: args.upstream_http,
             admin_listen: args.admin_listen,
+            admin_quit: args.admin_quit,
             rewrite_links: args.rewrite_links,
             workers: args.workers,
             drain_timeout: args.drain_timeout,
@@ -224,11 +231,17 @@ pub(crate) struct HealthcheckArgs {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Address of the running proxy's admin port.
+    /// Address of the running proxy's admin port; with `off` its first listener is asked whether it answers.
     ///
     /// [env: ATLAS_PROXY_ADMIN_LISTEN] [default: 127.0.0.1:9091]
     #[arg(long, value_name = "ADDR")]
     admin_listen: Option<String>,
+
+    /// Addresses of its listeners.
+    ///
+    /// [env: ATLAS_PROXY_LISTEN, a list with commas] [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<String>,
 }
 
 impl From<HealthcheckArgs> for Flags {
@@ -236,6 +249,7 @@ impl From<HealthcheckArgs> for Flags {
         Self {
             config: args.config,
             admin_listen: args.admin_listen,
+            listen: args.listen,
             ..Self::default()
         }
     }

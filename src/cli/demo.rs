@@ -23,7 +23,7 @@ use crate::guard::{Allowlist, HostNames, Policy};
 use crate::log::{LogFormat, LogSettings, Outlet};
 use crate::secret::Secret;
 use crate::server::{Bind, Limits, ListenerSettings};
-use crate::settings::{AccountSettings, Settings};
+use crate::settings::{AccountSettings, AdminSettings, Settings};
 use crate::upstream::{HttpVersion, Origin, UpstreamSettings};
 
 const COMMERCIAL: u16 = 8080;
@@ -184,7 +184,10 @@ fn settings(
         accounts,
         #[cfg(feature = "token-store")]
         token_store: None,
-        admin: free(ADMIN),
+        admin: AdminSettings {
+            bind: Some(Bind::Tcp(free(ADMIN))),
+            quit: false,
+        },
         limits: Limits::default(),
         workers: NonZeroUsize::MIN,
         drain_timeout: Duration::from_secs(5),
@@ -267,7 +270,7 @@ fn announce(running: &Running, commercial: &Emulator, government: &Emulator, fil
         "  government, service account (Bearer)  {gov}{}",
         moved(gov, GOVERNMENT)
     ));
-    let admin = format!("http://{}", running.admin());
+    let admin = running.admin().to_string();
     line(format!(
         "  metrics and health                    {admin}{}",
         moved(&admin, ADMIN)

@@ -1,53 +1,124 @@
-//! `healthcheck`: asks the admin port whether the proxy is ready, for images without curl.
+//! `healthcheck`: asks the proxy whether it is ready, for images without curl.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::config::Asked;
+use crate::server::Bind;
 
 /// Bound on the connection, and on each read and write.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// As much of the answer as the status line can take.
 const STATUS_LINE: u64 = 64;
+/// What the proxy answers by itself, without a credential and without Atlas, also where it refuses it.
+const LOCAL: &str = "POST /api/oauth/revoke";
 
 /// Why the proxy does not count as ready.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotReady {
     /// No answer.
-    #[error("nothing answers at http://{0}/readyz: {1}")]
-    Unreachable(SocketAddr, io::Error),
-    /// Another status than 200.
-    #[error("not ready: http://{0}/readyz answered {1}")]
-    Answered(SocketAddr, String),
+    #[error("nothing answers at {0}: {1}")]
+    Unreachable(Place, io::Error),
+    /// Another status than it should be.
+    #[error("not ready: {0} answered {1}")]
+    Answered(Place, String),
 }
 
-/// Succeeds when `/readyz` at `admin` answers 200.
-pub(crate) fn check(admin: SocketAddr) -> Result<(), NotReady> {
-    let admin = reachable(admin);
-    let status = status_line(admin).map_err(|error| NotReady::Unreachable(admin, error))?;
-    match status.split_ascii_whitespace().nth(1) {
-        Some("200") => Ok(()),
-        Some(code) => Err(NotReady::Answered(admin, code.escape_default().to_string())),
-        None => Err(NotReady::Answered(admin, "nothing".to_owned())),
+/// Who was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "http://{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
     }
 }
 
-/// A port bound to every address is asked on loopback.
-fn reachable(admin: SocketAddr) -> SocketAddr {
-    let ip = match admin.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(ip, admin.port())
+impl Place {
+    /// A port bound to every address is asked on loopback.
+    fn of(bind: &Bind) -> Self {
+        match bind {
+            Bind::Unix { path, .. } => Self::Unix(path.clone()),
+            Bind::Tcp(address) => {
+                let ip = match address.ip() {
+                    IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+                    IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+                    ip => ip,
+                };
+                Self::Tcp(SocketAddr::new(ip, address.port()))
+            }
+        }
+    }
+
+    fn host(&self) -> String {
+        match self {
+            Self::Tcp(address) => address.to_string(),
+            Self::Unix(_) => "localhost".to_owned(),
+        }
+    }
 }
 
-fn status_line(admin: SocketAddr) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&admin, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+/// Succeeds when `/readyz` of the admin port answers 200; without an admin port, when the first listener answers at all and
+/// not that it can't. One that speaks TLS may want a certificate: of it is asked only that it takes the connection.
+pub(crate) fn check(asked: &Asked) -> Result<(), NotReady> {
+    let (bind, request, tls) = match asked {
+        Asked::Admin(bind) => (bind, "GET /readyz", false),
+        Asked::Listener { bind, tls } => (bind, LOCAL, *tls),
+    };
+    let place = Place::of(bind);
+    let status = match answer(&place, request, tls) {
+        Ok(None) => return Ok(()),
+        Ok(Some(status)) => status,
+        Err(error) => return Err(NotReady::Unreachable(place, error)),
+    };
+    let code = status.split_ascii_whitespace().nth(1).unwrap_or("nothing");
+    let good = match asked {
+        Asked::Admin(_) => code == "200",
+        Asked::Listener { .. } => code.len() == 3 && matches!(code.as_bytes()[0], b'2'..=b'4'),
+    };
+    if good {
+        Ok(())
+    } else {
+        Err(NotReady::Answered(place, code.escape_default().to_string()))
+    }
+}
+
+/// The status line; `None`: nothing was asked.
+fn answer(place: &Place, request: &str, tls: bool) -> io::Result<Option<String>> {
+    let host = place.host();
+    match place {
+        Place::Tcp(address) => {
+            let stream = TcpStream::connect_timeout(address, PATIENCE)?;
+            if tls {
+                return Ok(None);
+            }
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            status_line(stream, request, &host).map(Some)
+        }
+        Place::Unix(path) => {
+            let stream = UnixStream::connect(path)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            status_line(stream, request, &host).map(Some)
+        }
+    }
+}
+
+fn status_line(mut stream: impl Read + Write, request: &str, host: &str) -> io::Result<String> {
     write!(
         stream,
-        "GET /readyz HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n"
+        "{request} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     )?;
     let mut answer = Vec::new();
     stream.take(STATUS_LINE).read_to_end(&mut answer)?;
@@ -62,7 +133,7 @@ mod tests {
 
     use super::*;
 
-    fn answering(answer: &'static str) -> SocketAddr {
+    fn answering(answer: &'static str, asked: &'static str) -> Bind {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         std::thread::spawn(move || {
@@ -73,31 +144,67 @@ mod tests {
                 stream.read_exact(&mut byte).unwrap();
                 head.extend(byte);
             }
-            assert!(head.starts_with(b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1:"));
+            let start = format!("{asked} HTTP/1.1\r\nHost: 127.0.0.1:");
+            assert!(head.starts_with(start.as_bytes()));
             stream.write_all(answer.as_bytes()).unwrap();
         });
-        address
+        Bind::Tcp(address)
+    }
+
+    fn admin(answer: &'static str) -> Result<(), NotReady> {
+        check(&Asked::Admin(answering(answer, "GET /readyz")))
+    }
+
+    fn listener(answer: &'static str) -> Result<(), NotReady> {
+        let bind = answering(answer, "POST /api/oauth/revoke");
+        check(&Asked::Listener { bind, tls: false })
     }
 
     #[test]
     fn ready_is_200_and_nothing_else() {
-        assert!(check(answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")).is_ok());
-        let said = check(answering("HTTP/1.1 503 Service Unavailable\r\n\r\n")).unwrap_err();
+        assert!(admin("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").is_ok());
+        let said = admin("HTTP/1.1 503 Service Unavailable\r\n\r\n").unwrap_err();
         assert!(said.to_string().ends_with("answered 503"), "{said}");
-        assert!(check(answering("")).is_err());
+        assert!(admin("").is_err());
+        assert!(admin("HTTP/1.1 403 Forbidden\r\n\r\n").is_err());
+    }
+
+    #[test]
+    fn a_listener_need_only_answer() {
+        for good in ["HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 403 Forbidden\r\n\r\n"] {
+            assert!(listener(good).is_ok(), "{good}");
+        }
+        for bad in ["", "HTTP/1.1 503 Service Unavailable\r\n\r\n", "HTTP/1.1 \u{e9}\r\n"] {
+            assert!(listener(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]
     fn nobody_there_is_not_ready() {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        assert!(matches!(check(free), Err(NotReady::Unreachable(..))));
+        let free = Bind::Tcp(TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
+        let gone = Bind::Unix {
+            path: "/nowhere/at/all".into(),
+            mode: 0,
+            uids: Vec::new(),
+        };
+        for bind in [free, gone] {
+            for asked in [
+                Asked::Admin(bind.clone()),
+                Asked::Listener {
+                    bind: bind.clone(),
+                    tls: true,
+                },
+            ] {
+                assert!(matches!(check(&asked), Err(NotReady::Unreachable(..))));
+            }
+        }
     }
 
     #[test]
     fn every_address_is_asked_on_loopback() {
-        let asked = |text: &str| reachable(text.parse().unwrap()).to_string();
-        assert_eq!(asked("0.0.0.0:9091"), "127.0.0.1:9091");
-        assert_eq!(asked("[::]:9091"), "[::1]:9091");
-        assert_eq!(asked("10.1.2.3:9091"), "10.1.2.3:9091");
+        let asked = |text: &str| Place::of(&Bind::Tcp(text.parse().unwrap())).to_string();
+        assert_eq!(asked("0.0.0.0:9091"), "http://127.0.0.1:9091");
+        assert_eq!(asked("[::]:9091"), "http://[::1]:9091");
+        assert_eq!(asked("10.1.2.3:9091"), "http://10.1.2.3:9091");
     }
 }

@@ -97,11 +97,11 @@ fn run(flags: Flags, environment: &'static dyn Environment, unhardened: &[Failur
 }
 
 fn healthcheck(flags: &Flags, environment: &dyn Environment) -> ExitCode {
-    let admin = match config::admin_address(sources(flags, environment)) {
-        Ok(admin) => admin,
+    let asked = match config::health(sources(flags, environment)) {
+        Ok(asked) => asked,
         Err(errors) => return misconfigured(&errors),
     };
-    match healthcheck::check(admin) {
+    match healthcheck::check(&asked) {
         Ok(()) => exit::CLEAN,
         Err(not_ready) => {
             complain(&not_ready.to_string());

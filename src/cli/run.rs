@@ -214,7 +214,7 @@ fn announce(running: &Running, accounts: &BTreeMap<String, String>, stdout: &Out
         // Writing to a string can't fail.
         let _ = write!(line, " {} ({account}),", listener.url);
     }
-    let _ = writeln!(line, " admin http://{}", running.admin());
+    let _ = writeln!(line, " admin {}", running.admin());
     // A closed standard output, or one that nobody reads, is no reason not to serve.
     stdout.put(line.as_bytes());
 }

@@ -114,6 +114,14 @@ fn every_flag() -> [(&'static str, &'static str, Flags); 18] {
             },
         ),
         (
+            "--admin-quit",
+            "",
+            Flags {
+                admin_quit: text("true"),
+                ..none()
+            },
+        ),
+        (
             "--rewrite-links",
             "false",
             Flags {

@@ -8,13 +8,14 @@ use super::listener;
 use super::problem::Problems;
 use super::source::{Given, Source};
 use crate::server::Bind;
+use crate::settings::AdminSettings;
 use crate::upstream::Origin;
 
 /// Notes every conflict.
 pub(crate) fn check(
     listeners: &[listener::Built],
     accounts: &BTreeMap<String, account::Built>,
-    admin: &Given<SocketAddr>,
+    admin: &Given<AdminSettings>,
     problems: &mut Problems,
 ) {
     check_addresses(listeners, admin, problems);
@@ -29,13 +30,13 @@ pub(crate) fn check(
     }
 }
 
-fn check_addresses(listeners: &[listener::Built], admin: &Given<SocketAddr>, problems: &mut Problems) {
+fn check_addresses(listeners: &[listener::Built], admin: &Given<AdminSettings>, problems: &mut Problems) {
     for (i, later) in listeners.iter().enumerate() {
         let bind = &later.settings.bind;
         let twice = listeners[..i].iter().any(|earlier| same(&earlier.settings.bind, bind));
         if twice {
             problems.add(&later.bind, format_args!("{} is bound twice", show(bind)));
-        } else if same(bind, &Bind::Tcp(admin.value)) {
+        } else if admin.value.bind.as_ref().is_some_and(|admin| same(bind, admin)) {
             let source = if admin.source == Source::Nowhere {
                 &later.bind
             } else {
@@ -85,7 +86,7 @@ fn check_base_url(
     origin: &Origin,
     source: &Source,
     listeners: &[listener::Built],
-    admin: &Given<SocketAddr>,
+    admin: &Given<AdminSettings>,
     problems: &mut Problems,
 ) {
     let ours = listeners.iter().any(|l| match l.settings.bind {
@@ -103,7 +104,7 @@ fn check_base_url(
                  proxy must not reach the proxy: unset it here, or set ATLAS_PROXY_BASE_URL (--base-url), which wins"
             ),
         );
-    } else if names(origin, admin.value) {
+    } else if matches!(admin.value.bind, Some(Bind::Tcp(address)) if names(origin, address)) {
         problems.add(
             source,
             format_args!("`{origin}` is this proxy's own admin port, not Atlas"),

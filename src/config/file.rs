@@ -90,7 +90,7 @@ pub(crate) const ACCOUNT: Shape = Shape {
 };
 
 pub(crate) const ADMIN: Shape = Shape {
-    keys: &["bind"],
+    keys: &["bind", "mode", "uids", "quit"],
     refused: &[],
 };
 
@@ -186,6 +186,28 @@ pub(crate) struct FileRule {
     pub(crate) action: Option<Given<String>>,
 }
 
+/// `[admin]`.
+#[derive(Debug)]
+pub(crate) struct FileAdmin {
+    pub(crate) place: Source,
+    pub(crate) bind: Option<Given<String>>,
+    pub(crate) mode: Option<Given<String>>,
+    pub(crate) uids: Option<Given<Vec<Given<String>>>>,
+    pub(crate) quit: Option<Given<bool>>,
+}
+
+impl Default for FileAdmin {
+    fn default() -> Self {
+        Self {
+            place: Source::Nowhere,
+            bind: None,
+            mode: None,
+            uids: None,
+            quit: None,
+        }
+    }
+}
+
 /// One `[account.NAME]`.
 #[derive(Debug)]
 pub(crate) struct FileAccount {
@@ -245,7 +267,7 @@ pub(crate) struct FileLimits {
 pub(crate) struct FileConfig {
     pub(crate) listeners: Vec<FileListener>,
     pub(crate) accounts: Vec<FileAccount>,
-    pub(crate) admin: Option<Given<String>>,
+    pub(crate) admin: FileAdmin,
     pub(crate) limits: FileLimits,
     pub(crate) token_store: Option<FileTokenStore>,
     pub(crate) workers: Option<Given<String>>,
@@ -272,7 +294,13 @@ impl FileConfig {
             ..Self::default()
         };
         if let Some(admin) = top.table("admin", &ADMIN, problems) {
-            config.admin = admin.text("bind", problems);
+            config.admin = FileAdmin {
+                place: admin.place().clone(),
+                bind: admin.text("bind", problems),
+                mode: admin.text_or_integer("mode", problems),
+                uids: admin.integers("uids", problems),
+                quit: admin.boolean("quit", problems),
+            };
         }
         if let Some(log) = top.table("log", &LOG, problems) {
             config.log_level = log.text("level", problems);

@@ -315,47 +315,77 @@ pub(crate) fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
 
+/// The keys that belong to a unix socket, of a listener or of the admin port.
+pub(crate) struct UnixKeys<'f> {
+    pub(crate) place: &'f Source,
+    pub(crate) mode: Option<&'f Given<String>>,
+    pub(crate) uids: Option<&'f GivenList>,
+}
+
 /// `mode` and `uids` belong to a unix socket, `allow` does not.
-fn with_unix_settings(mut bind: Bind, table: Option<&FileListener>, problems: &mut Problems) -> Bind {
+fn with_unix_settings(bind: Bind, table: Option<&FileListener>, problems: &mut Problems) -> Bind {
     let Some(table) = table else { return bind };
-    if let Bind::Unix { mode, uids, .. } = &mut bind {
-        if let Some(given) = table.mode.clone().and_then(|given| problems.parse(given, value::mode)) {
-            *mode = given.value;
-        }
-        for uid in table.uids.iter().flat_map(|list| &list.value) {
-            uids.extend(problems.parse(uid.clone(), user_id).map(|given| given.value));
-        }
-        if let Some(list) = table.uids.as_ref().filter(|list| list.value.is_empty()) {
-            problems.add(
-                &list.source,
-                "an empty list would let nobody connect: name a user id, or remove the key",
-            );
-        }
-        if let Some(given) = &table.allow {
-            problems.add(
-                &given.source,
-                "a unix socket has no peer addresses: remove this; `mode` and `uids` say who may connect",
-            );
-        }
-        if *mode & 0o002 != 0 && uids.is_empty() {
-            problems.warn(format_args!(
-                "{}: every user of this machine may connect (mode {mode:04o}, no `uids`)",
-                table.place
-            ));
-        }
-        return bind;
+    if let (Bind::Unix { .. }, Some(given)) = (&bind, &table.allow) {
+        problems.add(
+            &given.source,
+            "a unix socket has no peer addresses: remove this; `mode` and `uids` say who may connect",
+        );
     }
-    let unix_only = [
-        table.mode.as_ref().map(|given| &given.source),
-        table.uids.as_ref().map(|given| &given.source),
+    let keys = UnixKeys {
+        place: &table.place,
+        mode: table.mode.as_ref(),
+        uids: table.uids.as_ref(),
+    };
+    with_unix_keys(bind, &keys, problems)
+}
+
+/// A bind with its `mode` and `uids`; they are refused where it is no unix socket.
+pub(crate) fn with_unix_keys(mut bind: Bind, keys: &UnixKeys<'_>, problems: &mut Problems) -> Bind {
+    let Bind::Unix { mode, uids, .. } = &mut bind else {
+        refuse_unix_keys(keys, problems);
+        return bind;
+    };
+    if let Some(given) = keys.mode.cloned().and_then(|given| problems.parse(given, value::mode)) {
+        *mode = given.value;
+    }
+    for uid in keys.uids.iter().flat_map(|list| &list.value) {
+        uids.extend(problems.parse(uid.clone(), user_id).map(|given| given.value));
+    }
+    if let Some(list) = keys.uids.filter(|list| list.value.is_empty()) {
+        problems.add(
+            &list.source,
+            "an empty list would let nobody connect: name a user id, or remove the key",
+        );
+    }
+    if *mode & 0o002 != 0 && uids.is_empty() {
+        problems.warn(format_args!(
+            "{}: every user of this machine may connect (mode {mode:04o}, no `uids`)",
+            keys.place
+        ));
+    }
+    bind
+}
+
+/// Says that the keys are for unix sockets only.
+pub(crate) fn refuse_unix_keys(keys: &UnixKeys<'_>, problems: &mut Problems) {
+    let sources = [
+        keys.mode.map(|given| &given.source),
+        keys.uids.map(|given| &given.source),
     ];
-    for source in unix_only.into_iter().flatten() {
+    for source in sources.into_iter().flatten() {
         problems.add(
             source,
             "this is for unix sockets only (`bind = \"unix:/path\"`): remove it",
         );
     }
-    bind
+}
+
+/// Where the first listener is bound, and whether it speaks TLS.
+pub(crate) fn first(file: &FileConfig, inputs: &mut Inputs<'_>) -> Option<(Bind, bool)> {
+    let slot = slots(file, inputs).into_iter().next()?;
+    let tls = slot.table.is_some_and(|table| table.tls.is_some());
+    let bind = inputs.problems.parse(slot.bind, value::bind)?;
+    Some((bind.value, tls))
 }
 
 fn user_id(text: &str) -> Result<u32, String> {

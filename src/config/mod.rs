@@ -8,6 +8,7 @@
 //! It does no I/O but reading files, and knows nothing of what runs with the settings.
 
 mod account;
+mod admin;
 mod conflict;
 mod credential;
 mod document;
@@ -29,13 +30,13 @@ mod watch;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use problem::ConfigErrors;
 pub use source::{Contents, Disk, Environment, Files, Flags, Machine, Sources};
 pub use watch::Watched;
 
+use crate::server::Bind;
 use crate::settings::Settings;
 use file::FileConfig;
 use inputs::Inputs;
@@ -70,7 +71,7 @@ pub fn load(sources: Sources<'_>) -> Result<Loaded, ConfigErrors> {
     }
     variable::check_unknown(&mut inputs);
     let limits = process::limits(&file.limits, &mut inputs.problems);
-    let admin = process::admin(&file, &mut inputs);
+    let admin = admin::build(&file, &mut inputs);
     let workers = process::workers(&file, &mut inputs);
     let drain_timeout = process::drain_timeout(&file, &mut inputs);
     let drain_delay = process::drain_delay(&file, &mut inputs);
@@ -110,18 +111,34 @@ pub fn load(sources: Sources<'_>) -> Result<Loaded, ConfigErrors> {
     })
 }
 
-/// Where the admin port of a proxy with these sources is: all that `healthcheck` needs to know.
+/// Where a running proxy can be asked whether it is ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// At its admin port or socket.
+    Admin(Bind),
+    /// There is none; this is its first listener.
+    Listener {
+        /// Where it is bound.
+        bind: Bind,
+        /// Whether it speaks TLS.
+        tls: bool,
+    },
+}
+
+/// Where a proxy with these sources is asked for its health: all that `healthcheck` needs to know.
 ///
 /// # Errors
-/// When the file or the address is wrong.
-pub fn admin_address(sources: Sources<'_>) -> Result<SocketAddr, ConfigErrors> {
+/// When the file or an address is wrong.
+pub fn health(sources: Sources<'_>) -> Result<Asked, ConfigErrors> {
     let mut inputs = Inputs::new(sources);
     let file = read_file(&mut inputs);
-    let admin = process::admin(&file, &mut inputs);
-    if inputs.problems.is_empty() {
-        Ok(admin.value)
-    } else {
-        Err(inputs.problems.into_errors())
+    let asked = match admin::build(&file, &mut inputs).value.bind {
+        Some(bind) => Some(Asked::Admin(bind)),
+        None => listener::first(&file, &mut inputs).map(|(bind, tls)| Asked::Listener { bind, tls }),
+    };
+    match asked {
+        Some(asked) if inputs.problems.is_empty() => Ok(asked),
+        _ => Err(inputs.problems.into_errors()),
     }
 }
 

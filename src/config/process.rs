@@ -1,6 +1,5 @@
-//! What concerns the process as a whole: limits, workers, logging, the admin port, draining.
+//! What concerns the process as a whole: limits, workers, logging, draining.
 
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -10,12 +9,11 @@ use tracing::level_filters::LevelFilter;
 use super::file::{FileConfig, FileLimits};
 use super::inputs::Inputs;
 use super::problem::{Problems, shown};
-use super::source::{Given, Source};
+use super::source::Given;
 use super::{value, variable};
 use crate::log::{LogFormat, LogSettings};
 use crate::server::Limits;
 
-const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9091);
 const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
 /// One thread serves thousands of requests a second; more than a few take memory and give nothing.
 const MOST_DEFAULT_WORKERS: NonZeroUsize = NonZeroUsize::new(4).expect("4 is not zero");
@@ -31,18 +29,6 @@ const REPLAY_BYTES: RangeInclusive<usize> = 0..=1 << 31;
 
 /// Bytes a second that a client must send: beyond a megabyte honest ones would be cut off.
 const RATE_BYTES: RangeInclusive<usize> = 0..=1 << 20;
-
-/// Where metrics and health answer, and where that was given.
-pub(crate) fn admin(file: &FileConfig, inputs: &mut Inputs<'_>) -> Given<SocketAddr> {
-    let flags = inputs.sources.flags;
-    let over = inputs.setting("--admin-listen", flags.admin_listen.as_ref(), variable::ADMIN_LISTEN);
-    inputs
-        .choose(over, file.admin.as_ref(), value::address)
-        .unwrap_or(Given {
-            value: DEFAULT_ADMIN,
-            source: Source::Nowhere,
-        })
-}
 
 pub(crate) fn workers(file: &FileConfig, inputs: &mut Inputs<'_>) -> NonZeroUsize {
     let flags = inputs.sources.flags;

@@ -136,6 +136,7 @@ pub struct Flags {
     pub upstream_ca: Option<String>,
     pub upstream_http: Option<String>,
     pub admin_listen: Option<String>,
+    pub admin_quit: Option<String>,
     pub rewrite_links: Option<String>,
     pub workers: Option<String>,
     pub drain_timeout: Option<String>,

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 use super::{Finding, Report, Status};
@@ -21,7 +21,10 @@ const MOST_PAGE: u64 = 1 << 20;
 const OUR_METRIC: &str = "atlas_auth_proxy_build_info";
 
 pub(super) async fn examine(settings: &Settings, report: &mut Report) {
-    let running = Running::find(settings.admin).await;
+    let running = match &settings.admin.bind {
+        Some(bind) => Running::find(bind).await,
+        None => None,
+    };
     if let Some(running) = &running {
         running.say(report);
     }
@@ -34,10 +37,14 @@ pub(super) async fn examine(settings: &Settings, report: &mut Report) {
                     .any(|scheme| has(&format!("{scheme}://{address}")));
                 port(*address, ours, "listener", report).await;
             }
-            Bind::Unix { path, .. } => socket(path, has(&format!("unix:{}", path.display())), report).await,
+            Bind::Unix { path, .. } => socket(path, has(&format!("unix:{}", path.display())), "listener", report).await,
         }
     }
-    port(settings.admin, running.is_some(), "admin_port", report).await;
+    match &settings.admin.bind {
+        Some(Bind::Tcp(address)) => port(*address, running.is_some(), "admin_port", report).await,
+        Some(Bind::Unix { path, .. }) => socket(path, running.is_some(), "admin_port", report).await,
+        None => report.add(Finding::new("admin_port", Status::Ok, "there is none (`off`)")),
+    }
 }
 
 /// A proxy that runs here already.
@@ -47,8 +54,7 @@ struct Running {
 }
 
 impl Running {
-    async fn find(admin: SocketAddr) -> Option<Self> {
-        let admin = reachable(admin);
+    async fn find(admin: &Bind) -> Option<Self> {
         let status: Value = serde_json::from_slice(&page(admin, "/status.json").await?).unwrap_or_default();
         // Something else may listen there and speak JSON.
         if status["version"].is_string() && status["listeners"].is_array() && status["accounts"].is_array() {
@@ -95,15 +101,24 @@ fn reachable(admin: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, admin.port())
 }
 
+async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, host: &str, path: &str) -> io::Result<Vec<u8>> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.take(MOST_PAGE).read_to_end(&mut answer).await?;
+    Ok(answer)
+}
+
 /// A page of the admin port.
-async fn page(admin: SocketAddr, path: &str) -> Option<Vec<u8>> {
+async fn page(admin: &Bind, path: &str) -> Option<Vec<u8>> {
     let ask = async {
-        let mut stream = TcpStream::connect(admin).await?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream.take(MOST_PAGE).read_to_end(&mut answer).await?;
-        io::Result::Ok(answer)
+        match admin {
+            Bind::Tcp(address) => {
+                let address = reachable(*address);
+                ask(TcpStream::connect(address).await?, &address.to_string(), path).await
+            }
+            Bind::Unix { path: socket, .. } => ask(UnixStream::connect(socket).await?, "localhost", path).await,
+        }
     };
     let answer = tokio::time::timeout(PATIENCE, ask).await.ok()?.ok()?;
     let body = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n")? + 4;
@@ -135,19 +150,15 @@ async fn port(address: SocketAddr, ours: bool, check: &'static str, report: &mut
     });
 }
 
-async fn socket(path: &Path, ours: bool, report: &mut Report) {
+async fn socket(path: &Path, ours: bool, check: &'static str, report: &mut Report) {
     let shown = path.display();
     let fail = |found: String, hint: &str| Finding {
         hint: Some(hint.to_owned()),
-        ..Finding::new("listener", Status::Fail, found)
+        ..Finding::new(check, Status::Fail, found)
     };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let finding = match UnixStream::connect(path).await {
-        Ok(_) if ours => Finding::new(
-            "listener",
-            Status::Ok,
-            format!("{shown} is in use by the running proxy"),
-        ),
+        Ok(_) if ours => Finding::new(check, Status::Ok, format!("{shown} is in use by the running proxy")),
         Ok(_) => fail(format!("{shown} is in use"), TAKEN),
         Err(_) if folder.is_some_and(|folder| !folder.is_dir()) => fail(
             format!("{shown} can't be bound: its folder does not exist"),
@@ -162,7 +173,7 @@ async fn socket(path: &Path, ours: bool, report: &mut Report) {
             format!("{shown} can't be bound: {error}"),
             "choose another path, or look at its owner and mode",
         ),
-        Err(_) => Finding::new("listener", Status::Ok, format!("{shown} is free")),
+        Err(_) => Finding::new(check, Status::Ok, format!("{shown} is free")),
     };
     report.add(finding);
 }

@@ -60,6 +60,13 @@ impl fmt::Display for Bound {
 #[derive(Debug)]
 pub struct UnixSocketFile(PathBuf);
 
+impl UnixSocketFile {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
 impl Drop for UnixSocketFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);

@@ -15,7 +15,7 @@ mod strict;
 mod tls;
 
 pub use accept::{ServerParts, View, serve};
-pub use bind::{BindError, Bound, bind, change_mode};
+pub use bind::{BindError, Bound, UnixSocketFile, bind, change_mode};
 pub use capacity::{Capacity, Shares};
 pub use connection::ConnectionLimits;
 pub use drain::{Drain, DrainHandle};

@@ -11,6 +11,7 @@ mod support;
 
 mod access;
 mod access_files;
+mod admin;
 mod atlas_says_no;
 mod bearer;
 mod blocked;

@@ -160,7 +160,19 @@ fn rows() -> Vec<Row> {
             variable: ("ATLAS_PROXY_ADMIN_LISTEN", "0.0.0.0:2", "0.0.0.0:2"),
             file: ("[admin]\nbind = 'localhost:3'", "127.0.0.1:3"),
             default: "127.0.0.1:9091",
-            read: |s| s.admin.to_string(),
+            read: |s| match &s.admin.bind {
+                Some(Bind::Tcp(address)) => address.to_string(),
+                Some(Bind::Unix { path, .. }) => format!("unix:{}", path.display()),
+                None => "off".to_owned(),
+            },
+        },
+        Row {
+            name: "admin-quit",
+            flag: (|f| f.admin_quit = Some("true".into()), "true"),
+            variable: ("ATLAS_PROXY_ADMIN_QUIT", "1", "true"),
+            file: ("[admin]\nquit = true", "true"),
+            default: "false",
+            read: |s| s.admin.quit.to_string(),
         },
         Row {
             name: "rewrite-links",

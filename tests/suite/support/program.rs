@@ -61,8 +61,13 @@ impl Program {
         args: &[&str],
         log: Stdio,
     ) -> Self {
+        let admin: &[&str] = match args.contains(&"--admin-listen") {
+            true => &[],
+            false => &["--admin-listen", "127.0.0.1:0"],
+        };
         let mut child = command
-            .args(["run", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+            .args(["run", "--listen", "127.0.0.1:0"])
+            .args(admin)
             .args(["--base-url", base_url, "--upstream-ca"])
             .arg(ca_file)
             .args(args)

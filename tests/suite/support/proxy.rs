@@ -13,7 +13,7 @@ use atlas_auth_proxy::guard::{Allowlist, HostNames, Policy};
 use atlas_auth_proxy::log::{LogFormat, LogSettings};
 use atlas_auth_proxy::secret::Secret;
 use atlas_auth_proxy::server::{Bind, Limits, ListenerSettings};
-use atlas_auth_proxy::settings::{AccountSettings, Settings};
+use atlas_auth_proxy::settings::{AccountSettings, AdminSettings, Settings};
 use atlas_auth_proxy::time::{SharedClock, SystemClock};
 use atlas_auth_proxy::upstream::{HttpVersion, Origin, UpstreamSettings};
 
@@ -69,7 +69,10 @@ pub fn proxy(base_url: &str, ca_file: Option<&Path>, credential: CredentialSetti
         accounts: BTreeMap::from([("default".to_owned(), account)]),
         #[cfg(feature = "token-store")]
         token_store: None,
-        admin: "127.0.0.1:0".parse().unwrap(),
+        admin: AdminSettings {
+            bind: Some(Bind::Tcp("127.0.0.1:0".parse().unwrap())),
+            quit: true,
+        },
         limits,
         workers: NonZeroUsize::MIN,
         drain_timeout: Duration::from_secs(10),
@@ -120,7 +123,8 @@ impl ProxyBuilder {
         );
         Proxy {
             address,
-            admin: running.admin(),
+            // A unix socket has none.
+            admin: running.admin().address().unwrap_or("127.0.0.1:0".parse().unwrap()),
             running,
         }
     }

@@ -1,0 +1,244 @@
+//! Who has a connection to the admin port, and who makes room for one more.
+//!
+//! A probe must have its answer whatever others do: a new connection always finds room, no peer has all of it, and none
+//! is evicted while it is being answered. A whole answer is written at once; who is not through with one has not read the
+//! last.
+
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::JoinHandle;
+
+use super::Peer;
+
+/// Connections at once: scrapers, kubelets, some people.
+const MOST: usize = 64;
+/// Of one peer: an IPv4 address, an IPv6 network of a host (/64), or a user.
+const MOST_OF_PEER: usize = 32;
+
+/// What goes on, from what is evicted first to what is not evicted.
+const SILENT: u8 = 0;
+/// A part of a head came.
+const BEGUN: u8 = 1;
+/// The peer does not take its answer.
+const STALLED: u8 = 2;
+const ANSWERING: u8 = 3;
+
+/// Whose share a connection counts against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Ip(IpAddr),
+    User(u32),
+}
+
+impl Owner {
+    fn of(peer: Peer) -> Self {
+        match peer {
+            Peer::Unix(uid) => Self::User(uid),
+            Peer::Tcp(address) => Self::Ip(match address.ip().to_canonical() {
+                IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
+                ip => ip,
+            }),
+        }
+    }
+}
+
+struct Connection {
+    owner: Owner,
+    doing: Arc<AtomicU8>,
+    task: JoinHandle<()>,
+}
+
+/// The open connections, the oldest first.
+#[derive(Default)]
+pub(super) struct Connections(Vec<Connection>);
+
+impl Connections {
+    /// Takes one more in, in the place of another if need be.
+    pub(super) fn add(&mut self, peer: Peer, doing: Arc<AtomicU8>, serve: impl Future<Output = ()> + Send + 'static) {
+        self.0.retain(|connection| !connection.task.is_finished());
+        let owner = Owner::of(peer);
+        if self.held_by(owner) >= MOST_OF_PEER {
+            self.evict(owner);
+        } else if self.0.len() >= MOST {
+            let most = self
+                .0
+                .iter()
+                .map(|one| one.owner)
+                .max_by_key(|owner| self.held_by(*owner));
+            self.evict(most.unwrap_or(owner));
+        }
+        let task = tokio::spawn(serve);
+        self.0.push(Connection { owner, doing, task });
+    }
+
+    /// Ends when all have.
+    pub(super) async fn ended(self) {
+        for connection in self.0 {
+            // An error says that it was evicted, which is an end, too.
+            let _ = connection.task.await;
+        }
+    }
+
+    fn held_by(&self, owner: Owner) -> usize {
+        self.0.iter().filter(|one| one.owner == owner).count()
+    }
+
+    /// Ends the oldest of those of this owner with which the least goes on.
+    fn evict(&mut self, owner: Owner) {
+        let of_owner = self.0.iter().enumerate().filter(|(_, one)| one.owner == owner);
+        let doing = of_owner.map(|(at, one)| (one.doing.load(Ordering::Relaxed), at));
+        // One that is being answered is done before its task gives way: this is only a bound.
+        if let Some((_, at)) = doing.min() {
+            self.0.remove(at).task.abort();
+        }
+    }
+}
+
+/// A stream that tells what goes on.
+pub(super) struct Watched<S> {
+    stream: S,
+    doing: Arc<AtomicU8>,
+}
+
+impl<S> Watched<S> {
+    pub(super) fn new(stream: S) -> (Self, Arc<AtomicU8>) {
+        let doing = Arc::new(AtomicU8::new(SILENT));
+        (
+            Self {
+                stream,
+                doing: Arc::clone(&doing),
+            },
+            doing,
+        )
+    }
+}
+
+/// An answer is on its way.
+pub(super) fn answering(doing: &AtomicU8) {
+    doing.store(ANSWERING, Ordering::Relaxed);
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            let _ = self
+                .doing
+                .compare_exchange(SILENT, BEGUN, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Watched<S> {
+    fn wrote<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if polled.is_pending() {
+            self.doing.store(STALLED, Ordering::Relaxed);
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.wrote(polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.wrote(polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// hyper comes here when it has nothing more to write.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        if polled.is_ready() && self.doing.load(Ordering::Relaxed) >= STALLED {
+            self.doing.store(SILENT, Ordering::Relaxed);
+        }
+        polled
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(address: &str) -> Peer {
+        Peer::Tcp(address.parse().unwrap())
+    }
+
+    impl Connections {
+        fn open(&mut self, peer: Peer, doing: u8) -> Arc<AtomicU8> {
+            let doing = Arc::new(AtomicU8::new(doing));
+            self.add(peer, Arc::clone(&doing), std::future::pending());
+            doing
+        }
+
+        fn has(&self, doing: &Arc<AtomicU8>) -> bool {
+            self.0.iter().any(|one| Arc::ptr_eq(&one.doing, doing))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_one_peer_evicts_its_own_idle_connections_only() {
+        let mut all = Connections::default();
+        let kubelet = all.open(from("10.0.0.1:1"), SILENT);
+        let half = all.open(from("10.0.0.2:1"), BEGUN);
+        let stalled = all.open(from("10.0.0.2:1"), STALLED);
+        for port in 1..1000 {
+            let newest = all.open(from(&format!("10.0.0.2:{port}")), SILENT);
+            assert!(all.has(&newest) && all.has(&kubelet) && all.has(&half) && all.has(&stalled));
+            assert!(all.held_by(Owner::of(from("10.0.0.2:1"))) <= MOST_OF_PEER);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_through_with_his_silent_ones_loses_half_heads_and_then_what_he_does_not_read() {
+        let mut all = Connections::default();
+        let peer = from("[2001:db8::1]:1");
+        let (half, stalled) = (all.open(peer, BEGUN), all.open(peer, STALLED));
+        for _ in 2..MOST_OF_PEER {
+            all.open(from("[2001:db8::2]:1"), ANSWERING);
+        }
+        all.open(peer, ANSWERING);
+        assert!(!all.has(&half) && all.has(&stalled), "a host has its whole network");
+        all.open(peer, ANSWERING);
+        assert!(!all.has(&stalled));
+    }
+
+    #[tokio::test]
+    async fn when_all_is_full_the_loudest_makes_room() {
+        let mut all = Connections::default();
+        let quiet = all.open(from("10.0.0.1:1"), SILENT);
+        for _ in 0..MOST_OF_PEER {
+            all.open(from("10.0.0.2:1"), BEGUN);
+        }
+        for host in 0..200 {
+            all.open(from(&format!("10.0.1.{host}:1")), SILENT);
+            assert!(all.0.len() <= MOST);
+            if host < 30 {
+                assert!(all.has(&quiet));
+            }
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! What the admin port answers.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+
+use super::page::Page;
+use super::{AdminState, Peer};
+use crate::guard::browser::{self, BrowserDenied};
+use crate::guard::{HostNames, target};
+
+pub(super) type Answer = Response<Full<Bytes>>;
+
+/// The word of our own page.
+const PAGE_WORD: HeaderName = HeaderName::from_static("x-atlas-auth-proxy-page");
+/// Of everything but our own page: whatever a browser takes it for, it can do nothing.
+const NOTHING: &str = "sandbox; default-src 'none'";
+
+/// Everything that an answer is made of.
+pub(super) struct Pages {
+    state: Arc<dyn AdminState>,
+    page: Page,
+}
+
+enum Open {
+    Metrics,
+    Health(Result<(), Vec<String>>),
+}
+
+impl Pages {
+    pub(super) fn new(state: Arc<dyn AdminState>) -> Self {
+        Self {
+            state,
+            page: Page::new(),
+        }
+    }
+
+    /// The answer to a request.
+    pub(super) fn answer<B>(&self, request: &Request<B>, peer: Peer) -> Answer {
+        let state = self.state.as_ref();
+        let path = request.uri().path();
+        let read = matches!(*request.method(), Method::GET | Method::HEAD);
+        // For the kubelet and Prometheus, from wherever they come: nothing here is secret or changes anything.
+        let open = match path {
+            "/metrics" => Some(Open::Metrics),
+            "/livez" => Some(Open::Health(Ok(()))),
+            "/readyz" => Some(Open::Health(state.ready())),
+            "/startupz" => Some(Open::Health(state.started())),
+            _ => match path.strip_prefix("/readyz/") {
+                Some(account) => match state.account_ready(account) {
+                    Some(ready) => Some(Open::Health(ready)),
+                    None => return error(StatusCode::NOT_FOUND, "There is no such account.", None),
+                },
+                None => None,
+            },
+        };
+        match open {
+            Some(_) if !read => error(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "This page can be read only.",
+                Some("GET, HEAD"),
+            ),
+            Some(Open::Metrics) => text(
+                StatusCode::OK,
+                "text/plain; version=0.0.4; charset=utf-8",
+                state.metrics_text(),
+            ),
+            Some(Open::Health(Ok(()))) => plain(StatusCode::OK, "ok\n".to_owned()),
+            Some(Open::Health(Err(missing))) => plain(StatusCode::SERVICE_UNAVAILABLE, missing.join("\n") + "\n"),
+            None => self.guarded(request, peer),
+        }
+    }
+
+    /// For people and programs on this machine; guarded against web pages as a listener is.
+    fn guarded<B>(&self, request: &Request<B>, peer: Peer) -> Answer {
+        let (path, method) = (request.uri().path(), request.method());
+        if !peer.is_local() {
+            return error(
+                StatusCode::FORBIDDEN,
+                "This page is for programs on the proxy's own machine.",
+                None,
+            );
+        }
+        if let Err((status, detail)) = self.guard(request) {
+            return error(status, detail, None);
+        }
+        let read = matches!(*method, Method::GET | Method::HEAD);
+        match path {
+            "/quitquitquit" if !self.state.may_quit() => error(
+                StatusCode::NOT_FOUND,
+                "This proxy is not ended from here. Whoever runs it can turn that on (`[admin] quit`, --admin-quit, \
+                 ATLAS_PROXY_ADMIN_QUIT).",
+                None,
+            ),
+            "/quitquitquit" if *method == Method::POST => {
+                tracing::info!(%peer, "the admin port is asked to end the proxy");
+                self.state.quit();
+                plain(StatusCode::OK, "draining, then ending\n".to_owned())
+            }
+            "/quitquitquit" => error(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "The end is asked for with POST.",
+                Some("POST"),
+            ),
+            "/status.json" | "/" if !read => error(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "This page can be read only.",
+                Some("GET, HEAD"),
+            ),
+            "/status.json" => text(
+                StatusCode::OK,
+                "application/json",
+                format!("{:#}\n", self.state.status()),
+            ),
+            "/" => self.page(),
+            _ => error(StatusCode::NOT_FOUND, "There is no such page; / lists them.", None),
+        }
+    }
+
+    fn page(&self) -> Answer {
+        let mut answer = text(StatusCode::OK, "text/html; charset=utf-8", self.page.html());
+        let headers = answer.headers_mut();
+        if let Ok(policy) = HeaderValue::from_str(&self.page.policy) {
+            headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+        }
+        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        // A service worker that an earlier program left at this port would read what the page asks for.
+        headers.insert("clear-site-data", HeaderValue::from_static("\"cache\", \"storage\""));
+        answer
+    }
+
+    fn guard<B>(&self, request: &Request<B>) -> Result<(), (StatusCode, &'static str)> {
+        let headers: &HeaderMap = request.headers();
+        let hosts: &HostNames = self.state.hosts();
+        let target = match target::resolve(request.method(), request.uri(), request.version(), headers, hosts) {
+            Ok(target) => target,
+            Err(target::TargetDenied::Host) => {
+                return Err((
+                    StatusCode::MISDIRECTED_REQUEST,
+                    "The request names a host that is not this port's.",
+                ));
+            }
+            Err(target::TargetDenied::Method) => return Err((StatusCode::METHOD_NOT_ALLOWED, "Not served here.")),
+            Err(_) => return Err((StatusCode::BAD_REQUEST, "The request is malformed.")),
+        };
+        let own = browser::Own {
+            authority: target.authority,
+            scheme: "http",
+        };
+        match browser::check(headers, own) {
+            Ok(()) => Ok(()),
+            Err(BrowserDenied::FetchSite) if request.uri().path() == "/status.json" && self.asks(headers) => Ok(()),
+            Err(_) => Err((StatusCode::FORBIDDEN, "Web pages may not use this port.")),
+        }
+    }
+
+    /// Whether our own page asks.
+    fn asks(&self, headers: &HeaderMap) -> bool {
+        only(headers, &HeaderName::from_static("sec-fetch-site")) == Some(b"same-origin")
+            && only(headers, &PAGE_WORD).is_some_and(|word| self.page.knows(word))
+    }
+}
+
+/// The value of a field that is there once.
+fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h [u8]> {
+    let mut all = headers.get_all(name).iter();
+    all.next().filter(|_| all.next().is_none()).map(HeaderValue::as_bytes)
+}
+
+fn plain(status: StatusCode, body: String) -> Answer {
+    text(status, "text/plain; charset=utf-8", body)
+}
+
+fn text(status: StatusCode, media_type: &'static str, body: String) -> Answer {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(NOTHING));
+    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+    response
+}
+
+fn error(status: StatusCode, detail: &str, allow: Option<&'static str>) -> Answer {
+    let body = serde_json::json!({
+        "error": status.as_u16(),
+        "reason": status.canonical_reason().unwrap_or_default(),
+        "detail": detail,
+    });
+    let mut response = text(status, "application/json", body.to_string());
+    if let Some(allow) = allow {
+        response
+            .headers_mut()
+            .insert(header::ALLOW, HeaderValue::from_static(allow));
+    }
+    response
+}

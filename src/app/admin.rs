@@ -1,0 +1,140 @@
+//! The admin port: bound, served, changed by a reload.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::status::State;
+use crate::admin::{self, AdminState, Socket};
+use crate::guard::HostNames;
+use crate::server::{self, Bind, BindError, Bound, UnixSocketFile};
+use crate::settings::AdminSettings;
+
+/// Where metrics and health answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdminPlace {
+    /// At an address.
+    Tcp(SocketAddr),
+    /// At a unix socket.
+    Unix(PathBuf),
+    /// Nowhere.
+    Off,
+}
+
+impl fmt::Display for AdminPlace {
+    /// `http://127.0.0.1:9091`, `unix:/path` or `off`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "http://{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Off => f.write_str("off"),
+        }
+    }
+}
+
+impl AdminPlace {
+    /// The address, when it has one.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix(_) | Self::Off => None,
+        }
+    }
+
+    /// Names by which it is called.
+    pub(super) fn hosts(&self) -> HostNames {
+        let hosts = HostNames::new([]);
+        match self.address() {
+            Some(address) => hosts.with_bound(address.ip()),
+            None => hosts,
+        }
+    }
+
+    /// Says what is open to other machines.
+    fn say_exposure(&self) {
+        let Some(address) = self
+            .address()
+            .filter(|address| !address.ip().to_canonical().is_loopback())
+        else {
+            return;
+        };
+        tracing::warn!(
+            admin = %address,
+            "the admin port is bound beyond loopback: whoever reaches it may read /metrics, /livez, /readyz and /startupz \
+             (names of listeners and accounts, numbers of requests, when tokens, secrets and certificates expire); \
+             /status.json, / and /quitquitquit are for this machine alone"
+        );
+    }
+
+    /// Takes other settings. What only a new socket can have is named.
+    pub(super) fn take(&self, state: &State, settings: &AdminSettings) -> Option<&'static str> {
+        let before = state.admin.swap(Arc::new(settings.clone()));
+        match (&before.bind, &settings.bind, self) {
+            (
+                Some(Bind::Unix {
+                    mode: old, path: was, ..
+                }),
+                Some(Bind::Unix { mode, path, .. }),
+                Self::Unix(own),
+            ) if old != mode && was == path && path == own => {
+                let changed = server::change_mode(path, *mode);
+                if let Err(error) = &changed {
+                    tracing::error!(%error, "the admin socket's `mode` was not changed");
+                }
+                changed.err().map(|_| "admin.mode")
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What of a bind only a new socket can have.
+pub(super) fn place(bind: &Bind) -> Bind {
+    match bind {
+        Bind::Unix { path, .. } => Bind::Unix {
+            path: path.clone(),
+            mode: 0,
+            uids: Vec::new(),
+        },
+        other => other.clone(),
+    }
+}
+
+/// Bound, and not served yet.
+pub(super) struct BoundAdmin {
+    pub(super) place: AdminPlace,
+    socket: Option<(Socket, Option<UnixSocketFile>)>,
+}
+
+/// Binds. Must be called within a tokio runtime.
+pub(super) fn bind(to: Option<&Bind>) -> Result<BoundAdmin, BindError> {
+    let (place, socket) = match to.map(server::bind).transpose()? {
+        None => (AdminPlace::Off, None),
+        Some(Bound::Tcp(listener, address)) => (AdminPlace::Tcp(address), Some((Socket::Tcp(listener), None))),
+        Some(Bound::Unix(listener, file)) => (
+            AdminPlace::Unix(file.path().to_owned()),
+            Some((Socket::Unix(listener), Some(file))),
+        ),
+    };
+    Ok(BoundAdmin { place, socket })
+}
+
+impl BoundAdmin {
+    /// Serves until it is told to stop.
+    pub(super) fn serve(self, state: &Arc<State>, mut stop: watch::Receiver<bool>) -> JoinHandle<()> {
+        self.place.say_exposure();
+        let state = Arc::clone(state) as Arc<dyn AdminState>;
+        tokio::spawn(async move {
+            let Some((socket, file)) = self.socket else { return };
+            let stopped = async move {
+                let _ = stop.wait_for(|stop| *stop).await;
+            };
+            admin::serve(socket, state, stopped).await;
+            drop(file);
+        })
+    }
+}

@@ -1,0 +1,56 @@
+//! `[admin]`: where metrics and health answer, and whether the end may be asked for there.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::file::{FileAdmin, FileConfig};
+use super::inputs::Inputs;
+use super::listener::{self, UnixKeys};
+use super::source::{Given, Source};
+use super::{value, variable};
+use crate::server::Bind;
+use crate::settings::AdminSettings;
+
+const DEFAULT_BIND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9091);
+
+/// The settings, and where the address was given.
+pub(crate) fn build(file: &FileConfig, inputs: &mut Inputs<'_>) -> Given<AdminSettings> {
+    let table = &file.admin;
+    let flags = inputs.sources.flags;
+    let over = inputs.setting("--admin-listen", flags.admin_listen.as_ref(), variable::ADMIN_LISTEN);
+    let quit = inputs.setting("--admin-quit", flags.admin_quit.as_ref(), variable::ADMIN_QUIT);
+    let quit = inputs.choose_bool(quit, table.quit.as_ref()).unwrap_or(false);
+    let Given { value, source } = inputs.choose(over, table.bind.as_ref(), bind).unwrap_or(Given {
+        value: Some(Bind::Tcp(DEFAULT_BIND)),
+        source: Source::Nowhere,
+    });
+    let bind = with_keys(value, table, inputs);
+    Given {
+        value: AdminSettings { bind, quit },
+        source,
+    }
+}
+
+fn bind(text: &str) -> Result<Option<Bind>, String> {
+    if text.trim() == "off" {
+        return Ok(None);
+    }
+    value::bind(text)
+        .map(Some)
+        .map_err(|error| format!("{error}, or `off`"))
+}
+
+/// `mode` and `uids` belong to a unix socket.
+fn with_keys(bind: Option<Bind>, table: &FileAdmin, inputs: &mut Inputs<'_>) -> Option<Bind> {
+    let keys = UnixKeys {
+        place: &table.place,
+        mode: table.mode.as_ref(),
+        uids: table.uids.as_ref(),
+    };
+    match bind {
+        Some(bind) => Some(listener::with_unix_keys(bind, &keys, &mut inputs.problems)),
+        None => {
+            listener::refuse_unix_keys(&keys, &mut inputs.problems);
+            None
+        }
+    }
+}
