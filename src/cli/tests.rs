@@ -21,7 +21,7 @@ fn flags(args: &[&str]) -> Flags {
     }
 }
 
-fn every_flag() -> [(&'static str, &'static str, Flags); 18] {
+fn every_flag() -> [(&'static str, &'static str, Flags); 19] {
     let text = |value: &str| Some(value.to_owned());
     let none = Flags::default;
     [
