@@ -44,6 +44,7 @@ mod secrets;
 mod self_signed;
 mod shutdown;
 mod signals;
+mod skipping;
 mod smuggling;
 mod structure;
 mod tls_listener;
