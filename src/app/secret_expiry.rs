@@ -18,6 +18,8 @@ const FIRST_LOOK: Duration = Duration::from_secs(12);
 const LOOK_AGAIN: Duration = Duration::from_secs(6 * 3600);
 /// After a look that got no answer.
 const TRY_AGAIN: Duration = Duration::from_secs(15 * 60);
+/// After a look that Atlas refused: perhaps for a moment, such as an access list without this machine.
+const REFUSED_AGAIN: Duration = Duration::from_secs(3600);
 /// How often is looked whether a look is due: also when the machine has slept, or another secret is in force.
 const TICK: Duration = Duration::from_secs(5);
 /// Before a secret expires, it is warned of from here on, once a day.
@@ -53,7 +55,7 @@ pub(super) async fn watch(slot: Arc<AccountSlot>, recipe: impl Fn() -> Recipe, c
                 }
                 Err(Unknown::NotPermitted(why)) => {
                     watched.not_permitted(&slot, secret, &why);
-                    LOOK_AGAIN
+                    REFUSED_AGAIN
                 }
                 Err(Unknown::NotNow(why)) => {
                     tracing::debug!(
@@ -88,12 +90,25 @@ impl Watched {
     }
 
     fn found(&mut self, slot: &AccountSlot, secret: Secret, expiry: Option<SystemTime>) {
-        self.secret = Some(secret);
-        if self.expiry != expiry {
-            self.expiry = expiry;
-            self.warned = None;
-            slot.metrics.secret_expiry(expiry);
+        if self.learn(secret, expiry) {
+            slot.metrics.secret_expiry(self.expiry);
         }
+    }
+
+    /// Gives back whether something is known now that was not. What was once known of a secret stays known: an answer without
+    /// it says something of the moment, such as of a role or an access list, and nothing of the secret.
+    fn learn(&mut self, secret: Secret, expiry: Option<SystemTime>) -> bool {
+        let same = self.secret.as_ref() == Some(&secret);
+        self.secret = Some(secret);
+        if expiry.is_some() {
+            self.told_not_permitted = false;
+        }
+        if self.expiry == expiry || (same && expiry.is_none()) {
+            return false;
+        }
+        self.expiry = expiry;
+        self.warned = None;
+        true
     }
 
     fn not_permitted(&mut self, slot: &AccountSlot, secret: Secret, why: &str) {
@@ -173,7 +188,10 @@ fn unknown(error: &AccountError) -> Unknown {
     let why = error.to_string();
     match error {
         AccountError::Call(CallError::NoAnswer { .. } | CallError::Token(_)) => Unknown::NotNow(why),
-        AccountError::Answer { answer, .. } if answer.status.is_server_error() || answer.status == 429 => {
+        // 401: the token was replaced or revoked meanwhile.
+        AccountError::Answer { answer, .. }
+            if answer.status.is_server_error() || answer.status == 429 || answer.status == 401 =>
+        {
             Unknown::NotNow(why)
         }
         // Also what is no such answer at all: another server than Atlas.
@@ -188,6 +206,23 @@ mod tests {
 
     fn days(days: u64) -> Duration {
         Duration::from_secs(days * 24 * 3600)
+    }
+
+    #[test]
+    fn what_is_known_of_a_secret_outlives_an_answer_without_it() {
+        let (at, later) = (
+            SystemTime::UNIX_EPOCH + days(20_000),
+            SystemTime::UNIX_EPOCH + days(20_001),
+        );
+        let mut watched = Watched::default();
+        let (one, two) = (|| Secret::new("one"), || Secret::new("two"));
+        assert!(!watched.learn(one(), None), "not known yet");
+        assert!(watched.learn(one(), Some(at)));
+        assert!(!watched.learn(one(), None));
+        assert_eq!(watched.expiry, Some(at));
+        assert!(watched.learn(one(), Some(later)));
+        assert!(watched.learn(two(), None), "of another secret nothing is known");
+        assert_eq!(watched.expiry, None);
     }
 
     #[test]
