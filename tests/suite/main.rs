@@ -52,3 +52,4 @@ mod tls_listener;
 mod token_store;
 mod upstream_tls;
 mod web_servers;
+mod wiping;
