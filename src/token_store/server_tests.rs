@@ -4,11 +4,14 @@
 #[allow(unreachable_pub, reason = "made for the other tests")]
 #[path = "../../tests/suite/support/needs.rs"]
 mod needs;
+#[allow(unreachable_pub, reason = "made for the other tests")]
+#[path = "../../tests/suite/support/ports.rs"]
+mod ports;
 
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use self::needs::needs;
+use self::ports::free_address;
 use super::super::keys::Subject;
 use super::super::{SealKey, TokenStoreSettings};
 use super::*;
@@ -31,12 +34,7 @@ impl Server {
     fn start() -> Option<Self> {
         let program = needs(&["valkey-server", "redis-server"], "redis-server or valkey-server")?;
         let folder = tempfile::tempdir().unwrap();
-        // Below the ports of outgoing connections, which come and go.
-        static NEXT: AtomicU16 = AtomicU16::new(0);
-        let first = 31_000 + u16::try_from(std::process::id() % 1_500).unwrap();
-        let port = std::iter::repeat_with(|| first + NEXT.fetch_add(1, Ordering::Relaxed))
-            .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
-            .unwrap();
+        let port = free_address().port();
         let child = Command::new(program)
             .args([
                 "--port",

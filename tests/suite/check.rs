@@ -18,6 +18,7 @@ use tokio::process::Command;
 use tokio_rustls::TlsAcceptor;
 
 use crate::support::PATIENCE;
+use crate::support::ports::free_address;
 use crate::support::program::Program;
 use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, PUBLIC_KEY};
 use crate::support::tls::{TestCa, expired, not_yet_valid};
@@ -307,12 +308,6 @@ async fn tunnel(to: SocketAddr, credentials: Option<&'static str>) -> Fake {
         let _ = copy_bidirectional(&mut stream, &mut there).await;
     })
     .await
-}
-
-fn free_port() -> SocketAddr {
-    // Below the range that the kernel gives to clients: no client can take it meanwhile.
-    let free = (21_500..22_000).find_map(|port| std::net::TcpListener::bind(("127.0.0.1", port)).ok());
-    free.unwrap().local_addr().unwrap()
 }
 
 fn in_days(days: i64) -> String {
@@ -904,7 +899,7 @@ async fn a_name_that_cannot_be_resolved() {
 
 #[tokio::test]
 async fn a_port_that_is_closed() {
-    let port = free_port().port();
+    let port = free_address().port();
     let said = Setup::bearer()
         .args(&["--base-url", &format!("https://localhost:{port}")])
         .check()
@@ -1007,7 +1002,7 @@ async fn an_egress_proxy() {
     said.fails("tunnel", &["HTTP 407"], &["proxy_credentials_file"]);
     said.skips(&["tls", "credential"]);
 
-    let closed = format!("http://user:{PASSWORD}@{}", free_port());
+    let closed = format!("http://user:{PASSWORD}@{}", free_address());
     let said = check(&[("https_proxy", &closed)]).await;
     said.fails("tcp", &["refused"], &["the egress proxy is not there", "HTTPS_PROXY"]);
 

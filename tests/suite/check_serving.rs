@@ -4,9 +4,10 @@ use atlas_auth_proxy::token_store::DEFAULT_PORT;
 
 use crate::check::{Atlas, Said, Setup};
 use crate::support::client::client;
+use crate::support::ports::free_address;
 use crate::support::program::Program;
 use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET};
-use crate::support::redis::{KEY, Redis, free_address};
+use crate::support::redis::{KEY, Redis};
 use crate::support::tls::{TestCa, expired, not_yet_valid};
 use crate::support::until;
 use rcgen::CertificateParams;

@@ -9,6 +9,7 @@ use tokio::process::{Child, Command};
 use crate::check::Setup;
 use crate::support::client::client;
 use crate::support::needs::needs;
+use crate::support::ports::free_address;
 use crate::support::program::Program;
 use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, PUBLIC_KEY};
 use crate::support::until;
@@ -17,8 +18,7 @@ const PRIVATE_KEY: &str = "01234567-89ab-cdef-0123-456789abcdef";
 
 /// `openssl s_server` with the certificate of this folder.
 async fn server(folder: &Path) -> (Child, String) {
-    let free = (22_500..23_000).find_map(|port| std::net::TcpListener::bind(("127.0.0.1", port)).ok());
-    let address = free.unwrap().local_addr().unwrap();
+    let address = free_address();
     let child = Command::new("openssl")
         .args(["s_server", "-quiet", "-www", "-accept", &address.to_string()])
         .args(["-cert", "cert.pem", "-key", "key.pem"])

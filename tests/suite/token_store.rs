@@ -10,9 +10,10 @@ use tokio::process::Command;
 use tokio::task::JoinSet;
 
 use crate::support::client::client;
+use crate::support::ports::free_address;
 use crate::support::program::Program;
 use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, Proxy, bearer, proxy};
-use crate::support::redis::{KEY, Redis, free_address, settings};
+use crate::support::redis::{KEY, Redis, settings};
 use crate::support::until;
 use crate::support::upstream::{Tokens, Upstream, json};
 

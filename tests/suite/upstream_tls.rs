@@ -14,6 +14,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::support::client::client;
 use crate::support::needs::{needs, skip};
+use crate::support::ports::free_address;
 use crate::support::program::Program;
 use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, bearer, digest, proxy};
 use crate::support::tls::{Identity, TestCa, expired, for_clients, not_yet_valid};
@@ -108,11 +109,7 @@ async fn an_upstream_that_speaks_old_tls_only_is_refused() {
     let (certificate, key) = (files.path().join("crt"), files.path().join("key"));
     std::fs::write(&certificate, &identity.certificate).unwrap();
     std::fs::write(&key, &identity.key).unwrap();
-    let port = {
-        // Below the range that the kernel gives to clients: no client can take it meanwhile.
-        let free = (21_000..21_500).find_map(|port| std::net::TcpListener::bind(("127.0.0.1", port)).ok());
-        free.unwrap().local_addr().unwrap().port()
-    };
+    let port = free_address().port();
     let mut server = tokio::process::Command::new(openssl)
         .args([
             "s_server",

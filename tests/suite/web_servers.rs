@@ -5,7 +5,7 @@
 //! Needs the Debian packages `apache2` and `lighttpd`, which `.ci/run` installs.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::support::client::client;
 use crate::support::needs::needs;
+use crate::support::ports::free_address;
 use crate::support::proxy::{PRIVATE_KEY, PUBLIC_KEY, Proxy, digest, proxy};
 use crate::support::until;
 
@@ -36,16 +37,6 @@ impl Drop for Server {
         let _ = Command::new("kill").arg(self.child.id().to_string()).status();
         let _ = self.child.wait();
     }
-}
-
-/// Below the ports that the system gives to outgoing connections: polling one of those may connect to itself.
-fn free_address() -> SocketAddr {
-    static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(0);
-    let base = 20_000 + (std::process::id() % 8_000) as u16;
-    std::iter::repeat_with(|| base + NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
-        .map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
-        .find(|address| TcpListener::bind(address).is_ok())
-        .unwrap()
 }
 
 /// A folder that the server's own user can read, with a script that tells method and hash of what it was sent.

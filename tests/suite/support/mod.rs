@@ -3,6 +3,7 @@
 pub mod chromium;
 pub mod client;
 pub mod needs;
+pub mod ports;
 pub mod program;
 pub mod proxy;
 pub mod recording_upstream;

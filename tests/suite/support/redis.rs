@@ -1,14 +1,14 @@
 //! A real Redis or Valkey server for a test, on a port and in a folder of its own.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use atlas_auth_proxy::secret::Secret;
 use atlas_auth_proxy::token_store::{SealKey, StoreTls, TokenStoreSettings};
 
 use super::needs::{needs, skip};
+use super::ports::free_address;
 use super::tls::TestCa;
 use super::until;
 
@@ -32,16 +32,6 @@ impl Drop for Redis {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-/// Below the ports that the system gives to outgoing connections: those come and go.
-pub fn free_address() -> SocketAddr {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let base = 28_500 + u16::try_from(std::process::id() % 2_000).unwrap();
-    std::iter::repeat_with(|| base + NEXT.fetch_add(1, Ordering::Relaxed))
-        .map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
-        .find(|address| TcpListener::bind(address).is_ok())
-        .unwrap()
 }
 
 impl Redis {
