@@ -176,7 +176,7 @@ async fn a_connection_serves_no_request_beyond_its_age() {
             Some(&upstream.ca_file),
             crate::support::proxy::digest(),
         )
-        .upstream(|upstream| upstream.connection_max_age = Duration::from_millis(200))
+        .upstream(|upstream| upstream.connection_max_age = Duration::from_secs(1))
         .start()
         .await;
         let began = tokio::time::Instant::now();
@@ -187,11 +187,11 @@ async fn a_connection_serves_no_request_beyond_its_age() {
                 "{alpn}"
             );
             assert!(
-                began.elapsed() < Duration::from_secs(30),
+                began.elapsed() < crate::support::PATIENCE,
                 "{alpn}: the first connection goes on for ever"
             );
         }
-        assert!(upstream.seen().len() > 10, "{alpn}: they are used more than once");
+        assert!(upstream.seen().len() > 4, "{alpn}: they are used more than once");
     }
 }
 

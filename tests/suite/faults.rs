@@ -236,7 +236,7 @@ async fn a_name_without_an_address_is_told_and_needed_by_nobody_to_start() {
     let answer = client().get(proxy.url("/x")).send().await.unwrap();
     // A resolver that does not answer at all is a matter of time.
     assert!(matches!(answer.status().as_u16(), 502 | 504), "{answer:?}");
-    assert!(start.elapsed() < Duration::from_secs(10), "`connect_timeout` bounds it");
+    assert!(start.elapsed() < Duration::from_secs(30), "`connect_timeout` bounds it");
     let said = answer.text().await.unwrap();
     assert!(said.contains("atlas.invalid"), "{said}");
     let live = client()

@@ -133,11 +133,12 @@ async fn a_request_on_its_way_when_the_drain_begins_is_served_as_the_last() {
         TcpStream::connect(address).await.is_err()
     })
     .await;
-    let start = std::time::Instant::now();
+    // Both at once: they have half a second.
     for stream in [&mut resting, &mut new] {
         stream.write_all(get).await.unwrap();
+    }
+    for stream in [&mut resting, &mut new] {
         let rest = read_to_end(stream).await.to_ascii_lowercase();
-        eprintln!("{:?}", start.elapsed());
         assert!(
             rest.contains("http/1.1 200 ") && rest.contains("connection: close"),
             "{rest}"

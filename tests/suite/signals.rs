@@ -63,6 +63,25 @@ async fn a_second_sigterm_lets_the_drain_go_on() {
     assert_eq!(upstream.revocations(), 1);
 }
 
+/// A Job ends its sidecar by the admin port; the SIGTERM that follows with the pod's end is the first of its kind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_sigterm_after_quitquitquit_lets_the_drain_go_on() {
+    let (program, mut stream, release, _upstream) = in_flight().await;
+    let asked = client()
+        .post(format!("http://{}/quitquitquit", program.admin))
+        .send()
+        .await;
+    assert_eq!(asked.unwrap().status(), 200);
+    program.until_said("stopping").await;
+    send(&program, Signal::TERM);
+    program.until_said("the drain goes on").await;
+    release.add_permits(1);
+    assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 200 "));
+    drop(stream);
+    let (status, said) = program.ended().await;
+    assert_eq!(status.code(), Some(0), "{said}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_third_sigterm_a_second_sigint_and_sigquit_cut_the_drain() {
     for signals in [

@@ -195,7 +195,7 @@ async fn requests_that_wait_for_one_http2_connection_share_its_time() {
     let proxy = proxy(&url, None, digest())
         .upstream(|upstream| {
             upstream.http = HttpVersion::Http2;
-            upstream.connect_timeout = Duration::from_millis(500);
+            upstream.connect_timeout = Duration::from_secs(2);
         })
         .start()
         .await;
@@ -206,6 +206,6 @@ async fn requests_that_wait_for_one_http2_connection_share_its_time() {
     for call in calls {
         assert_eq!(call.await.unwrap().unwrap().status(), 504);
     }
-    // Twenty in a row would take ten seconds; a request may make two attempts.
-    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    // Twenty in a row would take forty seconds; a request may make two attempts.
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
 }
