@@ -323,7 +323,7 @@ fn announce(running: &Running, commercial: &Emulator, government: &Emulator, fil
         "{} --listen {} --admin-listen {}",
         command("check"),
         bearer.trim_start_matches("http://"),
-        running.admin()
+        admin.trim_start_matches("http://")
     ));
     line(command("rotate-secret"));
     line("Ctrl-C ends the demo.".to_owned());

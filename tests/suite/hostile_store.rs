@@ -159,7 +159,8 @@ async fn a_value_of_almost_two_gigabytes_takes_no_memory_and_is_warned_of_once()
     assert!(peak < 100_000, "it took {peak} KiB");
     assert_eq!(said.matches("the shared token store fails").count(), 1, "{said}");
     assert!(
-        said.contains("its answer is longer than any that is asked for"),
+        // Of two steps on the way, one learns why the connection ended, the other that it did.
+        said.contains("its answer is longer than any that is asked for") || said.contains("the connection broke"),
         "{said}"
     );
 }
