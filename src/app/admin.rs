@@ -114,7 +114,9 @@ pub(super) struct BoundAdmin {
 pub(super) fn bind(to: Option<&Bind>) -> Result<BoundAdmin, BindError> {
     let (place, socket) = match to.map(server::bind).transpose()? {
         None => (AdminPlace::Off, None),
-        Some(Bound::Tcp(listener, address)) => (AdminPlace::Tcp(address), Some((Socket::Tcp(listener), None))),
+        Some(Bound::Tcp(listener, address) | Bound::Both([(listener, address), _])) => {
+            (AdminPlace::Tcp(address), Some((Socket::Tcp(listener), None)))
+        }
         Some(Bound::Unix(listener, file)) => (
             AdminPlace::Unix(file.path().to_owned()),
             Some((Socket::Unix(listener), Some(file))),

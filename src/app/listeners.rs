@@ -23,6 +23,8 @@ pub struct BoundListener {
     pub name: String,
     /// Where: `http://127.0.0.1:8080` or `unix:/path`.
     pub url: String,
+    /// Where else: `http://[::1]:8080`.
+    pub also: Option<String>,
     /// Whose credential it adds.
     pub account: String,
     /// `service_account` or `api_key`.
@@ -56,6 +58,8 @@ struct Running {
 #[derive(Clone)]
 enum Place {
     Tcp(std::net::SocketAddr),
+    /// The first is the one that names it.
+    Both([std::net::SocketAddr; 2]),
     Unix(String),
 }
 
@@ -63,13 +67,14 @@ impl Place {
     fn of(bound: &Bound) -> Self {
         match bound {
             Bound::Tcp(_, address) => Self::Tcp(*address),
+            Bound::Both([(_, first), (_, second)]) => Self::Both([*first, *second]),
             Bound::Unix(..) => Self::Unix(bound.to_string()),
         }
     }
 
     fn label(&self) -> String {
         match self {
-            Self::Tcp(address) => address.to_string(),
+            Self::Tcp(address) | Self::Both([address, _]) => address.to_string(),
             Self::Unix(path) => path.clone(),
         }
     }
@@ -269,7 +274,8 @@ impl Listeners {
         let name = listener.name.clone().unwrap_or_else(|| place.label());
         let scheme = if listener.tls.is_some() { "https" } else { "http" };
         let (url, hosts) = match place {
-            Place::Tcp(address) => (
+            // Those of `localhost` are ours in any case.
+            Place::Tcp(address) | Place::Both([address, _]) => (
                 format!("{scheme}://{address}"),
                 listener.hosts.clone().with_bound(address.ip()),
             ),
@@ -279,6 +285,10 @@ impl Listeners {
         let shown = BoundListener {
             name: name.clone(),
             url,
+            also: match place {
+                Place::Both([_, second]) => Some(format!("{scheme}://{second}")),
+                Place::Tcp(_) | Place::Unix(_) => None,
+            },
             account: account.name.clone(),
             credential: of.credential.kind(),
             upstream: of.upstream.origin.to_string(),
@@ -302,7 +312,7 @@ impl Listeners {
             allow: listener.allow.clone(),
             uids: match &listener.bind {
                 Bind::Unix { uids, .. } => uids.clone(),
-                Bind::Tcp(_) => Vec::new(),
+                Bind::Tcp(_) | Bind::Localhost { .. } => Vec::new(),
             },
             tls: listener.tls.clone(),
             limits: connection_limits(&settings.limits),
@@ -315,6 +325,7 @@ impl Listeners {
 fn bind_label(bind: &Bind) -> String {
     match bind {
         Bind::Tcp(address) => address.to_string(),
+        Bind::Localhost { port } => format!("127.0.0.1:{port}"),
         Bind::Unix { path, .. } => format!("unix:{}", path.display()),
     }
 }

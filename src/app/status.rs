@@ -104,7 +104,7 @@ impl AdminState for State {
             "draining": *self.draining.borrow(),
             "tokenStore": self.sharing.status(),
             "listeners": self.listeners.load().iter().map(|l| json!({
-                "name": l.name, "address": l.url, "account": l.account,
+                "name": l.name, "address": l.url, "alsoAt": l.also, "account": l.account,
             })).collect::<Vec<_>>(),
             "accounts": self.accounts.slots().iter().map(|a| (a, a.current())).map(|(slot, a)| json!({
                 "name": slot.name,

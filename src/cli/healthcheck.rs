@@ -49,6 +49,7 @@ impl Place {
     fn of(bind: &Bind) -> Self {
         match bind {
             Bind::Unix { path, .. } => Self::Unix(path.clone()),
+            Bind::Localhost { port } => Self::Tcp((Ipv4Addr::LOCALHOST, *port).into()),
             Bind::Tcp(address) => {
                 let ip = match address.ip() {
                     IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

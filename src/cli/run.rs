@@ -212,7 +212,8 @@ fn announce(running: &Running, accounts: &BTreeMap<String, String>, stdout: &Out
     for listener in running.listeners() {
         let account = accounts.get(&listener.account).map_or("", String::as_str);
         // Writing to a string can't fail.
-        let _ = write!(line, " {} ({account}),", listener.url);
+        let also = listener.also.map(|also| format!(" and {also}")).unwrap_or_default();
+        let _ = write!(line, " {}{also} ({account}),", listener.url);
     }
     let _ = writeln!(line, " admin {}", running.admin());
     // A closed standard output, or one that nobody reads, is no reason not to serve.

@@ -35,7 +35,11 @@ fn bind(text: &str) -> Result<Option<Bind>, String> {
         return Ok(None);
     }
     value::bind(text)
-        .map(Some)
+        .map(|bind| match bind {
+            // Who asks here names the address, or is told it.
+            Bind::Localhost { port } => Some(Bind::Tcp((Ipv4Addr::LOCALHOST, port).into())),
+            bind => Some(bind),
+        })
         .map_err(|error| format!("{error}, or `off`"))
 }
 

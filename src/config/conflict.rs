@@ -55,15 +55,20 @@ fn check_addresses(listeners: &[listener::Built], admin: &Given<AdminSettings>, 
 
 fn same(a: &Bind, b: &Bind) -> bool {
     match (a, b) {
-        (Bind::Tcp(a), Bind::Tcp(b)) => a == b && a.port() != 0,
         (Bind::Unix { path: a, .. }, Bind::Unix { path: b, .. }) => a == b,
-        _ => false,
+        _ => {
+            let others = b.addresses();
+            a.addresses()
+                .iter()
+                .any(|address| address.port() != 0 && others.contains(address))
+        }
     }
 }
 
 fn show(bind: &Bind) -> String {
     match bind {
         Bind::Tcp(address) => format!("`{address}`"),
+        Bind::Localhost { port } => format!("`localhost:{port}`"),
         Bind::Unix { path, .. } => format!("`unix:{}`", path.display()),
     }
 }
@@ -89,12 +94,11 @@ fn check_base_url(
     admin: &Given<AdminSettings>,
     problems: &mut Problems,
 ) {
-    let ours = listeners.iter().any(|l| match l.settings.bind {
-        Bind::Tcp(address) => {
+    let ours = listeners.iter().any(|l| {
+        l.settings.bind.addresses().into_iter().any(|address| {
             names(origin, address)
                 || origin.port() == address.port() && l.settings.hosts.knows(origin.authority().as_str())
-        }
-        Bind::Unix { .. } => false,
+        })
     });
     if ours {
         problems.add(

@@ -16,7 +16,7 @@ use crate::guard::{Action, Allowlist, HostName, HostNames, PathPattern, Policy, 
 use crate::proxy::FairnessLimits;
 use crate::server::{Bind, ListenerSettings, ListenerTls};
 
-const DEFAULT_BIND: &str = "127.0.0.1:8080";
+const DEFAULT_BIND: &str = "localhost:8080";
 /// More than any Atlas limit. The time of each request of a minute is kept.
 const MOST_REQUESTS: usize = 1_000_000;
 const MOST_RETRY_429: Duration = Duration::from_secs(300);
@@ -188,9 +188,10 @@ fn listener(slot: Slot<'_>, overrides: &Overrides, roster: &Roster, inputs: &mut
             &source,
             &mut inputs.problems,
         );
-        if matches!(tls, Tls::None) && !plaintext && !has_required_header {
-            check_names(&hosts, hosts_source, &mut inputs.problems);
-        }
+    }
+    let is_tcp = matches!(&bind, Some(Bind::Tcp(_) | Bind::Localhost { .. }));
+    if is_tcp && matches!(tls, Tls::None) && !plaintext && !has_required_header {
+        check_names(&hosts, hosts_source, &mut inputs.problems);
     }
     if let (Some(Bind::Unix { .. }), Some(given)) = (&bind, table.and_then(|table| table.tls.as_ref())) {
         inputs.problems.add(

@@ -119,6 +119,10 @@ fn not_an_address(text: &str) -> String {
 
 /// An address as [`address`] reads it, or `unix:/path`.
 pub(crate) fn bind(text: &str) -> Parsed<Bind> {
+    if let Some(port) = text.trim().strip_prefix("localhost:") {
+        let port = port.parse().map_err(|_| not_an_address(text))?;
+        return Ok(Bind::Localhost { port });
+    }
     let Some(path) = text.trim().strip_prefix("unix:") else {
         return address(text)
             .map(Bind::Tcp)

@@ -22,6 +22,7 @@ fn label(listener: &ListenerSettings) -> String {
     match (&listener.name, &listener.bind) {
         (Some(name), _) => name.clone(),
         (None, Bind::Tcp(address)) => address.to_string(),
+        (None, Bind::Localhost { port }) => format!("127.0.0.1:{port}"),
         (None, Bind::Unix { path, .. }) => path.display().to_string(),
     }
 }

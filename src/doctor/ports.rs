@@ -37,11 +37,27 @@ pub(super) async fn examine(settings: &Settings, report: &mut Report) {
                     .any(|scheme| has(&format!("{scheme}://{address}")));
                 port(*address, ours, "listener", report).await;
             }
+            Bind::Localhost { .. } => {
+                for address in listener.bind.addresses() {
+                    // Where there is no IPv6, there is nothing to bind.
+                    if address.is_ipv4() || TcpListener::bind((address.ip(), 0)).await.is_ok() {
+                        // A running proxy shows the first.
+                        let ours = ["http", "https"]
+                            .iter()
+                            .any(|scheme| has(&format!("{scheme}://127.0.0.1:{}", address.port())));
+                        port(address, ours, "listener", report).await;
+                    }
+                }
+            }
             Bind::Unix { path, .. } => socket(path, has(&format!("unix:{}", path.display())), "listener", report).await,
         }
     }
     match &settings.admin.bind {
-        Some(Bind::Tcp(address)) => port(*address, running.is_some(), "admin_port", report).await,
+        Some(bind @ (Bind::Tcp(_) | Bind::Localhost { .. })) => {
+            if let Some(address) = bind.addresses().first() {
+                port(*address, running.is_some(), "admin_port", report).await;
+            }
+        }
         Some(Bind::Unix { path, .. }) => socket(path, running.is_some(), "admin_port", report).await,
         None => report.add(Finding::new("admin_port", Status::Ok, "there is none (`off`)")),
     }
@@ -113,8 +129,9 @@ async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, host: &str, path: 
 async fn page(admin: &Bind, path: &str) -> Option<Vec<u8>> {
     let ask = async {
         match admin {
-            Bind::Tcp(address) => {
-                let address = reachable(*address);
+            Bind::Tcp(_) | Bind::Localhost { .. } => {
+                let address = admin.addresses().first().copied().map(reachable);
+                let address = address.ok_or(ErrorKind::AddrNotAvailable)?;
                 ask(TcpStream::connect(address).await?, &address.to_string(), path).await
             }
             Bind::Unix { path: socket, .. } => ask(UnixStream::connect(socket).await?, "localhost", path).await,

@@ -88,6 +88,12 @@ impl View {
 pub async fn serve(bound: Bound, parts: Arc<ServerParts>, drain: DrainHandle) {
     match bound {
         Bound::Tcp(socket, _) => serve_tcp(socket, parts, drain).await,
+        Bound::Both([(first, _), (second, _)]) => {
+            tokio::join!(
+                serve_tcp(first, Arc::clone(&parts), drain.clone()),
+                serve_tcp(second, parts, drain)
+            );
+        }
         Bound::Unix(socket, _file) => serve_unix(socket, parts, drain).await,
     }
 }

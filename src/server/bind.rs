@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
@@ -42,6 +43,8 @@ fn hint(error: &io::Error) -> &'static str {
 pub enum Bound {
     /// TCP.
     Tcp(TcpListener, SocketAddr),
+    /// `127.0.0.1` and `[::1]`, with the same port.
+    Both([(TcpListener, SocketAddr); 2]),
     /// A unix socket.
     Unix(UnixListener, UnixSocketFile),
 }
@@ -50,7 +53,7 @@ impl fmt::Display for Bound {
     /// The address as a listener's label: `127.0.0.1:8080` or `unix:/path`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(_, address) => address.fmt(f),
+            Self::Tcp(_, address) | Self::Both([(_, address), _]) => address.fmt(f),
             Self::Unix(_, file) => write!(f, "unix:{}", file.0.display()),
         }
     }
@@ -79,10 +82,8 @@ impl Drop for UnixSocketFile {
 /// See [`BindError`].
 pub fn bind(to: &Bind) -> Result<Bound, BindError> {
     match to {
-        Bind::Tcp(address) => bind_tcp(*address).map_err(|source| BindError {
-            address: address.to_string(),
-            source,
-        }),
+        Bind::Tcp(address) => tcp(*address).map(|(socket, address)| Bound::Tcp(socket, address)),
+        Bind::Localhost { port } => bind_localhost(*port),
         Bind::Unix { path, mode, .. } => bind_unix(path, *mode)
             .map(|listener| Bound::Unix(listener, UnixSocketFile(path.clone())))
             .map_err(|source| BindError {
@@ -92,7 +93,39 @@ pub fn bind(to: &Bind) -> Result<Bound, BindError> {
     }
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<Bound> {
+fn tcp(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
+    bind_tcp(address).map_err(|source| BindError {
+        address: address.to_string(),
+        source,
+    })
+}
+
+/// A port that is free at one address may be taken at the other: with port 0 another is tried, so often at most.
+const TRIES: usize = 16;
+
+fn bind_localhost(port: u16) -> Result<Bound, BindError> {
+    let mut tries = TRIES;
+    loop {
+        tries -= 1;
+        let (first, address) = tcp((Ipv4Addr::LOCALHOST, port).into())?;
+        match tcp((Ipv6Addr::LOCALHOST, address.port()).into()) {
+            Ok(second) => return Ok(Bound::Both([(first, address), second])),
+            // A machine without IPv6, or whose loopback has none.
+            Err(error) if is_absent(&error.source) => return Ok(Bound::Tcp(first, address)),
+            Err(error) if port == 0 && tries > 0 && error.source.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
+        || error
+            .raw_os_error()
+            .is_some_and(|code| [Errno::AFNOSUPPORT, Errno::PROTONOSUPPORT].contains(&Errno::from_raw_os_error(code)))
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     // A restart must not wait for connections of the last run to time out (TIME_WAIT).
@@ -101,7 +134,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Bound> {
     socket.listen(BACKLOG)?;
     let listener = TcpListener::from_std(socket.into())?;
     let address = listener.local_addr()?;
-    Ok(Bound::Tcp(listener, address))
+    Ok((listener, address))
 }
 
 fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {

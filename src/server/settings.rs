@@ -1,6 +1,6 @@
 //! Listeners and limits, as configured.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +13,11 @@ use crate::proxy::FairnessLimits;
 pub enum Bind {
     /// A TCP address; port 0 takes a free one.
     Tcp(SocketAddr),
+    /// `127.0.0.1` and, where there is one, `[::1]`, with the same port: some clients try only one of the two for `localhost`.
+    Localhost {
+        /// 0 takes one that is free at both.
+        port: u16,
+    },
     /// A unix socket.
     Unix {
         /// Path of the socket file.
@@ -22,6 +27,17 @@ pub enum Bind {
         /// User ids that may connect; empty: whoever the mode lets in.
         uids: Vec<u32>,
     },
+}
+
+impl Bind {
+    /// The TCP addresses, the one that is always there first.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        match self {
+            Self::Tcp(address) => vec![*address],
+            Self::Localhost { port } => vec![(Ipv4Addr::LOCALHOST, *port).into(), (Ipv6Addr::LOCALHOST, *port).into()],
+            Self::Unix { .. } => Vec::new(),
+        }
+    }
 }
 
 /// One port or socket; it binds one account.

@@ -445,6 +445,47 @@ async fn ipv4_peers_of_a_dual_stack_listener_are_ipv4() {
     assert!(v6.starts_with("HTTP/1.1 403 "), "{v6}");
 }
 
+/// One listener with one name at both of `localhost`'s addresses, with the same port; taken at one, it is no start.
+#[tokio::test]
+async fn localhost_is_both_of_its_addresses_or_no_start() {
+    use atlas_auth_proxy::server::Bind;
+    if tokio::net::TcpListener::bind("[::1]:0").await.is_err() {
+        return crate::support::needs::skip("this machine has no [::1]");
+    }
+    let upstream = upstream().await;
+    let proxy = builder(&upstream)
+        .with(|s| s.listeners[0].bind = Bind::Localhost { port: 0 })
+        .start()
+        .await;
+    let listeners = proxy.running.listeners();
+    let [listener] = &listeners[..] else {
+        panic!("{listeners:?}")
+    };
+    let port = proxy.address.port();
+    assert_eq!(listener.name, format!("127.0.0.1:{port}"));
+    assert_eq!(listener.also.as_deref(), Some(&*format!("http://[::1]:{port}")));
+    for address in [format!("127.0.0.1:{port}"), format!("[::1]:{port}")] {
+        let answer = raw(
+            address.parse().unwrap(),
+            get(&format!("Host: {address}\r\n")).as_bytes(),
+        )
+        .await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{address}: {answer}");
+    }
+    for taken in ["127.0.0.1:0", "[::1]:0"] {
+        let taken = tokio::net::TcpListener::bind(taken).await.unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let settings = builder(&upstream)
+            .with(|s| s.listeners[0].bind = Bind::Localhost { port })
+            .settings;
+        let error = atlas_auth_proxy::app::App::start(settings)
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(&taken.local_addr().unwrap().to_string()), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn the_required_header_is_required() {
     let upstream = upstream().await;

@@ -340,6 +340,118 @@ async fn the_guard_is_the_same_over_http2() {
     assert_eq!(send(Request::get("https://localhost/")).await.status(), 200);
 }
 
+/// What decides over HTTP/1.1 decides here: browsers, the required header, rules under every reading (S1, S2, S8).
+#[tokio::test]
+async fn browsers_headers_and_rules_are_judged_the_same_over_http2() {
+    use atlas_auth_proxy::guard::{Action, PathPattern, Policy, RequiredHeader, Rule};
+    let rule = |path: &str, action| Rule::new(Vec::new(), PathPattern::parse(path).unwrap(), action);
+    let rules = vec![
+        rule("/first/{id}/secret/**", Action::Deny),
+        rule("/first/**", Action::Allow),
+    ];
+    let story = story(Upstream::start(ok).await, Some(&[]), |b| {
+        b.with(|s| {
+            s.listeners[0].policy = Policy::new(false, rules, Action::Deny);
+            let header = http::HeaderName::from_static("x-required");
+            s.listeners[0].required_header = Some(RequiredHeader::new(header));
+        })
+    })
+    .await;
+    let (mut sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .handshake(TokioIo::new(story.h2().await))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let mut send = async |path: &str, headers: &[(&str, &str)]| -> (u16, Option<String>) {
+        let request = headers.iter().fold(
+            Request::get(format!("https://localhost{path}")),
+            |request, (name, value)| request.header(*name, *value),
+        );
+        let request = request.body(Full::<Bytes>::default()).unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        let code = response.headers().get("x-atlas-auth-proxy-error");
+        let code = code.map(|code| code.to_str().unwrap().to_owned());
+        assert_eq!(
+            response.headers()["content-security-policy"],
+            "sandbox; default-src 'none'"
+        );
+        (response.status().as_u16(), code)
+    };
+    let browser = (403, Some("PROXY_BROWSER_DENIED".to_owned()));
+    for headers in [
+        &[("sec-fetch-site", "same-origin")][..],
+        &[("sec-fetch-site", "cross-site")],
+        &[("sec-fetch-site", "none")],
+        &[
+            ("sec-fetch-site", "none"),
+            ("sec-fetch-mode", "cors"),
+            ("sec-fetch-dest", "document"),
+        ],
+        &[("origin", "https://localhost")],
+        &[("referer", "https://evil.example/")],
+        &[("referer", "http://localhost/")],
+    ] {
+        let headers = [headers, &[("x-required", "1")]].concat();
+        assert_eq!(send("/first/1/open", &headers).await, browser, "{headers:?}");
+    }
+    let header = (403, Some("PROXY_HEADER_REQUIRED".to_owned()));
+    for headers in [
+        &[][..],
+        &[("x-required", "")],
+        &[("x-required", "a"), ("x-required", "b")],
+    ] {
+        assert_eq!(send("/first/1/open", headers).await, header, "{headers:?}");
+    }
+    let denied = (403, Some("PROXY_RULE_DENIED".to_owned()));
+    for path in [
+        "/first/1/secret",
+        "/FIRST/1/Secret/x?y",
+        "/first/1/%73ecret",
+        "/first/1//secret",
+        "/first/1/x/../secret",
+        "/first/1/x/%2e%2e/secret",
+        "/first/1%2Fsecret",
+        "/first/1/secret;x=y",
+        "/first/1\\secret",
+        "/first/1/secret%00",
+        "/first/a%2F..%2F1/x",
+        "/second/1",
+    ] {
+        assert_eq!(send(path, &[("x-required", "1")]).await, denied, "{path}");
+    }
+    assert!(story.upstream.seen().is_empty(), "{:?}", story.upstream.seen());
+    for path in ["/first/1/open", "/first/10.1.0.0%2F16/open?a=/secret"] {
+        let good = [
+            ("x-required", "1"),
+            ("referer", "https://localhost/first"),
+            ("sec-fetch-site", "none"),
+            ("sec-fetch-mode", "navigate"),
+            ("sec-fetch-dest", "document"),
+        ];
+        assert_eq!(send(path, &good).await, (200, None), "{path}");
+        assert_eq!(story.upstream.last().uri, path);
+    }
+}
+
+/// Neither `:authority` nor `Host`: the request names nobody (S1).
+#[tokio::test]
+async fn a_request_without_an_authority_is_refused_over_http2() {
+    let story = story(Upstream::start(ok).await, Some(&[]), |b| b).await;
+    let mut stream = story.h2().await;
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    // `:method: GET`, `:scheme: https`, `:path: /` of the static table (RFC 7541 appendix A); END_STREAM and END_HEADERS.
+    let headers = [0, 0, 3, 1, 5, 0, 0, 0, 1, 0x82, 0x87, 0x84];
+    let bytes = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &settings, &headers].concat();
+    tokio::io::AsyncWriteExt::write_all(&mut stream, &bytes).await.unwrap();
+    let mut got = Vec::new();
+    while !String::from_utf8_lossy(&got).contains("\"errorCode\":\"PROXY_HOST_DENIED\"") {
+        let read = tokio::io::AsyncReadExt::read_buf(&mut stream, &mut got);
+        let read = tokio::time::timeout(crate::support::PATIENCE, read).await;
+        assert!(read.unwrap().unwrap() > 0, "{}", String::from_utf8_lossy(&got));
+    }
+    assert!(story.upstream.seen().is_empty());
+}
+
 #[tokio::test]
 async fn bodies_stream_both_ways_over_http2() {
     let upstream = Upstream::start(|request: Request<Incoming>| async move {

@@ -55,9 +55,10 @@ fn rows() -> Vec<Row> {
             flag: (|f| f.listen = vec!["127.0.0.1:1".into()], "127.0.0.1:1"),
             variable: ("ATLAS_PROXY_LISTEN", "[::1]:2", "[::1]:2"),
             file: ("[[listener]]\nbind = '127.0.0.1:3'", "127.0.0.1:3"),
-            default: "127.0.0.1:8080",
+            default: "localhost:8080",
             read: |s| match &s.listeners[0].bind {
                 Bind::Tcp(address) => address.to_string(),
+                Bind::Localhost { port } => format!("localhost:{port}"),
                 Bind::Unix { path, .. } => path.display().to_string(),
             },
         },
