@@ -163,6 +163,7 @@ fn rows() -> Vec<Row> {
             default: "127.0.0.1:9091",
             read: |s| match &s.admin.bind {
                 Some(Bind::Tcp(address)) => address.to_string(),
+                Some(Bind::Localhost { port }) => format!("localhost:{port}"),
                 Some(Bind::Unix { path, .. }) => format!("unix:{}", path.display()),
                 None => "off".to_owned(),
             },
