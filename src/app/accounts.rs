@@ -21,7 +21,7 @@ use crate::fair::Places;
 use crate::metrics::{Metrics, ReloadOutcome};
 use crate::outbound::{HttpClient, http_client};
 use crate::proxy::links::LinkRewriter;
-use crate::proxy::{Account, AccountSlot, Authorizer};
+use crate::proxy::{Account, AccountSlot, Authorizer, Prober};
 use crate::settings::AccountSettings;
 use crate::time::SharedClock;
 use crate::upstream::Upstream;
@@ -381,6 +381,7 @@ fn build(context: &Context, name: &str, recipe: Recipe, now: &Built) -> Result<B
         authorizer: now.account.authorizer.clone(),
         links: LinkRewriter::new(&recipe.settings.upstream.origin),
         upstream: new_upstream(context, name, &recipe)?,
+        prober: Prober::default(),
     };
     Ok(Built {
         recipe,
@@ -437,6 +438,7 @@ fn build_whole(context: &Context, name: &str, recipe: Recipe, now: Option<&Built
         authorizer,
         links: LinkRewriter::new(&settings.upstream.origin),
         upstream,
+        prober: Prober::default(),
     };
     Ok(Built {
         recipe,

@@ -148,12 +148,16 @@ labels! {
         First = "first",
         /// A reused connection broke.
         Reconnect = "reconnect",
+        /// The upstream said that it did not process the request.
+        NotProcessed = "not_processed",
         /// The token was refused and renewed.
         TokenRenewed = "token_renewed",
         /// A Digest challenge had to be fetched or answered.
         DigestChallenge = "digest_challenge",
         /// Atlas answered 429, and the listener waits (`retry_429`).
         RateLimited = "rate_limited",
+        /// A request of our own tells whether a 401 was about the credential.
+        Probe = "probe",
     }
     /// Kinds of failures upstream.
     UpstreamErrorKind {

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{Method, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
@@ -16,7 +16,7 @@ use super::fairness::Share;
 use super::headers::clean_trailers;
 use super::inbound::{InboundFacts, RequestBody};
 use super::links::LinkBody;
-use super::{Listener, Peer};
+use super::{Listener, Peer, echo};
 use crate::code::ErrorCode;
 use crate::log::RequestRecord;
 use crate::metrics::Direction;
@@ -113,6 +113,9 @@ impl Body for ResponseBody {
                     Err(frame) => match frame.into_trailers() {
                         Ok(mut trailers) => {
                             clean_trailers(&mut trailers);
+                            if let Some(authorization) = this.record.as_ref().and_then(|r| r.authorization.as_ref()) {
+                                echo::clean_fields(&mut trailers, authorization);
+                            }
                             Frame::trailers(trailers)
                         }
                         Err(other) => other,
@@ -163,6 +166,8 @@ pub(super) struct Record {
     pub(super) share: Option<Share>,
     /// Looks at an answer that tells of a failure.
     pub(super) observer: Option<Box<Observer>>,
+    /// The credential that the upstream was sent: nothing of it may come back in trailers.
+    pub(super) authorization: Option<HeaderValue>,
     pub(super) bytes_out: u64,
     pub(super) closed: bool,
 }

@@ -1,29 +1,40 @@
 //! One request's tries against the upstream: authorize, send, and decide whether it may go again.
 //!
-//! What may be sent twice is decided here and nowhere else. A request that was never started may go again. One that a 401
-//! refused may go again with a new credential when its body can be repeated. One whose reused connection broke may go
-//! again when its method is idempotent (RFC 9110 section 9.2.2) and its body can be repeated.
+//! What may be sent twice is decided here and nowhere else:
+//!
+//! | what happened | sent again, within [`MOST_SENDS`] in all |
+//! |---|---|
+//! | the request was never started | in `upstream`, any method; no send |
+//! | the upstream says that it did not process it (RFC 9113 section 8.7) | once, any method, beside the others |
+//! | a reused connection broke | an idempotent method (RFC 9110 section 9.2.2) |
+//! | 401, and the token was dead | once, with its successor |
+//! | 401 to a Digest answer | at most twice, with another nonce |
+//! | 401, and the account's credential was replaced meanwhile | with the new one |
+//! | 429, and the listener waits for it (`retry_429`) | an idempotent method; bounded by time, and no new budget |
+//!
+//! All of it only while the body can be repeated.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use memchr::memmem;
 use tokio::time::Instant;
 
-use super::answer::Record;
 use super::error::ProxyError;
-use super::inbound::{Buffered, RequestBody, RequestBodyError, Source};
-use super::{Account, AccountSlot, Authorizer, Listener, client_fault};
+use super::inbound::{Buffered, InboundFacts, RequestBody, RequestBodyError, Source};
+use super::{Account, AccountSlot, Authorizer, client_fault, echo, probe};
 use crate::code::ErrorCode;
 use crate::credential::bearer::Bearer;
-use crate::credential::digest::{BodyForDigest, Digest, Verdict};
+use crate::credential::digest::{Authorized, BodyForDigest, Digest, Need, Turn, Verdict};
 use crate::fair::Part;
 use crate::metrics::{AttemptCause, UpstreamErrorKind};
 use crate::upstream::{ConnectError, Outbound, SendError, SendFailure, UpstreamBody};
 
+/// Sends of one request, whatever their causes; those that wait for a 429 and the one after "not processed" not counted.
+const MOST_SENDS: u32 = 3;
 /// How long a chunked body may take to turn out small enough to be repeatable, before Digest treats it as endless.
 const BUFFER_PATIENCE: Duration = Duration::from_millis(100);
 /// The pause before the first retry of a 429 that names none, and the least of all.
@@ -35,8 +46,17 @@ const DRAIN_TIME: Duration = Duration::from_millis(500);
 
 type UpstreamResponse = Response<UpstreamBody<RequestBody>>;
 
+/// The upstream's final answer.
+pub(super) struct Answered {
+    pub(super) response: UpstreamResponse,
+    /// The account that it was asked with.
+    pub(super) account: Arc<Account>,
+    /// The credential that it was asked with; nothing of it may come back.
+    pub(super) authorization: Option<HeaderValue>,
+}
+
 pub(super) struct Exchange<'a> {
-    slot: &'a AccountSlot,
+    slot: &'a Arc<AccountSlot>,
     part: &'a Arc<Part>,
     /// What was in force when the request came, or what took its place since.
     account: Arc<Account>,
@@ -44,58 +64,92 @@ pub(super) struct Exchange<'a> {
     path: PathAndQuery,
     headers: HeaderMap,
     source: Source,
-    /// What causes the next try, unless that try knows better.
-    first_cause: AttemptCause,
+    /// The body of the next try, where that was taken beforehand.
+    next_body: Option<RequestBody>,
+    inbound: Option<Arc<InboundFacts>>,
+    /// Requests that were sent upstream for this one, for the record.
+    attempts: &'a mut u32,
+    budget: Budget,
+    /// What causes the next try.
+    cause: AttemptCause,
+    last_sent: Instant,
+    last_authorization: Option<HeaderValue>,
 }
 
-/// What one try needs beside the request.
-struct Try {
-    authorization: Option<HeaderValue>,
-    cause: AttemptCause,
+/// How often the request may still be sent.
+struct Budget {
+    sends: u32,
+    not_processed: bool,
+}
+
+impl Budget {
+    fn has_room(&self) -> bool {
+        self.sends < MOST_SENDS
+    }
+}
+
+/// How sending ended, if not with an error.
+enum Sent {
+    Answer(UpstreamResponse),
+    /// The connection broke, or the upstream did not process the request: sending it again is safe.
+    MayRepeat,
 }
 
 impl<'a> Exchange<'a> {
     pub(super) fn new(
-        listener: &'a Listener,
+        slot: &'a Arc<AccountSlot>,
+        part: &'a Arc<Part>,
         method: Method,
         path: PathAndQuery,
         headers: HeaderMap,
         source: Source,
+        inbound: Option<Arc<InboundFacts>>,
+        attempts: &'a mut u32,
     ) -> Self {
-        let slot = &listener.account;
         Self {
             slot,
-            part: &listener.part,
+            part,
             account: slot.current(),
             method,
             path,
             headers,
             source,
-            first_cause: AttemptCause::First,
+            next_body: None,
+            inbound,
+            attempts,
+            budget: Budget {
+                sends: 0,
+                not_processed: false,
+            },
+            cause: AttemptCause::First,
+            last_sent: Instant::now(),
+            last_authorization: None,
         }
     }
 
-    /// The upstream's final answer, and the account that it was asked with.
+    /// The upstream's final answer.
     ///
     /// # Errors
     /// What the client gets instead.
-    pub(super) async fn run(
-        mut self,
-        retry_429: Option<Duration>,
-        record: &mut Record,
-    ) -> Result<(UpstreamResponse, Arc<Account>), ProxyError> {
+    pub(super) async fn run(mut self, retry_429: Option<Duration>) -> Result<Answered, ProxyError> {
         let began = Instant::now();
         let mut waited = 0;
         loop {
-            let response = self.recovered(record).await?;
+            let response = self.send_with_account_in_force().await?;
             let left = retry_429.map(|limit| limit.saturating_sub(began.elapsed()));
             let Some(pause) = left.and_then(|left| self.pause_before_retry(&response, waited, left)) else {
-                return Ok((response, self.account));
+                return Ok(Answered {
+                    response,
+                    account: self.account,
+                    authorization: self.last_authorization,
+                });
             };
-            drain(response).await;
+            drain(response.into_body()).await;
             tokio::time::sleep(pause).await;
             waited += 1;
-            self.first_cause = AttemptCause::RateLimited;
+            // What Atlas would not look at does not count as sent.
+            self.budget.sends = self.budget.sends.saturating_sub(1);
+            self.cause = AttemptCause::RateLimited;
         }
     }
 
@@ -114,27 +168,25 @@ impl<'a> Exchange<'a> {
         (pause <= left).then_some(pause.max(LEAST_RETRY_PAUSE))
     }
 
-    async fn recovered(&mut self, record: &mut Record) -> Result<UpstreamResponse, ProxyError> {
-        let result = self.with_credential(record).await;
-        // A credential that was replaced while the request was on its way is no reason to fail.
-        let response = match result {
-            Ok(response) if response.status() == StatusCode::UNAUTHORIZED && self.successor().is_some() => {
-                drain(response).await;
-                None
-            }
-            Err(error) if is_about_credential(error.code) && self.successor().is_some() => None,
-            other => Some(other?),
+    /// A credential that was replaced while the request was on its way is no reason to fail.
+    async fn send_with_account_in_force(&mut self) -> Result<UpstreamResponse, ProxyError> {
+        let result = self.send_with_credential().await;
+        let refused = match &result {
+            Ok(response) => response.status() == StatusCode::UNAUTHORIZED,
+            Err(error) => is_about_credential(error.code),
         };
-        let response = match response {
-            Some(response) => response,
-            None => {
-                if let Some(account) = self.successor() {
-                    self.account = account;
-                }
-                self.with_credential(record).await?
-            }
-        };
-        Ok(response)
+        if !refused {
+            return result;
+        }
+        let Some(account) = self.successor() else { return result };
+        if result.is_ok() && !self.take_next_body() {
+            return result;
+        }
+        if let Ok(response) = result {
+            drain(response.into_body()).await;
+        }
+        self.account = account;
+        self.send_with_credential().await
     }
 
     /// What took the account's place since the request came, if the request can be made with it: at the same upstream, and
@@ -143,117 +195,125 @@ impl<'a> Exchange<'a> {
         let now = self.slot.current();
         let another = !Arc::ptr_eq(&now, &self.account);
         let same_origin = now.upstream.origin() == self.account.upstream.origin();
-        (another && same_origin && self.source.can_repeat()).then_some(now)
+        (another && same_origin && self.may_go_again()).then_some(now)
     }
 
-    async fn with_credential(&mut self, record: &mut Record) -> Result<UpstreamResponse, ProxyError> {
+    fn may_go_again(&self) -> bool {
+        self.budget.has_room() && self.source.can_repeat()
+    }
+
+    /// Takes the body for one more try, before the answer that is there is given up. False: it has grown too large
+    /// meanwhile, and that answer is the client's.
+    fn take_next_body(&mut self) -> bool {
+        self.next_body = self.source.next_body();
+        self.next_body.is_some()
+    }
+
+    async fn send_with_credential(&mut self) -> Result<UpstreamResponse, ProxyError> {
         match self.account.authorizer.clone() {
-            Authorizer::Bearer(bearer) => self.with_bearer(&bearer, record).await,
-            Authorizer::Digest(digest) => self.with_digest(&digest, record).await,
+            Authorizer::Bearer(bearer) => self.send_with_bearer(&bearer).await,
+            Authorizer::Digest(digest) => self.send_with_digest(&digest).await,
         }
     }
 
-    async fn with_bearer(&mut self, bearer: &Arc<Bearer>, record: &mut Record) -> Result<UpstreamResponse, ProxyError> {
+    async fn send_with_bearer(&mut self, bearer: &Arc<Bearer>) -> Result<UpstreamResponse, ProxyError> {
         let token = bearer.authorization().await.map_err(ProxyError::from)?;
-        let first = Try {
-            authorization: Some(token.header().clone()),
-            cause: self.first_cause,
-        };
-        let mut response = self.send(first, record).await?;
-        drop_echoes(response.headers_mut(), token.header());
+        let response = self.send(Some(token.header().clone())).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
+            if shows_acceptance(response.status()) {
+                bearer.accepted();
+            }
             return Ok(response);
         }
-        if !self.source.can_repeat() {
-            // This request is lost, but the token may be bad for all: renewed beside it, under the same bounds.
-            let bearer = Arc::clone(bearer);
-            tokio::spawn(async move { bearer.refused(&token).await });
+        let (slot, account, sent) = (Arc::clone(self.slot), Arc::clone(&self.account), self.last_sent);
+        let says_so = says_invalid_token(response.headers());
+        if !self.may_go_again() {
+            // This request is lost, but the token may be dead for all.
+            probe::replace_in_background(&slot, &account, bearer, token, sent, says_so);
             return Ok(response);
         }
-        let Some(renewed) = bearer.refused(&token).await else {
+        let Some(renewed) = probe::replacement(&slot, &account, bearer, &token, sent, says_so).await else {
             return Ok(response);
         };
-        drain(response).await;
-        let again = Try {
-            authorization: Some(renewed.header().clone()),
-            cause: AttemptCause::TokenRenewed,
-        };
-        let mut response = self.send(again, record).await?;
-        drop_echoes(response.headers_mut(), renewed.header());
+        if !self.take_next_body() {
+            return Ok(response);
+        }
+        drain(response.into_body()).await;
+        self.cause = AttemptCause::TokenRenewed;
+        let response = self.send(Some(renewed.header().clone())).await?;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            let says_so = says_invalid_token(response.headers());
+            probe::replace_in_background(&slot, &account, bearer, renewed, self.last_sent, says_so);
+        } else if shows_acceptance(response.status()) {
+            bearer.accepted();
+        }
         Ok(response)
     }
 
-    async fn with_digest(&mut self, digest: &Digest, record: &mut Record) -> Result<UpstreamResponse, ProxyError> {
-        let _permit = digest.permit().await.map_err(ProxyError::from)?;
+    async fn send_with_digest(&mut self, digest: &Arc<Digest>) -> Result<UpstreamResponse, ProxyError> {
+        let mut turn = digest.turn().await.map_err(ProxyError::from)?;
         if self.source.length().is_none() {
             // Small chunked bodies are common; knowing that they are small saves the priming request.
-            self.buffer(Some(BUFFER_PATIENCE), record).await?;
+            self.buffer(Some(BUFFER_PATIENCE)).await?;
         }
-        if let Some(answer) = self.prime(digest, record).await? {
-            return Ok(answer);
-        }
-        let mut cause = self.first_cause;
         let mut retries = 0;
-        let mut reconnected = false;
         loop {
-            let body = self.body_for(digest, record).await?;
+            if let Some(answer) = self.fetch_challenge(&mut turn).await? {
+                return Ok(answer);
+            }
+            let body = self.body_for(&turn).await?;
             let body = body.as_deref().map_or(BodyForDigest::Unknown, BodyForDigest::Bytes);
-            let authorized = digest.authorize(&self.method, self.path.as_str(), body);
-            let authorization = authorized.as_ref().map(|authorized| authorized.header.clone());
-            let this = Try { authorization, cause };
-            let Some(response) = self.send_unless_again(&this, !reconnected, record).await? else {
+            let authorized = turn.authorize(&self.method, self.path.as_str(), body);
+            let header = authorized.as_ref().map(|authorized| authorized.header.clone());
+            let Sent::Answer(response) = self.send_once(header).await? else {
                 // Each count of a nonce goes out once: the next try has another.
-                reconnected = true;
-                cause = AttemptCause::Reconnect;
+                turn.forget();
                 continue;
             };
             if response.status() != StatusCode::UNAUTHORIZED {
-                if let Some(authorized) = authorized.filter(|_| shows_acceptance(response.status())) {
-                    digest.observe_success(response.headers(), &authorized);
+                self.note_answer(&mut turn, &response, authorized.as_ref());
+                return Ok(response);
+            }
+            let verdict = turn.challenged(response.headers(), authorized.as_ref(), retries);
+            if verdict != Verdict::Retry || !self.may_go_again() || !self.take_next_body() {
+                turn.give_back();
+                if digest.suspected() {
+                    probe::suspect_in_background(self.slot, &self.account, digest, &self.path);
                 }
                 return Ok(response);
             }
-            let verdict = digest.challenged(response.headers(), authorized.as_ref(), retries);
-            if verdict != Verdict::Retry || !self.source.can_repeat() {
-                return Ok(response);
-            }
             retries += 1;
-            cause = AttemptCause::DigestChallenge;
-            drain(response).await;
+            self.cause = AttemptCause::DigestChallenge;
+            drain(response.into_body()).await;
+        }
+    }
+
+    fn note_answer(&self, turn: &mut Turn<'_>, response: &UpstreamResponse, authorized: Option<&Authorized>) {
+        match authorized {
+            Some(authorized) if shows_acceptance(response.status()) => {
+                probe::accepted(self.slot, turn, response.headers(), authorized);
+            }
+            _ => turn.give_back(),
         }
     }
 
     /// Sees to it that there is a challenge to answer: this costs no request in the steady state.
     /// `Some`: the upstream answered the request itself, without a credential.
-    async fn prime(&mut self, digest: &Digest, record: &mut Record) -> Result<Option<UpstreamResponse>, ProxyError> {
-        // Only one of the requests that find no challenge goes ahead; the others wait for what it brings.
-        let lead = if digest.has_challenge() {
-            None
-        } else {
-            digest.prime().await
-        };
-        let once = !self.source.surely_repeatable() && !digest.fresh_enough_for_streaming();
-        if lead.is_none() && !once {
+    async fn fetch_challenge(&mut self, turn: &mut Turn<'_>) -> Result<Option<UpstreamResponse>, ProxyError> {
+        let once = !self.source.surely_repeatable();
+        let Need::Challenge(lead) = turn.need(once).await.map_err(ProxyError::from)? else {
             return Ok(None);
-        }
-        let itself = self.source.is_empty();
-        let first = if itself {
-            self.send(
-                Try {
-                    authorization: None,
-                    cause: AttemptCause::First,
-                },
-                record,
-            )
-            .await?
-        } else {
-            self.send_bodyless_get(record).await?
         };
-        let challenged = first.status() == StatusCode::UNAUTHORIZED;
-        let verdict = match (challenged, itself) {
+        let itself = self.source.is_empty() && self.budget.sends == 0;
+        let first = if itself {
+            self.send(None).await?
+        } else {
+            self.send_bodyless_get().await?
+        };
+        let verdict = match (first.status() == StatusCode::UNAUTHORIZED, itself) {
             (false, _) => None,
-            (true, true) => Some(digest.challenged(first.headers(), None, 0)),
-            (true, false) => Some(digest.primed(first.headers())),
+            (true, true) => Some(turn.challenged(first.headers(), None, 0)),
+            (true, false) => Some(turn.primed(first.headers())),
         };
         if let Some(lead) = lead {
             lead.answered();
@@ -262,86 +322,83 @@ impl<'a> Exchange<'a> {
         if itself && verdict != Some(Verdict::Retry) {
             return Ok(Some(first));
         }
-        drain(first).await;
+        drain(first.into_body()).await;
         Ok(None)
     }
 
     /// The whole body, when the upstream wants it in the hash (`auth-int`).
-    async fn body_for(&mut self, digest: &Digest, record: &Record) -> Result<Option<bytes::Bytes>, ProxyError> {
-        if !digest.needs_body() {
+    async fn body_for(&mut self, turn: &Turn<'_>) -> Result<Option<bytes::Bytes>, ProxyError> {
+        if !turn.needs_body() {
             return Ok(None);
         }
-        match self.buffer(None, record).await? {
+        match self.buffer(None).await? {
             Buffered::Whole(bytes) => Ok(Some(bytes)),
             Buffered::TooLarge | Buffered::Unfinished => Err(ProxyError::body_too_large_for_auth_int()),
         }
     }
 
-    async fn buffer(&mut self, patience: Option<Duration>, record: &Record) -> Result<Buffered, ProxyError> {
+    async fn buffer(&mut self, patience: Option<Duration>) -> Result<Buffered, ProxyError> {
         self.source.buffer(patience).await.map_err(|_: RequestBodyError| {
-            client_fault(record.inbound.as_ref()).unwrap_or_else(ProxyError::request_body_broken)
+            client_fault(self.inbound.as_ref()).unwrap_or_else(ProxyError::request_body_broken)
         })
     }
 
-    /// Sends the request; once more over a new connection when that cannot do harm.
-    async fn send(&mut self, this: Try, record: &mut Record) -> Result<UpstreamResponse, ProxyError> {
-        if let Some(response) = self.send_unless_again(&this, true, record).await? {
-            return Ok(response);
-        }
-        let again = Try {
-            authorization: this.authorization,
-            cause: AttemptCause::Reconnect,
-        };
-        match self.send_unless_again(&again, false, record).await? {
-            Some(response) => Ok(response),
-            None => Err(ProxyError::upstream_broke_unrepeatable()),
+    /// Sends the request with a credential that may go as often as one likes.
+    async fn send(&mut self, authorization: Option<HeaderValue>) -> Result<UpstreamResponse, ProxyError> {
+        loop {
+            if let Sent::Answer(response) = self.send_once(authorization.clone()).await? {
+                return Ok(response);
+            }
         }
     }
 
-    /// Sends the request. `None`, only if it `may` be: the reused connection broke, and sending it again cannot do harm.
-    async fn send_unless_again(
-        &mut self,
-        this: &Try,
-        may: bool,
-        record: &mut Record,
-    ) -> Result<Option<UpstreamResponse>, ProxyError> {
-        let failure = match self.send_once(this, record).await? {
-            Ok(response) => return Ok(Some(response)),
-            Err(failure) => failure,
-        };
-        let broken = matches!(failure.error, SendError::Broken { .. });
-        if may && broken && failure.reused && is_idempotent(&self.method) && self.source.can_repeat() {
-            return Ok(None);
-        }
-        Err(self.failed(&failure, record))
-    }
-
-    async fn send_once(
-        &mut self,
-        this: &Try,
-        record: &mut Record,
-    ) -> Result<Result<UpstreamResponse, SendFailure<RequestBody>>, ProxyError> {
-        let Some(body) = self.source.next_body() else {
+    /// Sends the request. Whether it may be repeated when that fails is decided here.
+    async fn send_once(&mut self, authorization: Option<HeaderValue>) -> Result<Sent, ProxyError> {
+        let Some(body) = self.next_body.take().or_else(|| self.source.next_body()) else {
             return Err(ProxyError::upstream_broke_unrepeatable());
         };
+        self.budget.sends += 1;
         let mut headers = self.headers.clone();
-        if let Some(authorization) = &this.authorization {
+        if let Some(authorization) = &authorization {
             headers.insert(header::AUTHORIZATION, authorization.clone());
         }
+        self.last_authorization = authorization;
         let outbound = Outbound {
             method: self.method.clone(),
             path: self.path.clone(),
             headers,
             body,
-            progress: record.inbound.as_ref().map(|facts| facts.progress.clone()),
+            progress: self.inbound.as_ref().map(|facts| facts.progress.clone()),
             once: self.source.is_once(),
             part: Arc::clone(self.part),
         };
-        Ok(self.timed(outbound, this.cause, record).await)
+        let failure = match self.ask(outbound, self.cause).await {
+            Ok(mut response) => {
+                match &self.last_authorization {
+                    Some(authorization) => echo::clean_head(&mut response, authorization),
+                    None => echo::clean_reason(&mut response),
+                }
+                return Ok(Sent::Answer(response));
+            }
+            Err(failure) => failure,
+        };
+        let can_repeat = self.source.can_repeat();
+        if failure.not_processed && !self.budget.not_processed && can_repeat {
+            self.budget.not_processed = true;
+            self.budget.sends -= 1;
+            self.cause = AttemptCause::NotProcessed;
+            return Ok(Sent::MayRepeat);
+        }
+        let broken = matches!(failure.error, SendError::Broken { .. });
+        if broken && failure.reused && is_idempotent(&self.method) && can_repeat && self.budget.has_room() {
+            self.cause = AttemptCause::Reconnect;
+            return Ok(Sent::MayRepeat);
+        }
+        Err(self.error_of(&failure))
     }
 
     /// Fetches a challenge without risking the body: same path, no content, no credential.
-    async fn send_bodyless_get(&mut self, record: &mut Record) -> Result<UpstreamResponse, ProxyError> {
+    async fn send_bodyless_get(&mut self) -> Result<UpstreamResponse, ProxyError> {
         let mut headers = self.headers.clone();
         for name in [
             header::CONTENT_LENGTH,
@@ -360,28 +417,27 @@ impl<'a> Exchange<'a> {
             once: false,
             part: Arc::clone(self.part),
         };
-        let sent = self.timed(outbound, AttemptCause::DigestChallenge, record).await;
-        sent.map_err(|failure| self.failed(&failure, record))
+        let sent = self.ask(outbound, AttemptCause::DigestChallenge).await;
+        sent.map_err(|failure| self.error_of(&failure))
     }
 
-    async fn timed(
-        &self,
+    async fn ask(
+        &mut self,
         outbound: Outbound<RequestBody>,
         cause: AttemptCause,
-        record: &mut Record,
     ) -> Result<UpstreamResponse, SendFailure<RequestBody>> {
-        record.attempts += 1;
+        *self.attempts += 1;
         self.slot.metrics.upstream_attempt(cause);
-        let start = Instant::now();
+        self.last_sent = Instant::now();
         let result = self.account.upstream.send(outbound).await;
         if result.is_ok() {
-            self.slot.metrics.upstream_duration(start.elapsed());
+            self.slot.metrics.upstream_duration(self.last_sent.elapsed());
         }
         result
     }
 
-    fn failed(&self, failure: &SendFailure<RequestBody>, record: &Record) -> ProxyError {
-        if let Some(fault) = client_fault(record.inbound.as_ref()) {
+    fn error_of(&self, failure: &SendFailure<RequestBody>) -> ProxyError {
+        if let Some(fault) = client_fault(self.inbound.as_ref()) {
             return fault;
         }
         self.slot.metrics.upstream_error(kind(&failure.error));
@@ -389,26 +445,15 @@ impl<'a> Exchange<'a> {
     }
 }
 
-/// A shorter token could stand in a field by chance. Atlas's have hundreds of characters.
-const LEAST_ECHO: usize = 12;
-
-/// Drops fields in which the upstream, or something before it, repeats the token that it was sent. A token is longer than
-/// nearly every field, so that this seldom looks at a byte.
-fn drop_echoes(headers: &mut HeaderMap, authorization: &HeaderValue) {
-    let token = authorization.as_bytes();
-    let token = token.strip_prefix(b"Bearer ").unwrap_or(token);
-    let echoes = |value: &HeaderValue| value.len() >= token.len() && memmem::find(value.as_bytes(), token).is_some();
-    if token.len() < LEAST_ECHO || !headers.values().any(echoes) {
-        return;
-    }
-    let names: Vec<HeaderName> = headers
-        .iter()
-        .filter(|(_, value)| echoes(value))
-        .map(|(name, _)| name.clone())
-        .collect();
-    for name in names {
-        headers.remove(name);
-    }
+/// Whether a 401 to a token names the token as its reason (RFC 6750 section 3.1).
+fn says_invalid_token(headers: &HeaderMap) -> bool {
+    headers.get_all(header::WWW_AUTHENTICATE).iter().any(|value| {
+        let value = value.as_bytes();
+        let bearer = value
+            .get(..6)
+            .is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer"));
+        bearer && memmem::find(value, b"invalid_token").is_some()
+    })
 }
 
 fn is_about_credential(code: ErrorCode) -> bool {
@@ -444,8 +489,7 @@ fn kind(error: &SendError) -> UpstreamErrorKind {
 }
 
 /// Reads the rest of an answer that nobody will see, if it is short, so that its connection goes back to the pool.
-async fn drain(response: UpstreamResponse) {
-    let mut body = response.into_body();
+pub(super) async fn drain(mut body: UpstreamBody<RequestBody>) {
     let read = async {
         let mut left = DRAIN_BYTES;
         while let Some(Ok(frame)) = body.frame().await {

@@ -86,14 +86,17 @@ pub enum RequestBodyError {
 /// The client's body as it comes in.
 pub(super) struct Inbound {
     incoming: ClientBody,
+    /// It comes over HTTP/2.
+    multiplexed: bool,
     facts: Arc<InboundFacts>,
     patience: Patience,
 }
 
 impl Inbound {
-    pub(super) fn new(incoming: ClientBody, limits: &BodyLimits) -> Self {
+    pub(super) fn new(incoming: ClientBody, multiplexed: bool, limits: &BodyLimits) -> Self {
         Self {
             incoming,
+            multiplexed,
             facts: Arc::default(),
             patience: Patience::new(limits.request_body_idle_timeout, limits.request_body_min_rate),
         }
@@ -129,6 +132,8 @@ impl Inbound {
                 Poll::Ready(Some(Ok(self.admit(frame))))
             }
             Some(Err(_broken)) => self.fail(ClientFault::Broken),
+            // hyper takes a reset with NO_ERROR for the end of the body.
+            None if self.multiplexed && !self.incoming.is_end_stream() => self.fail(ClientFault::Broken),
             None => {
                 self.facts.ended.store(true, Ordering::Relaxed);
                 Poll::Ready(None)

@@ -2,6 +2,7 @@
 
 mod answer;
 mod client_body;
+mod echo;
 mod error;
 mod exchange;
 mod failure;
@@ -11,6 +12,7 @@ mod inbound;
 pub mod links;
 mod local;
 mod patience;
+mod probe;
 mod recorded;
 
 use std::fmt;
@@ -41,9 +43,10 @@ pub use error::ProxyError;
 pub use failure::{Failure, Failures, Seen};
 pub use fairness::{Fairness, FairnessLimits};
 pub use inbound::{RequestBody, RequestBodyError};
+pub use probe::Prober;
 
 use answer::{Content, Record};
-use exchange::Exchange;
+use exchange::{Answered, Exchange};
 use failure::Observer;
 use inbound::{Inbound, InboundFacts, ReplayBudget, Source};
 use links::{BodyPlan, LinkBody, LinkRewriter};
@@ -126,6 +129,8 @@ pub struct Account {
     pub upstream: Arc<Upstream<RequestBody>>,
     /// Turns links to the origin into links to the listener.
     pub links: LinkRewriter,
+    /// Tells what a 401 is about.
+    pub prober: Prober,
 }
 
 /// An account by its name. What is in force for it is replaced as a whole, between two requests.
@@ -323,6 +328,7 @@ impl Listener {
             inbound: None,
             share: None,
             observer: None,
+            authorization: None,
             bytes_out: 0,
             closed: false,
         })
@@ -354,15 +360,29 @@ impl Listener {
         if self.rewrite_links {
             links::restrict_accept_encoding(&mut parts.headers);
         }
-        let source = self.source(incoming, record);
+        let source = self.source(incoming, parts.version, record);
         frame(&mut parts.headers, &parts.method, &source, had_length);
         if wants_trailers {
             parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }
 
         let head = parts.method == Method::HEAD;
-        let exchange = Exchange::new(self, parts.method, path, parts.headers, source);
-        let (response, account) = exchange.run(self.retry_429, record).await?;
+        let exchange = Exchange::new(
+            &self.account,
+            &self.part,
+            parts.method,
+            path,
+            parts.headers,
+            source,
+            record.inbound.clone(),
+            &mut record.attempts,
+        );
+        let Answered {
+            response,
+            account,
+            authorization,
+        } = exchange.run(self.retry_429).await?;
+        record.authorization = authorization;
 
         let (mut parts, body) = response.into_parts();
         record.upstream_status = Some(parts.status);
@@ -464,11 +484,12 @@ impl Listener {
         })
     }
 
-    fn source(&self, incoming: ClientBody, record: &mut Record) -> Source {
+    fn source(&self, incoming: ClientBody, version: Version, record: &mut Record) -> Source {
         if incoming.is_end_stream() {
             return Source::Empty;
         }
-        let inbound = Inbound::new(incoming, &self.common.limits);
+        let multiplexed = version == Version::HTTP_2;
+        let inbound = Inbound::new(incoming, multiplexed, &self.common.limits);
         record.inbound = Some(Arc::clone(inbound.facts()));
         Source::new(inbound, self.common.limits.replay_limit, &self.common.replay_budget)
     }

@@ -18,6 +18,9 @@ pub enum UpstreamBodyError {
     /// The connection broke, or the framing was wrong.
     #[error("the upstream's response body broke off: {0}")]
     Broken(#[from] hyper::Error),
+    /// HTTP/2: the upstream reset the stream without an error in the middle of the body.
+    #[error("the upstream ended the response before all of its body was sent (RST_STREAM with NO_ERROR)")]
+    Cut,
     /// The upstream paused for too long.
     #[error("the upstream's response body paused for more than {}s (`response_body_idle_timeout`)", .0.as_secs_f32())]
     Idle(Duration),
@@ -26,6 +29,8 @@ pub enum UpstreamBodyError {
 /// Streams a response body; gives the connection back at its end, closes it when dropped before.
 pub struct UpstreamBody<B> {
     incoming: Incoming,
+    /// It comes over HTTP/2.
+    multiplexed: bool,
     lease: Option<Lease<B>>,
     place: Option<Place>,
     idle_limit: Duration,
@@ -41,6 +46,7 @@ where
     pub(super) fn new(incoming: Incoming, lease: Option<Lease<B>>, place: Place, idle_limit: Duration) -> Self {
         let mut body = Self {
             incoming,
+            multiplexed: lease.is_none(),
             lease,
             place: Some(place),
             idle_limit,
@@ -96,6 +102,12 @@ where
             Some(Err(error)) => {
                 this.lease = None;
                 Poll::Ready(Some(Err(error.into())))
+            }
+            None if this.multiplexed && !this.incoming.is_end_stream() => {
+                // hyper takes a reset with NO_ERROR for the end of the body. RFC 9113 section 8.1 lets a server end a
+                // request's body so, not its own answer's.
+                this.place = None;
+                Poll::Ready(Some(Err(UpstreamBodyError::Cut)))
             }
             None => {
                 this.release();

@@ -132,4 +132,6 @@ pub struct SendFailure<B> {
     /// Whether the connection had served a request before. A break on such a one is most likely an idle connection that
     /// the upstream closed, but the request *may* have been processed.
     pub reused: bool,
+    /// The upstream said that it did not process the request (RFC 9113 section 8.7): then any method may go again.
+    pub not_processed: bool,
 }

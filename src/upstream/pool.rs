@@ -28,6 +28,8 @@ use crate::metrics::IntGauge;
 
 /// An idle connection older than this is not used again: middleboxes forget silent connections after a minute or so.
 const IDLE_FOR: Duration = Duration::from_secs(55);
+/// What a request may take to reach the upstream: an idle connection that ends sooner is not used.
+const ON_THE_WAY: Duration = Duration::from_secs(1);
 /// Idle connections kept at most; above, the oldest go.
 const MAX_IDLE: usize = 512;
 /// Fresh connections that one request may try when idle ones turn out dead before a byte was sent.
@@ -49,7 +51,8 @@ pub(super) struct Shared<B> {
     tls_h1: Arc<ClientConfig>,
     /// Offers `h2`.
     tls_h2: Arc<ClientConfig>,
-    /// `Auto` met an upstream that speaks HTTP/2 only.
+    /// `Auto` has made a connection of HTTP/2 after HTTP/1.1 was refused. Forgotten when no such connection can be made:
+    /// an alert on the way can be forged, a handshake that succeeds can't.
     only_h2: AtomicBool,
     idle: Mutex<VecDeque<Idle<B>>>,
     h2: Mutex<Option<(http2::SendRequest<B>, Instant)>>,
@@ -66,10 +69,11 @@ struct Idle<B> {
     since: Instant,
 }
 
-/// A connection, and when it was made.
+/// A connection, when it was made, and how long it may be idle.
 struct Http1<B> {
     sender: http1::SendRequest<B>,
     made: Instant,
+    idle_for: Duration,
 }
 
 /// A request without scheme, host and framing of its own: those belong to the connection.
@@ -134,7 +138,7 @@ where
         let shared = Shared {
             tls_h1: with_alpn(b"http/1.1"),
             tls_h2: with_alpn(b"h2"),
-            only_h2: AtomicBool::new(settings.http == HttpVersion::Http2),
+            only_h2: AtomicBool::new(false),
             settings,
             idle: Mutex::new(VecDeque::new()),
             h2: Mutex::new(None),
@@ -178,6 +182,7 @@ where
                 },
                 unsent: Some(request),
                 reused: false,
+                not_processed: false,
             });
         };
         let mut tries = 0;
@@ -209,8 +214,22 @@ where
         progress: Option<&Progress>,
         fresh: bool,
     ) -> Result<Answered<B>, SendFailure<B>> {
-        if self.shared.only_h2.load(Ordering::Relaxed) {
+        if self.shared.settings.http == HttpVersion::Http2 {
             return self.attempt_h2(request, progress).await;
+        }
+        let mut request = request;
+        if self.shared.only_h2.load(Ordering::Relaxed) {
+            match self.attempt_h2(request, progress).await {
+                Err(SendFailure {
+                    error: SendError::Connect(_),
+                    unsent: Some(back),
+                    ..
+                }) => {
+                    self.shared.only_h2.store(false, Ordering::Relaxed);
+                    request = back;
+                }
+                other => return other,
+            }
         }
         let idle = if fresh {
             self.shared.make_room();
@@ -225,7 +244,7 @@ where
                 Err(ConnectError::Tls { source, .. })
                     if self.shared.settings.http == HttpVersion::Auto && refused_alpn(&source) =>
                 {
-                    self.shared.only_h2.store(true, Ordering::Relaxed);
+                    // Believed once a connection of HTTP/2 stands, see `h2_sender`.
                     return self.attempt_h2(request, progress).await;
                 }
                 Err(error) => {
@@ -233,6 +252,7 @@ where
                         error: error.into(),
                         unsent: Some(request),
                         reused: false,
+                        not_processed: false,
                     });
                 }
             },
@@ -263,8 +283,10 @@ where
                 },
                 unsent: None,
                 reused,
+                not_processed: false,
             });
         }
+        connection.idle_for = announced_idle(response.headers()).map_or(IDLE_FOR, |announced| announced.min(IDLE_FOR));
         let (parts, incoming) = response.into_parts();
         let lease = Lease {
             connection,
@@ -285,6 +307,7 @@ where
                     error: error.into(),
                     unsent: Some(request),
                     reused: false,
+                    not_processed: false,
                 });
             }
         };
@@ -326,11 +349,15 @@ where
             Some(Ok(response)) => Ok(response),
             Some(Err(mut failed)) => {
                 let unsent = failed.take_message();
-                let error = SendError::Broken {
-                    host: host(),
-                    source: failed.into_error(),
-                };
-                Err(SendFailure { error, unsent, reused })
+                let source = failed.into_error();
+                let not_processed = says_not_processed(&source);
+                let error = SendError::Broken { host: host(), source };
+                Err(SendFailure {
+                    error,
+                    unsent,
+                    reused,
+                    not_processed,
+                })
             }
             None => {
                 let after = self.shared.settings.response_head_timeout;
@@ -338,6 +365,7 @@ where
                     error: SendError::HeadTimeout { host: host(), after },
                     unsent: None,
                     reused,
+                    not_processed: false,
                 })
             }
         }
@@ -351,6 +379,7 @@ where
             error,
             unsent: None,
             reused,
+            not_processed: false,
         }
     }
 }
@@ -383,12 +412,13 @@ where
 
     fn is_over(&self, entry: &Idle<B>) -> bool {
         entry.connection.sender.is_closed()
-            || entry.since.elapsed() > IDLE_FOR
+            || entry.since.elapsed() > entry.connection.idle_for
             || entry.connection.made.elapsed() > self.settings.connection_max_age
     }
 
     fn checkin(&self, connection: Http1<B>) {
-        if connection.sender.is_closed() || connection.made.elapsed() > self.settings.connection_max_age {
+        let over = connection.made.elapsed() > self.settings.connection_max_age;
+        if connection.sender.is_closed() || over || connection.idle_for.is_zero() {
             return;
         }
         let mut idle = lock(&self.idle);
@@ -405,6 +435,8 @@ where
         let stream = connect(&self.settings, &self.tls_h1, self.settings.connect_timeout).await?;
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_RESPONSE_HEAD)
+            // Old programs compare the bytes of a field's name: they get it as Atlas wrote it.
+            .preserve_header_case(true)
             .handshake(TokioIo::new(LastWords::new(stream)))
             .await
             .map_err(|source| self.not_started(source))?;
@@ -412,6 +444,7 @@ where
         Ok(Http1 {
             sender,
             made: Instant::now(),
+            idle_for: IDLE_FOR,
         })
     }
 
@@ -452,6 +485,8 @@ where
             .timer(TokioTimer::new())
             .keep_alive_interval(H2_PING_EVERY)
             .keep_alive_timeout(H2_PING_TIMEOUT)
+            // Until the upstream's SETTINGS say how many it takes: more would be refused (RFC 9113 section 5.1.2).
+            .initial_max_send_streams(1)
             .max_header_list_size(MAX_RESPONSE_HEAD as u32)
             .initial_stream_window_size(1 << 20)
             .initial_connection_window_size(4 << 20)
@@ -460,6 +495,8 @@ where
             .map_err(|source| self.not_started(source))?;
         self.drive(connection);
         *lock(&self.h2) = Some((sender.clone(), Instant::now()));
+        self.only_h2
+            .store(self.settings.http == HttpVersion::Auto, Ordering::Relaxed);
         Ok((sender, false))
     }
 
@@ -558,6 +595,33 @@ fn one_length(headers: &mut HeaderMap) -> bool {
     true
 }
 
+/// How long the upstream keeps an idle connection, as it says (`Keep-Alive: timeout=5`, RFC 2068 section 19.7.1), less what
+/// a request needs to get there.
+fn announced_idle(headers: &HeaderMap) -> Option<Duration> {
+    let announced = headers.get("keep-alive")?.to_str().ok()?;
+    let seconds = announced.split(',').find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        let seconds = value.trim().trim_matches('"').parse::<u64>().ok()?;
+        name.trim().eq_ignore_ascii_case("timeout").then_some(seconds)
+    })?;
+    Some(Duration::from_secs(seconds).saturating_sub(ON_THE_WAY))
+}
+
+/// Whether the upstream said of a request that it did not process it: a refused stream, or one above the last that a
+/// `GOAWAY` names (RFC 9113 section 8.7). Then any method may go again.
+fn says_not_processed(error: &hyper::Error) -> bool {
+    let mut next = std::error::Error::source(error);
+    while let Some(source) = next {
+        if let Some(h2) = source.downcast_ref::<h2::Error>() {
+            let refused = h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM);
+            // h2 says so of the streams above the last one only; the others fail otherwise.
+            return h2.is_remote() && (refused || h2.is_go_away());
+        }
+        next = source.source();
+    }
+    false
+}
+
 /// Whether the peer refused the handshake for want of a common protocol (RFC 7301 section 3.2).
 fn refused_alpn(error: &std::io::Error) -> bool {
     error
@@ -580,6 +644,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_upstream_says_how_long_it_keeps_an_idle_connection() {
+        let announced = |value: &'static str| {
+            announced_idle(&HeaderMap::from_iter([(
+                http::HeaderName::from_static("keep-alive"),
+                HeaderValue::from_static(value),
+            )]))
+            .map(|idle| idle.as_secs())
+        };
+        assert_eq!(announced("timeout=5, max=100"), Some(4));
+        assert_eq!(announced("max=100, Timeout = 20"), Some(19));
+        assert_eq!(announced("timeout=1"), Some(0));
+        assert_eq!(announced("timeout=0"), Some(0));
+        assert_eq!(announced("max=3"), None);
+        assert_eq!(announced("timeout=soon"), None);
+        assert_eq!(announced_idle(&HeaderMap::new()), None);
+    }
 
     #[test]
     fn one_framing_is_left_or_none() {

@@ -4,13 +4,17 @@
 //!
 //! Needs the Debian packages `apache2` and `lighttpd`, which `.ci/run` installs.
 
+use std::collections::HashMap;
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http_body_util::BodyExt;
 use md5::Md5;
 use sha2::{Digest as _, Sha256};
 
@@ -19,6 +23,7 @@ use crate::support::needs::needs;
 use crate::support::ports::free_address;
 use crate::support::proxy::{PRIVATE_KEY, PUBLIC_KEY, Proxy, digest, proxy};
 use crate::support::until;
+use crate::support::upstream::{Upstream, full, json};
 
 const REALM: &str = "MMS Public API";
 const SIZES: [usize; 6] = [0, 1, 4 << 10, 1 << 20, (1 << 20) + 1, 3 << 20];
@@ -68,7 +73,8 @@ async fn wait_for(mut server: Server) -> Server {
     server
 }
 
-async fn apache(nonce_lifetime_seconds: u32) -> Option<Server> {
+/// `directives`: those of mod_auth_digest beside the usual.
+async fn apache(directives: &str) -> Option<Server> {
     let binary = needs(&["apache2"], "apache2")?;
     let folder = folder();
     let root = folder.path().display();
@@ -102,7 +108,7 @@ MaxKeepAliveRequests 0
   AuthDigestProvider file
   AuthDigestAlgorithm MD5
   AuthDigestQop auth
-  AuthDigestNonceLifetime {nonce_lifetime_seconds}
+  {directives}
   AuthUserFile {root}/users
   Require valid-user
 </Directory>
@@ -235,7 +241,9 @@ where
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn apache_with_md5_and_short_lived_nonces() {
-    let Some(server) = apache(2).await else { return };
+    let Some(server) = apache("AuthDigestNonceLifetime 2").await else {
+        return;
+    };
     let proxy = before(&server).await;
     // Four lives of a nonce. Apache offers the next in `Authentication-Info` while there is traffic.
     let end = tokio::time::Instant::now() + Duration::from_secs(8);
@@ -260,7 +268,9 @@ async fn apache_with_md5_and_short_lived_nonces() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn apache_sees_one_request_each_in_the_steady_state() {
-    let Some(server) = apache(300).await else { return };
+    let Some(server) = apache("AuthDigestNonceLifetime 300").await else {
+        return;
+    };
     let proxy = before(&server).await;
     let (url, http) = (proxy.url("/hash.cgi"), client());
     exchange(&url, &http, reqwest::Method::GET, Bytes::new()).await;
@@ -282,4 +292,141 @@ async fn lighttpd_with_sha_256() {
     })
     .await;
     assert_eq!(proxy.metric("atlas_auth_proxy_proxy_errors_total", &[]).await, 0.0);
+}
+
+const EACH: usize = 25;
+const REQUESTS: usize = AT_ONCE * EACH;
+
+/// 32 clients without a pause between their requests: no 401 to any of them, every body whole.
+///
+/// `largest`: what is larger than `replay_limit` can't be sent again, so that a server that forgets a nonce in use may still
+/// refuse it.
+async fn no_client_is_refused(proxy: &Proxy, url: &str, largest: usize) {
+    // Made beforehand: the proxy runs in this process, too.
+    let sizes = SIZES.into_iter().filter(|size| *size <= largest);
+    let bodies: Vec<Bytes> = sizes.map(|size| content(size, 3)).collect();
+    let clients: Vec<_> = (0..AT_ONCE)
+        .map(|number| {
+            let (url, http, bodies) = (url.to_owned(), client(), bodies.clone());
+            tokio::spawn(async move {
+                for n in 0..EACH {
+                    let body = bodies[(number + n) % bodies.len()].clone();
+                    let method = match body.len() {
+                        0 => reqwest::Method::GET,
+                        _ => reqwest::Method::POST,
+                    };
+                    exchange(&url, &http, method, body).await;
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.unwrap();
+    }
+    let metrics = client()
+        .get(format!("http://{}/metrics", proxy.admin))
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    // A connection that a client opened beside and never used ends with a 408 that nobody sees.
+    let errors: Vec<_> = metrics
+        .lines()
+        .filter(|l| l.contains("proxy_errors_total{") && !l.ends_with(" 0") && !l.contains("REQUEST_TIMEOUT"))
+        .collect();
+    assert!(errors.is_empty(), "{errors:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn apache_that_checks_the_order_of_counts_refuses_no_client() {
+    let Some(server) = apache("AuthDigestNcCheck On").await else {
+        return;
+    };
+    let proxy = before(&server).await;
+    no_client_is_refused(&proxy, &proxy.url("/hash.cgi"), 1 << 20).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn apache_with_one_time_nonces_refuses_no_client() {
+    let Some(server) = apache("AuthDigestNonceLifetime 0").await else {
+        return;
+    };
+    let proxy = before(&server).await;
+    no_client_is_refused(&proxy, &proxy.url("/hash.cgi"), 1 << 20).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn apache_that_is_not_strict_sees_hardly_more_requests_than_there_are() {
+    let Some(server) = apache("AuthDigestNonceLifetime 300").await else {
+        return;
+    };
+    let proxy = before(&server).await;
+    let url = proxy.url("/hash.cgi");
+    no_client_is_refused(&proxy, &url, LARGE).await;
+    let attempts = || proxy.metric("atlas_auth_proxy_upstream_attempts_total", &[]);
+    let before = attempts().await;
+    no_client_is_refused(&proxy, &url, LARGE).await;
+    let each = (attempts().await - before) / REQUESTS as f64;
+    assert!(each <= 1.02, "{each} requests upstream for each");
+}
+
+/// A server of our own that demands a count that grows, and hashes what it gets, as the script does.
+async fn server_that_demands_a_growing_count() -> Upstream {
+    let last: Arc<Mutex<HashMap<String, u32>>> = Arc::default();
+    let nonces = Arc::new(AtomicUsize::new(0));
+    Upstream::start(move |request| {
+        let (last, nonces) = (Arc::clone(&last), Arc::clone(&nonces));
+        async move {
+            let method = request.method().clone();
+            let accepted = answer_of(&request).is_some_and(|(nonce, count)| {
+                let mut last = last.lock().unwrap();
+                last.get_mut(&nonce)
+                    .is_some_and(|last| count > std::mem::replace(last, count.max(*last)))
+            });
+            if !accepted {
+                let nonce = format!("n{}", nonces.fetch_add(1, Ordering::Relaxed));
+                last.lock().unwrap().insert(nonce.clone(), 0);
+                let mut refused = json(401, "{}");
+                let challenge =
+                    format!("Digest realm=\"{REALM}\", nonce=\"{nonce}\", algorithm=MD5, qop=\"auth\", stale=false");
+                refused
+                    .headers_mut()
+                    .insert("www-authenticate", challenge.parse().unwrap());
+                return refused;
+            }
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            http::Response::new(full(format!("{method} {:x}", Sha256::digest(&body))))
+        }
+    })
+    .await
+}
+
+/// Nonce and count of a request whose Digest answer is right.
+fn answer_of(request: &http::Request<hyper::body::Incoming>) -> Option<(String, u32)> {
+    let sent = request.headers().get("authorization")?.to_str().ok()?;
+    let field = |name: &str| {
+        Some(
+            sent.split_once(name)?
+                .1
+                .trim_start_matches('"')
+                .split(['"', ','])
+                .next()?
+                .to_owned(),
+        )
+    };
+    let (nonce, count, client_nonce) = (field(" nonce=")?, field(" nc=")?, field(" cnonce=")?);
+    let hash = |text: String| format!("{:x}", Md5::digest(text));
+    let user = hash(format!("{PUBLIC_KEY}:{REALM}:{PRIVATE_KEY}"));
+    let target = hash(format!("{}:{}", request.method(), request.uri().path_and_query()?));
+    let right = hash(format!("{user}:{nonce}:{count}:{client_nonce}:auth:{target}"));
+    (field(" response=")? == right).then(|| Some((nonce, u32::from_str_radix(&count, 16).ok()?)))?
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_demands_a_growing_count_refuses_no_client() {
+    let server = server_that_demands_a_growing_count().await;
+    let proxy = proxy(&server.base_url(), Some(&server.ca_file), digest()).start().await;
+    no_client_is_refused(&proxy, &proxy.url("/api/atlas/v2/groups"), LARGE).await;
 }

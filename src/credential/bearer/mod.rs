@@ -24,7 +24,7 @@ mod token;
 mod tests;
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -51,6 +51,8 @@ pub const MOST_REVOKE: Duration = Duration::from_secs(2);
 /// How often is looked whether a replaced token is still in use, and for how long.
 const RETIREMENT_TICK: Duration = Duration::from_millis(100);
 const MOST_RETIREMENT: Duration = Duration::from_secs(15 * 60);
+/// So many confirmed refusals in a row, and the credential counts as refused.
+const REFUSALS: u32 = 3;
 /// What a client is told to wait while a token request is under way.
 const RETRY_SOON: Duration = Duration::from_secs(1);
 
@@ -183,6 +185,8 @@ pub struct Bearer {
     forced: AtomicU64,
     /// The generation of the newest token; 0 before the first.
     newest: AtomicU64,
+    /// Confirmed refusals of tokens whose time was not over, since the last request that was accepted.
+    refused_in_a_row: AtomicU32,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -241,6 +245,7 @@ impl Bearer {
             force: Mutex::default(),
             forced: AtomicU64::new(0),
             newest: AtomicU64::new(0),
+            refused_in_a_row: AtomicU32::new(0),
         })
     }
 
@@ -256,21 +261,65 @@ impl Bearer {
         }
     }
 
-    /// To be called when Atlas answered 401 to a request with `used`. `Some`: another token, worth one more try. `None`:
-    /// the 401 stands, because this token or its successor was replaced for the same reason already (a 401 can also mean
-    /// "not permitted") or because there is no other token to be had within [`MOST_WAIT_AFTER_REFUSAL`].
-    pub async fn refused(&self, used: &Token) -> Option<Token> {
+    /// A token that took the place of `used` since that was sent.
+    pub fn newer_than(&self, used: &Token) -> Option<Token> {
+        self.valid(self.now())
+            .filter(|current| current.generation() > used.generation())
+    }
+
+    /// Whether the time of `used` is over: a 401 to it is no wonder.
+    pub fn has_expired(&self, used: &Token) -> bool {
+        used.left(self.now()).is_none()
+    }
+
+    /// Replaces a token that Atlas refuses although its time is not over. Waits for its successor at most
+    /// [`MOST_WAIT_AFTER_REFUSAL`]. `None`: there is none to be had, or too many were replaced lately.
+    pub async fn replace(&self, refused: &Token) -> Option<Token> {
         let now = self.now();
-        let generation = used.generation();
+        let generation = refused.generation();
         match self.valid(now) {
             Some(current) if current.generation() > generation => return Some(current),
             // It has expired since it was sent: an ordinary renewal, nothing forced.
             None => {}
-            // The order matters: while a failure is slept off, the once-per-token right is not used up.
+            // The order matters: while a failure is slept off, the right to force is not used up.
             Some(_) if self.failing(now).is_some() || !self.force(generation, now) => return None,
             Some(_) => {}
         }
         self.wait_for_newer(generation, MOST_WAIT_AFTER_REFUSAL).await.ok()
+    }
+
+    /// Atlas has taken a request with a token of this credential. Costs a load when there was no doubt.
+    pub fn accepted(&self) {
+        if self.refused_in_a_row.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        if self.refused_in_a_row.swap(0, Ordering::Relaxed) >= REFUSALS {
+            tracing::info!(account = &self.account, "Atlas accepts the access token again");
+            self.events.usable(self.usable());
+        }
+    }
+
+    /// Atlas refuses a token whose time is not over, and nothing but the token can be the reason. True when that makes the
+    /// credential count as refused, which is news.
+    pub fn refusal_confirmed(&self) -> bool {
+        let refused = self.refused_in_a_row.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        if refused != REFUSALS {
+            return false;
+        }
+        tracing::warn!(
+            account = &self.account,
+            refusals = refused,
+            "Atlas refuses every access token of this service account, although it grants them: clients get 401. Is the \
+             service account disabled or deleted, or is something between here and Atlas changing requests? \
+             `atlas-auth-proxy check` tells more"
+        );
+        self.events.usable(false);
+        true
+    }
+
+    /// Whether the last tokens were all refused.
+    pub fn is_refused(&self) -> bool {
+        self.refused_in_a_row.load(Ordering::Relaxed) >= REFUSALS
     }
 
     /// Waits until the token endpoint has accepted or refused the credential. Has no bound of its own: while the endpoint
@@ -381,10 +430,10 @@ impl Bearer {
             .await;
     }
 
-    /// Whether there is a valid token.
+    /// Whether there is a valid token, and Atlas takes it as far as is known.
     pub fn usable(&self) -> bool {
         let now = self.now();
-        self.current.load().as_ref().is_some_and(|t| !t.expired(now))
+        !self.is_refused() && self.current.load().as_ref().is_some_and(|t| !t.expired(now))
     }
 
     /// The state, for the status page.
@@ -398,7 +447,7 @@ impl Bearer {
             Phase::Asking | Phase::Stopped => (None, None),
         };
         BearerStatus {
-            usable: token.as_ref().is_some_and(|t| t.left(now).is_some()),
+            usable: !self.is_refused() && token.as_ref().is_some_and(|t| t.left(now).is_some()),
             expires_at: token.as_ref().map(Token::expires_at),
             attempts: progress.attempts,
             failure,

@@ -1,5 +1,6 @@
 //! When to ask for a token: arithmetic without clocks, I/O or randomness of its own. `random` is in `0.0..1.0`.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// The least pause between two token requests.
@@ -9,10 +10,10 @@ pub(crate) const MOST_PAUSE: Duration = Duration::from_secs(60);
 /// A `Retry-After` is honoured up to this: Atlas's limits count per minute, and a wrong date in the header (or a wrong
 /// clock here) must not silence the proxy for a year.
 pub(crate) const MOST_RETRY_AFTER: Duration = Duration::from_secs(300);
-/// The pause after a forced renewal before the next one is allowed. It doubles with each, see [`ForceGate`].
-const FORCE_COOLDOWN: Duration = Duration::from_secs(30);
-/// Where the doubling ends.
-const MOST_FORCE_COOLDOWN: Duration = Duration::from_secs(15 * 60);
+/// Forced renewals within [`FORCED_WITHIN`] at most: each may cost one of the 100 tokens that Atlas lets live, and of the
+/// 10 a minute that it gives.
+const MOST_FORCED: usize = 5;
+const FORCED_WITHIN: Duration = Duration::from_secs(10 * 60);
 
 /// How long before its expiry a token stops being used: it has to reach Atlas, perhaps over a connection that is yet to
 /// be made, and `expires_in` is in whole seconds. 5 % of the life, at most a second.
@@ -38,50 +39,40 @@ pub(crate) fn backoff(failures: u32, retry_after: Option<Duration>, random: f64)
     own.max(asked).max(LEAST_PAUSE)
 }
 
-/// Decides whether a 401 of the API may cause a token request. A 401 can also mean "not permitted": so once per token,
-/// and with a pause that doubles from 30 s to 15 min while forced renewals follow each other. At worst about ten tokens
-/// an hour are made this way, of the 100 that Atlas lets live. Half an hour without one starts over.
+/// Decides whether a token that Atlas refuses may be replaced before its time: at least [`LEAST_PAUSE`] after the last one
+/// (which [`super::renew`] sees to), and at most [`MOST_FORCED`] times within [`FORCED_WITHIN`].
 #[derive(Debug, Default)]
 pub(crate) struct ForceGate {
-    last: Option<Forced>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Forced {
-    generation: u64,
-    at: Duration,
-    cooldown: Duration,
+    /// The newest generation whose replacement was asked for; 0: none.
+    newest: u64,
+    /// When, by the boot clock; the newest last.
+    times: VecDeque<Duration>,
 }
 
 impl ForceGate {
     /// Whether the refused token of this generation may be (or is already being) replaced. `now` is of the boot clock.
     pub(crate) fn admits(&mut self, generation: u64, now: Duration) -> bool {
-        let cooldown = match self.last {
-            Some(last) if generation <= last.generation => return true,
-            Some(last) => {
-                let since = now.saturating_sub(last.at);
-                if since < last.cooldown {
-                    return false;
-                }
-                if since >= MOST_FORCE_COOLDOWN * 2 {
-                    FORCE_COOLDOWN
-                } else {
-                    (last.cooldown * 2).min(MOST_FORCE_COOLDOWN)
-                }
-            }
-            None => FORCE_COOLDOWN,
-        };
-        self.last = Some(Forced {
-            generation,
-            at: now,
-            cooldown,
-        });
+        if generation <= self.newest {
+            return true;
+        }
+        while self
+            .times
+            .front()
+            .is_some_and(|at| now.saturating_sub(*at) >= FORCED_WITHIN)
+        {
+            self.times.pop_front();
+        }
+        if self.times.len() >= MOST_FORCED {
+            return false;
+        }
+        self.times.push_back(now);
+        self.newest = generation;
         true
     }
 
     /// The newest generation whose replacement was asked for; 0: none.
     pub(crate) fn newest(&self) -> u64 {
-        self.last.map_or(0, |last| last.generation)
+        self.newest
     }
 }
 
@@ -146,33 +137,21 @@ mod tests {
         assert!(gate.admits(1, secs(100)));
         assert!(gate.admits(1, secs(100)), "others with the same token join");
         assert_eq!(gate.newest(), 1);
-        assert!(
-            !gate.admits(2, secs(129)),
-            "its successor is refused, too: not the token's fault"
-        );
-        assert_eq!(gate.newest(), 1);
-        assert!(gate.admits(2, secs(130)));
+        assert!(gate.admits(2, secs(101)), "its successor may be revoked, too");
+        assert_eq!(gate.newest(), 2);
     }
 
     #[test]
-    fn permission_errors_do_not_eat_the_token_budget() {
+    fn five_in_ten_minutes_at_most() {
         let mut gate = ForceGate::default();
-        let mut generation = 1;
-        for second in 0..3600 {
-            let before = gate.newest();
-            if gate.admits(generation, secs(second)) && gate.newest() > before {
-                generation += 1;
-            }
+        for generation in 1..=5 {
+            assert!(gate.admits(generation, secs(generation)));
         }
-        assert!(generation <= 11, "{generation} tokens in an hour of 401s");
-    }
-
-    #[test]
-    fn a_quiet_half_hour_starts_the_cooldown_over() {
-        let mut gate = ForceGate::default();
-        assert!(gate.admits(1, secs(0)));
-        assert!(gate.admits(2, secs(30)));
-        assert!(gate.admits(3, secs(30 + 1800)));
-        assert!(gate.admits(4, secs(30 + 1800 + 30)));
+        assert!(!gate.admits(6, secs(6)));
+        assert!(!gate.admits(6, secs(600)));
+        assert_eq!(gate.newest(), 5);
+        assert!(gate.admits(6, secs(601)), "the first is ten minutes ago");
+        assert!(!gate.admits(7, secs(601)));
+        assert!(gate.admits(7, secs(602)));
     }
 }

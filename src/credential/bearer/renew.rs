@@ -49,7 +49,7 @@ impl Bearer {
             let token = self.current.load_full().map(Token);
             let left = token.as_ref().and_then(|t| t.left(now));
             // Also said when nothing is asked for: this is where a token's expiry is noticed without traffic.
-            self.events.usable(left.is_some());
+            self.events.usable(left.is_some() && !self.is_refused());
             let replace = token.is_none_or(|t| t.generation() <= self.forced.load(Ordering::Acquire));
             let due = if replace || left.is_none() {
                 schedule.earliest

@@ -3,15 +3,19 @@
 //! Decides and computes; it knows no sockets. The proxy sends: it asks [`Digest::authorize`] for a header, hands a 401 to
 //! [`Digest::challenged`] and any answer that shows the credential passed to [`Digest::observe_success`]. The challenge is
 //! kept and used ahead of the next 401, so that in the steady state a request goes to the server once. On that way nothing
-//! takes a lock: the nonce is read from an `ArcSwap`, its count is an atomic.
+//! takes a lock: the nonce is read from an `ArcSwap`, its count is an atomic. A server that minds the order in which counts
+//! arrive gets each nonce from one request at a time: [`Turn`] is what a request holds meanwhile.
 
 pub mod challenge;
 mod field;
+mod lanes;
 mod life;
 mod nonce;
+mod order;
 mod prime;
 mod refusal;
 mod response;
+mod turn;
 mod types;
 
 use std::collections::VecDeque;
@@ -25,12 +29,15 @@ use http::{HeaderMap, Method};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::challenge::{Challenge, next_nonce, strongest};
+use self::lanes::Lanes;
 use self::life::NonceLife;
 use self::nonce::{Nonce, NonceParts};
+use self::order::Order;
 use self::prime::Primer;
 pub use self::prime::{Prime, PrimeGuard, PrimeWait};
 use self::refusal::Refusals;
 use self::response::Hex;
+pub use self::turn::{Need, Turn};
 pub use self::types::{
     Authorized, BodyForDigest, ChallengeCause, DigestEvents, DigestParts, GiveUp, PermitTimeout, PublicKeyError,
     Verdict,
@@ -45,7 +52,11 @@ pub const PRIME_WAIT: Duration = Duration::from_secs(2);
 /// A request waits at most this long for its turn where `digest_max_concurrent` is set: as long as the drain at shutdown.
 pub const PERMIT_WAIT: Duration = Duration::from_secs(30);
 /// So many nonces keep their count after they were replaced, for servers that hand out a nonce again.
-const REMEMBERED_NONCES: usize = 16;
+const REMEMBERED_NONCES: usize = 64;
+/// A lane's nonce may be forgotten when so many challenges were fetched since it was used.
+const FETCHED_SINCE: u64 = 2;
+/// A nonce that goes stale sooner than this went stale by use, not by age.
+const STALE_BY_USE: Duration = Duration::from_secs(1);
 
 /// The Digest credential of one account. Shared by reference.
 pub struct Digest {
@@ -57,8 +68,15 @@ pub struct Digest {
     /// The nonces taken into use lately, the newest last. Taken only to replace the current one.
     recent: Mutex<VecDeque<Arc<Nonce>>>,
     life: NonceLife,
+    order: Order,
+    lanes: Arc<Lanes>,
+    /// Challenges that were fetched without a credential: a server may remember each, and forget an older one for it.
+    fetched: AtomicU64,
+    /// The server has accepted a nonce a second time.
+    reusable: AtomicBool,
+    generation: AtomicU64,
     refusals: Refusals,
-    /// A request passed with this key once: a 401 is then more likely the path's than the key's.
+    /// A request passed with this key once.
     proven: AtomicBool,
     primer: Primer,
     permits: Option<Arc<Semaphore>>,
@@ -85,6 +103,11 @@ impl Digest {
             current: ArcSwapOption::empty(),
             recent: Mutex::new(VecDeque::with_capacity(REMEMBERED_NONCES)),
             life: NonceLife::new(),
+            order: Order::default(),
+            lanes: Lanes::new(),
+            fetched: AtomicU64::new(0),
+            reusable: AtomicBool::new(false),
+            generation: AtomicU64::new(0),
             refusals: Refusals::default(),
             proven: AtomicBool::new(false),
             primer: Primer::default(),
@@ -94,25 +117,52 @@ impl Digest {
         })
     }
 
+    /// A request's way to a nonce; hold it until the answer's head is there.
+    ///
+    /// # Errors
+    /// When `digest_max_concurrent` requests are in flight, and none ended within [`PERMIT_WAIT`].
+    pub async fn turn(&self) -> Result<Turn<'_>, PermitTimeout> {
+        Ok(Turn::new(self, self.permit().await?))
+    }
+
+    /// The same with a nonce of its own, and beside `digest_max_concurrent`: for a probe.
+    pub fn turn_alone(&self) -> Turn<'_> {
+        Turn::alone(self)
+    }
+
     /// The header for one sending of a request. `uri` is the request target byte for byte as it goes upstream.
     ///
     /// None: no challenge is cached; or it wants the body ([`Self::needs_body`]) and `body` is unknown.
     pub fn authorize(&self, method: &Method, uri: &str, body: BodyForDigest<'_>) -> Option<Authorized> {
         let nonce = self.current.load_full()?;
+        let authorized = self.authorize_with(&nonce, method, uri, body, false);
+        if authorized.is_none() && !nonce.needs_body() {
+            // Used up: out with it, unless somebody replaced it already. The next request fetches another.
+            self.current.compare_and_swap(&nonce, None);
+        }
+        authorized
+    }
+
+    fn authorize_with(
+        &self,
+        nonce: &Arc<Nonce>,
+        method: &Method,
+        uri: &str,
+        body: BodyForDigest<'_>,
+        alone: bool,
+    ) -> Option<Authorized> {
         if nonce.needs_body() && matches!(body, BodyForDigest::Unknown) {
             return None;
         }
-        let Some(count) = nonce.next_count() else {
-            // Used up: out with it, unless somebody replaced it already. The next request fetches another.
-            self.current.compare_and_swap(&nonce, None);
-            return None;
-        };
+        let count = nonce.next_count()?;
         let header = nonce.header(method, uri, body, count)?;
         self.events.nonce_used();
         let sent_age = nonce.age(self.clock.boot());
         Some(Authorized {
             header,
-            nonce,
+            nonce: Arc::clone(nonce),
+            count,
+            alone,
             sent_age,
         })
     }
@@ -136,13 +186,46 @@ impl Digest {
             .is_some_and(|nonce| self.life.is_young(nonce.age(now)))
     }
 
-    /// False once the server has refused two fresh nonces in a row, until a request passes. A key that once passed counts as
-    /// usable again after the pause: who asks this may be the one who decides whether requests come at all.
+    /// The server has shown that it minds the order of counts, and lately so.
+    fn minds_order(&self) -> bool {
+        self.order.minds(|| self.clock.boot())
+    }
+
+    /// Whether a request that can be sent only once may use the shared nonce: that is young, and the server does not mind the
+    /// order of counts. Over the connection that is made for it, such a request is easily overtaken.
+    fn may_share_once(&self) -> bool {
+        self.order.is_indifferent() && self.fresh_enough_for_streaming()
+    }
+
+    /// False once two fresh nonces in a row were refused and a probe was, too ([`Self::refusal_confirmed`]), until a request
+    /// passes. A key that once passed counts as usable again after the pause: who asks this may be the one who decides
+    /// whether requests come at all.
     pub fn usable(&self) -> bool {
         if !self.refusals.key_refused() {
             return true;
         }
         self.proven.load(Ordering::Relaxed) && self.refusals.pause_left(self.clock.boot()).is_none()
+    }
+
+    /// Whether the key counts as refused.
+    pub fn is_refused(&self) -> bool {
+        self.refusals.key_refused()
+    }
+
+    /// Two fresh nonces in a row were refused: worth a probe on another path, unless one has just confirmed it.
+    pub fn suspected(&self) -> bool {
+        self.refusals.suspected() && self.refusals.pause_left(self.clock.boot()).is_none()
+    }
+
+    /// A probe with a nonce of its own, on another path, was refused, too. True when that is news.
+    pub fn refusal_confirmed(&self) -> bool {
+        // What looked like a server that minds the order was this.
+        self.order.forget();
+        let news = self.refusals.confirm(self.clock.boot());
+        if news {
+            self.events.usable(false);
+        }
+        news
     }
 
     /// Takes in a 401. `used` is what the request carried; `attempt` how often it was sent again before, from 0.
@@ -168,46 +251,141 @@ impl Digest {
         };
         let now = self.clock.boot();
         let stale = challenge.stale;
+        if used.is_none() {
+            self.fetched.fetch_add(1, Ordering::Relaxed);
+        }
         self.events.challenge(match used {
             None => unused,
             Some(_) if stale => ChallengeCause::Stale,
             Some(_) => ChallengeCause::Refused,
         });
-        match used {
-            Some(used) if stale => self.life.stale_at(used.sent_age),
-            // One request on a path that answers everybody 401 must not speak for a key that is known to be good.
-            Some(_) if attempt >= MAX_RETRIES && self.proven.load(Ordering::Relaxed) => {}
-            Some(used) => self.count_refusal(used, now),
-            None => {}
-        }
+        self.judge(used, stale, now);
         let Some(current) = self.keep_or_replace(challenge, used, now) else {
             return Verdict::GiveUp(GiveUp::NoRandomness);
         };
+        self.verdict(used, &current, stale, attempt, now)
+    }
+
+    /// What a 401 tells about the life of nonces, the server's sense of order, and the key.
+    fn judge(&self, used: Option<&Authorized>, stale: bool, now: Duration) {
+        let Some(used) = used else { return };
+        if stale && used.count > 1 && used.sent_age < STALE_BY_USE {
+            self.reusable.store(false, Ordering::Relaxed);
+        }
+        // Not refused for its age: older ones were accepted, or it is hardly one.
+        let by_use = used.sent_age < if stale { STALE_BY_USE } else { self.life.observed() };
+        if used.alone && by_use && used.nonce.was_accepted() {
+            self.lanes.refused();
+        }
+        let shared = !used.alone && used.nonce.is_shared();
+        if shared && by_use && !self.refusals.key_refused() {
+            if self.order.shown(now) {
+                tracing::info!(
+                    "the upstream refused a Digest nonce that requests in flight shared: from now on each has one of its own"
+                );
+            }
+        } else if stale {
+            self.life.stale_at(used.sent_age);
+        } else if !shared {
+            self.count_refusal(used);
+        }
+    }
+
+    fn verdict(&self, used: Option<&Authorized>, next: &Nonce, stale: bool, attempt: u32, now: Duration) -> Verdict {
+        let spent = attempt >= MAX_RETRIES;
+        if stale && !spent {
+            // Says that the key is right, whatever was found about it before.
+            return Verdict::Retry;
+        }
         if let Some(left) = self.refusals.pause_left(now) {
             return Verdict::GiveUp(GiveUp::KeyRefused { pause_left: left });
         }
-        if attempt >= MAX_RETRIES {
+        if spent {
             return Verdict::GiveUp(GiveUp::RetriesSpent);
         }
-        // The server refuses a nonce that it still hands out: another count would not change its mind.
-        let same = used.is_some_and(|used| used.nonce.generation == current.generation);
-        if same && !stale {
+        // The server refuses a nonce that it still hands out: another count would not change its mind, unless it was the
+        // order of counts that it minded.
+        let same = used.is_some_and(|used| used.nonce.generation == next.generation);
+        if same && !self.order.minds(|| now) {
             Verdict::GiveUp(GiveUp::Refused)
         } else {
             Verdict::Retry
         }
     }
 
-    /// Takes in an answer that shows that the credential passed: any status but 401, 407, 429 and 5xx.
-    pub fn observe_success(&self, response: &HeaderMap, used: &Authorized) {
+    /// Takes in a 401 to a request with a lane, and gives the lane's next nonce.
+    fn lane_challenged(
+        &self,
+        response: &HeaderMap,
+        used: Option<&Authorized>,
+        attempt: u32,
+    ) -> (Verdict, Option<Arc<Nonce>>) {
+        let Some(challenge) = strongest(response) else {
+            return (Verdict::GiveUp(GiveUp::NoChallenge), None);
+        };
+        let now = self.clock.boot();
+        let stale = challenge.stale;
+        self.events.challenge(match used {
+            None => ChallengeCause::First,
+            Some(_) if stale => ChallengeCause::Stale,
+            Some(_) => ChallengeCause::Refused,
+        });
+        self.judge(used, stale, now);
+        // A server that has forgotten the lane remembers it anew.
+        self.fetched.fetch_add(1, Ordering::Relaxed);
+        let Some(next) = self.new_nonce(challenge) else {
+            return (Verdict::GiveUp(GiveUp::NoRandomness), None);
+        };
+        (self.verdict(used, &next, stale, attempt, now), Some(next))
+    }
+
+    /// The challenge of a 401 to a request without credential, for a lane.
+    fn lane_challenge(&self, response: &HeaderMap) -> (Verdict, Option<Arc<Nonce>>) {
+        let Some(challenge) = strongest(response) else {
+            return (Verdict::GiveUp(GiveUp::NoChallenge), None);
+        };
+        self.fetched.fetch_add(1, Ordering::Relaxed);
+        match self.new_nonce(challenge) {
+            Some(nonce) => (Verdict::Retry, Some(nonce)),
+            None => (Verdict::GiveUp(GiveUp::NoRandomness), None),
+        }
+    }
+
+    /// Whether a lane's nonce will do for a request that can be sent only once: it is young, not spent, and not forgotten.
+    fn is_good_for_once(&self, nonce: &Nonce) -> bool {
+        let spent = !nonce.is_unused() && !self.reusable.load(Ordering::Relaxed);
+        let forgotten = self.fetched.load(Ordering::Relaxed) > nonce.fetched_before() + FETCHED_SINCE;
+        !spent && !forgotten && self.life.is_young(nonce.age(self.clock.boot()))
+    }
+
+    /// Takes in an answer that shows that the credential passed: any status but 401, 407, 429 and 5xx. True: the key counted
+    /// as refused until now.
+    pub fn observe_success(&self, response: &HeaderMap, used: &Authorized) -> bool {
         used.nonce.mark_accepted();
+        if !used.alone && used.nonce.was_overtaken(used.count) {
+            self.order.overlapped();
+        }
         if !self.proven.load(Ordering::Relaxed) {
             self.proven.store(true, Ordering::Relaxed);
         }
         self.life.accepted_at(used.sent_age);
-        if self.refusals.clear() {
+        if used.count > 1 && !self.reusable.load(Ordering::Relaxed) {
+            self.reusable.store(true, Ordering::Relaxed);
+        }
+        let news = self.refusals.clear();
+        if news {
             self.events.usable(true);
         }
+        // The successor of a lane's nonce is the lane's.
+        if used.alone {
+            self.lanes.accepted();
+        } else {
+            self.take_successor(response, used);
+        }
+        news
+    }
+
+    fn take_successor(&self, response: &HeaderMap, used: &Authorized) {
         let Some(next) = next_nonce(response) else { return };
         let mut recent = self.lock_recent();
         // Only the first of the answers to a nonce brings its successor; the others' would replace it at once.
@@ -218,7 +396,7 @@ impl Digest {
             .is_some_and(|current| current.generation == used.nonce.generation && *current.text() != *next.value);
         if is_current {
             let challenge = used.nonce.challenge.with_nonce(next);
-            self.replace(&mut recent, challenge, self.clock.boot());
+            self.replace(&mut recent, challenge);
         }
     }
 
@@ -263,10 +441,10 @@ impl Digest {
     }
 
     /// Counts a 401 against the key if the nonce was fresh: never accepted, and too young to be stale. Once a nonce.
-    fn count_refusal(&self, used: &Authorized, now: Duration) {
+    fn count_refusal(&self, used: &Authorized) {
         let fresh = !used.nonce.was_accepted() && used.sent_age < self.life.observed();
-        if fresh && used.nonce.count_refusal() && self.refusals.add(now) {
-            self.events.usable(false);
+        if fresh && used.nonce.count_refusal() {
+            self.refusals.add();
         }
     }
 
@@ -282,10 +460,27 @@ impl Digest {
                 return Some(current);
             }
         }
-        self.replace(&mut recent, challenge, now)
+        self.replace(&mut recent, challenge)
     }
 
-    fn replace(&self, recent: &mut VecDeque<Arc<Nonce>>, challenge: Challenge, now: Duration) -> Option<Arc<Nonce>> {
+    fn replace(&self, recent: &mut VecDeque<Arc<Nonce>>, challenge: Challenge) -> Option<Arc<Nonce>> {
+        let nonce = self.remember_new(recent, challenge)?;
+        self.current.store(Some(Arc::clone(&nonce)));
+        Some(nonce)
+    }
+
+    /// A nonce that is not the shared one.
+    fn new_nonce(&self, challenge: Challenge) -> Option<Arc<Nonce>> {
+        self.remember_new(&mut self.lock_recent(), challenge)
+    }
+
+    /// Gives a lane's nonce back.
+    fn give_back_lane(&self, nonce: Arc<Nonce>) {
+        nonce.used_after(self.fetched.load(Ordering::Relaxed));
+        self.lanes.give_back(nonce);
+    }
+
+    fn remember_new(&self, recent: &mut VecDeque<Arc<Nonce>>, challenge: Challenge) -> Option<Arc<Nonce>> {
         let mut client_nonce = [0; 16];
         getrandom::fill(&mut client_nonce).ok()?;
         // A nonce that comes again goes on counting where it was, and does not get younger.
@@ -295,11 +490,12 @@ impl Digest {
             .find(|known| known.text() == &*challenge.nonce.value);
         let (counter, born) = match known {
             Some(known) => (known.counter(), known.born),
-            None => (Arc::new(AtomicU64::new(0)), now),
+            None => (Arc::default(), self.clock.boot()),
         };
         let nonce = Arc::new(Nonce::new(NonceParts {
             challenge,
-            generation: recent.back().map_or(1, |last| last.generation + 1),
+            fetched_before: self.fetched.load(Ordering::Relaxed),
+            generation: self.generation.fetch_add(1, Ordering::Relaxed) + 1,
             born,
             counter,
             client_nonce: Hex::new(&client_nonce).as_bytes().into(),
@@ -310,13 +506,17 @@ impl Digest {
             recent.pop_front();
         }
         recent.push_back(Arc::clone(&nonce));
-        self.current.store(Some(Arc::clone(&nonce)));
         Some(nonce)
     }
 
     fn lock_recent(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<Nonce>>> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.recent)
     }
+}
+
+/// What the locks guard is valid after any panic: each change is a single call.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Digest {

@@ -26,8 +26,10 @@ pub(super) struct Nonce {
     accepted: AtomicBool,
     /// Set when its refusal was counted against the key, so that many requests in flight count once.
     refusal_counted: AtomicBool,
-    /// The last count given out. Shared with later `Nonce`s for the same nonce text: each (nonce, nc) goes out once.
-    counter: Arc<AtomicU64>,
+    /// Shared with later `Nonce`s for the same nonce text: each (nonce, nc) goes out once.
+    counter: Arc<Counter>,
+    /// How many challenges had been fetched when it came or was last used, see [`super::FETCHED_SINCE`].
+    fetched_before: AtomicU64,
     client_nonce: Box<[u8]>,
     user_hash: Zeroizing<Hex>,
     /// `Digest username="…", realm="…", nonce="…", uri="`.
@@ -36,12 +38,21 @@ pub(super) struct Nonce {
     tail: Vec<u8>,
 }
 
+/// The counts of one nonce text.
+#[derive(Debug, Default)]
+pub(super) struct Counter {
+    /// The last count given out.
+    pub(super) given: AtomicU64,
+}
+
 /// The pieces that a nonce is made of.
 pub(super) struct NonceParts<'a> {
     pub(super) challenge: Challenge,
     pub(super) generation: u64,
     pub(super) born: Duration,
-    pub(super) counter: Arc<AtomicU64>,
+    pub(super) counter: Arc<Counter>,
+    /// Challenges fetched before it.
+    pub(super) fetched_before: u64,
     /// 16 random bytes in hexadecimal. One for all requests of a nonce, so that H(A1) is computed once also for the `-sess` variants;
     /// RFC 7616 section 3.3 asks for a new (nonce, nc) a request, not for a new client nonce.
     pub(super) client_nonce: Box<[u8]>,
@@ -69,6 +80,7 @@ impl Nonce {
             accepted: AtomicBool::new(false),
             refusal_counted: AtomicBool::new(false),
             counter: parts.counter,
+            fetched_before: AtomicU64::new(parts.fetched_before),
             client_nonce: parts.client_nonce,
         }
     }
@@ -78,14 +90,37 @@ impl Nonce {
         &self.challenge.nonce.value
     }
 
-    pub(super) fn counter(&self) -> Arc<AtomicU64> {
+    pub(super) fn counter(&self) -> Arc<Counter> {
         Arc::clone(&self.counter)
     }
 
     /// The next nonce count, from 1. None: all 2^32 - 1 are used up.
     pub(super) fn next_count(&self) -> Option<u32> {
         // Relaxed: only the number matters, nothing is published with it. 64 bits: it never wraps.
-        u32::try_from(self.counter.fetch_add(1, Ordering::Relaxed) + 1).ok()
+        u32::try_from(self.counter.given.fetch_add(1, Ordering::Relaxed) + 1).ok()
+    }
+
+    /// No request has used it.
+    pub(super) fn is_unused(&self) -> bool {
+        self.counter.given.load(Ordering::Relaxed) == 0
+    }
+
+    /// More than one request has used it.
+    pub(super) fn is_shared(&self) -> bool {
+        self.counter.given.load(Ordering::Relaxed) > 1
+    }
+
+    /// Later counts than this one went out.
+    pub(super) fn was_overtaken(&self, count: u32) -> bool {
+        self.counter.given.load(Ordering::Relaxed) > u64::from(count)
+    }
+
+    pub(super) fn fetched_before(&self) -> u64 {
+        self.fetched_before.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn used_after(&self, fetched: u64) {
+        self.fetched_before.store(fetched, Ordering::Relaxed);
     }
 
     /// Age at `now`, on the boot-time clock.

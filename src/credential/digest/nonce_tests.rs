@@ -21,7 +21,8 @@ impl Example<'_> {
             challenge: parse([self.challenge.as_bytes()]).remove(0),
             generation: 1,
             born: Duration::ZERO,
-            counter: Arc::new(AtomicU64::new(0)),
+            counter: Arc::default(),
+            fetched_before: 0,
             client_nonce: self.client_nonce.as_bytes().into(),
             username: self.username,
             password: &Secret::new(self.password),
@@ -201,7 +202,7 @@ fn counts_begin_at_one_and_end_at_32_bits() {
     .nonce();
     assert_eq!(nonce.next_count(), Some(1));
     assert_eq!(nonce.next_count(), Some(2));
-    nonce.counter().store(u64::from(u32::MAX) - 1, Ordering::Relaxed);
+    nonce.counter().given.store(u64::from(u32::MAX) - 1, Ordering::Relaxed);
     assert_eq!(nonce.next_count(), Some(u32::MAX));
     assert_eq!(nonce.next_count(), None);
     assert_eq!(nonce.next_count(), None);

@@ -1,46 +1,58 @@
 //! Whether the key itself counts as refused.
 //!
 //! One 401 says little: Atlas answers no credential, a wrong one, and sometimes a right one under concurrency (a replay
-//! that was none) all alike. So refusals are counted by nonce, and any success clears them.
+//! that was none) all alike, and a path may answer 401 to everybody. So refusals are counted by nonce, any success clears
+//! them, and what they make likely has to be confirmed by a request of our own on another path.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// So many fresh nonces refused in a row, with no success between them, and the key counts as refused.
+/// So many fresh nonces refused in a row, with no success between them, and the key is suspected.
 const REFUSALS: u32 = 2;
 /// For so long a refused key's 401s go to the client without a retry, so that a wrong key costs one request, not three.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// The count and the pause.
+/// The count, the judgement and the pause.
 #[derive(Default)]
 pub(super) struct Refusals {
     in_a_row: AtomicU32,
+    confirmed: AtomicBool,
     paused_until: Mutex<Duration>,
 }
 
 impl Refusals {
-    /// A fresh nonce was refused. True when the key becomes refused by it.
-    pub(super) fn add(&self, now: Duration) -> bool {
-        let before = self.in_a_row.fetch_add(1, Ordering::Relaxed);
-        if before.saturating_add(1) < REFUSALS {
-            return false;
-        }
-        *self.lock() = now.saturating_add(PAUSE);
-        before.saturating_add(1) == REFUSALS
+    /// A fresh nonce was refused.
+    pub(super) fn add(&self) {
+        let before = self.in_a_row.load(Ordering::Relaxed);
+        self.in_a_row.store(before.saturating_add(1), Ordering::Relaxed);
     }
 
-    /// A request passed. True when the key was refused until now. Costs a load when there is nothing to clear.
+    /// So many were that it is worth asking whether the key is refused everywhere.
+    pub(super) fn suspected(&self) -> bool {
+        self.in_a_row.load(Ordering::Relaxed) >= REFUSALS
+    }
+
+    /// It is. True when that is news.
+    pub(super) fn confirm(&self, now: Duration) -> bool {
+        *self.lock() = now.saturating_add(PAUSE);
+        !self.confirmed.swap(true, Ordering::Relaxed)
+    }
+
+    /// A request passed. True when the key was refused until now. Costs two loads when there is nothing to clear.
     pub(super) fn clear(&self) -> bool {
-        if self.in_a_row.load(Ordering::Relaxed) == 0 {
+        if self.in_a_row.load(Ordering::Relaxed) != 0 {
+            self.in_a_row.store(0, Ordering::Relaxed);
+        }
+        if !self.confirmed.load(Ordering::Relaxed) {
             return false;
         }
         *self.lock() = Duration::ZERO;
-        self.in_a_row.swap(0, Ordering::Relaxed) >= REFUSALS
+        self.confirmed.swap(false, Ordering::Relaxed)
     }
 
     pub(super) fn key_refused(&self) -> bool {
-        self.in_a_row.load(Ordering::Relaxed) >= REFUSALS
+        self.confirmed.load(Ordering::Relaxed)
     }
 
     /// What is left of the pause.
@@ -61,23 +73,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_in_a_row_pause_the_retry_and_a_success_clears() {
+    fn two_in_a_row_are_a_suspicion_and_a_success_clears() {
+        let refusals = Refusals::default();
+        refusals.add();
+        assert!(!refusals.suspected());
+        assert!(!refusals.clear());
+        refusals.add();
+        refusals.add();
+        assert!(refusals.suspected());
+        assert!(!refusals.key_refused(), "nobody has confirmed it");
+        assert!(!refusals.clear(), "it was not refused");
+        assert!(!refusals.suspected());
+    }
+
+    #[test]
+    fn a_confirmed_refusal_pauses_the_retry() {
         let refusals = Refusals::default();
         let at = Duration::from_secs;
-        assert!(!refusals.add(at(1)));
-        assert!(!refusals.clear(), "it was not refused yet");
-        assert!(!refusals.add(at(2)));
-        assert!(refusals.add(at(3)));
+        assert_eq!(refusals.pause_left(at(0)), None);
+        assert!(refusals.confirm(at(3)));
         assert!(refusals.key_refused());
         assert_eq!(refusals.pause_left(at(4)), Some(at(29)));
         assert_eq!(refusals.pause_left(at(33)), None, "over");
         assert!(refusals.key_refused(), "still refused: nothing has passed");
-        assert!(!refusals.add(at(40)), "refused before");
-        assert_eq!(
-            refusals.pause_left(at(40)),
-            Some(PAUSE),
-            "one more refusal renews the pause"
-        );
+        assert!(!refusals.confirm(at(40)), "no news");
+        assert_eq!(refusals.pause_left(at(40)), Some(PAUSE), "the pause begins again");
         assert!(refusals.clear());
         assert!(!refusals.key_refused());
         assert_eq!(refusals.pause_left(at(41)), None);

@@ -210,40 +210,40 @@ fn a_refusal_that_was_none_is_cured_by_the_fresh_nonce() {
 }
 
 #[test]
-fn a_path_that_refuses_everybody_does_not_speak_for_a_key_that_passed_before() {
+fn a_path_that_refuses_everybody_does_not_speak_for_the_key() {
     let setup = Setup::new().cold("a");
     setup.accepted(&setup.authorize());
-    let one_request = |fresh: [&str; 3]| {
-        for (attempt, next) in (0..).zip(fresh) {
-            let used = setup.authorize();
-            setup.digest.challenged(&challenge(next), Some(&used), attempt);
-        }
-    };
-    one_request(["b", "c", "d"]);
-    assert!(setup.digest.usable(), "one request is not enough");
-    one_request(["e", "f", "g"]);
-    assert!(!setup.digest.usable());
-    // Whoever is asked by a probe alone sees no request pass.
-    setup.pass(31 * SECOND);
+    for (attempt, next) in (0..).zip(["b", "c", "d"]) {
+        let used = setup.authorize();
+        setup.digest.challenged(&challenge(next), Some(&used), attempt);
+    }
+    assert!(setup.digest.suspected(), "worth asking on another path");
     assert!(setup.digest.usable());
+    let used = setup.authorize();
+    assert_eq!(setup.digest.challenged(&challenge("e"), Some(&used), 0), Verdict::Retry);
+    setup.accepted(&setup.authorize());
+    assert!(!setup.digest.suspected());
+    assert_eq!(*setup.events.usable.lock().unwrap(), [true]);
 }
 
 #[test]
-fn a_wrong_key_is_refused_after_two_fresh_nonces_then_paused() {
+fn a_wrong_key_is_refused_after_two_fresh_nonces_and_a_probe_then_paused() {
     let setup = Setup::new().cold("a");
     let used = setup.authorize();
     assert_eq!(setup.digest.challenged(&challenge("b"), Some(&used), 1), Verdict::Retry);
-    assert!(setup.digest.usable());
+    assert!(!setup.digest.suspected());
     let used = setup.authorize();
-    let refused = |left| Verdict::GiveUp(GiveUp::KeyRefused { pause_left: left });
     assert_eq!(
         setup.digest.challenged(&challenge("c"), Some(&used), 2),
-        refused(30 * SECOND),
-        "also as the reason for the last retry"
+        Verdict::GiveUp(GiveUp::RetriesSpent)
     );
-    assert!(!setup.digest.usable());
+    assert!(setup.digest.suspected() && setup.digest.usable());
+    assert!(setup.digest.refusal_confirmed());
+    assert!(!setup.digest.refusal_confirmed(), "no news");
+    assert!(!setup.digest.usable() && !setup.digest.suspected());
     assert_eq!(*setup.events.usable.lock().unwrap(), [true, false]);
 
+    let refused = |left| Verdict::GiveUp(GiveUp::KeyRefused { pause_left: left });
     setup.pass(20 * SECOND);
     let used = setup.authorize();
     assert_eq!(
@@ -256,22 +256,23 @@ fn a_wrong_key_is_refused_after_two_fresh_nonces_then_paused() {
         refused(10 * SECOND)
     );
     assert_eq!(setup.digest.challenged(&challenge("e"), None, 0), refused(10 * SECOND));
+    let used = setup.authorize();
+    assert_eq!(
+        setup.digest.challenged(&stale("f"), Some(&used), 0),
+        Verdict::Retry,
+        "a stale nonce says that the key is right"
+    );
 
     setup.pass(10 * SECOND);
     let used = setup.authorize();
     assert_eq!(
-        setup.digest.challenged(&challenge("f"), Some(&used), 0),
+        setup.digest.challenged(&challenge("g"), Some(&used), 0),
         Verdict::Retry,
         "the pause is over"
     );
-    let used = setup.authorize();
-    assert_eq!(
-        setup.digest.challenged(&challenge("g"), Some(&used), 1),
-        refused(30 * SECOND),
-        "and begins again"
-    );
+    assert!(setup.digest.suspected(), "and asked again");
 
-    setup.accepted(&setup.authorize());
+    assert!(setup.digest.observe_success(&HeaderMap::new(), &setup.authorize()));
     assert!(setup.digest.usable());
     assert_eq!(*setup.events.usable.lock().unwrap(), [true, false, true]);
     let used = setup.authorize();
@@ -279,13 +280,14 @@ fn a_wrong_key_is_refused_after_two_fresh_nonces_then_paused() {
 }
 
 #[test]
-fn many_requests_on_one_refused_nonce_count_once() {
+fn requests_that_share_a_refused_nonce_say_nothing_about_the_key() {
     let setup = Setup::new().cold("a");
     let used: Vec<_> = (0..20).map(|_| setup.authorize()).collect();
     for used in &used {
         assert_eq!(setup.digest.challenged(&challenge("b"), Some(used), 0), Verdict::Retry);
     }
-    assert!(setup.digest.usable());
+    assert!(setup.digest.usable() && !setup.digest.suspected());
+    assert!(setup.digest.minds_order(), "but the server may mind their order");
 }
 
 #[test]
@@ -430,6 +432,7 @@ fn a_nonce_that_is_used_up_is_dropped() {
         .authorize()
         .nonce
         .counter()
+        .given
         .store(u64::from(u32::MAX) - 1, Ordering::Relaxed);
     assert_eq!(sent(&setup.authorize()), pair("a", "ffffffff"));
     assert!(
@@ -468,4 +471,82 @@ fn a_public_key_that_no_header_can_carry_is_refused() {
     assert_eq!(with(""), Some(PublicKeyError::Empty));
     assert_eq!(with("abc\n"), Some(PublicKeyError::ControlCharacter));
     assert_eq!(with("abcdefgh"), None);
+}
+
+#[tokio::test]
+async fn a_server_that_minds_the_order_gets_each_nonce_from_one_request_at_a_time() {
+    let setup = Setup::new().cold("a");
+    let (first, second) = (setup.authorize(), setup.authorize());
+    setup.accepted(&second);
+    assert_eq!(
+        setup.digest.challenged(&challenge("b"), Some(&first), 0),
+        Verdict::Retry
+    );
+
+    let get = |turn: &mut Turn<'_>| turn.authorize(&Method::GET, "/", BodyForDigest::Unknown).unwrap();
+    let mut one = setup.digest.turn().await.unwrap();
+    let mut other = setup.digest.turn().await.unwrap();
+    for (turn, nonce) in [(&mut one, "c"), (&mut other, "d")] {
+        assert!(matches!(turn.need(false).await.unwrap(), Need::Challenge(None)));
+        assert_eq!(turn.primed(&challenge(nonce)), Verdict::Retry);
+        assert!(
+            matches!(turn.need(true).await.unwrap(), Need::Nothing),
+            "fresh enough for a body that goes once"
+        );
+    }
+    let (used_one, used_other) = (get(&mut one), get(&mut other));
+    assert_eq!(
+        [sent(&used_one), sent(&used_other)],
+        [pair("c", "00000001"), pair("d", "00000001")]
+    );
+    one.accepted(&next_nonce_is("e"), &used_one);
+    other.accepted(&HeaderMap::new(), &used_other);
+
+    let mut next = setup.digest.turn().await.unwrap();
+    assert!(matches!(next.need(false).await.unwrap(), Need::Nothing));
+    let used = get(&mut next);
+    assert_eq!(sent(&used), pair("d", "00000002"), "a lane is used again");
+    let mut after = setup.digest.turn().await.unwrap();
+    assert!(matches!(after.need(false).await.unwrap(), Need::Nothing));
+    assert_eq!(
+        sent(&get(&mut after)),
+        pair("e", "00000001"),
+        "with the successor that it was given"
+    );
+    setup.pass(SECOND);
+    assert!(
+        matches!(after.need(true).await.unwrap(), Need::Challenge(None)),
+        "not for a body that goes once, when it is not young"
+    );
+
+    assert_eq!(next.challenged(&stale("f"), Some(&used), 0), Verdict::Retry);
+    assert_eq!(
+        sent(&get(&mut next)),
+        pair("f", "00000001"),
+        "a refused lane has the new nonce"
+    );
+    next.forget();
+    assert!(matches!(next.need(false).await.unwrap(), Need::Challenge(None)));
+
+    setup.pass(601 * SECOND);
+    let mut later = setup.digest.turn().await.unwrap();
+    assert!(matches!(later.need(false).await.unwrap(), Need::Nothing));
+    assert_eq!(
+        sent(&get(&mut later)),
+        pair("b", "00000001"),
+        "after a while nonces are shared again"
+    );
+}
+
+#[tokio::test]
+async fn a_body_that_goes_once_shares_no_nonce_before_the_server_is_known_not_to_mind() {
+    let setup = Setup::new().cold("a");
+    let mut turn = setup.digest.turn().await.unwrap();
+    assert!(matches!(turn.need(true).await.unwrap(), Need::Challenge(None)));
+    for _ in 0..256 {
+        let (first, _second) = (setup.authorize(), setup.authorize());
+        setup.accepted(&first);
+    }
+    let mut turn = setup.digest.turn().await.unwrap();
+    assert!(matches!(turn.need(true).await.unwrap(), Need::Nothing));
 }

@@ -56,6 +56,9 @@ pub struct Authorized {
     /// The value of `Authorization`, marked sensitive.
     pub header: HeaderValue,
     pub(super) nonce: Arc<Nonce>,
+    pub(super) count: u32,
+    /// No other request uses the nonce meanwhile.
+    pub(super) alone: bool,
     /// The nonce's age when this was made.
     pub(super) sent_age: Duration,
 }
@@ -141,6 +144,7 @@ pub enum PublicKeyError {
 /// No turn within [`super::PERMIT_WAIT`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no turn within 30 s among the Digest requests in flight: raise `digest_max_concurrent`, or send fewer requests at once"
+    "no turn within 30 s among the Digest requests in flight: send fewer requests at once, or raise `digest_max_concurrent` \
+     if it is set"
 )]
 pub struct PermitTimeout;

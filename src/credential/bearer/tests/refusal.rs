@@ -12,23 +12,61 @@ async fn a_refused_token_is_replaced_once() {
     let mut calls = tokio::task::JoinSet::new();
     for _ in 0..100 {
         let (bearer, first) = (Arc::clone(&scene.bearer), first.clone());
-        calls.spawn(async move { bearer.refused(&first).await });
+        calls.spawn(async move { bearer.replace(&first).await });
     }
     while let Some(call) = calls.join_next().await {
         assert_eq!(call.unwrap().unwrap().generation(), 2);
     }
     assert_eq!(scene.script.asked(), 2);
     // A straggler that used the old one gets the new one without a request.
-    assert_eq!(scene.bearer.refused(&first).await.unwrap().generation(), 2);
-    // The new one is refused, too: it isn't the token's fault.
+    assert_eq!(scene.bearer.replace(&first).await.unwrap().generation(), 2);
+    // The new one is revoked, too: no cooldown but the pause between two token requests.
     let second = scene.bearer.authorization().await.unwrap();
+    assert_eq!(scene.bearer.replace(&second).await.unwrap().generation(), 3);
+    assert_eq!(scene.script.asked(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn forced_renewals_are_a_second_apart_and_five_in_ten_minutes() {
+    let scene = running([Step::Grant(3600)]).await;
+    sleep(secs(10)).await;
+    for _ in 0..5 {
+        let token = scene.bearer.authorization().await.unwrap();
+        assert!(scene.bearer.replace(&token).await.is_some());
+    }
+    let asked = scene.script.asked.lock().unwrap().clone();
+    assert_eq!(asked.len(), 6);
+    assert!(asked[1..].windows(2).all(|two| two[1] - two[0] >= secs(1)), "{asked:?}");
+    let token = scene.bearer.authorization().await.unwrap();
     let started = Instant::now();
-    assert!(scene.bearer.refused(&second).await.is_none());
-    assert_eq!(started.elapsed(), Duration::ZERO);
-    assert_eq!(scene.script.asked(), 2);
-    // After the cooldown it is tried again.
-    sleep(secs(30)).await;
-    assert_eq!(scene.bearer.refused(&second).await.unwrap().generation(), 3);
+    assert!(scene.bearer.replace(&token).await.is_none());
+    assert_eq!(started.elapsed(), Duration::ZERO, "at once: the 401 stands");
+    sleep(secs(600)).await;
+    assert!(scene.bearer.replace(&token).await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_confirmed_refusals_in_a_row_are_the_credentials() {
+    let scene = running([Step::Grant(3600)]).await;
+    scene.bearer.authorization().await.unwrap();
+    assert!(!scene.bearer.refusal_confirmed());
+    assert!(!scene.bearer.refusal_confirmed());
+    assert!(scene.bearer.usable());
+    scene.bearer.accepted();
+    for news in [false, false, true, false] {
+        assert_eq!(scene.bearer.refusal_confirmed(), news);
+    }
+    assert!(!scene.bearer.usable());
+    assert_eq!(*scene.events.usable.lock().unwrap(), Some(false));
+    sleep(secs(60)).await;
+    assert_eq!(
+        *scene.events.usable.lock().unwrap(),
+        Some(false),
+        "a token alone changes nothing"
+    );
+    scene.bearer.accepted();
+    assert!(scene.bearer.usable());
+    assert_eq!(*scene.events.usable.lock().unwrap(), Some(true));
 }
 
 #[tokio::test(start_paused = true)]
@@ -36,15 +74,15 @@ async fn a_forced_renewal_that_fails_leaves_the_old_token_and_the_401() {
     let scene = running([Step::Grant(3600), Step::Refuse(Outcome::Error, None), Step::Grant(3600)]).await;
     let first = scene.bearer.authorization().await.unwrap();
     sleep(secs(10)).await;
-    assert!(scene.bearer.refused(&first).await.is_none());
+    assert!(scene.bearer.replace(&first).await.is_none());
     assert_eq!(scene.value().await, "Bearer token-1");
     assert!(
-        scene.bearer.refused(&first).await.is_none(),
+        scene.bearer.replace(&first).await.is_none(),
         "at once, as the failure is slept off"
     );
     assert_eq!(scene.script.asked(), 2);
     sleep(secs(2)).await;
-    assert_eq!(scene.bearer.refused(&first).await.unwrap().generation(), 2);
+    assert_eq!(scene.bearer.replace(&first).await.unwrap().generation(), 2);
     assert_eq!(scene.script.asked(), 3);
 }
 
@@ -54,7 +92,7 @@ async fn a_refused_caller_waits_at_most_five_seconds() {
     let first = scene.bearer.authorization().await.unwrap();
     sleep(secs(10)).await;
     let started = Instant::now();
-    assert!(scene.bearer.refused(&first).await.is_none());
+    assert!(scene.bearer.replace(&first).await.is_none());
     assert_eq!(started.elapsed(), MOST_WAIT_AFTER_REFUSAL);
     assert_eq!(scene.value().await, "Bearer token-1", "others are not held up");
 }
@@ -64,7 +102,7 @@ async fn a_token_that_expired_on_its_way_is_replaced_without_force() {
     let scene = running([Step::Grant(3600)]).await;
     let first = scene.bearer.authorization().await.unwrap();
     scene.clock.sleep_machine(3600);
-    assert_eq!(scene.bearer.refused(&first).await.unwrap().generation(), 2);
+    assert_eq!(scene.bearer.replace(&first).await.unwrap().generation(), 2);
     assert_eq!(scene.bearer.force.lock().unwrap().newest(), 0);
 }
 

@@ -1,0 +1,114 @@
+//! Whether the server minds the order in which the counts of a nonce reach it.
+//!
+//! Requests in flight that share a nonce arrive in another order than they were counted. RFC 7616 lets a server refuse that
+//! (Apache with `AuthDigestNcCheck On`, one-time nonces, a count that must grow), and Atlas itself has done so
+//! (terraform-provider-mongodbatlas#4623). Such a server gets each nonce from one request at a time ([`super::lane`]).
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// For so long a server that has shown that it minds is believed to; each time it shows so anew, twice as long.
+const AT_FIRST: Duration = Duration::from_secs(10 * 60);
+/// Where the doubling ends.
+const DOUBLINGS: u32 = 6;
+/// So many answers that came while a later count was on its way already, with no refusal between them, and the server
+/// counts as one that does not mind.
+const OVERLAPS: u32 = 128;
+
+/// What the server has shown.
+#[derive(Default)]
+pub(super) struct Order {
+    /// Until when it is believed to mind, milliseconds of the boot-time clock. 0: it has not shown it, or lately not.
+    minds_until: AtomicU64,
+    /// How often it has shown it.
+    times: AtomicU32,
+    /// Answers seen that tell that it doesn't.
+    overlaps: AtomicU32,
+}
+
+impl Order {
+    /// Costs a load where the server never showed it. `now` is asked for otherwise only.
+    pub(super) fn minds(&self, now: impl FnOnce() -> Duration) -> bool {
+        match self.minds_until.load(Ordering::Relaxed) {
+            0 => false,
+            until => millis(now()) < until,
+        }
+    }
+
+    /// The server refused a nonce that requests shared. True when that is news.
+    pub(super) fn shown(&self, now: Duration) -> bool {
+        self.overlaps.store(0, Ordering::Relaxed);
+        if self.minds(|| now) {
+            return false;
+        }
+        let doublings = self.times.fetch_add(1, Ordering::Relaxed).min(DOUBLINGS);
+        let until = now.saturating_add(AT_FIRST * (1 << doublings));
+        self.minds_until.store(millis(until).max(1), Ordering::Relaxed);
+        true
+    }
+
+    /// What was taken for a server that minds was a key that is refused.
+    pub(super) fn forget(&self) {
+        self.minds_until.store(0, Ordering::Relaxed);
+        self.times.store(0, Ordering::Relaxed);
+    }
+
+    /// A request passed although a later count of its nonce had gone out before its answer came.
+    pub(super) fn overlapped(&self) {
+        // Read first: once enough were seen, nothing is written.
+        if self.overlaps.load(Ordering::Relaxed) < OVERLAPS {
+            self.overlaps.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the server has shown that it does not mind.
+    pub(super) fn is_indifferent(&self) -> bool {
+        self.overlaps.load(Ordering::Relaxed) >= OVERLAPS
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_server_that_minds_is_believed_for_a_while_and_longer_each_time() {
+        let order = Order::default();
+        assert!(!order.minds(|| MINUTE));
+        assert!(order.shown(MINUTE));
+        assert!(!order.shown(2 * MINUTE), "no news");
+        assert!(order.minds(|| 10 * MINUTE));
+        assert!(!order.minds(|| 11 * MINUTE), "over");
+        assert!(order.shown(12 * MINUTE));
+        assert!(order.minds(|| 31 * MINUTE));
+        assert!(!order.minds(|| 32 * MINUTE));
+        for _ in 0..20 {
+            let mut now = Duration::ZERO;
+            while order.minds(|| now) {
+                now += MINUTE;
+            }
+            assert!(order.shown(now));
+            assert!(!order.minds(|| now + 640 * MINUTE), "the doubling ends");
+        }
+        order.forget();
+        assert!(!order.minds(|| Duration::ZERO));
+    }
+
+    #[test]
+    fn many_overlaps_without_a_refusal_show_that_it_does_not_mind() {
+        let order = Order::default();
+        for _ in 0..OVERLAPS {
+            assert!(!order.is_indifferent());
+            order.overlapped();
+        }
+        assert!(order.is_indifferent());
+        order.shown(MINUTE);
+        assert!(!order.is_indifferent());
+    }
+}

@@ -1,0 +1,185 @@
+//! How one request gets its nonce: it shares the one that all use, or has a lane, a nonce that is nobody else's meanwhile.
+//!
+//! | the request | way |
+//! |---|---|
+//! | usual | shares the current nonce; each has a count of its own |
+//! | the server has shown that it minds the order of counts | a lane: an idle one, else a new one |
+//! | can be sent only once, and the shared nonce is old, or the server may mind | a lane with a young nonce |
+//!
+//! A lane is given back when its request was answered, with the successor (`nextnonce`) that the answer brought, if any.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::challenge::{next_nonce, strongest};
+use super::lanes::LanePlace;
+use super::nonce::Nonce;
+use super::{Authorized, BodyForDigest, ChallengeCause, Digest, PermitTimeout, PrimeGuard, Verdict};
+
+/// One request's way to a nonce.
+pub struct Turn<'a> {
+    digest: &'a Digest,
+    way: Way,
+    /// Its lane's; `None` for a probe's.
+    place: Option<LanePlace>,
+    /// Its part of `digest_max_concurrent`.
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+enum Way {
+    Shared,
+    /// `None`: without a challenge yet.
+    Lane(Option<Arc<Nonce>>),
+}
+
+/// What must happen before a request can be authorized.
+#[derive(Debug)]
+pub enum Need {
+    /// Nothing: authorize.
+    Nothing,
+    /// A challenge: send a request without a credential, and hand its 401 to [`Turn::challenged`]. Keep the guard, if there is
+    /// one, until then: others wait for it.
+    Challenge(Option<PrimeGuard>),
+}
+
+impl<'a> Turn<'a> {
+    pub(super) fn new(digest: &'a Digest, permit: Option<OwnedSemaphorePermit>) -> Self {
+        Self {
+            digest,
+            way: Way::Shared,
+            place: None,
+            _permit: permit,
+        }
+    }
+
+    /// A lane without a challenge.
+    pub(super) fn alone(digest: &'a Digest) -> Self {
+        Self {
+            digest,
+            way: Way::Lane(None),
+            place: None,
+            _permit: None,
+        }
+    }
+
+    /// Decides on the way, also anew after a 401, and says what is missing. `once`: the request can be sent only once.
+    ///
+    /// # Errors
+    /// When no lane became free within [`super::PERMIT_WAIT`].
+    pub async fn need(&mut self, once: bool) -> Result<Need, PermitTimeout> {
+        if let Way::Shared = self.way {
+            let digest = self.digest;
+            if !digest.minds_order() && !digest.has_challenge() && !once {
+                // One of the requests that find no challenge goes ahead; the others wait for what it brings.
+                if let Some(lead) = digest.prime().await {
+                    return Ok(Need::Challenge(Some(lead)));
+                }
+            }
+            // What goes once and finds the shared nonce too old has a lane, too: the shared one must grow old, or nobody ever
+            // learns how long nonces live.
+            if !digest.minds_order() && (!once || digest.may_share_once()) {
+                return Ok(Need::Nothing);
+            }
+            self.place = Some(digest.lanes.place().await?);
+            self.way = Way::Lane(digest.lanes.take());
+        }
+        Ok(match &self.way {
+            Way::Shared => Need::Nothing,
+            Way::Lane(Some(nonce)) if !once || self.digest.is_good_for_once(nonce) => Need::Nothing,
+            Way::Lane(_) => Need::Challenge(None),
+        })
+    }
+
+    /// The challenge to answer wants the whole body in the hash.
+    pub fn needs_body(&self) -> bool {
+        match &self.way {
+            Way::Shared => self.digest.needs_body(),
+            Way::Lane(nonce) => nonce.as_ref().is_some_and(|nonce| nonce.needs_body()),
+        }
+    }
+
+    /// See [`Digest::authorize`].
+    pub fn authorize(&mut self, method: &Method, uri: &str, body: BodyForDigest<'_>) -> Option<Authorized> {
+        let nonce = match &self.way {
+            Way::Shared => return self.digest.authorize(method, uri, body),
+            Way::Lane(nonce) => Arc::clone(nonce.as_ref()?),
+        };
+        let authorized = self.digest.authorize_with(&nonce, method, uri, body, true);
+        if authorized.is_none() && !nonce.needs_body() {
+            // Used up.
+            self.forget();
+        }
+        authorized
+    }
+
+    /// Takes in a 401. See [`Digest::challenged`].
+    pub fn challenged(&mut self, response: &HeaderMap, used: Option<&Authorized>, attempt: u32) -> Verdict {
+        match &mut self.way {
+            Way::Shared => self.digest.challenged(response, used, attempt),
+            Way::Lane(lane) => {
+                // What a shared nonce was refused for is the shared one's business, and brings this lane nothing.
+                let (verdict, nonce) = self.digest.lane_challenged(response, used, attempt);
+                *lane = nonce;
+                verdict
+            }
+        }
+    }
+
+    /// Takes in the 401 to a request that was made only to get a challenge, and carried no credential.
+    pub fn primed(&mut self, response: &HeaderMap) -> Verdict {
+        match &mut self.way {
+            Way::Shared => self.digest.primed(response),
+            Way::Lane(lane) => {
+                if strongest(response).is_some() {
+                    self.digest.events.challenge(ChallengeCause::Prime);
+                }
+                let (verdict, nonce) = self.digest.lane_challenge(response);
+                *lane = nonce;
+                verdict
+            }
+        }
+    }
+
+    /// Whether a 401 says that nothing but the nonce was wrong.
+    pub fn is_only_stale(&self, response: &HeaderMap) -> bool {
+        strongest(response).is_some_and(|challenge| challenge.stale)
+    }
+
+    /// Takes in an answer that shows that the credential passed, and gives the lane back. True: it was refused until now.
+    pub fn accepted(&mut self, response: &HeaderMap, used: &Authorized) -> bool {
+        let news = self.digest.observe_success(response, used);
+        if let Way::Lane(lane) = &mut self.way
+            && let Some(nonce) = lane.take()
+        {
+            let successor = next_nonce(response).filter(|next| *next.value != *nonce.text());
+            let nonce = match successor {
+                None => Some(nonce),
+                Some(next) => self.digest.new_nonce(nonce.challenge.with_nonce(next)),
+            };
+            if let Some(nonce) = nonce {
+                self.digest.give_back_lane(nonce);
+            }
+        }
+        news
+    }
+
+    /// Gives the lane back after an answer that says nothing about the credential.
+    pub fn give_back(&mut self) {
+        if let Way::Lane(lane) = &mut self.way
+            && self.place.is_some()
+        {
+            if let Some(nonce) = lane.take() {
+                self.digest.give_back_lane(nonce);
+            }
+        }
+    }
+
+    /// The request broke: whether the server has counted it nobody knows, so that a lane needs a new challenge.
+    pub fn forget(&mut self) {
+        if let Way::Lane(lane) = &mut self.way {
+            *lane = None;
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The credential never comes back: whatever the upstream, or something before it, repeats of it in an answer beside the
+//! body is dropped. Every byte of status line, header fields and trailers is judged here, for both kinds of credential.
+
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use hyper::ext::ReasonPhrase;
+use memchr::memmem;
+
+/// A shorter secret could stand in a field by chance. Atlas's tokens have hundreds of characters, a Digest response 32.
+const LEAST: usize = 12;
+
+/// Removes every trace of the credential from the head of an answer, which was sent with `authorization`.
+pub(super) fn clean_head<B>(response: &mut Response<B>, authorization: &HeaderValue) {
+    clean_reason(response);
+    clean_fields(response.headers_mut(), authorization);
+}
+
+/// The reason phrase is the standard one, and none for a status that has none: it is free text of the upstream's otherwise.
+pub(super) fn clean_reason<B>(response: &mut Response<B>) {
+    response.extensions_mut().remove::<ReasonPhrase>();
+    name_no_reason(response.status(), response.extensions_mut());
+}
+
+/// hyper writes `<none>` for a status that has no standard phrase.
+fn name_no_reason(status: StatusCode, extensions: &mut http::Extensions) {
+    if status.canonical_reason().is_none() {
+        extensions.insert(ReasonPhrase::from_static(b""));
+    }
+}
+
+/// Drops the fields, of a head or of trailers, in which the credential of `authorization` stands: as it is, in base64 (alone
+/// or within something else), percent-encoded, or as a name.
+///
+/// What is secret is longer than nearly every field, so that this seldom looks at a byte.
+pub(super) fn clean_fields(fields: &mut HeaderMap, authorization: &HeaderValue) {
+    let secret = secret_of(authorization.as_bytes());
+    if secret.len() < LEAST {
+        return;
+    }
+    let long_enough = |name: &HeaderName, value: &HeaderValue| value.len().max(name.as_str().len()) >= secret.len();
+    if !fields.iter().any(|(name, value)| long_enough(name, value)) {
+        return;
+    }
+    let needles = Needles::new(secret);
+    let names: Vec<HeaderName> = fields
+        .iter()
+        .filter(|(name, value)| long_enough(name, value))
+        .filter(|(name, value)| needles.are_in_value(value.as_bytes()) || needles.are_in_name(name.as_str()))
+        .map(|(name, _)| name.clone())
+        .collect();
+    for name in names {
+        fields.remove(name);
+    }
+}
+
+/// What must not be seen of an `Authorization`: the token (RFC 6750), or the response of Digest (RFC 7616), without which the
+/// rest of it is worth nothing.
+fn secret_of(authorization: &[u8]) -> &[u8] {
+    if let Some(token) = authorization.strip_prefix(b"Bearer ") {
+        return token;
+    }
+    const RESPONSE: &[u8] = b" response=\"";
+    let Some(at) = memmem::find(authorization, RESPONSE) else {
+        return authorization;
+    };
+    let response = &authorization[at + RESPONSE.len()..];
+    let end = memchr::memchr(b'"', response).unwrap_or(response.len());
+    &response[..end]
+}
+
+struct Needles<'a> {
+    secret: &'a [u8],
+    /// The inner part of what base64 makes of the secret, by where in a group of three bytes it begins.
+    in_base64: Vec<Vec<u8>>,
+}
+
+impl<'a> Needles<'a> {
+    fn new(secret: &'a [u8]) -> Self {
+        let mut in_base64 = Vec::with_capacity(6);
+        for before in 0..3 {
+            let padded = [&[0; 2][..before], secret].concat();
+            // Characters into which neighbours' bits may come: at the front those of `before`, at the end an unfinished one.
+            let first = (before * 8).div_ceil(6);
+            let last = padded.len() * 8 / 6;
+            for text in [STANDARD_NO_PAD.encode(&padded), URL_SAFE_NO_PAD.encode(&padded)] {
+                in_base64.push(text.as_bytes()[first..last].to_vec());
+            }
+        }
+        in_base64.sort();
+        in_base64.dedup();
+        Self { secret, in_base64 }
+    }
+
+    fn are_in_value(&self, value: &[u8]) -> bool {
+        let decoded = percent_decoded(value);
+        [value, &decoded].into_iter().any(|text| {
+            contains_ignoring_case(text, self.secret)
+                || self.in_base64.iter().any(|needle| memmem::find(text, needle).is_some())
+        })
+    }
+
+    fn are_in_name(&self, name: &str) -> bool {
+        contains_ignoring_case(name.as_bytes(), self.secret)
+    }
+}
+
+/// Names come in lower case, and so may a hash.
+fn contains_ignoring_case(text: &[u8], needle: &[u8]) -> bool {
+    text.windows(needle.len())
+        .any(|window| window.eq_ignore_ascii_case(needle))
+}
+
+/// Decoded until there is nothing more to decode, or three times over.
+fn percent_decoded(value: &[u8]) -> Cow<'_, [u8]> {
+    let mut text = Cow::Borrowed(value);
+    for _ in 0..3 {
+        if !text.contains(&b'%') {
+            break;
+        }
+        text = Cow::Owned(percent_encoding::percent_decode(&text).collect());
+    }
+    text
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use base64::engine::general_purpose::STANDARD;
+
+    const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJtZGIifQ.c2lnbmF0dXJl-_x";
+    const DIGEST: &str = "Digest username=\"abc\", realm=\"r\", nonce=\"n\", uri=\"/\", qop=auth, nc=00000001, cnonce=\"c\", \
+                          response=\"0123456789abcdef0123456789abcdef\", algorithm=MD5";
+
+    fn passes(authorization: &str, name: &str, value: &str) -> bool {
+        let mut fields = HeaderMap::new();
+        fields.insert(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+        clean_fields(&mut fields, &authorization.parse().unwrap());
+        !fields.is_empty()
+    }
+
+    #[test]
+    fn a_credential_is_found_in_every_form() {
+        let bearer = format!("Bearer {TOKEN}");
+        let percent: String = TOKEN.bytes().map(|b| format!("%{b:02x}")).collect();
+        let twice = percent.replace('%', "%25");
+        for authorization in [&*bearer, DIGEST] {
+            for (form, text) in [
+                ("as it is", authorization.to_owned()),
+                ("within", format!("you sent {authorization}, thank you")),
+                ("in base64", STANDARD.encode(authorization)),
+                ("in URL-safe base64", URL_SAFE_NO_PAD.encode(authorization)),
+                ("behind a byte", STANDARD.encode(format!("x{authorization}"))),
+                ("behind two bytes", STANDARD.encode(format!("xy{authorization}z"))),
+                (
+                    "within base64 that stands in something",
+                    format!("a={};", STANDARD.encode(authorization)),
+                ),
+                (
+                    "percent-encoded",
+                    percent_encoding::utf8_percent_encode(authorization, percent_encoding::NON_ALPHANUMERIC)
+                        .to_string(),
+                ),
+            ] {
+                assert!(!passes(authorization, "x-echo", &text), "{form}: {text}");
+            }
+        }
+        assert!(!passes(&bearer, "x-echo", &percent));
+        assert!(!passes(&bearer, "x-echo", &twice));
+        assert!(!passes(&bearer, "x-echo", &STANDARD.encode(TOKEN)));
+        assert!(!passes(DIGEST, "x-echo", "0123456789ABCDEF0123456789ABCDEF"));
+        assert!(!passes(DIGEST, "x-0123456789abcdef0123456789abcdef", "1"));
+    }
+
+    #[test]
+    fn everything_else_passes() {
+        let bearer = format!("Bearer {TOKEN}");
+        let long = "a".repeat(1000);
+        for value in [
+            "",
+            "application/json",
+            &long,
+            &STANDARD.encode(&long),
+            "%%%2",
+            &"%".repeat(200),
+        ] {
+            assert!(passes(&bearer, "x-other", value), "{value}");
+            assert!(passes(DIGEST, "x-other", value), "{value}");
+        }
+        assert!(
+            passes("Bearer short", "x-other", "short"),
+            "too short to tell from chance"
+        );
+    }
+
+    #[test]
+    fn reasons_are_the_standard_ones() {
+        let mut response = Response::new(());
+        response.extensions_mut().insert(ReasonPhrase::from_static(b"sesame"));
+        clean_reason(&mut response);
+        assert!(response.extensions().get::<ReasonPhrase>().is_none());
+        *response.status_mut() = StatusCode::from_u16(299).unwrap();
+        clean_reason(&mut response);
+        assert_eq!(
+            response.extensions().get::<ReasonPhrase>().map(ReasonPhrase::as_bytes),
+            Some(&b""[..])
+        );
+    }
+}
