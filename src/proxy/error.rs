@@ -186,13 +186,26 @@ fn body(code: ErrorCode, detail: &str) -> String {
     .to_string()
 }
 
+/// A field's name as old programs expect it, which compare bytes.
+fn title_case(name: &str) -> String {
+    let mut begins = true;
+    name.chars()
+        .map(|c| {
+            let upper = std::mem::replace(&mut begins, c == '-');
+            if upper { c.to_ascii_uppercase() } else { c }
+        })
+        .collect()
+}
+
 /// A whole answer as bytes, for connections on which no request was parsed.
 pub(super) fn unparsed(code: ErrorCode, detail: &str) -> Vec<u8> {
     let (status, body) = (code.status(), body(code, detail));
-    let sandbox: String = SANDBOX.map(|(name, value)| format!("{name}: {value}\r\n")).concat();
+    let sandbox: String = SANDBOX
+        .map(|(name, value)| format!("{}: {value}\r\n", title_case(name.as_ref())))
+        .concat();
     format!(
-        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nx-atlas-auth-proxy-error: {}\r\ncache-control: no-store\r\n\
-         {sandbox}content-length: {}\r\nconnection: close\r\n\r\n{body}",
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nX-Atlas-Auth-Proxy-Error: {}\r\nCache-Control: no-store\r\n\
+         {sandbox}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
         code.as_str(),
         body.len(),
     )

@@ -202,6 +202,15 @@ pub struct Listener {
 /// Atlas's count of requests that may still be made.
 static RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 
+/// What a request asked for, as far as its answer's links are concerned.
+#[derive(Clone, Copy)]
+struct Asked {
+    /// The head alone.
+    head: bool,
+    /// It named a tag that we had marked.
+    marked: bool,
+}
+
 /// What the guard let through.
 struct Admitted {
     /// The authority that the client used.
@@ -366,7 +375,10 @@ impl Listener {
             parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }
 
-        let head = parts.method == Method::HEAD;
+        let asked = Asked {
+            head: parts.method == Method::HEAD,
+            marked: self.rewrite_links && links::validators::unmark(&mut parts.headers),
+        };
         let exchange = Exchange::new(
             &self.account,
             &self.part,
@@ -400,7 +412,8 @@ impl Listener {
         }
         let content = if self.rewrite_links {
             let client = [self.scheme, "://", &authority].concat();
-            self.with_links(&account.links, &mut parts, body, &client, head).await?
+            self.with_links(&account.links, &mut parts, body, &client, asked)
+                .await?
         } else {
             Content::Upstream(body)
         };
@@ -415,12 +428,17 @@ impl Listener {
         parts: &mut http::response::Parts,
         body: UpstreamBody<RequestBody>,
         client: &str,
-        head: bool,
+        Asked { head, marked }: Asked,
     ) -> Result<Content, ProxyError> {
         links.rewrite_headers(&mut parts.headers, client);
         let BodyPlan::Rewrite { gzip } = links::plan(parts.status, &parts.headers) else {
+            if marked && parts.status == StatusCode::NOT_MODIFIED {
+                // The client has what it was asked about from us.
+                links::validators::mark(&mut parts.headers);
+            }
             return Ok(Content::Upstream(body));
         };
+        links::validators::mark(&mut parts.headers);
         if body.is_end_stream() {
             if head {
                 // What GET would say of a body that may change: not its length, not its coding.

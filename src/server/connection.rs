@@ -204,6 +204,8 @@ where
         // A client may shut its side down and still wait for the answer.
         .half_close(true)
         .keep_alive(!last)
+        // Where Atlas's own spelling is not known: our own fields, and all of what came over HTTP/2.
+        .title_case_headers(true)
         // The head is timed here: hyper's timer would also end idle connections, and wakes for each request.
         .header_read_timeout(None)
         .max_buf_size((limits.max_header_bytes + BEYOND_OUR_LIMIT).max(HYPER_MIN_BUFFER));

@@ -36,6 +36,7 @@ mod log_pipe;
 mod metrics;
 mod records;
 #[cfg(feature = "emulator")]
+mod refusals;
 mod rotate_secret;
 #[cfg(feature = "emulator")]
 mod rotation;

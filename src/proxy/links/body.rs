@@ -1,19 +1,15 @@
 //! A response body whose links are rewritten as it streams, in constant memory.
 
 use std::collections::VecDeque;
-use std::io::Write;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use flate2::write::MultiGzDecoder;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
+use super::gzip::Gunzip;
 use super::{JsonRewriter, LinkRewriter};
-
-/// Compressed bytes decoded at a time: gzip grows at most about a thousandfold, so what comes of it stays near 1 MiB.
-const GZIP_STEP: usize = 1024;
 
 /// Why a rewritten body ends early.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +26,7 @@ pub enum LinkBodyError<E> {
 pub struct LinkBody<B> {
     body: B,
     rewriter: JsonRewriter,
-    gzip: Option<Gzip>,
+    gzip: Option<Box<Gunzip>>,
     ready: VecDeque<Bytes>,
     trailers: Option<HeaderMap>,
     state: State,
@@ -45,21 +41,13 @@ enum State {
     Failed,
 }
 
-struct Gzip {
-    decoder: MultiGzDecoder<Vec<u8>>,
-    input: Bytes,
-}
-
 impl<B> LinkBody<B> {
     /// `client`: the origin that links are to lead to; `gzip`: the body is gzip.
     pub fn new(body: B, links: &LinkRewriter, client: &str, gzip: bool) -> Self {
         Self {
             body,
             rewriter: JsonRewriter::new(links, client),
-            gzip: gzip.then(|| Gzip {
-                decoder: MultiGzDecoder::new(Vec::new()),
-                input: Bytes::new(),
-            }),
+            gzip: gzip.then(|| Box::new(Gunzip::new())),
             ready: VecDeque::new(),
             trailers: None,
             state: State::Streaming,
@@ -91,12 +79,7 @@ impl<B> LinkBody<B> {
     /// Decodes one step of what has come in; false: there is nothing left.
     fn decode_step(&mut self) -> Result<bool, std::io::Error> {
         let Some(gzip) = &mut self.gzip else { return Ok(false) };
-        if gzip.input.is_empty() {
-            return Ok(false);
-        }
-        let step = gzip.input.split_to(gzip.input.len().min(GZIP_STEP));
-        gzip.decoder.write_all(&step)?;
-        let decoded = std::mem::take(gzip.decoder.get_mut());
+        let Some(decoded) = gzip.step()? else { return Ok(false) };
         self.rewrite(decoded.into());
         Ok(true)
     }
@@ -104,7 +87,7 @@ impl<B> LinkBody<B> {
     fn end(&mut self) -> Result<(), std::io::Error> {
         self.state = State::Ended;
         if let Some(gzip) = self.gzip.take() {
-            let decoded = gzip.decoder.finish()?;
+            let decoded = gzip.finish()?;
             self.rewrite(decoded.into());
         }
         let held = self.rewriter.finish();
@@ -148,7 +131,7 @@ where
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         match &mut this.gzip {
-                            Some(gzip) => gzip.input = data,
+                            Some(gzip) => gzip.push(data),
                             None => this.rewrite(data),
                         }
                         // Seen at once, so that the last data are known to be the last.

@@ -1,15 +1,23 @@
-//! `Location` and `Link`.
+//! `Location`, `Content-Location`, `Refresh` and `Link`.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::LinkRewriter;
 
 impl LinkRewriter {
-    /// Turns links in `Location` (RFC 9110 section 10.2.2) and `Link` (RFC 8288) into links to `client`, an origin.
+    /// Turns links in `Location`, `Content-Location` (RFC 9110 sections 10.2.2 and 8.7), `Refresh` (HTML standard, section
+    /// 4.2.5.3) and `Link` (RFC 8288) into links to `client`, an origin.
     pub fn rewrite_headers(&self, headers: &mut HeaderMap, client: &str) {
-        self.rewrite(headers, &header::LOCATION, |value| {
-            self.origin_length(value)
-                .map(|origin| [client.as_bytes(), &value[origin..]].concat())
+        for name in [&header::LOCATION, &header::CONTENT_LOCATION] {
+            self.rewrite(headers, name, |value| {
+                self.origin_length(value)
+                    .map(|origin| [client.as_bytes(), &value[origin..]].concat())
+            });
+        }
+        self.rewrite(headers, &header::REFRESH, |value| {
+            let at = refresh_target(value)?;
+            let origin = self.origin_length(&value[at..])?;
+            Some([&value[..at], client.as_bytes(), &value[at + origin..]].concat())
         });
         self.rewrite(headers, &header::LINK, |value| {
             self.rewrite_link(value, client.as_bytes())
@@ -54,6 +62,31 @@ impl LinkRewriter {
     }
 }
 
+/// Where the URL of `5; url="https://…` begins.
+fn refresh_target(value: &[u8]) -> Option<usize> {
+    let separator = value.iter().position(|byte| matches!(byte, b';' | b','))?;
+    let skip_blanks = |from: usize| {
+        from + value[from..]
+            .iter()
+            .take_while(|byte| byte.is_ascii_whitespace())
+            .count()
+    };
+    let mut at = skip_blanks(separator + 1);
+    if value
+        .get(at..at + 3)
+        .is_some_and(|name| name.eq_ignore_ascii_case(b"url"))
+    {
+        let equals = skip_blanks(at + 3);
+        if value.get(equals) == Some(&b'=') {
+            at = skip_blanks(equals + 1);
+        }
+    }
+    if matches!(value.get(at), Some(b'"' | b'\'')) {
+        at += 1;
+    }
+    Some(at)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +121,37 @@ mod tests {
             "https://cloud.mongodb.com",
         ] {
             assert_eq!(rewritten("location", same), same);
+        }
+    }
+
+    #[test]
+    fn content_location_and_refresh() {
+        assert_eq!(
+            rewritten("content-location", "https://cloud.mongodb.com/api/x"),
+            "http://localhost:8080/api/x"
+        );
+        for (from, to) in [
+            (
+                "5; url=https://cloud.mongodb.com/api/x?a=1;b",
+                "5; url=http://localhost:8080/api/x?a=1;b",
+            ),
+            (
+                "0;URL = 'https://cloud.mongodb.com/api/x'",
+                "0;URL = 'http://localhost:8080/api/x'",
+            ),
+            ("1, https://cloud.mongodb.com/api/x", "1, http://localhost:8080/api/x"),
+        ] {
+            assert_eq!(rewritten("refresh", from), to);
+        }
+        for same in [
+            "5",
+            "5;",
+            "5; url=",
+            "5; url=/api/x",
+            "5; url=https://cloud.mongodb.com/x",
+            "5; u",
+        ] {
+            assert_eq!(rewritten("refresh", same), same);
         }
     }
 

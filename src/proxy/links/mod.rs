@@ -1,15 +1,17 @@
 //! Links in answers lead back to the proxy: a client that pages or follows `Location` stays on it.
 //!
-//! Only string values of the key `href` in JSON, and the headers `Location` and `Link`, change, and only when they are the
+//! Only string values of the key `href` in JSON, and the headers `Location`, `Content-Location`, `Refresh` and `Link`, change, and only when they are the
 //! upstream's origin followed by `/api/` or `//api/`. Everything else stays byte for byte: `rel` values are identifiers
 //! that look like URLs, and an app that reads, edits and writes back must not store our address in Atlas.
 //!
 //! gzip is decoded for it; other content codings are kept from being chosen (`restrict_accept_encoding`).
 
 mod body;
+mod gzip;
 mod headers;
 mod json;
 mod pattern;
+pub mod validators;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
@@ -35,13 +37,16 @@ pub fn plan(status: StatusCode, headers: &HeaderMap) -> BodyPlan {
     if status == StatusCode::PARTIAL_CONTENT || !is_json(headers) {
         return BodyPlan::Untouched;
     }
-    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
-    match (codings.next().map(HeaderValue::as_bytes), codings.next()) {
+    let mut codings = headers
+        .get_all(header::CONTENT_ENCODING)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        // Neither changes the content.
+        .filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"));
+    match (codings.next(), codings.next()) {
         (None, _) => BodyPlan::Rewrite { gzip: false },
-        (Some(one), None) if one.trim_ascii().eq_ignore_ascii_case(b"identity") => BodyPlan::Rewrite { gzip: false },
-        (Some(one), None)
-            if one.trim_ascii().eq_ignore_ascii_case(b"gzip") || one.trim_ascii().eq_ignore_ascii_case(b"x-gzip") =>
-        {
+        (Some(one), None) if one.eq_ignore_ascii_case(b"gzip") || one.eq_ignore_ascii_case(b"x-gzip") => {
             BodyPlan::Rewrite { gzip: true }
         }
         _ => BodyPlan::Untouched,
@@ -78,7 +83,7 @@ fn is_json(headers: &HeaderMap) -> bool {
     }
 }
 
-/// Removes what described the body as it was. `ETag` stays: `If-Match` must go on working.
+/// Removes what described the body as it was. Its `ETag` is the business of [`validators`].
 pub(super) fn forget_body_headers(headers: &mut HeaderMap) {
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::CONTENT_ENCODING);
