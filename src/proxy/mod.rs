@@ -380,8 +380,7 @@ impl Listener {
             marked: self.rewrite_links && links::validators::unmark(&mut parts.headers),
         };
         let exchange = Exchange::new(
-            &self.account,
-            &self.part,
+            self,
             parts.method,
             path,
             parts.headers,

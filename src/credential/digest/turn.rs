@@ -167,12 +167,11 @@ impl<'a> Turn<'a> {
 
     /// Gives the lane back after an answer that says nothing about the credential.
     pub fn give_back(&mut self) {
-        if let Way::Lane(lane) = &mut self.way
-            && self.place.is_some()
+        if self.place.is_some()
+            && let Way::Lane(lane) = &mut self.way
+            && let Some(nonce) = lane.take()
         {
-            if let Some(nonce) = lane.take() {
-                self.digest.give_back_lane(nonce);
-            }
+            self.digest.give_back_lane(nonce);
         }
     }
 
