@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::credential::bearer::{Refusal, Token};
 use crate::credential::digest::{BodyForDigest, Digest, MAX_RETRIES, Verdict};
 use crate::outbound;
+use crate::outbound::HttpClient;
 use crate::upstream::Origin;
 
 pub use service_account::{AccountError, Home, ServiceAccount, ServiceSecret, in_use};
@@ -38,7 +39,7 @@ impl From<&Token> for Authority {
 
 /// The Admin API of one origin, with a credential for it.
 pub struct AtlasApi {
-    http: reqwest::Client,
+    http: HttpClient,
     origin: Origin,
     authority: Authority,
 }
@@ -100,7 +101,7 @@ impl ApiAnswer {
 
 impl AtlasApi {
     /// `http` is made by [`outbound::http_client`], with the account's TLS configuration.
-    pub fn new(http: reqwest::Client, origin: Origin, authority: Authority) -> Self {
+    pub fn new(http: HttpClient, origin: Origin, authority: Authority) -> Self {
         Self {
             http,
             origin,

@@ -6,6 +6,7 @@ mod egress;
 
 use std::error::Error;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::Deref;
 use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -17,10 +18,30 @@ const MOST_REASON: usize = 200;
 
 pub use authority::{AUTHORITY_AS_SERVER, handshake_words, is_authority_as_server};
 pub use egress::{EgressProxy, EgressProxyError};
-/// An HTTP client, cheap to clone.
-pub use reqwest::Client as HttpClient;
 /// An answer to it.
 pub use reqwest::Response as HttpResponse;
+
+/// An HTTP client, cheap to clone, and the proxy that it goes through.
+#[derive(Clone)]
+pub struct HttpClient {
+    client: reqwest::Client,
+    egress: Option<EgressProxy>,
+}
+
+impl HttpClient {
+    /// The proxy for `https`.
+    pub fn egress(&self) -> Option<&EgressProxy> {
+        self.egress.as_ref()
+    }
+}
+
+impl Deref for HttpClient {
+    type Target = reqwest::Client;
+
+    fn deref(&self) -> &reqwest::Client {
+        &self.client
+    }
+}
 
 /// Why there is no HTTP client.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +70,7 @@ pub fn http_client(
     mut tls: rustls::ClientConfig,
     connect_timeout: Duration,
     egress: Option<&EgressProxy>,
-) -> Result<reqwest::Client, HttpClientError> {
+) -> Result<HttpClient, HttpClientError> {
     // A configuration shared with the API's connections may offer h2, which this client doesn't speak.
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     let mut builder = reqwest::Client::builder().no_proxy();
@@ -77,7 +98,10 @@ pub fn http_client(
         .pool_max_idle_per_host(0)
         .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
         .build()?;
-    Ok(client)
+    Ok(HttpClient {
+        client,
+        egress: egress.cloned(),
+    })
 }
 
 /// The innermost error's text: the outer ones only say "error sending request". It may quote the peer's certificate,

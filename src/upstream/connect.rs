@@ -90,6 +90,12 @@ async fn connect_through(egress: &EgressProxy, origin: &Origin) -> Result<TcpStr
     Ok(stream)
 }
 
+/// Why an egress proxy opens no tunnel to the origin; `None`: it does, or has said nothing within `limit`.
+pub async fn tunnel_refusal(egress: &EgressProxy, origin: &Origin, limit: Duration) -> Option<ConnectError> {
+    let attempt = tokio::time::timeout(limit, connect_through(egress, origin));
+    attempt.await.ok()?.err()
+}
+
 async fn connect_tcp(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
     let addresses = resolve(host, port).await.map_err(|source| ConnectError::Dns {
         host: host.to_owned(),

@@ -16,7 +16,7 @@ mod tls;
 mod tunnel;
 
 pub use body::{UpstreamBody, UpstreamBodyError};
-pub use connect::connect_host;
+pub use connect::{connect_host, tunnel_refusal};
 pub use error::{ConnectError, SendError, SendFailure};
 pub use origin::{Origin, OriginError};
 pub use pool::{Outbound, Progress, Upstream};

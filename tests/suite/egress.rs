@@ -228,3 +228,33 @@ async fn a_tunnel_begins_with_any_2xx_after_any_number_of_1xx() {
         assert_eq!(answer.status(), 200, "{answers:?}");
     }
 }
+
+/// The status of a proxy that refuses is in what a client, and the log, are told of the token.
+#[tokio::test]
+async fn a_proxy_that_refuses_is_named_with_its_status_in_token_errors() {
+    let upstream = Upstream::start(|_| async { json(200, "{}") }).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.unwrap());
+                }
+                let _ = stream
+                    .write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+                    .await;
+            });
+        }
+    });
+    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+        .upstream(|upstream| upstream.egress = Some(EgressProxy::parse(&url).unwrap()))
+        .start()
+        .await;
+    let answer = client().get(proxy.url("/x")).send().await.unwrap();
+    assert_eq!(answer.status(), 503);
+    let text = answer.text().await.unwrap();
+    assert!(text.contains("egress proxy") && text.contains("HTTP 403"), "{text}");
+    assert!(upstream.seen().is_empty() && upstream.token_requests() == 0);
+}

@@ -12,13 +12,16 @@ use zeroize::Zeroizing;
 
 use super::answer::{Granted, MOST_BODY_BYTES, Refusal, parse_answer};
 use super::{Outcome, Token};
-use crate::outbound;
+use crate::outbound::{self, HttpClient};
 use crate::secret::Secret;
 use crate::time::SharedClock;
-use crate::upstream::Origin;
+use crate::upstream::{self, Origin};
 
 /// The bound on one token request, from the name look-up to the last byte of the answer.
 const FETCH_LIMIT: Duration = Duration::from_secs(10);
+
+/// The bound on asking an egress proxy why it refused.
+const TUNNEL_LIMIT: Duration = Duration::from_secs(2);
 
 /// A future that a trait object can return.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -43,7 +46,7 @@ pub struct TokenEndpoint {
     secrets: ClientSecrets,
     /// Which of the two is in force: the one that was accepted last.
     next_in_force: AtomicBool,
-    http: reqwest::Client,
+    http: HttpClient,
     clock: SharedClock,
 }
 
@@ -68,7 +71,7 @@ impl TokenEndpoint {
         origin: &Origin,
         client_id: String,
         secrets: ClientSecrets,
-        http: reqwest::Client,
+        http: HttpClient,
         clock: SharedClock,
     ) -> Self {
         Self {
@@ -131,7 +134,10 @@ impl TokenEndpoint {
         let request = self
             .post("/api/oauth/token", secret)
             .form(&[("grant_type", "client_credentials")]);
-        let mut response = request.send().await.map_err(|e| self.no_answer(&e))?;
+        let mut response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return Err(self.no_answer(&error).await),
+        };
         let status = response.status();
         let headers = response.headers().clone();
         let body = match read_bounded(&mut response).await {
@@ -165,7 +171,10 @@ impl TokenEndpoint {
         let request = self
             .post("/api/oauth/revoke", self.in_force())
             .form(&[("token", value), ("token_type_hint", "access_token")]);
-        let response = request.send().await.map_err(|e| self.no_answer(&e))?;
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return Err(self.no_answer(&error).await),
+        };
         let status = response.status();
         if status.is_success() {
             return Ok(());
@@ -184,7 +193,7 @@ impl TokenEndpoint {
             .header(header::ACCEPT, HeaderValue::from_static("application/json"))
     }
 
-    fn no_answer(&self, error: &reqwest::Error) -> Refusal {
+    async fn no_answer(&self, error: &reqwest::Error) -> Refusal {
         let origin = &self.origin;
         if error.is_timeout() {
             let during = if error.is_connect() {
@@ -201,11 +210,19 @@ impl TokenEndpoint {
         let cause = if outbound::is_tls(error) {
             format!("no TLS connection to the token endpoint at {origin}: {reason}; is the right CA configured?")
         } else if error.is_connect() {
+            let reason = self.tunnel_refusal().await.unwrap_or(reason);
             format!("the token endpoint at {origin} can't be reached: {reason}")
         } else {
             format!("the connection to the token endpoint at {origin} broke before an answer: {reason}")
         };
         Refusal::new(Outcome::Unreachable, cause)
+    }
+
+    /// The client says of an egress proxy only that it opened no tunnel. Asked once more, it says why.
+    async fn tunnel_refusal(&self) -> Option<String> {
+        let egress = self.http.egress().filter(|_| self.origin.is_tls())?;
+        let refusal = upstream::tunnel_refusal(egress, &self.origin, TUNNEL_LIMIT).await?;
+        Some(refusal.to_string())
     }
 
     fn half_an_answer(&self, error: &reqwest::Error) -> Refusal {

@@ -35,6 +35,7 @@ pub use answer::{Granted, MOST_BODY_BYTES, MOST_LIFE, MOST_TOKEN_BYTES, Ownershi
 pub use fetch::{BoxFuture, ClientSecrets, TokenEndpoint, TokenSource};
 pub use token::Token;
 
+use crate::outbound::HttpClient;
 use crate::secret::Secret;
 use crate::time::SharedClock;
 use crate::upstream::Origin;
@@ -145,7 +146,7 @@ pub struct BearerParts {
     /// The only origin that the credential goes to.
     pub origin: Origin,
     /// Made by [`crate::outbound::http_client`].
-    pub http: reqwest::Client,
+    pub http: HttpClient,
     /// The clocks that decide about expiry.
     pub clock: SharedClock,
     /// Is told what happens.
