@@ -376,3 +376,51 @@ async fn a_listener_full_of_slow_bodies_leaves_the_others_their_part() {
     drop(slow);
     assert!(program.stop().await.0.success());
 }
+
+/// Everything at the values that hold when nothing is set.
+#[tokio::test]
+async fn the_default_bounds_hold_and_one_peer_may_have_many_connections() {
+    let upstream = Upstream::start(|request: http::Request<hyper::body::Incoming>| async {
+        let _ = request.into_body().collect().await;
+        json(200, "{}")
+    })
+    .await;
+    let proxy = builder(&upstream).start().await;
+    let head = |fields: &str| format!("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{fields}\r\n");
+    let of_size = |bytes: usize| head(&format!("X: {}\r\n", "a".repeat(bytes - head("X: \r\n").len())));
+    for (head, status) in [
+        (head(&"X: a\r\n".repeat(98)), 200),
+        (head(&"X: a\r\n".repeat(99)), 431),
+        (of_size(64 << 10), 200),
+        (of_size((64 << 10) + 1), 431),
+    ] {
+        let answer = raw(proxy.address, head.as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    }
+    // All loopback peers look alike, and so do those behind one balancer: what one may have is the operator's to say.
+    let mut held = Vec::new();
+    for _ in 0..200 {
+        held.push(kept(&proxy, "127.0.0.1").await);
+    }
+    let limits = atlas_auth_proxy::server::Limits::default();
+    assert_eq!((limits.max_connections, limits.max_connections_per_peer), (16_384, 0));
+    drop(held);
+    // Time: half a head, and a body that pauses. The clock runs ahead to whatever is waited for.
+    let half_a_body = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf";
+    for (sent, seconds) in [(&b"GET / HTTP/1.1\r\nHost: loc"[..], 10), (half_a_body, 30)] {
+        let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+        stream.write_all(sent).await.unwrap();
+        tokio::time::pause();
+        let start = tokio::time::Instant::now();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        let took = start.elapsed().as_secs();
+        tokio::time::resume();
+        assert!(
+            answer.starts_with(b"HTTP/1.1 408 "),
+            "{}",
+            String::from_utf8_lossy(&answer)
+        );
+        assert_eq!(took.clamp(seconds - 1, seconds + 1), took, "{seconds} s");
+    }
+}
