@@ -25,6 +25,7 @@ use super::accept::ServerParts;
 use super::clock::{BodyClock, ConnectionClock, IDLE_FOR, Over};
 use super::drain::DrainHandle;
 use super::flood::FloodMeter;
+use super::fragment::{self, Marked};
 use super::standing::Standing;
 use super::strict::{Refusal, Strict};
 use crate::code::ErrorCode;
@@ -267,7 +268,7 @@ where
             tracing::warn!(listener = %listener.name, %peer, "ended an HTTP/2 connection: far more control frames and resets than requests");
         }
     };
-    let io = TokioIo::new(FloodMeter::new(stream, Arc::clone(&clock), flooded));
+    let io = TokioIo::new(Marked::new(FloodMeter::new(stream, Arc::clone(&clock), flooded)));
     let limits = parts.view().limits;
     let max_headers = limits.max_headers;
     let service = {
@@ -280,8 +281,11 @@ where
                 None => ClientBody::new(incoming),
             });
             async move {
-                let response = if request.headers().len() > max_headers {
-                    let refusal = Refusal::TooManyFields(max_headers);
+                let refusal = match fragment::refused(request.headers()) {
+                    Some(why) => Some(Refusal::Malformed(why)),
+                    None => (request.headers().len() > max_headers).then_some(Refusal::TooManyFields(max_headers)),
+                };
+                let response = if let Some(refusal) = refusal {
                     let listener = &parts.view().listener;
                     listener.refuse(peer, &request, code_of(&refusal), &refusal.to_string())
                 } else {

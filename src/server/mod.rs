@@ -9,6 +9,7 @@ mod clock;
 mod connection;
 mod drain;
 mod flood;
+mod fragment;
 mod settings;
 mod standing;
 mod strict;

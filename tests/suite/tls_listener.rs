@@ -1,5 +1,6 @@
 //! A listener that speaks TLS: who may come in, and that it serves HTTP/2 and HTTP/1.1 as a plain one serves HTTP/1.1.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -493,6 +494,108 @@ const END_HEADERS: u8 = 4;
 
 fn get(stream: u32) -> Vec<u8> {
     frame(1, END_STREAM | END_HEADERS, stream, GET)
+}
+
+/// A fragment is never sent, and who sends one is told so, as over HTTP/1.1; the types of hyper would cut it off.
+#[tokio::test]
+async fn a_fragment_is_refused_over_http2_too() {
+    let story = story(Upstream::start(ok).await, Some(&[]), |b| b).await;
+    let with = |path: &[u8]| [b"\x82\x87\x01\x09localhost", path].concat();
+    // `/a#b`: as it is, Huffman-coded into the table, out of it, in a query, and in two pieces behind a dependency.
+    let requests = [
+        frame(1, END_STREAM | END_HEADERS, 1, &with(b"\x04\x04/a#b")),
+        frame(1, END_STREAM | END_HEADERS, 3, &with(b"\x44\x84\x60\x7f\xf5\x1f")),
+        frame(1, END_STREAM | END_HEADERS, 5, &with(b"\xbe")),
+        frame(1, END_HEADERS, 7, &with(b"\x04\x06/a?q#b")),
+        frame(0, END_STREAM, 7, b"a#b"),
+        frame(
+            1,
+            END_STREAM | 0x28,
+            9,
+            &[b"\x01\0\0\0\x07\x0f", &with(b"\x04\x04/")[..], b"#"].concat(),
+        ),
+        frame(9, END_HEADERS, 9, b"a#b"),
+        frame(1, END_STREAM | END_HEADERS, 11, &with(b"\x04\x05/a%23")),
+        frame(1, END_STREAM | END_HEADERS, 13, &with(b"\xbe")),
+    ]
+    .concat();
+    let hello = [PREFACE, &frame(4, 0, 0, &[])].concat();
+    for piece in [1, 7, requests.len()] {
+        let seen = story.upstream.seen().len();
+        let (mut reader, mut writer) = tokio::io::split(story.h2().await);
+        writer.write_all(&hello).await.unwrap();
+        for piece in requests.chunks(piece) {
+            writer.write_all(piece).await.unwrap();
+            writer.flush().await.unwrap();
+        }
+        let mut answers = BTreeMap::<u8, (u8, Vec<u8>)>::new();
+        let mut ended = 0;
+        tokio::time::timeout(PATIENCE, async {
+            while ended < 7 {
+                let mut header = [0; 9];
+                reader.read_exact(&mut header).await.unwrap();
+                let mut payload = vec![0; usize::from(header[1]) << 8 | usize::from(header[2])];
+                reader.read_exact(&mut payload).await.unwrap();
+                let (kind, flags, stream) = (header[3], header[4], header[8]);
+                assert!(!matches!(kind, 3 | 7), "{kind}: {payload:?}");
+                match kind {
+                    1 => answers.entry(stream).or_default().0 = *payload.iter().find(|byte| **byte >= 0x80).unwrap(),
+                    0 => answers.entry(stream).or_default().1.extend(payload),
+                    _ => continue,
+                }
+                ended += usize::from(flags & END_STREAM);
+            }
+        })
+        .await
+        .unwrap();
+        for (stream, (status, body)) in answers {
+            let body = String::from_utf8_lossy(&body);
+            // Statuses by their index in the static table.
+            let (expected, code) = if stream == 11 {
+                (0x88, "{}")
+            } else {
+                (0x8c, "PROXY_BAD_REQUEST")
+            };
+            assert_eq!(status, expected, "{stream}: {body}");
+            assert!(body.contains(code), "{stream}: {body}");
+        }
+        let paths: Vec<_> = story.upstream.seen()[seen..]
+            .iter()
+            .map(|seen| seen.uri.clone())
+            .collect();
+        assert_eq!(paths, ["/a%23"]);
+    }
+}
+
+/// The reader of compressed fields follows a client that uses all of them, and refuses none.
+#[tokio::test]
+async fn many_fields_over_one_connection_are_no_fragment() {
+    let story = story(Upstream::start(ok).await, Some(&[]), |b| b).await;
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(story.h2().await))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    for n in 0..400_usize {
+        let mut request = Request::get(format!("https://localhost/path/{}?q={n}", n % 7));
+        for (name, length) in [
+            ("x-a", n % 5),
+            ("x-b", n * 37 % 900),
+            ("x-c", n * 97 % 4200),
+            ("x-d", 3),
+        ] {
+            // All bytes that a value may have.
+            let value: Vec<u8> = (0..length).map(|at| (at * (n + 1) % 94) as u8 + b'!').collect();
+            let value = http::HeaderValue::from_bytes(&value).unwrap();
+            request = request.header(name, value);
+        }
+        let request = request.header(
+            format!("x-{n}"),
+            http::HeaderValue::from_bytes("#/é#".as_bytes()).unwrap(),
+        );
+        let request = request.body(Full::<Bytes>::default()).unwrap();
+        assert_eq!(sender.send_request(request).await.unwrap().status(), 200, "{n}");
+    }
 }
 
 /// The n-th repetition of a flood.
