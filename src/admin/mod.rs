@@ -166,7 +166,11 @@ async fn connection<S>(
 {
     let service = service_fn(|request: Request<Incoming>| {
         answering(&doing);
-        let answer = pages.answer(&request, peer);
+        // Settings may have changed since it was let in.
+        let answer = match peer {
+            Peer::Unix(uid) if !pages.admits(uid) => pages.no_longer(uid),
+            _ => pages.answer(&request, peer),
+        };
         async move { Ok::<_, Infallible>(answer) }
     });
     let mut serving = std::pin::pin!(

@@ -37,6 +37,24 @@ impl Pages {
         }
     }
 
+    /// Whether a user may use the socket by the settings in force.
+    pub(super) fn admits(&self, uid: u32) -> bool {
+        self.state.admits(uid)
+    }
+
+    /// The last answer to a user that may not any more.
+    pub(super) fn no_longer(&self, uid: u32) -> Answer {
+        tracing::warn!(
+            uid,
+            "admin socket: ended a connection of a user that is no longer among its `uids`"
+        );
+        let detail = "Your user id is no longer among the `uids` of this socket.";
+        let mut answer = error(StatusCode::FORBIDDEN, detail, None);
+        let headers = answer.headers_mut();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        answer
+    }
+
     /// The answer to a request.
     pub(super) fn answer<B>(&self, request: &Request<B>, peer: Peer) -> Answer {
         let state = self.state.as_ref();

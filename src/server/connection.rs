@@ -184,7 +184,8 @@ where
         let serving = clock.serve();
         let request = request.map(ClientBody::new);
         let version = request.version();
-        without_framing.store(version == Version::HTTP_10, Ordering::Relaxed);
+        let without_framing = &without_framing;
+        without_framing.store(false, Ordering::Relaxed);
         let leaving = &leaving;
         async move {
             let mut response = serve_one(parts, standing, request).await;
@@ -197,6 +198,9 @@ where
                 // hyper adds `keep-alive` to an answer of a later version.
                 *response.version_mut() = version;
             }
+            let no_length = response.body().size_hint().exact().is_none()
+                && !response.headers().contains_key(header::CONTENT_LENGTH);
+            without_framing.store(version == Version::HTTP_10 && no_length, Ordering::Relaxed);
             Ok::<_, std::convert::Infallible>(timed(response, serving, None))
         }
     });
@@ -226,8 +230,9 @@ where
         last,
     };
     let end = drive(Pin::new(&mut connection), standing, clock, parts, drain, idle).await;
-    if matches!(end, End::BrokenOff) && without_framing.load(Ordering::Relaxed) {
-        // The end of the connection is all that tells an HTTP/1.0 client where its answer ends.
+    if matches!(end, End::BrokenOff | End::Abandoned) && without_framing.load(Ordering::Relaxed) {
+        // The end of the connection is all that tells an HTTP/1.0 client where its answer ends. Of a whole one hyper
+        // ends the connection itself: this one is not.
         connection.into_parts().io.into_inner().into_inner().0.reset();
         return None;
     }
@@ -421,6 +426,7 @@ impl Rest for TcpStream {
     }
 }
 
+/// A unix socket has no reset that its owner can cause: its peer sees one only where we leave bytes of it unread.
 impl Rest for UnixStream {
     const RESTS: bool = true;
 
@@ -430,11 +436,16 @@ impl Rest for UnixStream {
 }
 
 /// What was received may be waiting in it, decrypted or half so: it always reads.
-impl<S: Sync> Rest for TlsStream<S> {
+impl<S: Rest + Sync> Rest for TlsStream<S> {
     const RESTS: bool = false;
 
     async fn readable(&self) -> io::Result<()> {
         Ok(())
+    }
+
+    /// Not every client minds that the end of TLS was not told.
+    fn reset(&self) {
+        self.get_ref().0.reset();
     }
 }
 

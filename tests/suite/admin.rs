@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::Command;
 
-use crate::support::client::{client, raw};
+use crate::support::client::{client, raw, read_head, read_to_end};
 use crate::support::needs::{needs, skip};
 use crate::support::program::Program;
 use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, Proxy, bearer, proxy};
@@ -143,6 +143,11 @@ async fn the_admin_port_may_be_a_unix_socket() {
         assert!(answer.starts_with(start), "{page}: {answer}");
     }
     let mut settings = crate::support::proxy::proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer()).settings;
+    let mut open = UnixStream::connect(&path).await.unwrap();
+    let kept_alive = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    open.write_all(kept_alive).await.unwrap();
+    assert!(read_head(&mut open).await.starts_with("HTTP/1.1 200 "));
+    open.read_exact(&mut [0; 3]).await.unwrap();
     bind(0o600, vec![own + 1])(&mut settings);
     assert_eq!(proxy.running.reload(settings.clone()).unwrap(), Vec::<&str>::new());
     assert_eq!(mode(), 0o600);
@@ -151,6 +156,9 @@ async fn the_admin_port_may_be_a_unix_socket() {
         "",
         "who is no longer among the uids"
     );
+    open.write_all(kept_alive).await.unwrap();
+    let last = read_to_end(&mut open).await;
+    assert!(last.starts_with("HTTP/1.1 403 ") && last.contains("uids"), "{last}");
     settings.admin.bind = None;
     assert_eq!(proxy.running.reload(settings).unwrap(), ["admin.bind"]);
     proxy.running.shutdown().await;

@@ -409,3 +409,33 @@ async fn an_answer_that_breaks_off_is_a_reset_for_a_client_of_http_1_0() {
     let error = stream.read_to_end(&mut Vec::new()).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }
+
+/// The same where it is we who break off: the drain is over.
+#[tokio::test]
+async fn an_answer_that_the_drain_breaks_off_is_a_reset_for_a_client_of_http_1_0() {
+    let (url, _) = upstream(|stream, _| {
+        Box::pin(async {
+            let head_and_part = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+            let _open = answer(stream, head_and_part).await;
+            std::future::pending().await
+        })
+    })
+    .await;
+    let proxy = proxy(&url, None, bearer())
+        .with(|s| s.drain_timeout = Duration::from_millis(100))
+        .start()
+        .await;
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    stream
+        .write_all(b"GET /x HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        .await
+        .unwrap();
+    read_head(&mut stream).await;
+    let mut part = [0; 5];
+    stream.read_exact(&mut part).await.unwrap();
+    assert_eq!(&part, b"hello");
+    let ending = tokio::spawn(proxy.running.shutdown());
+    let error = stream.read_to_end(&mut Vec::new()).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    ending.await.unwrap();
+}
