@@ -567,6 +567,42 @@ async fn a_fragment_is_refused_over_http2_too() {
     }
 }
 
+/// The HTTP/2 stack ends the stream of a request whose target it can't hold, and no other.
+#[tokio::test]
+async fn a_target_that_cannot_be_held_resets_its_stream_over_http2() {
+    let story = story(Upstream::start(ok).await, Some(&[]), |b| b).await;
+    for path in [&b"\x04\x03/<b"[..], b"\x04\x03/>b", b"\x04\x03/`b", b"\x04\x03/?\""] {
+        let (mut reader, mut writer) = tokio::io::split(story.h2().await);
+        let block = [b"\x82\x87\x01\x09localhost", path].concat();
+        let bytes = [
+            PREFACE,
+            &frame(4, 0, 0, &[]),
+            &frame(1, END_STREAM | END_HEADERS, 1, &block),
+            &get(3),
+        ]
+        .concat();
+        writer.write_all(&bytes).await.unwrap();
+        let (mut reset, mut answered) = (false, false);
+        tokio::time::timeout(PATIENCE, async {
+            while !(reset && answered) {
+                let mut header = [0; 9];
+                reader.read_exact(&mut header).await.unwrap();
+                let mut payload = vec![0; usize::from(header[1]) << 8 | usize::from(header[2])];
+                reader.read_exact(&mut payload).await.unwrap();
+                match (header[3], header[8]) {
+                    (3, 1) => reset = payload == [0, 0, 0, 1],
+                    (1, 3) => answered = payload.starts_with(&[0x88]),
+                    (1 | 7, _) => panic!("{path:?}: {header:?}"),
+                    _ => {}
+                }
+            }
+        })
+        .await
+        .unwrap_or_else(|_| panic!("{path:?}: {reset} {answered}"));
+    }
+    assert!(story.upstream.seen().iter().all(|seen| seen.uri == "/"));
+}
+
 /// The reader of compressed fields follows a client that uses all of them, and refuses none.
 #[tokio::test]
 async fn many_fields_over_one_connection_are_no_fragment() {
