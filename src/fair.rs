@@ -37,6 +37,8 @@ struct Pool {
     size: Mutex<usize>,
     /// Places that are taken away as soon as they are free.
     owed: AtomicUsize,
+    /// Where it is a part.
+    places: Weak<Places>,
 }
 
 impl Places {
@@ -45,29 +47,37 @@ impl Places {
         let total = total.clamp(1, Semaphore::MAX_PERMITS);
         Arc::new(Self {
             total,
-            common: Pool::new(total),
+            common: Pool::new(total, Weak::new()),
             parts: Mutex::default(),
         })
     }
 
     /// A part for one more. All parts are equal, and smaller than before; what is held beyond them is taken away as it
     /// becomes free, and the new one has its part at once.
-    pub fn part(&self) -> Arc<Part> {
-        let own = Pool::new(0);
-        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        // Of one that is gone, places may be held on to: it counts as long.
-        parts.retain(|part| part.strong_count() > 0);
-        parts.push(Arc::downgrade(&own));
-        let each = self.total / 2 / parts.len();
-        self.common.resize(self.total - each * parts.len());
-        for part in parts.iter().filter_map(Weak::upgrade) {
-            part.resize(each);
-        }
+    pub fn part(self: &Arc<Self>) -> Arc<Part> {
+        let own = Pool::new(0, Arc::downgrade(self));
+        self.deal_out(Some(&own));
         Arc::new(Part {
             own,
             common: Arc::clone(&self.common),
             waiting: AtomicUsize::new(0),
         })
+    }
+
+    /// Deals out anew, to one more or to one less. Of one that is gone, places may be held on to: it counts as long.
+    fn deal_out(&self, one_more: Option<&Arc<Pool>>) {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.extend(one_more.map(Arc::downgrade));
+        parts.retain(|part| part.strong_count() > 0);
+        let alive: Vec<_> = parts.iter().filter_map(Weak::upgrade).collect();
+        let each = (self.total / 2).checked_div(alive.len()).unwrap_or(0);
+        self.common.resize(self.total - each * alive.len());
+        for part in &alive {
+            part.resize(each);
+        }
+        // One of them may be the last of its part by now, and deal out again.
+        drop(parts);
+        drop(alive);
     }
 }
 
@@ -106,11 +116,12 @@ impl Drop for Waiting<'_> {
 }
 
 impl Pool {
-    fn new(size: usize) -> Arc<Self> {
+    fn new(size: usize, places: Weak<Places>) -> Arc<Self> {
         Arc::new(Self {
             free: Arc::new(Semaphore::new(size)),
             size: Mutex::new(size),
             owed: AtomicUsize::new(0),
+            places,
         })
     }
 
@@ -154,6 +165,14 @@ impl Pool {
                 .owed
                 .try_update(Ordering::Relaxed, Ordering::Relaxed, |owed| owed.checked_sub(1))
                 .is_ok()
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if let Some(places) = self.places.upgrade() {
+            places.deal_out(None);
+        }
     }
 }
 
@@ -212,8 +231,17 @@ mod tests {
         assert_eq!(all(&one).len(), 6);
         assert_eq!(all(&other).len(), 6);
         drop(one);
+        assert_eq!(all(&other).len(), 8, "the part of one that is gone is dealt out again");
         let third = places.part();
         assert_eq!(all(&third).len(), 6);
+        // Not while places of it are held.
+        let held = third.own.try_take().unwrap();
+        drop(third);
+        assert_eq!(all(&other).len(), 6);
+        drop(held);
+        assert_eq!(all(&other).len(), 8);
+        drop(other);
+        assert_eq!(all(&places.part()).len(), 8);
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 //! it, and between two requests.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -67,6 +67,8 @@ pub(super) struct Recipe {
 struct Built {
     recipe: Recipe,
     account: Arc<Account>,
+    /// Those that had the same credential before: requests that are under way may hold on to one.
+    before: Vec<Weak<Account>>,
     events: Arc<Events>,
     renewal: Option<Renewal>,
 }
@@ -220,9 +222,10 @@ impl Accounts {
                 let mut now = lock(&kept.in_force);
                 now.events.leave_force();
                 let renewal = now.renewal.take();
-                let account = Arc::clone(&now.account);
+                let mut holders = std::mem::take(&mut now.before);
+                holders.push(Arc::downgrade(&now.account));
                 drop(now);
-                tokio::spawn(retire(account, renewal, None));
+                tokio::spawn(retire(holders, renewal, None));
             }
         }
     }
@@ -232,9 +235,10 @@ impl Accounts {
         tokio::time::sleep(after).await;
         // What is in force, and the slot that shows it.
         let used = || {
-            self.lock()
-                .values()
-                .any(|kept| Arc::strong_count(&lock(&kept.in_force).account) > 2)
+            self.lock().values().any(|kept| {
+                let now = lock(&kept.in_force);
+                Arc::strong_count(&now.account) > 2 || is_held(&now.before)
+            })
         };
         while used() {
             tokio::time::sleep(RETIREMENT_TICK).await;
@@ -275,7 +279,9 @@ impl Kept {
             let mut now = lock(&self.in_force);
             self.slot.replace(Arc::clone(&built.account));
             now.recipe = built.recipe;
-            now.account = built.account;
+            let old = std::mem::replace(&mut now.account, built.account);
+            now.before.retain(|before| before.strong_count() > 0);
+            now.before.push(Arc::downgrade(&old));
             return;
         }
         let recipe = built.recipe.clone();
@@ -306,8 +312,9 @@ async fn verify_and_swap(slot: Arc<AccountSlot>, in_force: Arc<Mutex<Built>>, bu
         built.events.take_force();
         slot.replace(Arc::clone(&built.account));
         let same_client = same_client(&now.recipe.settings.credential, &built.recipe.settings.credential);
-        let old = std::mem::replace(&mut *now, built);
-        (old.account, old.renewal, same_client)
+        let mut old = std::mem::replace(&mut *now, built);
+        old.before.push(Arc::downgrade(&old.account));
+        (old.before, old.renewal, same_client)
     };
     slot.metrics.credential_reload(ReloadOutcome::Ok);
     tracing::info!(%account, "the new credential is in force");
@@ -330,12 +337,16 @@ fn same_client(a: &CredentialSettings, b: &CredentialSettings) -> bool {
     }
 }
 
+fn is_held(accounts: &[Weak<Account>]) -> bool {
+    accounts.iter().any(|account| account.strong_count() > 0)
+}
+
 /// Ends a credential that is no longer in force: its token is revoked when the last request that uses it has its answer.
-async fn retire(account: Arc<Account>, renewal: Option<Renewal>, successor: Option<Arc<Bearer>>) {
+async fn retire(holders: Vec<Weak<Account>>, renewal: Option<Renewal>, successor: Option<Arc<Bearer>>) {
     let Some(renewal) = renewal else { return };
     let bearer = renewal.end().await;
     let unused = async {
-        while Arc::strong_count(&account) > 1 {
+        while is_held(&holders) {
             tokio::time::sleep(RETIREMENT_TICK).await;
         }
     };
@@ -386,6 +397,7 @@ fn build(context: &Context, name: &str, recipe: Recipe, now: &Built) -> Result<B
     Ok(Built {
         recipe,
         account: Arc::new(account),
+        before: Vec::new(),
         events: Arc::clone(&now.events),
         renewal: None,
     })
@@ -443,6 +455,7 @@ fn build_whole(context: &Context, name: &str, recipe: Recipe, now: Option<&Built
     Ok(Built {
         recipe,
         account: Arc::new(account),
+        before: Vec::new(),
         events,
         renewal,
     })

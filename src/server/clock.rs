@@ -14,9 +14,6 @@ pub(super) const IDLE_FOR: Duration = Duration::from_secs(120);
 /// A client that takes nothing of its answer for this long has gone, or wants to hold our memory.
 const STALLED_FOR: Duration = Duration::from_secs(60);
 
-/// A write of so many bytes is of an answer: HTTP/2's own frames are shorter.
-const ANSWER_BYTES: usize = 512;
-
 /// Times are milliseconds since `start`, at least 1 where set; 0: not so.
 #[derive(Debug)]
 pub(super) struct ConnectionClock {
@@ -33,18 +30,18 @@ pub(super) struct ConnectionClock {
     serving: AtomicUsize,
     /// HTTP/1.1: heads that were handed to the parser, and whose request is not being served yet. They lie in its buffer.
     waiting: AtomicUsize,
-    /// Somebody waits for [`Self::quiet`], and large writes are noted.
+    /// Somebody waits for [`Self::quiet`], and what comes is noted.
     watched: AtomicBool,
-    /// When the last of these was taken.
-    moved_at: AtomicU64,
+    /// When the last of it came.
+    heard_at: AtomicU64,
     /// HTTP/2: a stream can stall while the socket does not.
     streams: Option<Mutex<Vec<Weak<Stream>>>>,
 }
 
 /// One answer of an HTTP/2 connection.
 #[derive(Debug, Default)]
-struct Stream {
-    /// It was given a part of the answer, and has not asked for more yet.
+pub(super) struct Stream {
+    /// It was given a part of the answer, and has not asked for more yet. Lives as long as a part is unwritten.
     given_at: AtomicU64,
 }
 
@@ -71,7 +68,7 @@ impl Default for ConnectionClock {
             serving: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             watched: AtomicBool::new(false),
-            moved_at: AtomicU64::new(0),
+            heard_at: AtomicU64::new(0),
             streams: None,
         }
     }
@@ -113,22 +110,24 @@ impl ConnectionClock {
         }
     }
 
-    /// What came of a write to the client.
-    pub(super) fn wrote(&self, polled: &Poll<io::Result<usize>>) {
+    /// What came of a write to the client, or of a flush: TLS takes in more than the socket does.
+    pub(super) fn wrote<T>(&self, polled: &Poll<io::Result<T>>) {
         let stalled = self.stalled_since.load(Ordering::Relaxed) != 0;
         match (polled, stalled) {
             (Poll::Pending, false) => self.stalled_since.store(self.now(), Ordering::Relaxed),
             (Poll::Ready(_), true) => self.stalled_since.store(0, Ordering::Relaxed),
             _ => {}
         }
-        if let Poll::Ready(Ok(ANSWER_BYTES..)) = polled
-            && self.watched.load(Ordering::Relaxed)
-        {
-            self.moved_at.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// The client of an HTTP/2 connection has sent something: it makes room as it reads.
+    pub(super) fn heard(&self) {
+        if self.watched.load(Ordering::Relaxed) {
+            self.heard_at.store(self.now(), Ordering::Relaxed);
         }
     }
 
-    /// Ends when for so long no request was served or had begun, and no part of an answer that is here already was taken.
+    /// Ends when for so long no request was served or had begun, no part of an answer was unwritten, and nothing was heard.
     pub(super) async fn quiet(&self, limit: Duration) {
         self.watched.store(true, Ordering::Relaxed);
         let mut since = self.now();
@@ -136,12 +135,13 @@ impl ConnectionClock {
             tokio::time::sleep(limit / 5).await;
             let busy = self.serving.load(Ordering::Relaxed) > 0
                 || self.waiting.load(Ordering::Relaxed) > 0
-                || self.head_since.load(Ordering::Relaxed) != 0;
+                || self.head_since.load(Ordering::Relaxed) != 0
+                || self.stalled() != 0;
             since = match busy {
                 true => self.now(),
                 false => since
                     .max(self.idle_since.load(Ordering::Relaxed))
-                    .max(self.moved_at.load(Ordering::Relaxed)),
+                    .max(self.heard_at.load(Ordering::Relaxed)),
             };
             if Duration::from_millis(self.now().saturating_sub(since)) >= limit {
                 return;
@@ -265,6 +265,11 @@ impl BodyClock {
             stream.given_at.store(at, Ordering::Relaxed);
         }
     }
+
+    /// To be held by a part of the answer until it is written. In HTTP/1.1 what is unwritten shows at the socket.
+    pub(super) fn part(&self) -> Option<Arc<Stream>> {
+        self.stream.clone()
+    }
 }
 
 impl Drop for BodyClock {
@@ -332,7 +337,7 @@ mod tests {
         clock.head_began();
         let waited = tokio::time::timeout(Duration::from_secs(5000), clock.over(HEAD, IDLE_FOR)).await;
         assert!(waited.is_err());
-        clock.wrote(&Poll::Pending);
+        clock.wrote::<usize>(&Poll::Pending);
         assert_eq!(over_after(&clock).await, (Over::Stalled, 60));
         clock.wrote(&Poll::Ready(Ok(1)));
         assert!(
@@ -350,7 +355,11 @@ mod tests {
         fast.given(false);
         slow.given(true);
         assert_eq!(over_after(&clock).await, (Over::Stalled, 60));
+        // Its last part, which is all that is left of it.
+        let part = slow.part();
         drop(slow);
+        assert!(!clock.is_idle());
+        drop(part);
         clock.head_began();
         assert_eq!(over_after(&clock).await, (Over::Head, 10));
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http::{HeaderValue, Request, Response, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -22,7 +22,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
 
 use super::accept::ServerParts;
-use super::clock::{BodyClock, ConnectionClock, IDLE_FOR, Over};
+use super::clock::{BodyClock, ConnectionClock, IDLE_FOR, Over, Stream};
 use super::drain::DrainHandle;
 use super::flood::FloodMeter;
 use super::fragment::{self, Marked};
@@ -347,7 +347,7 @@ where
     let limits = parts.view().limits;
     let head_limit = limits.header_read_timeout;
     // Only HTTP/2 is told of its end by itself: in HTTP/1.1 the last answer says so.
-    let mut ending = std::pin::pin!(standing.ending(limits.max_age));
+    let mut ending = std::pin::pin!(standing.ending(|| parts.view().limits.max_age));
     let mut ends = !clock.is_multiplexed();
     let mut over = std::pin::pin!(clock.over(head_limit, idle.limit));
     // Only looked at while draining: a client that reads nothing would never learn of its end.
@@ -580,11 +580,35 @@ impl TakingIn {
     }
 }
 
+/// A part of an answer; dropped when it is written.
+struct Part {
+    bytes: Bytes,
+    _unwritten: Option<Arc<Stream>>,
+}
+
+impl Buf for Part {
+    fn remaining(&self) -> usize {
+        self.bytes.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
+    }
+
+    fn copy_to_bytes(&mut self, size: usize) -> Bytes {
+        self.bytes.copy_to_bytes(size)
+    }
+}
+
 impl Body for TimedBody {
-    type Data = Bytes;
+    type Data = Part;
     type Error = BoxError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Part>, BoxError>>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.body).poll_frame(cx);
         this.clock.given(polled.is_ready());
@@ -593,7 +617,12 @@ impl Body for TimedBody {
             ready!(unread.poll_done(cx));
             this.unread = None;
         }
-        polled
+        polled.map_ok(|frame| {
+            frame.map_data(|bytes| Part {
+                bytes,
+                _unwritten: this.clock.part(),
+            })
+        })
     }
 
     fn is_end_stream(&self) -> bool {

@@ -187,6 +187,7 @@ impl<S: AsyncRead + Unpin, F: FnOnce() + Unpin> AsyncRead for FloodMeter<S, F> {
         let this = self.get_mut();
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        this.clock.heard();
         this.count(&buf.filled()[before..])?;
         Poll::Ready(Ok(()))
     }
@@ -216,7 +217,10 @@ impl<S: AsyncWrite + Unpin, F: FnOnce() + Unpin> AsyncWrite for FloodMeter<S, F>
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_flush(cx);
+        this.clock.wrote(&polled);
+        polled
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

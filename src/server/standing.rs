@@ -164,11 +164,21 @@ impl Standing {
         most.mul_f64(self.share)
     }
 
-    /// Ends when it has lived as long as it may, by a limit that may change meanwhile, or [`Self::end`] was called.
-    pub(super) async fn ending(&self, most: Duration) {
+    /// Ends when it has lived as long as it may, or [`Self::end`] was called. When its time seems over it asks for the limit
+    /// again: a longer one holds from then on. A shorter one is noticed by the next request ([`Self::is_old`]).
+    pub(super) async fn ending(&self, most: impl Fn() -> Duration) {
+        let old = async {
+            loop {
+                let end = self.since + self.life(most());
+                if end <= Instant::now() {
+                    return;
+                }
+                tokio::time::sleep_until(end).await;
+            }
+        };
         tokio::select! {
             () = self.ended.notified() => {}
-            () = tokio::time::sleep_until(self.since + self.life(most)) => {}
+            () = old => {}
         }
     }
 
@@ -211,8 +221,13 @@ mod tests {
         lives.dedup();
         assert!(lives.len() > 90 && lives[0] >= Duration::from_secs(900) && lives[lives.len() - 1] <= most);
         assert!(all.iter().all(|one| !one.is_old(most)));
-        all[0].ending(most).await;
-        assert!(all[0].is_old(most));
+        let limit = std::cell::Cell::new(most / 10);
+        let lengthen = async {
+            tokio::time::sleep(most / 20).await;
+            limit.set(most);
+        };
+        tokio::join!(all[0].ending(|| limit.get()), lengthen);
+        assert!(all[0].is_old(most), "the limit in force when its time seems over");
         tokio::time::advance(Duration::from_secs(200)).await;
         assert!(all.iter().all(|one| one.is_old(most)));
     }

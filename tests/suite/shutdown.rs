@@ -3,13 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use atlas_auth_proxy::server::ListenerTls;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{Notify, Semaphore};
+use tokio_rustls::TlsConnector;
 
+use crate::support::PATIENCE;
 use crate::support::client::{client, read_head, read_to_end};
-use crate::support::proxy::{bearer, proxy};
-use crate::support::upstream::{Upstream, json};
+use crate::support::proxy::{Proxy, bearer, proxy};
+use crate::support::tls::TestCa;
+use crate::support::upstream::{Upstream, full, json};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_in_flight_finish_and_new_ones_are_refused() {
@@ -145,4 +154,128 @@ async fn a_request_on_its_way_when_the_drain_begins_is_served_as_the_last() {
         );
     }
     ending.await.unwrap();
+}
+
+/// More than lies in the buffers of sockets.
+const LARGE: usize = 8 << 20;
+/// Idle connections have half a second: those that are taken for idle have ended when this is over, too.
+const A_LITTLE_LATER: Duration = Duration::from_millis(500);
+
+async fn answering(size: usize) -> Upstream {
+    Upstream::start(move |_| async move { Response::new(full(vec![b'x'; size])) }).await
+}
+
+/// Whether the last part of the answer was handed to the connection.
+async fn is_handed_over(proxy: &Proxy) -> bool {
+    proxy.metric("requests_in_flight", &[]).await == 0.0
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_reader_has_its_whole_answer_in_a_drain() {
+    let upstream = answering(LARGE).await;
+    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+        .with(|s| s.drain_timeout = Duration::from_secs(3600))
+        .start()
+        .await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(16 << 10).unwrap();
+    let mut slow = socket.connect(proxy.address).await.unwrap();
+    slow.write_all(b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await
+        .unwrap();
+    read_head(&mut slow).await;
+    let (mut got, mut part) = (0, vec![0; 32 << 10]);
+    while !is_handed_over(&proxy).await {
+        got += slow.read_exact(&mut part).await.unwrap();
+    }
+    assert!(got < LARGE);
+    let mut idle = TcpStream::connect(proxy.address).await.unwrap();
+    let ending = tokio::spawn(proxy.running.shutdown());
+    assert_eq!(read_to_end(&mut idle).await, "");
+    tokio::time::sleep(A_LITTLE_LATER).await;
+    while got < LARGE {
+        let size = slow.read(&mut part).await.unwrap();
+        assert_ne!(size, 0, "the end after {got} bytes");
+        got += size;
+    }
+    tokio::time::timeout(PATIENCE, ending).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_reader_of_http2_has_its_whole_answer_in_a_drain() {
+    let (size, window) = (1 << 20, 16 << 10);
+    let upstream = answering(size).await;
+    let ca = TestCa::new();
+    let server = ca.identity(&["localhost"], |_| ());
+    let tls = ListenerTls::new(server.certificate.as_bytes(), server.key.as_bytes(), None).unwrap();
+    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+        .with(|s| {
+            s.drain_timeout = Duration::from_secs(3600);
+            s.listeners[0].tls = Some(tls);
+        })
+        .start()
+        .await;
+    let connect = async |alpn| {
+        let tcp = TcpStream::connect(proxy.address).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        TlsConnector::from(ca.client(None, &[alpn]))
+            .connect(name, tcp)
+            .await
+            .unwrap()
+    };
+    let (mut sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(window)
+        .handshake(TokioIo::new(connect("h2").await))
+        .await
+        .unwrap();
+    let ended = tokio::spawn(connection);
+    let request = Request::get("https://localhost/x")
+        .body(Full::<Bytes>::default())
+        .unwrap();
+    let mut body = sender.send_request(request).await.unwrap().into_body();
+    let mut got = 0;
+    while !is_handed_over(&proxy).await {
+        got += body.frame().await.unwrap().unwrap().into_data().unwrap().len();
+    }
+    assert!(got < size);
+    let mut idle = connect("http/1.1").await;
+    let ending = tokio::spawn(proxy.running.shutdown());
+    assert_eq!(read_to_end(&mut idle).await, "");
+    tokio::time::sleep(A_LITTLE_LATER).await;
+    got += body.collect().await.unwrap().to_bytes().len();
+    assert_eq!(got, size);
+    drop(sender);
+    tokio::time::timeout(PATIENCE, ending).await.unwrap().unwrap();
+    let _ = ended.await.unwrap();
+}
+
+/// A reload may change the way to Atlas, and leave the credential as it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_is_not_revoked_under_a_request_from_before_a_reload() {
+    let (begun, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (tell, wait) = (Arc::clone(&begun), Arc::clone(&release));
+    let upstream = Upstream::start(move |_| {
+        let (tell, wait) = (Arc::clone(&tell), Arc::clone(&wait));
+        async move {
+            tell.notify_one();
+            wait.notified().await;
+            json(200, "{}")
+        }
+    })
+    .await;
+    let before = || proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer());
+    let mut proxy = before().start().await;
+    let url = proxy.url("/x");
+    let call = tokio::spawn(async move { client().get(url).send().await.unwrap().status() });
+    begun.notified().await;
+    let changed = before().upstream(|upstream| upstream.connect_timeout *= 2).settings;
+    proxy.running.reload(changed).unwrap();
+    let ending = tokio::spawn(proxy.running.shutdown());
+    // A second is left for requests that are on their way.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(upstream.revocations(), 0);
+    release.notify_one();
+    assert_eq!(call.await.unwrap(), 200);
+    tokio::time::timeout(PATIENCE, ending).await.unwrap().unwrap();
+    assert_eq!(upstream.revocations(), 1);
 }

@@ -265,7 +265,10 @@ impl<S: AsyncWrite + Unpin, R: Unpin> AsyncWrite for Strict<S, R> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_flush(cx);
+        this.clock.wrote(&polled);
+        polled
     }
 
     /// hyper is done and has flushed: now the answer to a refused head may follow.
