@@ -468,6 +468,7 @@ pub(super) fn own_client(name: &str, recipe: &Recipe) -> Result<HttpClient, Star
         recipe.trust.tls.clone(),
         settings.upstream.connect_timeout,
         settings.upstream.egress.as_ref(),
+        settings.upstream.http.of_own_requests(),
     )
     .map_err(|e| StartError::TokenClient {
         account: name.to_owned(),

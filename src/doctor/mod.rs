@@ -86,7 +86,9 @@ impl<'a> Patient<'a> {
         if let Err(why) = patient.network(&tls).await {
             return patient.skip(&BEHIND_NETWORK, why);
         }
-        let http = match http_client(tls, account.upstream.connect_timeout, account.upstream.egress.as_ref()) {
+        let upstream = &account.upstream;
+        let speaks = upstream.http.of_own_requests();
+        let http = match http_client(tls, upstream.connect_timeout, upstream.egress.as_ref(), speaks) {
             Ok(http) => http,
             Err(error) => {
                 patient.add("api", Status::Fail, error.to_string(), None);

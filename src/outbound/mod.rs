@@ -60,6 +60,15 @@ impl Resolve for Names {
     }
 }
 
+/// What the proxy speaks on its own connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaks {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2: the upstream speaks, or shall be spoken to, in nothing else.
+    Http2,
+}
+
 /// An HTTP client that verifies with `tls` alone, follows no redirect (the credential must not go elsewhere), goes through
 /// `egress` or else directly, whatever the proxy variables say, and keeps no idle connections: there is one request in an
 /// hour.
@@ -70,10 +79,15 @@ pub fn http_client(
     mut tls: rustls::ClientConfig,
     connect_timeout: Duration,
     egress: Option<&EgressProxy>,
+    speaks: Speaks,
 ) -> Result<HttpClient, HttpClientError> {
-    // A configuration shared with the API's connections may offer h2, which this client doesn't speak.
-    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let mut builder = reqwest::Client::builder().no_proxy();
+    let builder = reqwest::Client::builder().no_proxy();
+    let (protocol, mut builder) = match speaks {
+        Speaks::Http1 => (&b"http/1.1"[..], builder.http1_only()),
+        Speaks::Http2 => (&b"h2"[..], builder.http2_prior_knowledge()),
+    };
+    // The one that it speaks, whatever the API's connections offer.
+    tls.alpn_protocols = vec![protocol.to_vec()];
     if let Some(egress) = egress {
         // For `https` alone: a credential in plain text is for this machine.
         let mut proxy = reqwest::Proxy::https(egress.to_string())?;
@@ -84,7 +98,6 @@ pub fn http_client(
     }
     let client = builder
         .tls_backend_preconfigured(tls)
-        .http1_only()
         .dns_resolver(Names)
         // RFC 6761 section 6.3: always loopback. Plain HTTP is let through to this name, and resolvers may say otherwise.
         .resolve_to_addrs(

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::place::PutError;
-use crate::outbound::{self, HttpResponse, http_client};
+use crate::outbound::{self, HttpResponse, Speaks, http_client};
 use crate::secret::Secret;
 use crate::upstream::client_config;
 
@@ -157,7 +157,8 @@ impl Cluster {
         let token = Zeroizing::new(token);
         let tls = client_config(Some(&self.credentials.join("ca.crt")))
             .map_err(|error| PutError::before(error.to_string()))?;
-        let http = http_client(tls, CONNECT_LIMIT, None).map_err(|error| PutError::before(error.to_string()))?;
+        let http = http_client(tls, CONNECT_LIMIT, None, Speaks::Http1)
+            .map_err(|error| PutError::before(error.to_string()))?;
         let KubernetesSecret { namespace, name, .. } = secret;
         let url = format!("{}/api/v1/namespaces/{namespace}/secrets/{name}{query}", self.origin);
         let mut request = http.request(method, url).timeout(CALL_LIMIT).bearer_auth(token.trim());

@@ -12,6 +12,7 @@ mod support;
 mod access;
 mod access_files;
 mod admin;
+mod answers;
 mod atlas_says_no;
 mod bearer;
 mod blocked;

@@ -2,6 +2,7 @@
 
 pub mod chromium;
 pub mod client;
+pub mod h2_upstream;
 pub mod needs;
 pub mod ports;
 pub mod program;
