@@ -16,7 +16,7 @@ use atlas_auth_proxy::credential::digest::{BodyForDigest, ChallengeCause, Digest
 use atlas_auth_proxy::emulator::{Emulator, EmulatorSettings};
 use atlas_auth_proxy::guard::{self, Action, Allowlist, HostName, HostNames, PathPattern, Policy, Rule, parse_network};
 use atlas_auth_proxy::metrics::{AttemptCause, Direction, Metrics};
-use atlas_auth_proxy::outbound::http_client;
+use atlas_auth_proxy::outbound::{Speaks, http_client};
 use atlas_auth_proxy::proxy::headers::{clean_request, clean_response};
 use atlas_auth_proxy::proxy::links::{self, JsonRewriter, LinkRewriter};
 use atlas_auth_proxy::secret::Secret;
@@ -253,7 +253,7 @@ async fn bearer_with_token() -> (Emulator, Arc<Bearer>) {
         client_id: id.to_owned(),
         secrets: Secret::new(secret).into(),
         origin: Origin::parse(&emulator.base_url()).unwrap(),
-        http: http_client(tls, Duration::from_secs(5), None).unwrap(),
+        http: http_client(tls, Duration::from_secs(5), None, Speaks::Http1).unwrap(),
         clock: Arc::new(SystemClock),
         events: Arc::new(Silent),
     });

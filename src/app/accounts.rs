@@ -21,7 +21,7 @@ use crate::fair::Places;
 use crate::metrics::{Metrics, ReloadOutcome};
 use crate::outbound::{HttpClient, http_client};
 use crate::proxy::links::LinkRewriter;
-use crate::proxy::{Account, AccountSlot, Authorizer, Prober};
+use crate::proxy::{Account, AccountSlot, Authorizer};
 use crate::settings::AccountSettings;
 use crate::time::SharedClock;
 use crate::upstream::Upstream;
@@ -392,7 +392,8 @@ fn build(context: &Context, name: &str, recipe: Recipe, now: &Built) -> Result<B
         authorizer: now.account.authorizer.clone(),
         links: LinkRewriter::new(&recipe.settings.upstream.origin),
         upstream: new_upstream(context, name, &recipe)?,
-        prober: Prober::default(),
+        // It speaks for the credential, which stays.
+        prober: Arc::clone(&now.account.prober),
     };
     Ok(Built {
         recipe,
@@ -450,7 +451,7 @@ fn build_whole(context: &Context, name: &str, recipe: Recipe, now: Option<&Built
         authorizer,
         links: LinkRewriter::new(&settings.upstream.origin),
         upstream,
-        prober: Prober::default(),
+        prober: Arc::default(),
     };
     Ok(Built {
         recipe,

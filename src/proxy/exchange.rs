@@ -242,8 +242,8 @@ impl<'a> Exchange<'a> {
         self.cause = AttemptCause::TokenRenewed;
         let response = self.send(Some(renewed.header().clone())).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
-            let says_so = says_invalid_token(response.headers());
-            probe::replace_in_background(&slot, &account, bearer, renewed, self.last_sent, says_so);
+            // Whatever it says: the token is new, and a probe tells.
+            probe::replace_in_background(&slot, &account, bearer, renewed, self.last_sent, false);
         } else if shows_acceptance(response.status()) {
             bearer.accepted();
         }
@@ -252,7 +252,10 @@ impl<'a> Exchange<'a> {
 
     async fn send_with_digest(&mut self, digest: &Arc<Digest>) -> Result<UpstreamResponse, ProxyError> {
         let mut turn = digest.turn().await.map_err(ProxyError::from)?;
-        if self.source.length().is_none() {
+        if digest.minds_order() {
+            // There are few lanes: none is held while a client makes up its mind.
+            self.buffer(None).await?;
+        } else if self.source.length().is_none() {
             // Small chunked bodies are common; knowing that they are small saves the priming request.
             self.buffer(Some(BUFFER_PATIENCE)).await?;
         }

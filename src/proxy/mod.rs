@@ -130,7 +130,7 @@ pub struct Account {
     /// Turns links to the origin into links to the listener.
     pub links: LinkRewriter,
     /// Tells what a 401 is about.
-    pub prober: Prober,
+    pub prober: Arc<Prober>,
 }
 
 /// An account by its name. What is in force for it is replaced as a whole, between two requests.

@@ -152,7 +152,7 @@ pub(super) async fn replacement(
     if let Some(newer) = bearer.newer_than(used) {
         return Some(newer);
     }
-    if says_so {
+    if says_so && bearer.takes_its_word(used) {
         tracing::info!(account = %slot.name, "Atlas says that the access token is not valid any more: replacing it");
     } else if !bearer.has_expired(used) {
         let probe = || with_token(slot, account, used.header());
@@ -239,25 +239,34 @@ impl Drop for OneInBackground {
 /// Asks from time to time whether a refused credential is accepted again: nobody else may, where no requests come while it
 /// is not ready.
 fn look_again(slot: &Arc<AccountSlot>, account: &Arc<Account>) {
-    if account.prober.looking_again.swap(true, Ordering::AcqRel) {
-        return;
+    if !account.prober.looking_again.swap(true, Ordering::AcqRel) {
+        let looking = Looking(Arc::clone(&account.prober));
+        tokio::spawn(look_until_accepted(Arc::downgrade(slot), looking));
     }
-    tokio::spawn(look_until_accepted(Arc::clone(slot), Arc::downgrade(account)));
 }
 
-async fn look_until_accepted(slot: Arc<AccountSlot>, account: Weak<Account>) {
+/// However it ends, another may begin.
+struct Looking(Arc<Prober>);
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        self.0.looking_again.store(false, Ordering::Release);
+    }
+}
+
+/// Ends with the account, and when the credential in force is not refused any more, whichever that is by then.
+async fn look_until_accepted(slot: Weak<AccountSlot>, _looking: Looking) {
     let mut pause = LOOK_AGAIN.0;
     loop {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LOOK_AGAIN.1);
-        // Another may have taken its place.
-        let Some(account) = account.upgrade() else { return };
+        let Some(slot) = slot.upgrade() else { return };
+        let account = slot.current();
         let over = match &account.authorizer {
             Authorizer::Bearer(bearer) => !bearer.is_refused() || token_is_accepted(&slot, &account, bearer).await,
             Authorizer::Digest(digest) => !digest.is_refused() || key_is_accepted(&slot, &account, digest).await,
         };
         if over {
-            account.prober.looking_again.store(false, Ordering::Release);
             return;
         }
     }

@@ -35,7 +35,13 @@ async fn in_flight() -> (Program, TcpStream, Arc<Semaphore>, Upstream) {
         ("MONGODB_ATLAS_CLIENT_SECRET", CLIENT_SECRET),
     ];
     let command = Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"));
-    let program = Program::start(command, &upstream, &environment, &["--drain-timeout", "1h"]).await;
+    let program = Program::start(
+        command,
+        &upstream,
+        &environment,
+        &["--drain-timeout", "1h", "--admin-quit"],
+    )
+    .await;
     let mut stream = TcpStream::connect(program.address).await.unwrap();
     stream.write_all(GET).await.unwrap();
     begun.acquire().await.unwrap().forget();

@@ -188,6 +188,8 @@ pub struct Bearer {
     newest: AtomicU64,
     /// Confirmed refusals of tokens whose time was not over, since the last request that was accepted.
     refused_in_a_row: AtomicU32,
+    /// The generation that came in place of a token which an answer called invalid, until it is accepted; 0: none.
+    on_its_word: AtomicU64,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -247,6 +249,7 @@ impl Bearer {
             forced: AtomicU64::new(0),
             newest: AtomicU64::new(0),
             refused_in_a_row: AtomicU32::new(0),
+            on_its_word: AtomicU64::new(0),
         })
     }
 
@@ -289,8 +292,18 @@ impl Bearer {
         self.wait_for_newer(generation, MOST_WAIT_AFTER_REFUSAL).await.ok()
     }
 
+    /// Whether an answer that calls `used` invalid is believed: not when `used` itself came in place of one that an answer had
+    /// called so, and nothing was accepted since.
+    pub fn takes_its_word(&self, used: &Token) -> bool {
+        let before = self.on_its_word.swap(used.generation() + 1, Ordering::Relaxed);
+        before != used.generation()
+    }
+
     /// Atlas has taken a request with a token of this credential. Costs a load when there was no doubt.
     pub fn accepted(&self) {
+        if self.on_its_word.load(Ordering::Relaxed) != 0 {
+            self.on_its_word.store(0, Ordering::Relaxed);
+        }
         if self.refused_in_a_row.load(Ordering::Relaxed) == 0 {
             return;
         }

@@ -187,7 +187,7 @@ impl Digest {
     }
 
     /// The server has shown that it minds the order of counts, and lately so.
-    fn minds_order(&self) -> bool {
+    pub fn minds_order(&self) -> bool {
         self.order.minds(|| self.clock.boot())
     }
 
@@ -259,35 +259,45 @@ impl Digest {
             Some(_) if stale => ChallengeCause::Stale,
             Some(_) => ChallengeCause::Refused,
         });
-        self.judge(used, stale, now);
+        self.judge(used, stale);
         let Some(current) = self.keep_or_replace(challenge, used, now) else {
             return Verdict::GiveUp(GiveUp::NoRandomness);
         };
         self.verdict(used, &current, stale, attempt, now)
     }
 
-    /// What a 401 tells about the life of nonces, the server's sense of order, and the key.
-    fn judge(&self, used: Option<&Authorized>, stale: bool, now: Duration) {
+    /// What a 401 tells about the life of nonces and the key.
+    fn judge(&self, used: Option<&Authorized>, stale: bool) {
         let Some(used) = used else { return };
         if stale && used.count > 1 && used.sent_age < STALE_BY_USE {
             self.reusable.store(false, Ordering::Relaxed);
         }
-        // Not refused for its age: older ones were accepted, or it is hardly one.
-        let by_use = used.sent_age < if stale { STALE_BY_USE } else { self.life.observed() };
-        if used.alone && by_use && used.nonce.was_accepted() {
-            self.lanes.refused();
-        }
-        let shared = !used.alone && used.nonce.is_shared();
-        if shared && by_use && !self.refusals.key_refused() {
-            if self.order.shown(now) {
-                tracing::info!(
-                    "the upstream refused a Digest nonce that requests in flight shared: from now on each has one of its own"
-                );
-            }
+        if self.may_be_order(used, stale) {
+            self.order.doubted();
         } else if stale {
             self.life.stale_at(used.sent_age);
-        } else if !shared {
+        } else if used.alone || !used.nonce.is_shared() {
             self.count_refusal(used);
+        }
+    }
+
+    /// Whether a 401 may be about the order of counts: others use the nonce, too, and it was not refused for its age. Believed
+    /// only when the same request passes on a nonce of its own.
+    fn may_be_order(&self, used: &Authorized, stale: bool) -> bool {
+        !used.alone && used.nonce.is_shared() && self.is_refused_by_use(used, stale)
+    }
+
+    /// Older ones were accepted, or it has hardly an age.
+    fn is_refused_by_use(&self, used: &Authorized, stale: bool) -> bool {
+        used.sent_age < if stale { STALE_BY_USE } else { self.life.observed() }
+    }
+
+    /// A request that was refused on a shared nonce has passed on one of its own.
+    fn order_shown(&self) {
+        if self.order.shown(self.clock.boot()) {
+            tracing::info!(
+                "the upstream minds the order in which requests use a Digest nonce: from now on each request has one of its own"
+            );
         }
     }
 
@@ -306,7 +316,7 @@ impl Digest {
         // The server refuses a nonce that it still hands out: another count would not change its mind, unless it was the
         // order of counts that it minded.
         let same = used.is_some_and(|used| used.nonce.generation == next.generation);
-        if same && !self.order.minds(|| now) {
+        if same && !used.is_some_and(|used| self.may_be_order(used, stale)) {
             Verdict::GiveUp(GiveUp::Refused)
         } else {
             Verdict::Retry
@@ -330,7 +340,7 @@ impl Digest {
             Some(_) if stale => ChallengeCause::Stale,
             Some(_) => ChallengeCause::Refused,
         });
-        self.judge(used, stale, now);
+        self.judge(used, stale);
         // A server that has forgotten the lane remembers it anew.
         self.fetched.fetch_add(1, Ordering::Relaxed);
         let Some(next) = self.new_nonce(challenge) else {

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// For so long a server that has shown that it minds is believed to; each time it shows so anew, twice as long.
 const AT_FIRST: Duration = Duration::from_secs(10 * 60);
+/// When it has not shown it for so long after that, it begins anew.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(60 * 60);
 /// Where the doubling ends.
 const DOUBLINGS: u32 = 6;
 /// So many answers that came while a later count was on its way already, with no refusal between them, and the server
@@ -35,11 +37,22 @@ impl Order {
         }
     }
 
-    /// The server refused a nonce that requests shared. True when that is news.
-    pub(super) fn shown(&self, now: Duration) -> bool {
+    /// The server may mind: it refused a nonce that requests shared.
+    pub(super) fn doubted(&self) {
         self.overlaps.store(0, Ordering::Relaxed);
+    }
+
+    /// The server refused a request on a shared nonce, and took the same request on one of its own. True when that is news.
+    pub(super) fn shown(&self, now: Duration) -> bool {
         if self.minds(|| now) {
             return false;
+        }
+        let forgotten = self
+            .minds_until
+            .load(Ordering::Relaxed)
+            .saturating_add(millis(FORGOTTEN_AFTER));
+        if millis(now) >= forgotten {
+            self.times.store(0, Ordering::Relaxed);
         }
         let doublings = self.times.fetch_add(1, Ordering::Relaxed).min(DOUBLINGS);
         let until = now.saturating_add(AT_FIRST * (1 << doublings));
@@ -88,14 +101,17 @@ mod tests {
         assert!(order.shown(12 * MINUTE));
         assert!(order.minds(|| 31 * MINUTE));
         assert!(!order.minds(|| 32 * MINUTE));
+        let mut now = 32 * MINUTE;
         for _ in 0..20 {
-            let mut now = Duration::ZERO;
+            assert!(order.shown(now));
+            assert!(!order.minds(|| now + 640 * MINUTE), "the doubling ends");
             while order.minds(|| now) {
                 now += MINUTE;
             }
-            assert!(order.shown(now));
-            assert!(!order.minds(|| now + 640 * MINUTE), "the doubling ends");
         }
+        now += 60 * MINUTE;
+        assert!(order.shown(now));
+        assert!(!order.minds(|| now + 10 * MINUTE), "long ago: it begins anew");
         order.forget();
         assert!(!order.minds(|| Duration::ZERO));
     }
@@ -108,7 +124,7 @@ mod tests {
             order.overlapped();
         }
         assert!(order.is_indifferent());
-        order.shown(MINUTE);
+        order.doubted();
         assert!(!order.is_indifferent());
     }
 }

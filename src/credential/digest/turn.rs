@@ -22,10 +22,20 @@ use super::{Authorized, BodyForDigest, ChallengeCause, Digest, PermitTimeout, Pr
 pub struct Turn<'a> {
     digest: &'a Digest,
     way: Way,
-    /// Its lane's; `None` for a probe's.
+    /// Its lane's, where the server minds the order of counts.
     place: Option<LanePlace>,
+    doubt: Doubt,
     /// Its part of `digest_max_concurrent`.
     _permit: Option<OwnedSemaphorePermit>,
+}
+
+/// What this request was refused for, perhaps: known when it passes after all.
+#[derive(Debug, Default)]
+struct Doubt {
+    /// The order of counts of the shared nonce.
+    order: bool,
+    /// That the server has forgotten its lane.
+    lane: bool,
 }
 
 enum Way {
@@ -50,6 +60,7 @@ impl<'a> Turn<'a> {
             digest,
             way: Way::Shared,
             place: None,
+            doubt: Doubt::default(),
             _permit: permit,
         }
     }
@@ -60,6 +71,7 @@ impl<'a> Turn<'a> {
             digest,
             way: Way::Lane(None),
             place: None,
+            doubt: Doubt::default(),
             _permit: None,
         }
     }
@@ -71,7 +83,8 @@ impl<'a> Turn<'a> {
     pub async fn need(&mut self, once: bool) -> Result<Need, PermitTimeout> {
         if let Way::Shared = self.way {
             let digest = self.digest;
-            if !digest.minds_order() && !digest.has_challenge() && !once {
+            let alone = self.doubt.order || digest.minds_order();
+            if !alone && !digest.has_challenge() && !once {
                 // One of the requests that find no challenge goes ahead; the others wait for what it brings.
                 if let Some(lead) = digest.prime().await {
                     return Ok(Need::Challenge(Some(lead)));
@@ -79,10 +92,12 @@ impl<'a> Turn<'a> {
             }
             // What goes once and finds the shared nonce too old has a lane, too: the shared one must grow old, or nobody ever
             // learns how long nonces live.
-            if !digest.minds_order() && (!once || digest.may_share_once()) {
+            if !alone && (!once || digest.may_share_once()) {
                 return Ok(Need::Nothing);
             }
-            self.place = Some(digest.lanes.place().await?);
+            if alone {
+                self.place = Some(digest.lanes.place().await?);
+            }
             self.way = Way::Lane(digest.lanes.take());
         }
         Ok(match &self.way {
@@ -116,9 +131,15 @@ impl<'a> Turn<'a> {
 
     /// Takes in a 401. See [`Digest::challenged`].
     pub fn challenged(&mut self, response: &HeaderMap, used: Option<&Authorized>, attempt: u32) -> Verdict {
+        let stale = self.is_only_stale(response);
         match &mut self.way {
-            Way::Shared => self.digest.challenged(response, used, attempt),
+            Way::Shared => {
+                self.doubt.order |= used.is_some_and(|used| self.digest.may_be_order(used, stale));
+                self.digest.challenged(response, used, attempt)
+            }
             Way::Lane(lane) => {
+                self.doubt.lane |=
+                    used.is_some_and(|used| used.nonce.was_accepted() && self.digest.is_refused_by_use(used, stale));
                 // What a shared nonce was refused for is the shared one's business, and brings this lane nothing.
                 let (verdict, nonce) = self.digest.lane_challenged(response, used, attempt);
                 *lane = nonce;
@@ -150,6 +171,12 @@ impl<'a> Turn<'a> {
     /// Takes in an answer that shows that the credential passed, and gives the lane back. True: it was refused until now.
     pub fn accepted(&mut self, response: &HeaderMap, used: &Authorized) -> bool {
         let news = self.digest.observe_success(response, used);
+        if used.alone && std::mem::take(&mut self.doubt.order) {
+            self.digest.order_shown();
+        }
+        if std::mem::take(&mut self.doubt.lane) {
+            self.digest.lanes.refused();
+        }
         if let Way::Lane(lane) = &mut self.way
             && let Some(nonce) = lane.take()
         {
@@ -167,8 +194,7 @@ impl<'a> Turn<'a> {
 
     /// Gives the lane back after an answer that says nothing about the credential.
     pub fn give_back(&mut self) {
-        if self.place.is_some()
-            && let Way::Lane(lane) = &mut self.way
+        if let Way::Lane(lane) = &mut self.way
             && let Some(nonce) = lane.take()
         {
             self.digest.give_back_lane(nonce);
