@@ -58,7 +58,7 @@ pub(crate) struct RunArgs {
     ///
     /// Takes the place of the `bind` of the file's only listener.
     ///
-    /// [env: ATLAS_PROXY_LISTEN, a list with commas] [default: localhost:8080, which is 127.0.0.1 and, where there is one, [::1]]
+    /// [env: ATLAS_PROXY_LISTEN, a list with commas] [default: localhost:8080, which is 127.0.0.1 and, where there is one, ::1]
     #[arg(long, value_name = "ADDR")]
     listen: Vec<String>,
 

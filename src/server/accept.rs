@@ -63,7 +63,7 @@ impl ServerParts {
     }
 
     /// Serves every connection and every request that comes from now on by another view. Open connections stay; their
-    /// next request is served by it, or refused if it would not let them in: see [`Standing::check`].
+    /// next request is served by it, or refused if it would not let them in: see `Standing::check`.
     pub fn replace(&self, view: View) {
         self.view.store(Arc::new(view));
     }

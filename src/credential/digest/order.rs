@@ -2,7 +2,7 @@
 //!
 //! Requests in flight that share a nonce arrive in another order than they were counted. RFC 7616 lets a server refuse that
 //! (Apache with `AuthDigestNcCheck On`, one-time nonces, a count that must grow), and Atlas itself has done so
-//! (terraform-provider-mongodbatlas#4623). Such a server gets each nonce from one request at a time ([`super::lane`]).
+//! (terraform-provider-mongodbatlas#4623). Such a server gets each nonce from one request at a time ([`super::Turn`]).
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
