@@ -110,7 +110,8 @@ impl EgressProxy {
     /// For `Proxy-Authorization` (RFC 7617), marked as sensitive.
     pub fn authorization(&self) -> Option<HeaderValue> {
         let credentials = self.credentials.as_ref()?;
-        let value = Zeroizing::new(format!("Basic {}", STANDARD.encode(credentials.expose())));
+        let encoded = Zeroizing::new(STANDARD.encode(credentials.expose()));
+        let value = Zeroizing::new(["Basic ", &encoded].concat());
         let mut value = HeaderValue::from_str(&value).ok()?;
         value.set_sensitive(true);
         Some(value)

@@ -118,7 +118,7 @@ impl Cluster {
             return false;
         };
         let known = serde_json::from_slice::<Value>(&body).unwrap_or_default();
-        let expected = STANDARD.encode(value.expose());
+        let expected = Zeroizing::new(STANDARD.encode(value.expose()));
         status.is_success() && known["data"][&secret.key].as_str() == Some(&expected)
     }
 

@@ -258,7 +258,8 @@ impl TokenSource for TokenEndpoint {
 /// each of the rare requests, so that the secret does not lie about in a second shape.
 fn basic(id: &str, secret: &Secret) -> HeaderValue {
     let pair = Zeroizing::new(format!("{id}:{}", secret.expose()));
-    let value = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
+    let encoded = Zeroizing::new(STANDARD.encode(pair.as_bytes()));
+    let value = Zeroizing::new(["Basic ", &encoded].concat());
     // A copy of its own that is wiped, too, with its last clone.
     let bytes = Bytes::from_owner(Zeroizing::new(value.as_bytes().to_vec()));
     let mut value = HeaderValue::from_maybe_shared(bytes).expect("base64 is visible ASCII");
