@@ -77,7 +77,8 @@ pub struct Prober {
 #[derive(Debug, Default)]
 struct Last {
     began: Option<Instant>,
-    finding: Option<(Instant, Finding)>,
+    /// When its probe began, which token it was about (0 for a key), and what it was.
+    finding: Option<(Instant, u64, Finding)>,
 }
 
 impl Default for Prober {
@@ -93,13 +94,23 @@ impl Default for Prober {
 }
 
 impl Prober {
-    /// The finding for a request that was sent at `sent`. `news` is told what a probe found, once for each.
-    async fn ask<F>(&self, sent: Instant, probe: impl FnOnce() -> F, news: impl FnOnce(Finding)) -> Finding
+    /// The finding for a request that was sent at `sent` with the token of this generation (0: with a key). `news` is told what a
+    /// probe found, once for each. A probe with an older token, which was revoked as usual, says nothing about its successor.
+    async fn ask<F>(
+        &self,
+        sent: Instant,
+        generation: u64,
+        probe: impl FnOnce() -> F,
+        news: impl FnOnce(Finding),
+    ) -> Finding
     where
         F: Future<Output = Finding>,
     {
         let mut last = self.last.lock().await;
-        if let Some((_, finding)) = last.finding.filter(|(began, _)| *began >= sent) {
+        if let Some((began, about, finding)) = last.finding
+            && began >= sent
+            && about == generation
+        {
             return finding;
         }
         if let Some(began) = last.began {
@@ -109,7 +120,7 @@ impl Prober {
         // Noted before: whoever asked may go away meanwhile, and the next must not ask at once.
         last.began = Some(began);
         let finding = tokio::time::timeout(LIMIT, probe()).await.unwrap_or(Finding::Unknown);
-        last.finding = Some((began, finding));
+        last.finding = Some((began, generation, finding));
         news(finding);
         finding
     }
@@ -168,7 +179,7 @@ pub(super) async fn replacement(
                 Finding::Unknown => {}
             }
         };
-        if account.prober.ask(sent, probe, news).await != Finding::Refused {
+        if account.prober.ask(sent, used.generation(), probe, news).await != Finding::Refused {
             return None;
         }
     }
@@ -212,7 +223,7 @@ pub(super) fn suspect_in_background(
             }
         };
         let probe = || with_key(&slot, &account, &digest, path);
-        account.prober.ask(Instant::now(), probe, news).await;
+        account.prober.ask(Instant::now(), 0, probe, news).await;
     });
 }
 
@@ -277,7 +288,10 @@ async fn token_is_accepted(slot: &AccountSlot, account: &Arc<Account>, bearer: &
         return false;
     };
     let probe = || with_token(slot, account, token.header());
-    let finding = account.prober.ask(Instant::now(), probe, |_| {}).await;
+    let finding = account
+        .prober
+        .ask(Instant::now(), token.generation(), probe, |_| {})
+        .await;
     if finding == Finding::Accepted {
         bearer.accepted();
     } else if finding == Finding::Refused {
@@ -288,7 +302,7 @@ async fn token_is_accepted(slot: &AccountSlot, account: &Arc<Account>, bearer: &
 
 async fn key_is_accepted(slot: &AccountSlot, account: &Arc<Account>, digest: &Digest) -> bool {
     let probe = || with_key(slot, account, digest, PATH);
-    account.prober.ask(Instant::now(), probe, |_| {}).await == Finding::Accepted
+    account.prober.ask(Instant::now(), 0, probe, |_| {}).await == Finding::Accepted
 }
 
 fn path_beside(refused_on: &PathAndQuery) -> &'static str {
@@ -416,12 +430,12 @@ mod tests {
         };
         let sent = Instant::now();
         for _ in 0..10 {
-            assert_eq!(prober.ask(sent, probe, |_| {}).await, Finding::Refused);
+            assert_eq!(prober.ask(sent, 1, probe, |_| {}).await, Finding::Refused);
         }
         assert_eq!(asked.load(Ordering::Relaxed), 1);
         assert_eq!(sent.elapsed(), Duration::ZERO, "the first waits for nothing");
         tokio::time::advance(Duration::from_millis(10)).await;
-        prober.ask(Instant::now(), probe, |_| {}).await;
+        prober.ask(Instant::now(), 1, probe, |_| {}).await;
         assert_eq!(
             asked.load(Ordering::Relaxed),
             2,
@@ -431,16 +445,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_was_found_about_one_token_is_not_said_of_another() {
+        let prober = Prober::default();
+        let sent = Instant::now();
+        let refused = prober.ask(sent, 1, || async { Finding::Refused }, |_| {}).await;
+        let accepted = prober.ask(sent, 2, || async { Finding::Accepted }, |_| {}).await;
+        assert_eq!((refused, accepted), (Finding::Refused, Finding::Accepted));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn who_goes_away_leaves_the_pause_and_no_finding() {
         let prober = Prober::default();
         let sent = Instant::now();
         let never = || std::future::pending::<Finding>();
         assert!(
-            tokio::time::timeout(Duration::from_millis(100), prober.ask(sent, never, |_| {}))
+            tokio::time::timeout(Duration::from_millis(100), prober.ask(sent, 1, never, |_| {}))
                 .await
                 .is_err()
         );
-        let finding = prober.ask(sent, || async { Finding::Accepted }, |_| {}).await;
+        let finding = prober.ask(sent, 1, || async { Finding::Accepted }, |_| {}).await;
         assert_eq!(finding, Finding::Accepted);
         assert_eq!(sent.elapsed(), PAUSE);
     }
