@@ -188,7 +188,7 @@ async fn a_slow_reader_has_its_whole_answer_in_a_drain() {
         reader.write_all(request.as_bytes()).await.unwrap();
         readers.push((size, reader));
     }
-    let sent = async || proxy.metric("requests_in_flight", &[]).await;
+    let sent = async || proxy.metric("atlas_auth_proxy_requests_in_flight", &[]).await;
     let all = readers.len();
     until("all are under way", || async { upstream.seen().len() == all }).await;
     let mut before = sent().await;
@@ -245,7 +245,7 @@ async fn a_slow_reader_of_http2_has_its_whole_answer_in_a_drain() {
         .unwrap();
     let mut body = sender.send_request(request).await.unwrap().into_body();
     let mut got = 0;
-    while proxy.metric("requests_in_flight", &[]).await > 0.0 {
+    while proxy.metric("atlas_auth_proxy_requests_in_flight", &[]).await > 0.0 {
         got += body.frame().await.unwrap().unwrap().into_data().unwrap().len();
     }
     assert!(got < size);
