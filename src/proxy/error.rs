@@ -201,8 +201,12 @@ fn title_case(name: &str) -> String {
 pub(super) fn unparsed(code: ErrorCode, detail: &str) -> Vec<u8> {
     let (status, body) = (code.status(), body(code, detail));
     let sandbox: String = SANDBOX
-        .map(|(name, value)| format!("{}: {value}\r\n", title_case(name.as_ref())))
-        .concat();
+        .iter()
+        .map(|(name, value)| {
+            let value = value.to_str().unwrap_or_default();
+            format!("{}: {value}\r\n", title_case(name.as_str()))
+        })
+        .collect();
     format!(
         "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nX-Atlas-Auth-Proxy-Error: {}\r\nCache-Control: no-store\r\n\
          {sandbox}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",

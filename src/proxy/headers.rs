@@ -5,10 +5,16 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 /// What keeps a browser from doing anything with an answer: no page of ours is ever served. A sandboxed document has an
 /// origin of its own, runs no script, and loads nothing (W3C Content Security Policy); no other origin's page may
 /// embed it (Fetch, "Cross-Origin-Resource-Policy"); nobody guesses a type (Fetch, "X-Content-Type-Options").
-pub(super) const SANDBOX: [(HeaderName, &str); 3] = [
-    (header::CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'"),
-    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+pub(super) static SANDBOX: [(HeaderName, HeaderValue); 3] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("sandbox; default-src 'none'"),
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        HeaderValue::from_static("same-origin"),
+    ),
 ];
 
 /// Connection-specific fields.
@@ -139,12 +145,11 @@ pub fn clean_response(headers: &mut HeaderMap) {
 
 /// Adds [`SANDBOX`]. A policy of Atlas's own stays beside ours, as a field of its own: both hold then.
 pub(super) fn sandbox(headers: &mut HeaderMap) {
-    for (name, value) in SANDBOX {
-        let value = HeaderValue::from_static(value);
-        if name == header::CONTENT_SECURITY_POLICY {
-            headers.append(name, value);
+    for (name, value) in &SANDBOX {
+        if *name == header::CONTENT_SECURITY_POLICY {
+            headers.append(name, value.clone());
         } else {
-            headers.insert(name, value);
+            headers.insert(name, value.clone());
         }
     }
 }
@@ -185,7 +190,7 @@ fn remove(headers: &mut HeaderMap, ends: fn(&str) -> bool) {
 
 /// Some servers read `X_Forwarded_For` as `X-Forwarded-For`.
 fn goes(name: &str, ends: fn(&str) -> bool) -> bool {
-    if name.as_bytes().contains(&b'_') {
+    if memchr::memchr(b'_', name.as_bytes()).is_some() {
         ends(&name.replace('_', "-")) || name.replace('_', "-") == "content-length"
     } else {
         ends(name)
