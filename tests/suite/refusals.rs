@@ -31,6 +31,7 @@ async fn upstream_of_tokens() -> Upstream {
             let valid = known.get().is_some_and(|tokens| tokens.accepts(request.headers()));
             match request.uri().path() {
                 "/forbidden" => refused("Bearer"),
+                "/always-says-so" => refused("Bearer error=\"invalid_token\""),
                 "/says-so" if !valid => refused("Bearer realm=\"x\", error=\"invalid_token\""),
                 _ if valid => json(200, "{}"),
                 _ => refused("Bearer"),
@@ -114,6 +115,24 @@ async fn an_answer_that_names_the_token_needs_no_probe() {
     upstream.tokens.expire_all();
     assert_eq!(status(&proxy, "/says-so").await, 200);
     assert_eq!((upstream.token_requests(), probes(&upstream)), (2, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_path_that_always_names_the_token_uses_up_no_renewals() {
+    let upstream = upstream_of_tokens().await;
+    let proxy = before(&upstream).await;
+    for _ in 0..4 {
+        let calls: Vec<_> = (0..8)
+            .map(|_| tokio::spawn(client().get(proxy.url("/always-says-so")).send()))
+            .collect();
+        for call in calls {
+            assert_eq!(call.await.unwrap().unwrap().status(), 401);
+        }
+        assert_eq!(status(&proxy, "/x").await, 200, "others are accepted all the while");
+    }
+    assert_eq!(upstream.token_requests(), 2, "it is believed once");
+    upstream.tokens.expire_all();
+    assert_eq!(status(&proxy, "/x").await, 200, "what is revoked in truth is replaced");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

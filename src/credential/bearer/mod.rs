@@ -188,7 +188,7 @@ pub struct Bearer {
     newest: AtomicU64,
     /// Confirmed refusals of tokens whose time was not over, since the last request that was accepted.
     refused_in_a_row: AtomicU32,
-    /// The generation that came in place of a token which an answer called invalid, until it is accepted; 0: none.
+    /// The generation that came in place of a token which an answer called invalid; 0: none.
     on_its_word: AtomicU64,
 }
 
@@ -293,17 +293,19 @@ impl Bearer {
     }
 
     /// Whether an answer that calls `used` invalid is believed: not when `used` itself came in place of one that an answer had
-    /// called so, and nothing was accepted since.
+    /// called so. Whoever says that of every token would use up the forced renewals, also where others accept the tokens.
     pub fn takes_its_word(&self, used: &Token) -> bool {
-        let before = self.on_its_word.swap(used.generation() + 1, Ordering::Relaxed);
-        before != used.generation()
+        let used = used.generation();
+        // All who were refused with one generation hear the same.
+        self.on_its_word
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |came| {
+                (came != used).then(|| came.max(used + 1))
+            })
+            .is_ok()
     }
 
     /// Atlas has taken a request with a token of this credential. Costs a load when there was no doubt.
     pub fn accepted(&self) {
-        if self.on_its_word.load(Ordering::Relaxed) != 0 {
-            self.on_its_word.store(0, Ordering::Relaxed);
-        }
         if self.refused_in_a_row.load(Ordering::Relaxed) == 0 {
             return;
         }

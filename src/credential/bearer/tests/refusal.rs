@@ -70,6 +70,27 @@ async fn three_confirmed_refusals_in_a_row_are_the_credentials() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_that_names_the_token_is_believed_of_every_other_token_at_most() {
+    let scene = running([Step::Grant(3600)]).await;
+    let first = scene.bearer.authorization().await.unwrap();
+    for _ in 0..3 {
+        assert!(scene.bearer.takes_its_word(&first), "all who used it");
+    }
+    let second = scene.bearer.replace(&first).await.unwrap();
+    for _ in 0..3 {
+        assert!(!scene.bearer.takes_its_word(&second), "none of those who used it");
+    }
+    assert!(scene.bearer.takes_its_word(&first), "a straggler");
+    scene.bearer.accepted();
+    assert!(!scene.bearer.takes_its_word(&second), "whatever others accept");
+    let third = scene.bearer.replace(&second).await.unwrap();
+    assert!(
+        scene.bearer.takes_its_word(&third),
+        "it came by a probe, or in its time"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_forced_renewal_that_fails_leaves_the_old_token_and_the_401() {
     let scene = running([Step::Grant(3600), Step::Refuse(Outcome::Error, None), Step::Grant(3600)]).await;
     let first = scene.bearer.authorization().await.unwrap();
