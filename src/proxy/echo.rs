@@ -128,10 +128,7 @@ impl<'a> Needles<'a> {
         let decoded = percent_decoded(text);
         [text, &decoded].into_iter().any(|text| {
             contains_ignoring_case(text, self.secret)
-                || self
-                    .in_base64
-                    .iter()
-                    .any(|needle| contains_ignoring_case(text, needle))
+                || self.in_base64.iter().any(|needle| contains_ignoring_case(text, needle))
         })
     }
 }
