@@ -355,6 +355,7 @@ impl Source {
                     return None;
                 }
                 recording.reader += 1;
+                recording.inbound.patience.begin_anew();
                 let reader = Reader {
                     id: recording.reader,
                     at: 0,
@@ -378,6 +379,7 @@ impl Source {
             Self::Once(_) => return Ok(Buffered::TooLarge),
             Self::Recorded { shared, .. } => Arc::clone(shared),
         };
+        lock(&shared).inbound.patience.begin_anew();
         let read_on = std::future::poll_fn(|cx| {
             let mut recording = lock(&shared);
             loop {

@@ -53,6 +53,11 @@ impl Patience {
         }
     }
 
+    /// The wait that is under way, if any, is over, and nothing of it counts: nobody has read since who knows when.
+    pub(super) fn begin_anew(&mut self) {
+        self.wait = None;
+    }
+
     /// To be asked while nothing comes: ends when the patience is lost.
     pub(super) fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<ClientFault> {
         loop {
@@ -155,6 +160,20 @@ mod tests {
     async fn time_in_which_nobody_waits_for_the_client_does_not_count() {
         let mut patience = Patience::new(WINDOW, 1024);
         assert_eq!(lost(&mut patience, 1100, SECOND, 10 * SECOND).await, None);
+    }
+
+    /// The body's next reader comes after a pause of ours, in which the wait of the one before went on.
+    #[tokio::test(start_paused = true)]
+    async fn nor_does_it_where_a_reader_stops_in_the_middle_of_its_wait() {
+        let mut patience = Patience::new(WINDOW, 1024);
+        for _ in 0..10 {
+            let waited = tokio::time::timeout(SECOND, poll_fn(|cx| patience.poll_lost(cx))).await;
+            assert!(waited.is_err());
+            tokio::time::sleep(2 * WINDOW).await;
+            patience.begin_anew();
+            patience.came(1);
+        }
+        assert_eq!(lost(&mut patience, 1100, SECOND, Duration::ZERO).await, None);
     }
 
     #[tokio::test(start_paused = true)]
