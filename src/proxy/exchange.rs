@@ -31,6 +31,7 @@ use crate::credential::bearer::Bearer;
 use crate::credential::digest::{Authorized, BodyForDigest, Digest, Need, Turn, Verdict};
 use crate::fair::Part;
 use crate::metrics::{AttemptCause, UpstreamErrorKind};
+use crate::time::retry_after;
 use crate::upstream::{ConnectError, Outbound, SendError, SendFailure, UpstreamBody};
 
 /// Sends of one request, whatever their causes; those that wait for a 429 and the one after "not processed" not counted.
@@ -137,7 +138,9 @@ impl<'a> Exchange<'a> {
         loop {
             let response = self.send_with_account_in_force().await?;
             let left = retry_429.map(|limit| limit.saturating_sub(began.elapsed()));
-            let Some(pause) = left.and_then(|left| self.pause_before_retry(&response, waited, left)) else {
+            let pause = left.and_then(|left| self.pause_before_retry(&response, waited, left));
+            // Taken now, the body stays as it is during the pause: nobody reads on for the try that was refused.
+            let Some(pause) = pause.filter(|_| self.take_next_body()) else {
                 return Ok(Answered {
                     response,
                     account: self.account,
@@ -159,12 +162,14 @@ impl<'a> Exchange<'a> {
         if !limited || !is_idempotent(&self.method) || !self.source.can_repeat() {
             return None;
         }
-        let asked = response.headers().get(header::RETRY_AFTER).and_then(|value| {
-            let seconds = value.to_str().ok()?.trim().parse().ok()?;
-            Some(Duration::from_secs(seconds))
-        });
-        // Without a word from Atlas: 1, 2, 4 s. Its header may be absent.
-        let pause = asked.unwrap_or_else(|| RETRY_PAUSE.saturating_mul(1 << waited.min(6)));
+        let headers = response.headers();
+        let pause = if headers.contains_key(header::RETRY_AFTER) {
+            // What can't be read, or is a date in an answer without one, is for the client to read.
+            retry_after(headers, None)?
+        } else {
+            // Without a word from Atlas: 1, 2, 4 s.
+            RETRY_PAUSE.saturating_mul(1 << waited.min(6))
+        };
         (pause <= left).then_some(pause.max(LEAST_RETRY_PAUSE))
     }
 
@@ -202,8 +207,8 @@ impl<'a> Exchange<'a> {
         self.budget.has_room() && self.source.can_repeat()
     }
 
-    /// Takes the body for one more try, before the answer that is there is given up. False: it has grown too large
-    /// meanwhile, and that answer is the client's.
+    /// Takes the body for one more try, before the answer or the error that is there is given up. False: it has grown too
+    /// large meanwhile, and that is the client's.
     fn take_next_body(&mut self) -> bool {
         self.next_body = self.source.next_body();
         self.next_body.is_some()
@@ -301,7 +306,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// Sees to it that there is a challenge to answer: this costs no request in the steady state.
-    /// `Some`: the upstream answered the request itself, without a credential.
+    /// `Some`: the answer to the request, which the upstream gave without a credential.
     async fn fetch_challenge(&mut self, turn: &mut Turn<'_>) -> Result<Option<UpstreamResponse>, ProxyError> {
         let once = !self.source.surely_repeatable();
         let Need::Challenge(lead) = turn.need(once).await.map_err(ProxyError::from)? else {
@@ -323,6 +328,11 @@ impl<'a> Exchange<'a> {
         }
         // A path that needs no credential has answered; a 401 that cannot be answered is an answer, too.
         if itself && verdict != Some(Verdict::Retry) {
+            return Ok(Some(first));
+        }
+        // The one chance of the body is not spent where this tells nothing of the path, but that nothing passes now.
+        if once && verdict.is_none() && !shows_acceptance(first.status()) {
+            turn.give_back();
             return Ok(Some(first));
         }
         drain(first.into_body()).await;
@@ -385,15 +395,15 @@ impl<'a> Exchange<'a> {
             }
             Err(failure) => failure,
         };
-        let can_repeat = self.source.can_repeat();
-        if failure.not_processed && !self.budget.not_processed && can_repeat {
+        if failure.not_processed && !self.budget.not_processed && self.source.can_repeat() && self.take_next_body() {
             self.budget.not_processed = true;
             self.budget.sends -= 1;
             self.cause = AttemptCause::NotProcessed;
             return Ok(Sent::MayRepeat);
         }
         let broken = matches!(failure.error, SendError::Broken { .. });
-        if broken && failure.reused && is_idempotent(&self.method) && can_repeat && self.budget.has_room() {
+        let may_repeat = broken && failure.reused && is_idempotent(&self.method) && self.may_go_again();
+        if may_repeat && self.take_next_body() {
             self.cause = AttemptCause::Reconnect;
             return Ok(Sent::MayRepeat);
         }
@@ -420,8 +430,11 @@ impl<'a> Exchange<'a> {
             once: false,
             part: Arc::clone(self.part),
         };
+        self.last_authorization = None;
         let sent = self.ask(outbound, AttemptCause::DigestChallenge).await;
-        sent.map_err(|failure| self.error_of(&failure))
+        let mut response = sent.map_err(|failure| self.error_of(&failure))?;
+        echo::clean_reason(&mut response);
+        Ok(response)
     }
 
     async fn ask(

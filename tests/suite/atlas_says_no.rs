@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use atlas_auth_proxy::proxy::FairnessLimits;
+use atlas_auth_proxy::upstream::HttpVersion;
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -241,11 +244,91 @@ async fn a_429_is_waited_out_where_that_is_wanted_and_can_do_no_harm() {
         (429, &"60".parse().unwrap())
     );
     assert_eq!(asked.load(Ordering::SeqCst), 1);
+    // A date that is as far away, and what can't be read.
+    for wait in ["Fri, 31 Dec 2100 23:59:59 GMT", "soon"] {
+        let (upstream, asked) = limited(9, Some(wait)).await;
+        let proxy = patient(&upstream, Duration::from_secs(10)).start().await;
+        let answer = client().get(proxy.url("/x")).send().await.unwrap();
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()["retry-after"]),
+            (429, &wait.parse().unwrap())
+        );
+        assert_eq!(asked.load(Ordering::SeqCst), 1, "{wait}");
+    }
+    // One that has passed.
+    let (upstream, asked) = limited(1, Some("Sun, 06 Nov 1994 08:49:37 GMT")).await;
+    let proxy = patient(&upstream, Duration::from_secs(10)).start().await;
+    assert_eq!(client().get(proxy.url("/x")).send().await.unwrap().status(), 200);
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
     // Not asked for.
     let (upstream, asked) = limited(9, Some("0")).await;
     let proxy = before(&upstream).start().await;
     assert_eq!(client().get(proxy.url("/x")).send().await.unwrap().status(), 429);
     assert_eq!(asked.load(Ordering::SeqCst), 1);
+}
+
+/// The rest of the content, more than is recorded, comes while the proxy waits: nobody takes it for the try that was
+/// refused, which would make another one impossible.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_429_to_an_upload_that_outgrows_its_record_is_atlass_or_waited_out() {
+    const SIZE: usize = 3 << 20;
+    for alpn in ["http/1.1", "h2"] {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let upstream = Upstream::start_with(&[alpn], move |request| {
+            let nth = count.fetch_add(1, Ordering::SeqCst);
+            async move {
+                let reads = request.into_body().collect();
+                if nth > 0 {
+                    let length = reads.await.map_or(0, |content| content.to_bytes().len());
+                    return json(200, length.to_string());
+                }
+                // Answers at once, and reads on.
+                tokio::spawn(reads);
+                let mut answer = error(429, "RATE_LIMITED_TOKEN_BUCKET");
+                answer.headers_mut().insert("retry-after", "1".parse().unwrap());
+                answer
+            }
+        })
+        .await;
+        let proxy = before(&upstream)
+            .with(|s| s.listeners[0].retry_429 = Some(Duration::from_secs(10)))
+            .upstream(|upstream| {
+                if alpn == "h2" {
+                    upstream.http = HttpVersion::Http2;
+                }
+            })
+            .start()
+            .await;
+        let (sender, pieces) = tokio::sync::mpsc::channel::<Bytes>(1);
+        let pieces = futures_util::stream::unfold(pieces, |mut pieces| async {
+            let piece = pieces.recv().await?;
+            Some((Ok::<_, std::io::Error>(piece), pieces))
+        });
+        let body = reqwest::Body::wrap_stream(pieces);
+        let put = tokio::spawn(client().put(proxy.url("/x")).body(body).send());
+        let piece = Bytes::from(vec![b'x'; 64 << 10]);
+        sender.send(piece.clone()).await.unwrap();
+        until("it is refused", || async { asked.load(Ordering::SeqCst) == 1 }).await;
+        for _ in 1..SIZE / piece.len() {
+            // Who is refused reads no more.
+            let _ = sender.send(piece.clone()).await;
+        }
+        drop(sender);
+        let answer = put.await.unwrap().unwrap();
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        let text = answer.text().await.unwrap();
+        assert!(!headers.contains_key("x-atlas-auth-proxy-error"), "{alpn}: {text}");
+        match status {
+            200 => assert_eq!(text, SIZE.to_string(), "{alpn}"),
+            // It had grown too large before the answer was there.
+            _ => assert_eq!(
+                (status, &headers["retry-after"]),
+                (429, &"1".parse().unwrap()),
+                "{alpn}"
+            ),
+        }
+    }
 }
 
 /// A client that gives up while its request waits for another try leaves nothing behind.

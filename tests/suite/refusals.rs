@@ -251,3 +251,55 @@ async fn a_key_that_is_refused_everywhere_shows_and_its_end_does() {
     assert_eq!(status(&proxy, "/x").await, 200);
     assert_eq!(usable().await, 1.0);
 }
+
+/// A body that can go only once needs a challenge first, which a GET of the same path fetches. Where that brings none, the
+/// body does not go on a venture: the client learns why.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_hinders_the_request_for_a_challenge_is_the_answer_to_an_upload() {
+    for refusal in [429, 503] {
+        let upstream = Upstream::start(move |request| async move {
+            if request.method() == "GET" {
+                let mut answer = json(refusal, r#"{"detail":"from Atlas"}"#);
+                answer.headers_mut().insert("retry-after", "20".parse().unwrap());
+                return answer;
+            }
+            refused("Digest realm=\"r\", nonce=\"n\", algorithm=MD5, qop=\"auth\"")
+        })
+        .await;
+        let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), digest())
+            .start()
+            .await;
+        let answer = client()
+            .post(proxy.url("/x"))
+            .body(vec![b'x'; 5 << 20])
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()["retry-after"]),
+            (refusal, &HeaderValue::from_static("20"))
+        );
+        assert!(!answer.headers().contains_key("x-atlas-auth-proxy-error"));
+        assert!(answer.text().await.unwrap().contains("from Atlas"));
+        let methods: Vec<_> = upstream.seen().into_iter().map(|seen| seen.method).collect();
+        assert_eq!(methods, ["GET"], "{refusal}: the body stays here");
+    }
+    // What needs no credential gets none.
+    let upstream = Upstream::start(|request| async move {
+        if request.method() == "GET" {
+            return json(405, "{}");
+        }
+        let content = http_body_util::BodyExt::collect(request.into_body()).await.unwrap();
+        json(200, content.to_bytes().len().to_string())
+    })
+    .await;
+    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), digest())
+        .start()
+        .await;
+    let post = client().post(proxy.url("/x")).body(vec![b'x'; 5 << 20]);
+    let answer = post.send().await.unwrap();
+    assert_eq!(
+        (answer.status().as_u16(), answer.text().await.unwrap()),
+        (200, (5 << 20).to_string())
+    );
+}

@@ -60,7 +60,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "proxy",
-        &["guard", "credential", "upstream", "metrics", "log", "code", "fair"],
+        &[
+            "guard",
+            "credential",
+            "upstream",
+            "metrics",
+            "log",
+            "code",
+            "fair",
+            "time",
+        ],
     ),
     (
         "server",

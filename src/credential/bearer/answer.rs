@@ -6,11 +6,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::Outcome;
+use crate::time::retry_after;
 
 /// The most of an answer's body that is read, in bytes. Real ones have about one KiB.
 pub const MOST_BODY_BYTES: usize = 64 * 1024;
@@ -155,7 +156,7 @@ pub fn parse_answer(status: StatusCode, headers: &HeaderMap, body: &[u8], now: S
     };
     result.map_err(|refusal| Refusal {
         status: Some(status),
-        retry_after: retry_after(headers, now),
+        retry_after: retry_after(headers, Some(now)),
         ..refusal
     })
 }
@@ -297,33 +298,6 @@ fn refusal(status: StatusCode, body: &[u8]) -> Refusal {
             )
         }
     }
-}
-
-/// RFC 9110 section 10.2.3: seconds or a date. A date is compared with the answer's own `Date`, so that a wrong clock
-/// here does no harm. What can't be read counts as absent; bounds are the backoff's business.
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
-    }
-    let then = http_date(text)?;
-    let base = headers
-        .get(header::DATE)
-        .and_then(|v| http_date(v.to_str().ok()?))
-        .unwrap_or(now);
-    Some(then.duration_since(base).unwrap_or(Duration::ZERO))
-}
-
-/// RFC 9110 section 5.6.7: the one format in use and the two obsolete ones that must be understood.
-fn http_date(text: &str) -> Option<SystemTime> {
-    ["%a, %d %b %Y %T GMT", "%A, %d-%b-%y %T GMT", "%a %b %e %T %Y"]
-        .iter()
-        .find_map(|format| {
-            let civil = jiff::civil::DateTime::strptime(format, text).ok()?;
-            Some(SystemTime::from(
-                civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp(),
-            ))
-        })
 }
 
 #[cfg(test)]

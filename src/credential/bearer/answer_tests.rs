@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 
+use http::header;
+
 use super::*;
 
 fn parse(status: u16, body: &str) -> Result<Granted, Refusal> {
