@@ -257,6 +257,14 @@ impl Listener {
         self.failed(ProxyError::refused(code, detail), record, request.version())
     }
 
+    /// Counts and logs a request that is not served because its connection has ended for the client: it may send it anew on
+    /// another one (RFC 9113 section 8.7).
+    pub fn refuse_late(self: &Arc<Self>, peer: Peer, request: &Request<ClientBody>) {
+        let record = self.record(peer, request);
+        let late = ProxyError::refused(ErrorCode::Overloaded, "The connection was to end.");
+        drop(self.failed(late, record, request.version()));
+    }
+
     /// Counts and logs a head that the HTTP parser refused; it has answered by itself.
     pub fn unparsable(&self, peer: Peer, why: &str) {
         tracing::debug!(listener = %self.name, %peer, why, "the HTTP parser refused a request");

@@ -14,6 +14,9 @@ pub(super) const IDLE_FOR: Duration = Duration::from_secs(120);
 /// A client that takes nothing of its answer for this long has gone, or wants to hold our memory.
 const STALLED_FOR: Duration = Duration::from_secs(60);
 
+/// A client that still takes its last answer is heard for so long, milliseconds: what is unwritten of it no longer shows.
+const HEARD_FOR: u64 = 5_000;
+
 /// Times are milliseconds since `start`, at least 1 where set; 0: not so.
 #[derive(Debug)]
 pub(super) struct ConnectionClock {
@@ -34,6 +37,8 @@ pub(super) struct ConnectionClock {
     watched: AtomicBool,
     /// When the last of it came.
     heard_at: AtomicU64,
+    /// HTTP/2: the client was told that the connection ends.
+    leaving_since: AtomicU64,
     /// HTTP/2: a stream can stall while the socket does not.
     streams: Option<Mutex<Vec<Weak<Stream>>>>,
 }
@@ -69,6 +74,7 @@ impl Default for ConnectionClock {
             waiting: AtomicUsize::new(0),
             watched: AtomicBool::new(false),
             heard_at: AtomicU64::new(0),
+            leaving_since: AtomicU64::new(0),
             streams: None,
         }
     }
@@ -127,7 +133,22 @@ impl ConnectionClock {
         }
     }
 
-    /// Ends when for so long no request was served or had begun, no part of an answer was unwritten, and nothing was heard.
+    /// The client is being told that the connection ends.
+    pub(super) fn leave(&self) {
+        if self.leaving_since.load(Ordering::Relaxed) == 0 {
+            self.leaving_since.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it was told so before that: what it sends now was not on its way then.
+    pub(super) fn has_left(&self, before: Duration) -> bool {
+        let since = self.leaving_since.load(Ordering::Relaxed);
+        since != 0 && Duration::from_millis(self.now().saturating_sub(since)) > before
+    }
+
+    /// Ends when for so long no request was served or had begun, no part of an answer was unwritten, and nothing was heard:
+    /// a client that reads slowly sends something as it makes room. Of one that has nothing to read, only what comes within
+    /// [`HEARD_FOR`] counts.
     pub(super) async fn quiet(&self, limit: Duration) {
         self.watched.store(true, Ordering::Relaxed);
         let mut since = self.now();
@@ -139,10 +160,10 @@ impl ConnectionClock {
                 || self.stalled() != 0;
             since = match busy {
                 true => self.now(),
-                false => since
-                    .max(self.idle_since.load(Ordering::Relaxed))
-                    .max(self.heard_at.load(Ordering::Relaxed)),
+                false => since.max(self.idle_since.load(Ordering::Relaxed)),
             };
+            let heard = self.heard_at.load(Ordering::Relaxed).min(since + HEARD_FOR);
+            let since = since.max(heard);
             if Duration::from_millis(self.now().saturating_sub(since)) >= limit {
                 return;
             }
@@ -345,6 +366,31 @@ mod tests {
                 .await
                 .is_err()
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_only_keeps_talking_is_heard_for_a_while() {
+        let clock = Arc::new(ConnectionClock::multiplexed());
+        clock.head_came();
+        let serving = clock.serve();
+        let limit = Duration::from_millis(500);
+        let talks = async {
+            loop {
+                clock.heard();
+                tokio::time::sleep(limit / 2).await;
+            }
+        };
+        let start = Instant::now();
+        let ends = async {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            drop(serving);
+        };
+        tokio::select! {
+            _ = async { tokio::join!(clock.quiet(limit), ends) } => {}
+            () = talks => {}
+        }
+        let took = start.elapsed().as_millis();
+        assert!((65_000..=66_000).contains(&took), "{took}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -49,8 +49,10 @@ pub struct ConnectionLimits {
 const REST_AFTER: Duration = Duration::from_millis(100);
 /// The same while there are many connections: what many are awake with at once, the process keeps.
 const REST_SOON: Duration = Duration::from_millis(20);
-/// How long a resting connection waits for a last request when the drain begins.
+/// How long an idle connection waits for a last request when the drain begins.
 const LAST_CALL: Duration = Duration::from_millis(500);
+/// Over HTTP/2, requests that come so long after the client was told of the end were not on their way then.
+const LAST_STREAMS: Duration = Duration::from_secs(2);
 /// Bound on the last words to a slow client.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 /// What a client still sends when it was answered early is taken in, unread, up to here: closing over it would reset the
@@ -279,13 +281,19 @@ where
     let service = {
         let (parts, clock, standing) = (Arc::clone(&parts), Arc::clone(&clock), Arc::clone(&standing));
         service_fn(move |request: Request<Incoming>| {
-            let (parts, standing, serving) = (Arc::clone(&parts), Arc::clone(&standing), clock.serve());
+            let (parts, standing) = (Arc::clone(&parts), Arc::clone(&standing));
+            let serving = (!clock.has_left(LAST_STREAMS)).then(|| clock.serve());
             let unread = (!request.body().is_end_stream()).then(Arc::<Unread>::default);
             let request = request.map(|incoming| match &unread {
                 Some(unread) => ClientBody::leaving(incoming, Arc::clone(unread)),
                 None => ClientBody::new(incoming),
             });
             async move {
+                let Some(serving) = serving else {
+                    // The client does not confirm the end of the connection, so that h2 goes on taking streams.
+                    parts.view().listener.refuse_late(peer, &request);
+                    return Err(h2::Error::from(h2::Reason::REFUSED_STREAM));
+                };
                 let refusal = match fragment::refused(request.headers()) {
                     Some(why) => Some(Refusal::Malformed(why)),
                     None => (request.headers().len() > max_headers).then_some(Refusal::TooManyFields(max_headers)),
@@ -296,7 +304,7 @@ where
                 } else {
                     serve_one(&parts, &standing, request).await
                 };
-                Ok::<_, std::convert::Infallible>(timed(response, serving, unread))
+                Ok(timed(response, serving, unread))
             }
         })
     };
@@ -350,8 +358,11 @@ where
     let mut ending = std::pin::pin!(standing.ending(|| parts.view().limits.max_age));
     let mut ends = !clock.is_multiplexed();
     let mut over = std::pin::pin!(clock.over(head_limit, idle.limit));
-    // Only looked at while draining: a client that reads nothing would never learn of its end.
+    // Only looked at while the connection is to end: a client that reads nothing would never learn of it, and one of HTTP/2
+    // need not confirm it.
+    let mut leaving = draining;
     let mut quiet = std::pin::pin!(clock.quiet(LAST_CALL));
+    let mut last_call = false;
     loop {
         tokio::select! {
             biased;
@@ -371,6 +382,8 @@ where
             which = over.as_mut() => match which {
                 Over::Idle if idle.rests => return End::Rest,
                 Over::Idle => {
+                    leaving = true;
+                    clock.leave();
                     connection.as_mut().graceful_shutdown();
                     // As long again for the client to take the news.
                     clock.rested();
@@ -388,14 +401,27 @@ where
                 if idle.rests && clock.is_idle() {
                     return End::Rest;
                 }
-                draining = true;
-                connection.as_mut().graceful_shutdown();
+                (draining, leaving) = (true, true);
+                clock.leave();
+                // One of HTTP/1.1 would end at once. The answer to a request that is on its way says that it ends.
+                last_call = !clock.is_multiplexed() && clock.is_idle();
+                if !last_call {
+                    connection.as_mut().graceful_shutdown();
+                }
             }
             () = ending.as_mut(), if !ends => {
-                ends = true;
+                (ends, leaving) = (true, true);
+                clock.leave();
                 connection.as_mut().graceful_shutdown();
             }
-            () = quiet.as_mut(), if draining => return End::Abandoned,
+            () = quiet.as_mut(), if leaving => {
+                if !last_call {
+                    return End::Abandoned;
+                }
+                last_call = false;
+                connection.as_mut().graceful_shutdown();
+                quiet.set(clock.quiet(LAST_CALL));
+            }
             () = breaking_off.breaking_off(), if draining => return End::Abandoned,
         }
     }

@@ -25,6 +25,7 @@ mod check_serving;
 mod digest;
 mod early_answers;
 mod egress;
+mod endings;
 mod faults;
 mod forwarding;
 mod guard;

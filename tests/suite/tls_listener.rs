@@ -829,7 +829,7 @@ async fn idle_connections_end_in_a_drain_whether_their_client_reads_or_not() {
     })
     .await;
     let mut silent = story.connect(None, &["h2"]).await.unwrap();
-    // The preface with empty settings, and one request, whose answer nobody reads.
+    // The preface with empty settings; what it gets is never read.
     silent.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
     silent.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
     let _nothing = story.connect(None, &["h2"]).await.unwrap();
