@@ -207,8 +207,8 @@ static RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-rema
 struct Asked {
     /// The head alone.
     head: bool,
-    /// It named a tag that we had marked.
-    marked: bool,
+    /// Which representation it named.
+    named: links::validators::Named,
 }
 
 /// What the guard let through.
@@ -385,7 +385,12 @@ impl Listener {
 
         let asked = Asked {
             head: parts.method == Method::HEAD,
-            marked: self.rewrite_links && links::validators::unmark(&mut parts.headers),
+            named: if self.rewrite_links {
+                links::validators::unmark(&mut parts.headers)
+            } else {
+                links::validators::unmark_edits(&mut parts.headers);
+                links::validators::Named::Nothing
+            },
         };
         let exchange = Exchange::new(
             self,
@@ -435,13 +440,12 @@ impl Listener {
         parts: &mut http::response::Parts,
         body: UpstreamBody<RequestBody>,
         client: &str,
-        Asked { head, marked }: Asked,
+        Asked { head, named }: Asked,
     ) -> Result<Content, ProxyError> {
         links.rewrite_headers(&mut parts.headers, client);
         let BodyPlan::Rewrite { gzip } = links::plan(parts.status, &parts.headers) else {
-            if marked && parts.status == StatusCode::NOT_MODIFIED {
-                // The client has what it was asked about from us.
-                links::validators::mark(&mut parts.headers);
+            if parts.status == StatusCode::NOT_MODIFIED {
+                links::validators::not_modified(&mut parts.headers, named);
             }
             return Ok(Content::Upstream(body));
         };

@@ -37,9 +37,21 @@ fn marked(tag: &[u8]) -> Option<Vec<u8>> {
     (!inner.contains(&b'"')).then(|| [b"W/\"", inner, mark].concat())
 }
 
+/// Which representation a request is about, by the tags that it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// Ours: one of the tags is marked.
+    Marked,
+    /// Atlas's: that of a body which passed as it was.
+    Unmarked,
+    /// No tag: it may be either.
+    Nothing,
+}
+
 /// Takes the mark off the tags of a request (`If-Match`, `If-None-Match`). Where one stands in `If-Range`, or anywhere beside
-/// `Range`, the request becomes one for the whole: parts of ours and of Atlas's do not fit. True: there was a mark.
-pub fn unmark(headers: &mut HeaderMap) -> bool {
+/// `Range`, the request becomes one for the whole: parts of ours and of Atlas's do not fit. So does one whose `If-Range` is
+/// a date, which is the same for both.
+pub fn unmark(headers: &mut HeaderMap) -> Named {
     let in_range = has_mark(headers, &header::IF_RANGE);
     let mut found = in_range;
     for name in [header::IF_MATCH, header::IF_NONE_MATCH] {
@@ -48,11 +60,38 @@ pub fn unmark(headers: &mut HeaderMap) -> bool {
             unmark_field(headers, &name);
         }
     }
-    if found && (in_range || headers.contains_key(header::RANGE)) {
+    let by_date = headers
+        .get(header::IF_RANGE)
+        .is_some_and(|validator| !validator.as_bytes().contains(&b'"'));
+    if in_range || by_date || found && headers.contains_key(header::RANGE) {
         headers.remove(header::RANGE);
         headers.remove(header::IF_RANGE);
     }
-    found
+    let names_one = |tags: &HeaderValue| tags.as_bytes().contains(&b'"');
+    match found {
+        true => Named::Marked,
+        false if headers.get_all(header::IF_NONE_MATCH).iter().any(names_one) => Named::Unmarked,
+        false => Named::Nothing,
+    }
+}
+
+/// The same where links are no longer rewritten: what a client has read before may be edited, and nothing of it is current.
+pub fn unmark_edits(headers: &mut HeaderMap) {
+    if has_mark(headers, &header::IF_MATCH) {
+        unmark_field(headers, &header::IF_MATCH);
+    }
+}
+
+/// Sees to it that an answer 304 tells nothing that is wrong of the representation that the client has.
+pub fn not_modified(headers: &mut HeaderMap, named: Named) {
+    match named {
+        Named::Marked => mark(headers),
+        Named::Unmarked => {}
+        Named::Nothing => {
+            headers.remove(header::ACCEPT_RANGES);
+            headers.remove(header::ETAG);
+        }
+    }
 }
 
 fn has_mark(headers: &HeaderMap, name: &HeaderName) -> bool {
@@ -124,8 +163,11 @@ mod tests {
             assert!(!answer.contains_key(header::ACCEPT_RANGES));
             for name in ["if-match", "if-none-match"] {
                 let mut request = headers(&[(name, marked)]);
-                assert!(unmark(&mut request));
+                assert_eq!(unmark(&mut request), Named::Marked);
                 assert_eq!(request[name], tag);
+                let mut edit = headers(&[(name, marked)]);
+                unmark_edits(&mut edit);
+                assert_eq!(edit[name], if name == "if-match" { tag } else { marked });
             }
         }
         let mut answer = headers(&[("etag", "v1")]);
@@ -139,11 +181,11 @@ mod tests {
             "if-none-match",
             "\"a\", W/\"b~links\" ,W/\"c~links-weak\",W/\"d\", \"e~links\"",
         )]);
-        assert!(unmark(&mut request));
+        assert_eq!(unmark(&mut request), Named::Marked);
         assert_eq!(request["if-none-match"], "\"a\", \"b\" ,W/\"c\",W/\"d\", \"e~links\"");
         for same in ["*", "\"a\"", "W/\"a\", \"b", "~"] {
             let mut request = headers(&[("if-match", same), ("range", "bytes=0-1")]);
-            assert!(!unmark(&mut request));
+            assert_eq!(unmark(&mut request), Named::Nothing);
             assert_eq!(request["if-match"], same);
             assert!(request.contains_key(header::RANGE));
         }
@@ -153,14 +195,33 @@ mod tests {
     fn a_marked_tag_and_a_range_ask_for_the_whole() {
         for field in ["if-range", "if-match", "if-none-match"] {
             let mut request = headers(&[(field, "W/\"a~links\""), ("range", "bytes=5-")]);
-            assert!(unmark(&mut request));
+            assert_eq!(unmark(&mut request), Named::Marked);
             assert!(
                 !request.contains_key(header::RANGE) && !request.contains_key(header::IF_RANGE),
                 "{field}"
             );
         }
         let mut request = headers(&[("if-range", "\"a\""), ("range", "bytes=5-")]);
-        assert!(!unmark(&mut request));
+        assert_eq!(unmark(&mut request), Named::Nothing);
         assert_eq!(request.len(), 2);
+        // Both representations have the same date.
+        let mut request = headers(&[("if-range", "Wed, 21 Oct 2015 07:28:00 GMT"), ("range", "bytes=5-")]);
+        assert_eq!(unmark(&mut request), Named::Nothing);
+        assert!(request.is_empty());
+    }
+
+    #[test]
+    fn what_is_not_modified_has_the_tag_that_the_client_named_or_none() {
+        for (field, value, tag) in [
+            ("if-none-match", "W/\"a~links\"", Some("W/\"a~links\"")),
+            ("if-none-match", "\"a\"", Some("\"a\"")),
+            ("if-none-match", "*", None),
+            ("if-modified-since", "Wed, 21 Oct 2015 07:28:00 GMT", None),
+        ] {
+            let mut answer = headers(&[("etag", "\"a\""), ("accept-ranges", "bytes")]);
+            not_modified(&mut answer, unmark(&mut headers(&[(field, value)])));
+            assert_eq!(answer.get(header::ETAG).map(|tag| tag.to_str().unwrap()), tag, "{value}");
+            assert_eq!(answer.contains_key(header::ACCEPT_RANGES), tag == Some("\"a\""), "{value}");
+        }
     }
 }
