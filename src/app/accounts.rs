@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use super::StartError;
 use super::credential_events::Events;
@@ -45,6 +45,19 @@ pub(super) struct Context {
 pub(super) struct Accounts {
     context: Context,
     kept: Mutex<BTreeMap<String, Kept>>,
+    retiring: Arc<Retiring>,
+}
+
+/// Credentials that are no longer in force, whose tokens are not revoked yet.
+#[derive(Default)]
+struct Retiring(Mutex<JoinSet<()>>);
+
+impl Retiring {
+    fn add(&self, retirement: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = lock(&self.0);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(retirement);
+    }
 }
 
 struct Kept {
@@ -152,6 +165,7 @@ impl Accounts {
         Ok(Self {
             context,
             kept: Mutex::new(kept),
+            retiring: Arc::default(),
         })
     }
 
@@ -203,7 +217,7 @@ impl Accounts {
             // Whatever is being verified is no longer wanted.
             kept.candidate = None;
             if let Some(built) = built {
-                kept.bring_in(built, by);
+                kept.bring_in(built, by, &self.retiring);
             }
         }
         Ok(())
@@ -225,7 +239,7 @@ impl Accounts {
                 let mut holders = std::mem::take(&mut now.before);
                 holders.push(Arc::downgrade(&now.account));
                 drop(now);
-                tokio::spawn(retire(holders, renewal, None));
+                self.retiring.add(retire(holders, renewal, None));
             }
         }
     }
@@ -265,6 +279,15 @@ impl Accounts {
         }
     }
 
+    /// Waits for the tokens of credentials that were replaced or removed before. When the last request has ended that takes as
+    /// long as a revocation; no longer than `limit`.
+    pub(super) async fn retired(&self, limit: Duration) {
+        let tasks = std::mem::take(&mut *lock(&self.retiring.0));
+        if tokio::time::timeout(limit, tasks.join_all()).await.is_err() {
+            tracing::warn!("a token that was replaced before the end is not revoked: it lives until it expires");
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Kept>> {
         lock(&self.kept)
     }
@@ -272,7 +295,7 @@ impl Accounts {
 
 impl Kept {
     /// Verifies in the background, then swaps.
-    fn bring_in(&mut self, built: Built, by: Verification) {
+    fn bring_in(&mut self, built: Built, by: Verification, retiring: &Arc<Retiring>) {
         let same_credential = lock(&self.in_force).recipe.same_credential(&built.recipe);
         if same_credential {
             // Nothing to verify: the way to the upstream changed, and the token stays.
@@ -290,12 +313,19 @@ impl Kept {
             Arc::clone(&self.in_force),
             built,
             by,
+            Arc::clone(retiring),
         ));
         self.candidate = Some((recipe, Task(task.abort_handle())));
     }
 }
 
-async fn verify_and_swap(slot: Arc<AccountSlot>, in_force: Arc<Mutex<Built>>, built: Built, by: Verification) {
+async fn verify_and_swap(
+    slot: Arc<AccountSlot>,
+    in_force: Arc<Mutex<Built>>,
+    built: Built,
+    by: Verification,
+    retiring: Arc<Retiring>,
+) {
     let account = &slot.name;
     tracing::info!(%account, "the credential changed: verifying the new one, the old stays in force until then");
     if let Err(why) = verify::accepted(&built.account, &built.recipe, by).await {
@@ -323,7 +353,7 @@ async fn verify_and_swap(slot: Arc<AccountSlot>, in_force: Arc<Mutex<Built>>, bu
         _ => None,
     };
     // On its own: a reload that comes meanwhile ends this task.
-    tokio::spawn(retire(old, old_renewal, successor));
+    retiring.add(retire(old, old_renewal, successor));
 }
 
 /// A token may be revoked with any secret of its client.

@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
+
 use super::accounts::Accounts;
 use super::{StartError, body_limits};
 use crate::fair::Part;
@@ -39,6 +41,8 @@ pub(super) struct Listeners {
     capacity: Arc<Capacity>,
     clock: SharedClock,
     running: Vec<Running>,
+    /// Drains of those that are no longer configured.
+    leaving: Vec<JoinHandle<bool>>,
 }
 
 /// One that serves.
@@ -95,6 +99,7 @@ impl Listeners {
             capacity,
             clock,
             running: Vec::new(),
+            leaving: Vec::new(),
         };
         for (bound, listener) in bound.into_iter().zip(&settings.listeners) {
             all.running.extend(all.begin(bound, listener, settings, accounts));
@@ -195,8 +200,9 @@ impl Listeners {
         for gone in before {
             tracing::info!(listener = %gone.shown.name, "the listener is no longer configured: it drains");
             self.common.metrics.listener_certificate_expiry(&gone.shown.name, None);
-            tokio::spawn(gone.drain.drain(drain_timeout));
+            self.leaving.push(tokio::spawn(gone.drain.drain(drain_timeout)));
         }
+        self.leaving.retain(|drain| !drain.is_finished());
         self.running = after;
         later
     }
@@ -208,12 +214,13 @@ impl Listeners {
         }
     }
 
-    /// Ends serving; gives back whether all requests ended within `limit`.
+    /// Ends serving; gives back whether all requests ended within `limit`, or that of the reload that took their listener away.
     pub(super) async fn drain(self, limit: Duration) -> bool {
         let ends: Vec<_> = self
             .running
             .into_iter()
             .map(|one| tokio::spawn(one.drain.drain(limit)))
+            .chain(self.leaving)
             .collect();
         let mut in_time = true;
         for end in ends {

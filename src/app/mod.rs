@@ -45,6 +45,8 @@ const MOST_AT_ONCE: usize = 1024;
 
 /// How long a drain waits at least before tokens are revoked: for so long a request may still come on an idle connection.
 const LAST_CALL: Duration = Duration::from_secs(1);
+/// How long the end waits for the revocation of tokens that were replaced or removed before: that has a limit of 2 s.
+const RETIREMENT_END: Duration = Duration::from_secs(3);
 /// How long the admin port has for what it is answering.
 const ADMIN_END: Duration = Duration::from_secs(1);
 
@@ -348,6 +350,7 @@ impl Running {
             self.state.accounts.shutdown().await;
         };
         tokio::join!(drain, revoke);
+        self.state.accounts.retired(RETIREMENT_END).await;
         self.admin_stop.send_replace(true);
         let _ = tokio::time::timeout(ADMIN_END, self.admin_task).await;
     }

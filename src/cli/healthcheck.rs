@@ -3,9 +3,12 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::Asked;
 use crate::server::Bind;
@@ -108,9 +111,12 @@ fn answer(place: &Place, request: &str, tls: bool) -> io::Result<Option<String>>
             status_line(stream, request, &host).map(Some)
         }
         Place::Unix(path) => {
-            let stream = UnixStream::connect(path)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(PATIENCE))?;
+            let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+            // Bounds the connect, too, which waits for one who accepts.
+            socket.set_write_timeout(Some(PATIENCE))?;
+            socket.set_read_timeout(Some(PATIENCE))?;
+            socket.connect(&SockAddr::unix(path)?)?;
+            let stream = UnixStream::from(OwnedFd::from(socket));
             status_line(stream, request, &host).map(Some)
         }
     }

@@ -187,8 +187,41 @@ fn remove_stale(path: &Path) -> io::Result<()> {
             "a file that is not a socket is in the way",
         ));
     }
-    match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
-        Err(_) => std::fs::remove_file(path),
+    // A connect waits where the socket's owner accepts nobody: then there is an owner.
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    probe.set_nonblocking(true)?;
+    match probe.connect(&SockAddr::unix(path)?) {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => std::fs::remove_file(path),
+        _ => Err(io::ErrorKind::AddrInUse.into()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_whose_owner_accepts_nobody_has_an_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let stream = || Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        let owner = stream();
+        owner.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        owner.listen(0).unwrap();
+        let mut waiting = Vec::new();
+        loop {
+            let one = stream();
+            one.set_nonblocking(true).unwrap();
+            let connected = one.connect(&SockAddr::unix(&path).unwrap());
+            waiting.push(one);
+            if connected.is_err() {
+                break;
+            }
+        }
+        assert_eq!(remove_stale(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(owner);
+        remove_stale(&path).unwrap();
+        assert!(!path.exists());
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_rustls::TlsConnector;
 
 use crate::support::client::{client, read_head, read_to_end};
-use crate::support::proxy::{bearer, proxy};
+use crate::support::proxy::{bearer, listener, proxy};
 use crate::support::tls::TestCa;
 use crate::support::upstream::{Upstream, full, json};
 use crate::support::{PATIENCE, until};
@@ -154,6 +154,43 @@ async fn a_request_on_its_way_when_the_drain_begins_is_served_as_the_last() {
         );
     }
     ending.await.unwrap();
+}
+
+/// Another account with a listener of its own, both taken away by a reload while a request is in flight there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_reload_took_away_ends_as_well_as_what_stays() {
+    let (begun, release) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let (tell, wait) = (Arc::clone(&begun), Arc::clone(&release));
+    let upstream = Upstream::start(move |_| {
+        let (tell, wait) = (Arc::clone(&tell), Arc::clone(&wait));
+        async move {
+            tell.add_permits(1);
+            wait.acquire().await.unwrap().forget();
+            json(200, r#"{"done":true}"#)
+        }
+    })
+    .await;
+    let builder = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer());
+    let rest = builder.settings.clone();
+    let mut proxy = builder
+        .with(|s| {
+            s.accounts.insert("other".to_owned(), s.accounts["default"].clone());
+            s.listeners.push(listener("other"));
+        })
+        .start()
+        .await;
+    let url = proxy.running.listeners()[1].url.clone();
+    let call = tokio::spawn(async move { client().get(url).send().await.unwrap().text().await.unwrap() });
+    begun.acquire().await.unwrap().forget();
+    proxy.running.reload(rest).unwrap();
+    let ending = tokio::spawn(proxy.running.shutdown());
+    until("what stays is revoked", || async { upstream.revocations() == 1 }).await;
+    tokio::time::sleep(A_LITTLE_LATER).await;
+    assert!(!ending.is_finished(), "a request is in flight");
+    release.add_permits(1);
+    assert_eq!(call.await.unwrap(), r#"{"done":true}"#);
+    tokio::time::timeout(PATIENCE, ending).await.unwrap().unwrap();
+    assert_eq!(upstream.revocations(), 2);
 }
 
 /// Idle connections have half a second: those that are taken for idle have ended when this is over, too.

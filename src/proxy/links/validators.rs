@@ -220,8 +220,16 @@ mod tests {
         ] {
             let mut answer = headers(&[("etag", "\"a\""), ("accept-ranges", "bytes")]);
             not_modified(&mut answer, unmark(&mut headers(&[(field, value)])));
-            assert_eq!(answer.get(header::ETAG).map(|tag| tag.to_str().unwrap()), tag, "{value}");
-            assert_eq!(answer.contains_key(header::ACCEPT_RANGES), tag == Some("\"a\""), "{value}");
+            assert_eq!(
+                answer.get(header::ETAG).map(|tag| tag.to_str().unwrap()),
+                tag,
+                "{value}"
+            );
+            assert_eq!(
+                answer.contains_key(header::ACCEPT_RANGES),
+                tag == Some("\"a\""),
+                "{value}"
+            );
         }
     }
 }
