@@ -10,9 +10,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::Peer;
 
@@ -20,6 +22,9 @@ use super::Peer;
 const MOST: usize = 64;
 /// Of one peer: an IPv4 address, an IPv6 network of a host (/64), or a user.
 const MOST_OF_PEER: usize = 32;
+
+/// What came just now may be a probe whose head is on its way: it is evicted after all that had this long.
+const YOUNG: Duration = Duration::from_secs(1);
 
 /// What goes on, from what is evicted first to what is not evicted.
 const SILENT: u8 = 0;
@@ -50,6 +55,7 @@ impl Owner {
 
 struct Connection {
     owner: Owner,
+    since: Instant,
     doing: Arc<AtomicU8>,
     task: JoinHandle<()>,
 }
@@ -74,7 +80,13 @@ impl Connections {
             self.evict(most.unwrap_or(owner));
         }
         let task = tokio::spawn(serve);
-        self.0.push(Connection { owner, doing, task });
+        let since = Instant::now();
+        self.0.push(Connection {
+            owner,
+            since,
+            doing,
+            task,
+        });
     }
 
     /// Ends when all have.
@@ -92,9 +104,14 @@ impl Connections {
     /// Ends the oldest of those of this owner with which the least goes on.
     fn evict(&mut self, owner: Owner) {
         let of_owner = self.0.iter().enumerate().filter(|(_, one)| one.owner == owner);
-        let doing = of_owner.map(|(at, one)| (one.doing.load(Ordering::Relaxed), at));
-        // One that is being answered is done before its task gives way: this is only a bound.
-        if let Some((_, at)) = doing.min() {
+        let ranks = of_owner.map(|(at, one)| {
+            let doing = one.doing.load(Ordering::Relaxed);
+            let young = one.since.elapsed() < YOUNG;
+            // Half a head shows nothing yet. One that is being answered is done before its task gives way: that is only a
+            // bound.
+            (doing == ANSWERING, young, if young { SILENT } else { doing }, at)
+        });
+        if let Some((.., at)) = ranks.min() {
             self.0.remove(at).task.abort();
         }
     }
@@ -200,16 +217,45 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_flood_of_one_peer_evicts_its_own_idle_connections_only() {
+    async fn a_flood_of_one_peer_evicts_its_own_connections_only() {
         let mut all = Connections::default();
         let kubelet = all.open(from("10.0.0.1:1"), SILENT);
-        let half = all.open(from("10.0.0.2:1"), BEGUN);
-        let stalled = all.open(from("10.0.0.2:1"), STALLED);
+        let answering = all.open(from("10.0.0.2:1"), ANSWERING);
         for port in 1..1000 {
             let newest = all.open(from(&format!("10.0.0.2:{port}")), SILENT);
-            assert!(all.has(&newest) && all.has(&kubelet) && all.has(&half) && all.has(&stalled));
+            assert!(all.has(&newest) && all.has(&kubelet) && all.has(&answering));
             assert!(all.held_by(Owner::of(from("10.0.0.2:1"))) <= MOST_OF_PEER);
         }
+    }
+
+    /// Half a head would keep its place for long, and what is silent is the probe.
+    #[tokio::test(start_paused = true)]
+    async fn half_heads_do_not_push_out_a_probe_that_has_just_come() {
+        let mut all = Connections::default();
+        let peer = from("127.0.0.1:1");
+        for _ in 0..MOST_OF_PEER {
+            all.open(peer, BEGUN);
+        }
+        tokio::time::advance(YOUNG).await;
+        let probe = all.open(peer, SILENT);
+        for _ in 1..MOST_OF_PEER {
+            all.open(peer, BEGUN);
+            assert!(all.has(&probe));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_goes_first_of_what_is_there_for_long() {
+        let mut all = Connections::default();
+        let peer = from("10.0.0.2:1");
+        let (half, stalled, silent) = (all.open(peer, BEGUN), all.open(peer, STALLED), all.open(peer, SILENT));
+        tokio::time::advance(YOUNG).await;
+        for _ in 3..=MOST_OF_PEER {
+            all.open(peer, SILENT);
+        }
+        assert!(!all.has(&silent) && all.has(&half) && all.has(&stalled));
+        all.open(peer, SILENT);
+        assert!(!all.has(&half) && all.has(&stalled));
     }
 
     #[tokio::test]

@@ -18,6 +18,8 @@ const PAGE_WORD: HeaderName = HeaderName::from_static("x-atlas-auth-proxy-page")
 /// Of everything but our own page: whatever a browser takes it for, it can do nothing.
 const NOTHING: &str = "sandbox; default-src 'none'";
 
+const FROM_A_PAGE: (StatusCode, &str) = (StatusCode::FORBIDDEN, "Web pages may not use this port.");
+
 /// Everything that an answer is made of.
 pub(super) struct Pages {
     state: Arc<dyn AdminState>,
@@ -60,7 +62,8 @@ impl Pages {
         let state = self.state.as_ref();
         let path = request.uri().path();
         let read = matches!(*request.method(), Method::GET | Method::HEAD);
-        // For the kubelet and Prometheus, from wherever they come: nothing here is secret or changes anything.
+        // For the kubelet and Prometheus, from wherever they come and under any name: nothing here is secret or changes
+        // anything. Web pages need not read it.
         let open = match path {
             "/metrics" => Some(Open::Metrics),
             "/livez" => Some(Open::Health(Ok(()))),
@@ -75,6 +78,7 @@ impl Pages {
             },
         };
         match open {
+            Some(_) if is_of_a_page(request) => error(FROM_A_PAGE.0, FROM_A_PAGE.1, None),
             Some(_) if !read => error(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "This page can be read only.",
@@ -170,7 +174,7 @@ impl Pages {
         match browser::check(headers, own) {
             Ok(()) => Ok(()),
             Err(BrowserDenied::FetchSite) if request.uri().path() == "/status.json" && self.asks(headers) => Ok(()),
-            Err(_) => Err((StatusCode::FORBIDDEN, "Web pages may not use this port.")),
+            Err(_) => Err(FROM_A_PAGE),
         }
     }
 
@@ -179,6 +183,16 @@ impl Pages {
         only(headers, &HeaderName::from_static("sec-fetch-site")) == Some(b"same-origin")
             && only(headers, &PAGE_WORD).is_some_and(|word| self.page.knows(word))
     }
+}
+
+/// Whether a browser asks for a page, by what it says of it.
+fn is_of_a_page<B>(request: &Request<B>) -> bool {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let own = browser::Own {
+        authority: host.unwrap_or_default(),
+        scheme: "http",
+    };
+    browser::check(request.headers(), own).is_err()
 }
 
 /// The value of a field that is there once.

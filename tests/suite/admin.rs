@@ -306,6 +306,26 @@ async fn no_answer_of_the_admin_port_is_anything_to_a_browser() {
         if path != "/" {
             assert_eq!(policy, "sandbox; default-src 'none'", "{path}");
         }
+        // A page of whoever had this port before, or of anybody else.
+        for (name, value) in [
+            ("sec-fetch-site", "same-origin"),
+            ("sec-fetch-site", "cross-site"),
+            ("origin", "http://localhost:9091"),
+            ("referer", "https://evil.example/"),
+        ] {
+            let url = format!("http://{}{path}", proxy.admin);
+            let answer = client().get(url).header(name, value).send().await.unwrap();
+            assert!(
+                answer.status() == 403 || answer.status() == 404 && path == "/readyz/none",
+                "{path} {name}: {value}"
+            );
+        }
+    }
+    // A kubelet and Prometheus may call it by any name.
+    for path in ["/metrics", "/livez"] {
+        let url = format!("http://{}{path}", proxy.admin);
+        let answer = client().get(url).header("host", "10.1.2.3:9091").send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
     }
 }
 
