@@ -13,10 +13,11 @@
 //! A store that fails or is slow is not waited for: the token endpoint is asked directly then.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use http::HeaderValue;
 use tokio::time::{Instant, sleep};
 
 use super::SealKey;
@@ -35,6 +36,11 @@ const PATIENCE: Duration = Duration::from_secs(8);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How long the lock still stands after the token endpoint refused: the others are to meet that one after the other.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_millis(500);
+/// After so many tokens of the store in a row that Atlas refused, the token endpoint is asked: somebody puts old ones there.
+/// One may have been revoked, and its successor, too.
+const MOST_REFUSED: u32 = 2;
+/// A token that is to be replaced so soon after it was taken was refused.
+const SOON: Duration = Duration::from_secs(60);
 /// A token with this part of its life left, or less, is not worth taking: tokens are replaced when a fifth is left.
 const LEAST_LIFE: u32 = 5;
 
@@ -51,10 +57,20 @@ pub struct SharedSource {
     /// The highest fence of a token that was opened or stored here. Fences only rise: what has a lower one is old, and
     /// somebody has put it back.
     newest: AtomicU64,
+    /// The token that was taken from the store last, if it was not asked for since.
+    taken: Mutex<Option<Taken>>,
     /// Whether the log has been told that what lies in the store can't be opened; until a token is taken from there.
     told_unreadable: AtomicBool,
     /// Whether the log has been told that somebody else writes to the lock or the counter; until they are as they should be.
     told_odd: AtomicBool,
+}
+
+/// A token that came from the store.
+struct Taken {
+    header: HeaderValue,
+    at: Instant,
+    /// How many before it, one after the other, were asked to be replaced soon.
+    refused_before: u32,
 }
 
 /// What a look at the store found.
@@ -101,6 +117,7 @@ impl SharedSource {
             counts,
             random,
             newest: AtomicU64::new(0),
+            taken: Mutex::new(None),
             told_unreadable: AtomicBool::new(false),
             told_odd: AtomicBool::new(false),
         }
@@ -108,8 +125,16 @@ impl SharedSource {
 
     async fn fetch_shared(&self, held: Option<&Token>) -> Result<Granted, Refusal> {
         let began = Instant::now();
-        match self.turn_or_token(held, began).await {
-            Ok(Turn::Over(granted)) => Ok(granted),
+        let refused = self.refused_in_a_row(held);
+        match self.turn_or_token(held, began, refused < MOST_REFUSED).await {
+            Ok(Turn::Over(granted)) => {
+                *self.lock_taken() = Some(Taken {
+                    header: granted.header().clone(),
+                    at: Instant::now(),
+                    refused_before: refused,
+                });
+                Ok(granted)
+            }
             Ok(Turn::Mine(turn)) => self.renew(held, began, turn).await,
             Err(error) => {
                 self.note(&error);
@@ -121,14 +146,34 @@ impl SharedSource {
         }
     }
 
-    /// Waits until there is a token to take, or until it is this replica's turn to ask for one.
-    async fn turn_or_token(&self, held: Option<&Token>, began: Instant) -> Result<Turn<'_>, StoreError> {
+    /// How many tokens from the store, `held` the last of them, were to be replaced soon after they were taken: Atlas has
+    /// refused them.
+    fn refused_in_a_row(&self, held: Option<&Token>) -> u32 {
+        let (Some(held), Some(taken)) = (held, self.lock_taken().take()) else {
+            return 0;
+        };
+        let soon = taken.header == held.header() && taken.at.elapsed() < SOON;
+        if soon {
+            taken.refused_before.saturating_add(1)
+        } else {
+            0
+        }
+    }
+
+    fn lock_taken(&self) -> MutexGuard<'_, Option<Taken>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until there is a token to take, where one is wanted from the store, or until it is this replica's turn to ask for
+    /// one.
+    async fn turn_or_token(&self, held: Option<&Token>, began: Instant, takes: bool) -> Result<Turn<'_>, StoreError> {
         let patience = self.more(PATIENCE, 0.5);
         let (mut waited, mut told) = (false, false);
         loop {
             // Before the look: what is left of a life counts from then.
             let looked = began.elapsed();
             let unreadable = match self.look(held).await? {
+                Found::Token(_) if !takes => false,
                 Found::Token(granted) => {
                     self.counts.count(if waited { Outcome::Waited } else { Outcome::Hit });
                     return Ok(Turn::Over(granted.counting_after(looked)));
@@ -156,6 +201,7 @@ impl SharedSource {
             self.tell_odd(turn.odd);
             // Between the look and the turn another replica may have stored a token and given the lock back.
             let unreadable = match self.judge(turn.stored.as_ref(), held) {
+                Found::Token(_) if !takes => false,
                 Found::Token(granted) => {
                     if let Some(lock) = lock {
                         lock.release(Duration::ZERO).await;
@@ -174,7 +220,10 @@ impl SharedSource {
             return Ok(Turn::Mine(MyTurn {
                 fence: turn.fence,
                 lock,
-                gives_way: turn.stored.filter(|_| unreadable || anew).map(|stored| stored.value),
+                gives_way: turn
+                    .stored
+                    .filter(|_| unreadable || anew || !takes)
+                    .map(|stored| stored.value),
             }));
         }
     }

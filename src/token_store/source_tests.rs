@@ -543,6 +543,45 @@ async fn an_older_token_that_is_put_back_is_replaced_by_whoever_saw_a_newer_one(
     assert_eq!(sealer(7).open(&scene.store.value()).unwrap().fence, 3);
 }
 
+/// By one who writes there without the key: one after the other, each newer than the one before.
+#[tokio::test(start_paused = true)]
+async fn old_tokens_that_are_put_back_one_after_the_other_are_taken_twice_and_no_more() {
+    let scene = scene();
+    let writer = scene.replica();
+    let mut old = Vec::new();
+    let mut last = None;
+    for _ in 0..5 {
+        last = Some(held(&writer.fetch(last.as_ref()).await.unwrap()));
+        old.push(scene.store.value());
+    }
+    let mut old = old.into_iter();
+    let replica = scene.replica();
+    let mut now = None;
+    for expected in ["token-1", "token-2", "token-6"] {
+        scene.store.leave(old.next().unwrap(), secs(3600));
+        let granted = replica.fetch(now.as_ref()).await.unwrap();
+        assert_eq!(granted.header(), &format!("Bearer {expected}"));
+        now = Some(held(&granted));
+    }
+    // The others have it from the store, in place of what was put there.
+    assert_eq!(fetch(&scene.replica(), None).await.0, "token-6");
+    // A token that served for a while is none that was refused.
+    let newest = scene.store.value();
+    let patient = scene.replica();
+    let mut now = None;
+    for (value, expected, serves) in [
+        (old.next().unwrap(), "token-4", 1),
+        (old.next().unwrap(), "token-5", 600),
+        (newest, "token-6", 1),
+    ] {
+        scene.store.leave(value, secs(3600));
+        let granted = patient.fetch(now.as_ref()).await.unwrap();
+        assert_eq!(granted.header(), &format!("Bearer {expected}"));
+        now = Some(held(&granted));
+        tokio::time::advance(secs(serves)).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_opened_counts_as_nothing_and_is_overwritten() {
     let foreign = sealer(8).seal("foreign", secs(3600), 999).unwrap();
