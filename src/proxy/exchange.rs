@@ -225,9 +225,7 @@ impl<'a> Exchange<'a> {
         let token = bearer.authorization().await.map_err(ProxyError::from)?;
         let response = self.send(Some(token.header().clone())).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
-            if shows_acceptance(response.status()) {
-                bearer.accepted();
-            }
+            bearer.accepted_if(|| self.shows_acceptance(response.status()));
             return Ok(response);
         }
         let (slot, account, sent) = (Arc::clone(self.slot), Arc::clone(&self.account), self.last_sent);
@@ -249,8 +247,8 @@ impl<'a> Exchange<'a> {
         if response.status() == StatusCode::UNAUTHORIZED {
             // Whatever it says: the token is new, and a probe tells.
             probe::replace_in_background(&slot, &account, bearer, renewed, self.last_sent, false);
-        } else if shows_acceptance(response.status()) {
-            bearer.accepted();
+        } else {
+            bearer.accepted_if(|| self.shows_acceptance(response.status()));
         }
         Ok(response)
     }
@@ -296,9 +294,15 @@ impl<'a> Exchange<'a> {
         }
     }
 
+    /// Whether a status tells that the credential passed. A request of a client's choice must not make up for the refusals of
+    /// all others: something before Atlas may answer 3xx and 4xx to whom it does not know, and some paths need no credential.
+    fn shows_acceptance(&self, status: StatusCode) -> bool {
+        (status.is_success() || status == StatusCode::NOT_MODIFIED) && !needs_no_credential(self.path.path())
+    }
+
     fn note_answer(&self, turn: &mut Turn<'_>, response: &UpstreamResponse, authorized: Option<&Authorized>) {
         match authorized {
-            Some(authorized) if shows_acceptance(response.status()) => {
+            Some(authorized) if self.shows_acceptance(response.status()) => {
                 probe::accepted(self.slot, turn, response.headers(), authorized);
             }
             _ => turn.give_back(),
@@ -331,7 +335,7 @@ impl<'a> Exchange<'a> {
             return Ok(Some(first));
         }
         // The one chance of the body is not spent where this tells nothing of the path, but that nothing passes now.
-        if once && verdict.is_none() && !shows_acceptance(first.status()) {
+        if once && verdict.is_none() && is_about_the_moment(first.status()) {
             turn.give_back();
             return Ok(Some(first));
         }
@@ -484,10 +488,21 @@ fn is_idempotent(method: &Method) -> bool {
     )
 }
 
-/// Whether a status tells that the credential passed. Rate limits and faults may come before it is looked at.
-fn shows_acceptance(status: StatusCode) -> bool {
-    !status.is_server_error()
-        && !matches!(
+/// Atlas's paths for those who have no credential yet (`/api/private/unauth/…`), in any spelling that a server could read so.
+fn needs_no_credential(path: &str) -> bool {
+    let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
+    let private = |segment: &str| {
+        segment
+            .get(..6)
+            .is_some_and(|start| start.eq_ignore_ascii_case("unauth"))
+    };
+    decoded.split(['/', '\\', ';']).any(private) || decoded.contains('%')
+}
+
+/// Whether a status tells nothing of the request. Rate limits and faults may come before it is looked at.
+fn is_about_the_moment(status: StatusCode) -> bool {
+    status.is_server_error()
+        || matches!(
             status,
             StatusCode::PROXY_AUTHENTICATION_REQUIRED | StatusCode::TOO_MANY_REQUESTS
         )

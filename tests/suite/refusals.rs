@@ -183,6 +183,28 @@ async fn tokens_that_are_refused_for_good_show_and_their_end_does() {
     assert_eq!(usable().await, 1.0);
 }
 
+/// Some paths need no credential, and what stands before Atlas may answer by itself: neither says that the token is good.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_need_no_credential_do_not_hide_that_every_token_is_refused() {
+    let upstream = Upstream::start(|request| async move {
+        match request.uri().path() {
+            "/api/private/unauth/nds" | "/api/private/%75nauth/nds" => json(200, "{}"),
+            "/nowhere" => json(404, "{}"),
+            _ => refused("Bearer"),
+        }
+    })
+    .await;
+    let proxy = before(&upstream).await;
+    until("the credential counts as refused", || async {
+        assert_eq!(status(&proxy, "/x").await, 401);
+        assert_eq!(status(&proxy, "/api/private/unauth/nds").await, 200);
+        assert_eq!(status(&proxy, "/api/private/%75nauth/nds").await, 200);
+        assert_eq!(status(&proxy, "/nowhere").await, 404);
+        proxy.metric("atlas_auth_proxy_credential_usable", &[]).await == 0.0
+    })
+    .await;
+}
+
 /// Digest: refuses whatever `refuses` says, and every request without an answer to a challenge.
 async fn upstream_of_keys(
     refuses: impl Fn(&Request<Incoming>) -> bool + Send + Sync + 'static,

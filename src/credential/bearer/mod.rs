@@ -304,9 +304,14 @@ impl Bearer {
             .is_ok()
     }
 
-    /// Atlas has taken a request with a token of this credential. Costs a load when there was no doubt.
+    /// Atlas has taken a probe with a token of this credential.
     pub fn accepted(&self) {
-        if self.refused_in_a_row.load(Ordering::Relaxed) == 0 {
+        self.accepted_if(|| true);
+    }
+
+    /// Atlas has taken a request with a token of this credential, if `surely` says so. Costs a load when there was no doubt.
+    pub fn accepted_if(&self, surely: impl FnOnce() -> bool) {
+        if self.refused_in_a_row.load(Ordering::Relaxed) == 0 || !surely() {
             return;
         }
         if self.refused_in_a_row.swap(0, Ordering::Relaxed) >= REFUSALS {
