@@ -253,7 +253,7 @@ async fn bearer_with_token() -> (Emulator, Arc<Bearer>) {
         client_id: id.to_owned(),
         secrets: Secret::new(secret).into(),
         origin: Origin::parse(&emulator.base_url()).unwrap(),
-        http: http_client(tls, Duration::from_secs(5), None, Speaks::Http1).unwrap(),
+        http: http_client(tls, Duration::from_secs(5), None, Speaks::Http1),
         clock: Arc::new(SystemClock),
         events: Arc::new(Silent),
     });

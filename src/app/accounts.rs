@@ -439,7 +439,7 @@ fn build_whole(context: &Context, name: &str, recipe: Recipe, now: Option<&Built
     let events = Events::new(context.metrics.account(name));
     let authorizer = match &settings.credential {
         CredentialSettings::ServiceAccount { client_id, secrets } => {
-            let http = own_client(name, &recipe)?;
+            let http = own_client(&recipe);
             let parts = BearerParts {
                 account: name.to_owned(),
                 client_id: client_id.clone(),
@@ -493,7 +493,7 @@ fn build_whole(context: &Context, name: &str, recipe: Recipe, now: Option<&Built
 }
 
 /// The client for the account's own requests: for tokens, and to verify a credential.
-pub(super) fn own_client(name: &str, recipe: &Recipe) -> Result<HttpClient, StartError> {
+pub(super) fn own_client(recipe: &Recipe) -> HttpClient {
     let settings = &recipe.settings;
     http_client(
         recipe.trust.tls.clone(),
@@ -501,10 +501,6 @@ pub(super) fn own_client(name: &str, recipe: &Recipe) -> Result<HttpClient, Star
         settings.upstream.egress.as_ref(),
         settings.upstream.http.of_own_requests(),
     )
-    .map_err(|e| StartError::TokenClient {
-        account: name.to_owned(),
-        why: e.to_string(),
-    })
 }
 
 fn new_upstream<B>(context: &Context, name: &str, recipe: &Recipe) -> Result<Arc<Upstream<B>>, StartError>

@@ -170,7 +170,7 @@ async fn look(recipe: &Recipe, bearer: &Bearer, secret: &Secret) -> Result<Optio
         .authorization()
         .await
         .map_err(|error| Unknown::NotNow(error.to_string()))?;
-    let http = own_client("", recipe).map_err(|error| Unknown::NotNow(error.to_string()))?;
+    let http = own_client(recipe);
     let api = AtlasApi::new(http, settings.upstream.origin.clone(), Authority::from(&token));
     // A token that is being retired waits until nobody holds it.
     drop(token);

@@ -76,10 +76,7 @@ async fn token(recipe: &Recipe) -> Probe {
     let CredentialSettings::ServiceAccount { client_id, secrets } = &settings.credential else {
         return Probe::Accepted;
     };
-    let http = match own_client("", recipe) {
-        Ok(http) => http,
-        Err(error) => return Probe::Unknown(error.to_string()),
-    };
+    let http = own_client(recipe);
     let endpoint = TokenEndpoint::new(
         &settings.upstream.origin,
         client_id.clone(),
@@ -109,10 +106,7 @@ async fn probe(recipe: &Recipe) -> Probe {
     else {
         return Probe::Accepted;
     };
-    let http = match own_client("", recipe) {
-        Ok(http) => http,
-        Err(error) => return Probe::Unknown(error.to_string()),
-    };
+    let http = own_client(recipe);
     // Of its own: its counts are nobody's metrics.
     let digest = Digest::new(DigestParts {
         public_key: public_key.clone(),

@@ -5,13 +5,12 @@ mod service_account;
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request};
 use serde_json::Value;
 
 use crate::credential::bearer::{Refusal, Token};
 use crate::credential::digest::{BodyForDigest, Digest, MAX_RETRIES, Verdict};
-use crate::outbound;
-use crate::outbound::HttpClient;
+use crate::outbound::{HttpClient, HttpError, HttpResponse};
 use crate::upstream::Origin;
 
 pub use service_account::{AccountError, Home, ServiceAccount, ServiceSecret, in_use};
@@ -100,7 +99,7 @@ impl ApiAnswer {
 }
 
 impl AtlasApi {
-    /// `http` is made by [`outbound::http_client`], with the account's TLS configuration.
+    /// `http` is made by [`crate::outbound::http_client`], with the account's TLS configuration.
     pub fn new(http: HttpClient, origin: Origin, authority: Authority) -> Self {
         Self {
             http,
@@ -169,44 +168,41 @@ impl AtlasApi {
         target: &str,
         body: Option<&Value>,
         authorization: Option<HeaderValue>,
-    ) -> Result<reqwest::Response, CallError> {
-        let mut request = self
-            .http
-            .request(method.clone(), self.origin.url(target))
-            .timeout(CALL_LIMIT)
+    ) -> Result<HttpResponse, CallError> {
+        let mut request = request::Builder::new()
+            .method(method)
+            .uri(self.origin.url(target))
             .header(header::ACCEPT, VERSION);
         if let Some(authorization) = authorization {
             request = request.header(header::AUTHORIZATION, authorization);
         }
-        if let Some(body) = body {
-            request = request.body(body.to_string()).header(header::CONTENT_TYPE, VERSION);
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, VERSION);
         }
-        request.send().await.map_err(|error| self.no_answer(&error))
+        let body = body.map(ToString::to_string).unwrap_or_default();
+        let sent = self.http.send(request, body, CALL_LIMIT).await;
+        sent.map_err(|error| self.no_answer(&error))
     }
 
-    async fn read(&self, mut response: reqwest::Response) -> Result<ApiAnswer, CallError> {
-        let (status, headers) = (response.status(), response.headers().clone());
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.no_answer(&error))? {
-            if body.len() + chunk.len() > MOST_BODY_BYTES {
-                body.clear();
-                break;
-            }
-            body.extend_from_slice(&chunk);
+    async fn read(&self, mut response: HttpResponse) -> Result<ApiAnswer, CallError> {
+        let body = response.read(MOST_BODY_BYTES).await;
+        let mut body = body.map_err(|error| self.no_answer(&error))?;
+        if body.len() > MOST_BODY_BYTES {
+            body.clear();
         }
         Ok(ApiAnswer {
-            status,
-            headers,
+            status: response.status(),
+            headers: response.headers().clone(),
             body: serde_json::from_slice(&body).unwrap_or(Value::Null),
             challenged: true,
         })
     }
 
-    fn no_answer(&self, error: &reqwest::Error) -> CallError {
+    fn no_answer(&self, error: &HttpError) -> CallError {
         let why = if error.is_timeout() {
             "it took too long".to_owned()
         } else {
-            outbound::reason(error)
+            error.reason()
         };
         CallError::NoAnswer {
             origin: self.origin.to_string(),

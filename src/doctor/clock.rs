@@ -18,12 +18,14 @@ const ANYTHING: &str = "/api/atlas/v2";
 impl Patient<'_> {
     pub(super) async fn clock(&mut self, http: &HttpClient) {
         let asked = self.around.clock.wall();
-        let answer = http.get(self.origin().url(ANYTHING)).timeout(LIMIT).send().await;
+        let answer = http
+            .send(http::Request::get(self.origin().url(ANYTHING)), "", LIMIT)
+            .await;
         let now = self.around.clock.wall();
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
-                let why = crate::outbound::reason(&error);
+                let why = error.reason();
                 let hint = "it takes connections, but gives no HTTP answer: is the base URL Atlas's?".to_owned();
                 return self.add(
                     "clock",

@@ -88,13 +88,7 @@ impl<'a> Patient<'a> {
         }
         let upstream = &account.upstream;
         let speaks = upstream.http.of_own_requests();
-        let http = match http_client(tls, upstream.connect_timeout, upstream.egress.as_ref(), speaks) {
-            Ok(http) => http,
-            Err(error) => {
-                patient.add("api", Status::Fail, error.to_string(), None);
-                return;
-            }
-        };
+        let http = http_client(tls, upstream.connect_timeout, upstream.egress.as_ref(), speaks);
         patient.clock(&http).await;
         patient.credential_and_api(&http).await;
     }

@@ -7,18 +7,21 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http::Method;
-use http::header::CONTENT_TYPE;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, Method, request};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::place::PutError;
-use crate::outbound::{self, HttpResponse, Speaks, http_client};
+use crate::outbound::{HttpResponse, Speaks, http_client};
 use crate::secret::Secret;
 use crate::upstream::client_config;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const CALL_LIMIT: Duration = Duration::from_secs(15);
+/// The most of a Secret that is read, bytes. Kubernetes takes a MiB of data, which base64 and its own notes make longer.
+const MOST_SECRET: usize = 4 << 20;
 /// RFC 7396.
 const MERGE_PATCH: &str = "application/merge-patch+json";
 
@@ -110,11 +113,11 @@ impl Cluster {
 
     /// Whether the value lies there by now; not so when that can't be asked.
     async fn holds(&self, secret: &KubernetesSecret, value: &Secret) -> bool {
-        let Ok(answer) = self.send(secret, Method::GET, "", None).await else {
+        let Ok(mut answer) = self.send(secret, Method::GET, "", None).await else {
             return false;
         };
         let status = answer.status();
-        let Ok(body) = answer.bytes().await.map(|body| Zeroizing::new(body.to_vec())) else {
+        let Ok(body) = answer.read(MOST_SECRET).await.map(Zeroizing::new) else {
             return false;
         };
         let known = serde_json::from_slice::<Value>(&body).unwrap_or_default();
@@ -157,20 +160,23 @@ impl Cluster {
         let token = Zeroizing::new(token);
         let tls = client_config(Some(&self.credentials.join("ca.crt")))
             .map_err(|error| PutError::before(error.to_string()))?;
-        let http = http_client(tls, CONNECT_LIMIT, None, Speaks::Http1)
-            .map_err(|error| PutError::before(error.to_string()))?;
+        let http = http_client(tls, CONNECT_LIMIT, None, Speaks::Http1);
+        let bearer = Bytes::from_owner(Zeroizing::new(["Bearer ", token.trim()].concat().into_bytes()));
+        let mut bearer = HeaderValue::from_maybe_shared(bearer)
+            .map_err(|_| PutError::before(format!("{} holds no token", file.display())))?;
+        bearer.set_sensitive(true);
         let KubernetesSecret { namespace, name, .. } = secret;
         let url = format!("{}/api/v1/namespaces/{namespace}/secrets/{name}{query}", self.origin);
-        let mut request = http.request(method, url).timeout(CALL_LIMIT).bearer_auth(token.trim());
-        if let Some(patch) = patch {
-            request = request.header(CONTENT_TYPE, MERGE_PATCH).body(patch);
+        let mut request = request::Builder::new()
+            .method(method)
+            .uri(url)
+            .header(AUTHORIZATION, bearer);
+        if patch.is_some() {
+            request = request.header(CONTENT_TYPE, MERGE_PATCH);
         }
-        request.send().await.map_err(|error| PutError {
-            why: format!(
-                "the cluster's API {} gives no answer: {}",
-                self.origin,
-                outbound::reason(&error)
-            ),
+        let sent = http.send(request, patch.unwrap_or_default(), CALL_LIMIT).await;
+        sent.map_err(|error| PutError {
+            why: format!("the cluster's API {} gives no answer: {}", self.origin, error.reason()),
             untouched: error.is_connect(),
         })
     }

@@ -1,7 +1,6 @@
 //! DNS, TCP and TLS to one origin.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,17 +9,11 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::tunnel::{self, TunnelError};
 use super::{ConnectError, Origin, UpstreamSettings};
-use crate::blocking;
-use crate::outbound::EgressProxy;
-
-/// How long one address may stay silent before the next is tried beside it (RFC 8305 section 5).
-const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
+use crate::outbound::{EgressProxy, race, resolve, tunnel};
 
 /// A byte stream to the upstream.
 pub(super) enum Stream {
@@ -74,26 +67,12 @@ pub(super) async fn connect(
 
 /// The egress proxy looks up the origin's name: here it may have none.
 async fn connect_through(egress: &EgressProxy, origin: &Origin) -> Result<TcpStream, ConnectError> {
-    let failed = |source| ConnectError::Tunnel {
+    let opened = tunnel::through(egress, origin.host(), origin.port()).await;
+    opened.map_err(|source| ConnectError::Tunnel {
         host: origin.host().to_owned(),
         proxy: egress.to_string(),
         source,
-    };
-    let mut stream = match connect_tcp(egress.host(), egress.port()).await {
-        Ok(stream) => stream,
-        Err(ConnectError::Dns { source, .. } | ConnectError::Tcp { source, .. }) => {
-            return Err(failed(TunnelError::Unreachable(source)));
-        }
-        Err(other) => return Err(other),
-    };
-    tunnel::open(&mut stream, egress, origin).await.map_err(failed)?;
-    Ok(stream)
-}
-
-/// Why an egress proxy opens no tunnel to the origin; `None`: it does, or has said nothing within `limit`.
-pub async fn tunnel_refusal(egress: &EgressProxy, origin: &Origin, limit: Duration) -> Option<ConnectError> {
-    let attempt = tokio::time::timeout(limit, connect_through(egress, origin));
-    attempt.await.ok()?.err()
+    })
 }
 
 async fn connect_tcp(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
@@ -109,59 +88,6 @@ async fn connect_tcp(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
     // Small requests must not wait for the acknowledgement of earlier segments (RFC 1122 section 4.2.3.4).
     let _ = stream.set_nodelay(true);
     Ok(stream)
-}
-
-/// A TCP connection to a host by its name, for others than the upstream: names are looked up as everywhere, and their
-/// addresses tried as everywhere. Not bounded in time.
-///
-/// # Errors
-/// What the resolver or the last address said.
-pub async fn connect_host(host: &str, port: u16) -> io::Result<TcpStream> {
-    race(resolve(host, port).await?).await
-}
-
-pub(super) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    if let Ok(ip) = host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(ip, port)]);
-    }
-    if host == "localhost" {
-        // RFC 6761 section 6.3: always loopback, no need to ask.
-        return Ok(vec![
-            (Ipv4Addr::LOCALHOST, port).into(),
-            (Ipv6Addr::LOCALHOST, port).into(),
-        ]);
-    }
-    let found = blocking::lookup(host, port).await?;
-    if found.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "it has no address"));
-    }
-    Ok(found)
-}
-
-/// Tries the addresses in order, the next beside the last when that fails or stays silent (RFC 8305).
-pub(super) async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
-    if let [only] = addresses[..] {
-        return TcpStream::connect(only).await;
-    }
-    let mut waiting = addresses.into_iter();
-    let mut running = JoinSet::new();
-    let mut last_error = io::Error::new(io::ErrorKind::NotFound, "it has no address");
-    loop {
-        let next = waiting.next();
-        let more = next.is_some();
-        if let Some(address) = next {
-            running.spawn(TcpStream::connect(address));
-        }
-        tokio::select! {
-            done = running.join_next() => match done {
-                Some(Ok(Ok(stream))) => return Ok(stream),
-                Some(Ok(Err(error))) => last_error = error,
-                Some(Err(_cancelled)) => {}
-                None => return Err(last_error),
-            },
-            () = tokio::time::sleep(NEXT_ADDRESS_AFTER), if more => {}
-        }
-    }
 }
 
 impl AsyncRead for Stream {

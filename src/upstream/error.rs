@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use http::Request;
 
-use super::TunnelError;
-use crate::outbound::handshake_words;
+use crate::outbound::{TunnelError, handshake_words};
 
 /// No connection could be made. Nothing of the request was sent.
 #[derive(Debug, thiserror::Error)]

@@ -13,14 +13,12 @@ mod probe;
 mod queue;
 mod settings;
 mod tls;
-mod tunnel;
 
+pub use crate::outbound::connect_host;
 pub use body::{UpstreamBody, UpstreamBodyError};
-pub use connect::{connect_host, tunnel_refusal};
 pub use error::{ConnectError, SendError, SendFailure};
 pub use origin::{Origin, OriginError};
 pub use pool::{Outbound, Progress, Upstream};
 pub use probe::{Probe, TlsFacts, probe};
 pub use settings::{HttpVersion, UpstreamSettings};
 pub use tls::{TlsError, client_config, read_authorities, trusting};
-pub use tunnel::TunnelError;

@@ -221,11 +221,19 @@ where
         if self.shared.only_h2.load(Ordering::Relaxed) {
             match self.attempt_h2(request, progress).await {
                 Err(SendFailure {
-                    error: SendError::Connect(_),
+                    error: SendError::Connect(error),
                     unsent: Some(back),
                     ..
                 }) => {
                     self.shared.only_h2.store(false, Ordering::Relaxed);
+                    if !may_be_version(&error) {
+                        return Err(SendFailure {
+                            error: error.into(),
+                            unsent: Some(back),
+                            reused: false,
+                            not_processed: false,
+                        });
+                    }
                     request = back;
                 }
                 other => return other,
@@ -620,6 +628,15 @@ fn says_not_processed(error: &hyper::Error) -> bool {
         next = source.source();
     }
     false
+}
+
+/// Whether another version of HTTP may be spoken where no connection could be made. A host that is not reached with one is
+/// not with the other, and waiting twice helps nobody.
+fn may_be_version(error: &ConnectError) -> bool {
+    matches!(
+        error,
+        ConnectError::NoHttp2 { .. } | ConnectError::Tls { .. } | ConnectError::Http { .. }
+    )
 }
 
 /// Whether the peer refused the handshake for want of a common protocol (RFC 7301 section 3.2).

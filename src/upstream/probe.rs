@@ -9,9 +9,8 @@ use rustls_pki_types::CertificateDer;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
-use super::connect::{race, resolve};
-use super::tunnel::{self, TunnelError};
 use super::{ConnectError, UpstreamSettings};
+use crate::outbound::{TunnelError, race, resolve, tunnel};
 
 /// What each step found. The first error ends it: later steps are `None`.
 #[derive(Debug, Default)]
@@ -88,10 +87,11 @@ pub async fn probe(settings: &UpstreamSettings, tls: &ClientConfig) -> Probe {
         }
     }
     if let Some(egress) = &settings.egress {
-        let opened = match tokio::time::timeout(limit, tunnel::open(&mut stream, egress, origin)).await {
-            Ok(opened) => opened,
-            Err(_) => Err(TunnelError::Broken(std::io::ErrorKind::TimedOut.into())),
-        };
+        let opened =
+            match tokio::time::timeout(limit, tunnel::open(&mut stream, egress, origin.host(), origin.port())).await {
+                Ok(opened) => opened,
+                Err(_) => Err(TunnelError::Broken(std::io::ErrorKind::TimedOut.into())),
+            };
         let opened = opened.map_err(|source| ConnectError::Tunnel {
             host: origin.host().to_owned(),
             proxy: egress.to_string(),

@@ -22,7 +22,8 @@ impl HttpVersion {
     /// What is spoken where there is one request in an hour, and nothing to measure.
     pub fn of_own_requests(self) -> Speaks {
         match self {
-            Self::Auto | Self::Http1 => Speaks::Http1,
+            Self::Auto => Speaks::Either,
+            Self::Http1 => Speaks::Http1,
             Self::Http2 => Speaks::Http2,
         }
     }

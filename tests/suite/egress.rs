@@ -1,9 +1,11 @@
 //! The way out: an egress proxy, addresses that are raced, connections that grow old.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use atlas_auth_proxy::credential::CredentialSettings::ServiceAccount;
 use atlas_auth_proxy::outbound::EgressProxy;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -12,6 +14,7 @@ use tokio::process::Command;
 use crate::support::client::client;
 use crate::support::program::Program;
 use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, bearer, proxy};
+use crate::support::until;
 use crate::support::upstream::{Upstream, json};
 
 /// A forward proxy that wants `user:pass`, and remembers what it was asked for and every byte that it saw.
@@ -219,13 +222,16 @@ async fn a_tunnel_begins_with_any_2xx_after_any_number_of_1xx() {
                 });
             }
         });
-        let key = crate::support::proxy::digest();
-        let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), key)
-            .upstream(|upstream| upstream.egress = Some(EgressProxy::parse(&url).unwrap()))
-            .start()
-            .await;
-        let answer = client().get(proxy.url("/x")).send().await.unwrap();
-        assert_eq!(answer.status(), 200, "{answers:?}");
+        for credential in [bearer(), crate::support::proxy::digest()] {
+            let tokens = upstream.token_requests() + usize::from(matches!(credential, ServiceAccount { .. }));
+            let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), credential)
+                .upstream(|upstream| upstream.egress = Some(EgressProxy::parse(&url).unwrap()))
+                .start()
+                .await;
+            let answer = client().get(proxy.url("/x")).send().await.unwrap();
+            assert_eq!(answer.status(), 200, "{answers:?}");
+            assert_eq!(upstream.token_requests(), tokens, "{answers:?}");
+        }
     }
 }
 
@@ -257,4 +263,52 @@ async fn a_proxy_that_refuses_is_named_with_its_status_in_token_errors() {
     let text = answer.text().await.unwrap();
     assert!(text.contains("egress proxy") && text.contains("HTTP 403"), "{text}");
     assert!(upstream.seen().is_empty() && upstream.token_requests() == 0);
+}
+
+/// What is known of its version of HTTP is no reason to wait for it twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upstream_that_is_no_longer_reached_is_waited_for_once() {
+    let upstream = Upstream::start_with(&["h2"], |_| async { json(200, "{}") }).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base_url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let (silent, came) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (is_silent, count, target) = (Arc::clone(&silent), Arc::clone(&came), upstream.address);
+    let (cut, _) = tokio::sync::broadcast::channel::<()>(1);
+    let cuts = cut.clone();
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::SeqCst);
+            if is_silent.load(Ordering::SeqCst) {
+                held.push(stream);
+                continue;
+            }
+            let mut cut = cuts.subscribe();
+            tokio::spawn(async move {
+                let mut there = TcpStream::connect(target).await.unwrap();
+                tokio::select! {
+                    _ = copy_bidirectional(&mut stream, &mut there) => {}
+                    _ = cut.recv() => {}
+                }
+            });
+        }
+    });
+    let key = crate::support::proxy::digest();
+    let proxy = proxy(&base_url, Some(&upstream.ca_file), key)
+        .upstream(|upstream| upstream.connect_timeout = Duration::from_millis(500))
+        .start()
+        .await;
+    assert_eq!(client().get(proxy.url("/x")).send().await.unwrap().status(), 200);
+    silent.store(true, Ordering::SeqCst);
+    cut.send(()).unwrap();
+    until("the connection is gone", || async {
+        proxy.metric("atlas_auth_proxy_upstream_connections_open", &[]).await == 0.0
+    })
+    .await;
+    let before = came.load(Ordering::SeqCst);
+    assert_eq!(client().get(proxy.url("/x")).send().await.unwrap().status(), 504);
+    assert_eq!(came.load(Ordering::SeqCst) - before, 1);
+    // It speaks what it spoke.
+    silent.store(false, Ordering::SeqCst);
+    assert_eq!(client().get(proxy.url("/x")).send().await.unwrap().status(), 200);
 }

@@ -7,21 +7,18 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header, request};
 use zeroize::Zeroizing;
 
 use super::answer::{Granted, MOST_BODY_BYTES, Refusal, parse_answer};
 use super::{Outcome, Token};
-use crate::outbound::{self, HttpClient};
+use crate::outbound::{HttpClient, HttpError, HttpResponse};
 use crate::secret::Secret;
 use crate::time::SharedClock;
-use crate::upstream::{self, Origin};
+use crate::upstream::Origin;
 
 /// The bound on one token request, from the name look-up to the last byte of the answer.
 const FETCH_LIMIT: Duration = Duration::from_secs(10);
-
-/// The bound on asking an egress proxy why it refused.
-const TUNNEL_LIMIT: Duration = Duration::from_secs(2);
 
 /// A future that a trait object can return.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -66,7 +63,7 @@ impl From<Secret> for ClientSecrets {
 }
 
 impl TokenEndpoint {
-    /// `http` is made by [`outbound::http_client`].
+    /// `http` is made by [`crate::outbound::http_client`].
     pub fn new(
         origin: &Origin,
         client_id: String,
@@ -131,16 +128,11 @@ impl TokenEndpoint {
     }
 
     async fn fetch_with(&self, secret: &Secret) -> Result<Granted, Refusal> {
-        let request = self
-            .post("/api/oauth/token", secret)
-            .form(&[("grant_type", "client_credentials")]);
-        let mut response = match request.send().await {
-            Ok(response) => response,
-            Err(error) => return Err(self.no_answer(&error).await),
-        };
+        let form = Bytes::from_static(b"grant_type=client_credentials");
+        let mut response = self.post("/api/oauth/token", secret, form).await?;
         let status = response.status();
         let headers = response.headers().clone();
-        let body = match read_bounded(&mut response).await {
+        let body = match response.read(MOST_BODY_BYTES).await {
             Ok(body) => body,
             Err(e) if status == StatusCode::OK => return Err(self.half_an_answer(&e)),
             // Of an error answer the head says enough.
@@ -167,14 +159,15 @@ impl TokenEndpoint {
 
     async fn revoke_value(&self, header: &HeaderValue) -> Result<(), Refusal> {
         let value = header.as_bytes().strip_prefix(b"Bearer ").unwrap_or_default();
-        let value = std::str::from_utf8(value).unwrap_or_default();
-        let request = self
-            .post("/api/oauth/revoke", self.in_force())
-            .form(&[("token", value), ("token_type_hint", "access_token")]);
-        let response = match request.send().await {
-            Ok(response) => response,
-            Err(error) => return Err(self.no_answer(&error).await),
-        };
+        // Of one size from the start: growing would leave copies.
+        let mut form = Zeroizing::new(Vec::with_capacity(64 + 3 * value.len()));
+        form.extend_from_slice(b"token=");
+        for part in url::form_urlencoded::byte_serialize(value) {
+            form.extend_from_slice(part.as_bytes());
+        }
+        form.extend_from_slice(b"&token_type_hint=access_token");
+        let form = Bytes::from_owner(form);
+        let response = self.post("/api/oauth/revoke", self.in_force(), form).await?;
         let status = response.status();
         if status.is_success() {
             return Ok(());
@@ -185,15 +178,18 @@ impl TokenEndpoint {
         ))
     }
 
-    fn post(&self, path: &str, secret: &Secret) -> reqwest::RequestBuilder {
-        self.http
-            .post(self.origin.url(path))
-            .timeout(FETCH_LIMIT)
+    async fn post(&self, path: &str, secret: &Secret, form: Bytes) -> Result<HttpResponse, Refusal> {
+        let request = request::Builder::new()
+            .method(Method::POST)
+            .uri(self.origin.url(path))
             .header(header::AUTHORIZATION, basic(&self.client_id, secret))
-            .header(header::ACCEPT, HeaderValue::from_static("application/json"))
+            .header(header::ACCEPT, "application/json")
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let sent = self.http.send(request, form, FETCH_LIMIT).await;
+        sent.map_err(|error| self.no_answer(&error))
     }
 
-    async fn no_answer(&self, error: &reqwest::Error) -> Refusal {
+    fn no_answer(&self, error: &HttpError) -> Refusal {
         let origin = &self.origin;
         if error.is_timeout() {
             let during = if error.is_connect() {
@@ -206,11 +202,10 @@ impl TokenEndpoint {
                 format!("{during} of the token endpoint at {origin} took too long"),
             );
         }
-        let reason = outbound::reason(error);
-        let cause = if outbound::is_tls(error) {
+        let reason = error.reason();
+        let cause = if error.is_tls() {
             format!("no TLS connection to the token endpoint at {origin}: {reason}; is the right CA configured?")
         } else if error.is_connect() {
-            let reason = self.tunnel_refusal().await.unwrap_or(reason);
             format!("the token endpoint at {origin} can't be reached: {reason}")
         } else {
             format!("the connection to the token endpoint at {origin} broke before an answer: {reason}")
@@ -218,14 +213,7 @@ impl TokenEndpoint {
         Refusal::new(Outcome::Unreachable, cause)
     }
 
-    /// The client says of an egress proxy only that it opened no tunnel. Asked once more, it says why.
-    async fn tunnel_refusal(&self) -> Option<String> {
-        let egress = self.http.egress().filter(|_| self.origin.is_tls())?;
-        let refusal = upstream::tunnel_refusal(egress, &self.origin, TUNNEL_LIMIT).await?;
-        Some(refusal.to_string())
-    }
-
-    fn half_an_answer(&self, error: &reqwest::Error) -> Refusal {
+    fn half_an_answer(&self, error: &HttpError) -> Refusal {
         let origin = &self.origin;
         if error.is_timeout() {
             let cause = format!("the token endpoint at {origin} stopped in the middle of its answer");
@@ -233,7 +221,7 @@ impl TokenEndpoint {
         }
         let cause = format!(
             "the answer of the token endpoint at {origin} is cut off: {}",
-            outbound::reason(error)
+            error.reason()
         );
         Refusal::new(Outcome::Malformed, cause)
     }
@@ -265,18 +253,6 @@ fn basic(id: &str, secret: &Secret) -> HeaderValue {
     let mut value = HeaderValue::from_maybe_shared(bytes).expect("base64 is visible ASCII");
     value.set_sensitive(true);
     value
-}
-
-/// At most one chunk more than [`MOST_BODY_BYTES`]; the parser refuses what is longer than that.
-async fn read_bounded(response: &mut reqwest::Response) -> Result<Vec<u8>, reqwest::Error> {
-    let mut body = Vec::new();
-    while body.len() <= MOST_BODY_BYTES {
-        match response.chunk().await? {
-            Some(chunk) => body.extend_from_slice(&chunk),
-            None => break,
-        }
-    }
-    Ok(body)
 }
 
 #[cfg(test)]

@@ -103,7 +103,7 @@ fn endpoint_with(origin: &Origin, roots: rustls::RootCertStore) -> TokenEndpoint
         origin,
         "mdb_sa_id_1".into(),
         Secret::new("s%3A:+/ä").into(),
-        outbound::http_client(tls, Duration::from_secs(5), None, outbound::Speaks::Http1).unwrap(),
+        crate::outbound::http_client(tls, Duration::from_secs(5), None, crate::outbound::Speaks::Http1),
         Arc::new(SystemClock),
     )
 }

@@ -5,8 +5,8 @@ use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::Origin;
-use crate::outbound::EgressProxy;
+use super::EgressProxy;
+use super::tcp::connect_host;
 
 /// The most of the proxy's answers that is read, bytes.
 const MOST_HEAD: usize = 16 << 10;
@@ -33,13 +33,25 @@ pub enum TunnelError {
     Malformed,
 }
 
-/// Has the proxy at the other end of `stream` connect to the origin. Behind it the stream leads there.
-pub(super) async fn open(stream: &mut TcpStream, proxy: &EgressProxy, origin: &Origin) -> Result<(), TunnelError> {
-    let host = origin.host();
+/// Connects to a host by way of the proxy.
+pub(crate) async fn through(proxy: &EgressProxy, host: &str, port: u16) -> Result<TcpStream, TunnelError> {
+    let stream = connect_host(proxy.host(), proxy.port()).await;
+    let mut stream = stream.map_err(TunnelError::Unreachable)?;
+    open(&mut stream, proxy, host, port).await?;
+    Ok(stream)
+}
+
+/// Has the proxy at the other end of `stream` connect to the host. Behind it the stream leads there.
+pub(crate) async fn open(
+    stream: &mut TcpStream,
+    proxy: &EgressProxy,
+    host: &str,
+    port: u16,
+) -> Result<(), TunnelError> {
     let authority = if host.contains(':') {
-        format!("[{host}]:{}", origin.port())
+        format!("[{host}]:{port}")
     } else {
-        format!("{host}:{}", origin.port())
+        format!("{host}:{port}")
     };
     let mut request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n").into_bytes();
     if let Some(authorization) = proxy.authorization() {
