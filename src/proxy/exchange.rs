@@ -6,6 +6,7 @@
 //! |---|---|
 //! | the request was never started | in `upstream`, any method; no send |
 //! | the upstream says that it did not process it (RFC 9113 section 8.7) | once, any method, beside the others |
+//! | the connection ended before a byte of the content was asked for | the same |
 //! | a reused connection broke | an idempotent method (RFC 9110 section 9.2.2) |
 //! | 401, and the token was dead | once, with its successor |
 //! | 401 to a Digest answer | at most twice, with another nonce |
@@ -399,13 +400,18 @@ impl<'a> Exchange<'a> {
             }
             Err(failure) => failure,
         };
-        if failure.not_processed && !self.budget.not_processed && self.source.can_repeat() && self.take_next_body() {
+        let broken = matches!(failure.error, SendError::Broken { .. });
+        // A request that waited for a stream when the connection of HTTP/2 ended, of which hyper says only that it is gone.
+        // Its content tells: what nobody asked for was not sent, and half a request was not processed. Without content
+        // nobody knows.
+        let unsent = broken && self.source.is_unasked();
+        let not_processed = (failure.not_processed || unsent) && !self.budget.not_processed;
+        if not_processed && self.source.can_repeat() && self.take_next_body() {
             self.budget.not_processed = true;
             self.budget.sends -= 1;
             self.cause = AttemptCause::NotProcessed;
             return Ok(Sent::MayRepeat);
         }
-        let broken = matches!(failure.error, SendError::Broken { .. });
         let may_repeat = broken && failure.reused && is_idempotent(&self.method) && self.may_go_again();
         if may_repeat && self.take_next_body() {
             self.cause = AttemptCause::Reconnect;

@@ -196,6 +196,8 @@ pub(super) struct Recording {
     budget: Arc<ReplayBudget>,
     /// Which reader is the current one. An earlier one must not poll any more: it would take the waker away.
     reader: u32,
+    /// Whether it was asked for a byte.
+    asked: bool,
 }
 
 impl Recording {
@@ -293,6 +295,7 @@ impl Source {
             limit,
             budget: Arc::clone(budget),
             reader: 0,
+            asked: false,
         };
         Self::Recorded {
             shared: Arc::new(Mutex::new(recording)),
@@ -338,6 +341,14 @@ impl Source {
         }
     }
 
+    /// Whether there is content, and the present try was not asked for a byte of it. Then that was not sent whole.
+    pub(super) fn is_unasked(&self) -> bool {
+        match self {
+            Self::Empty | Self::Once(_) => false,
+            Self::Recorded { shared, .. } => !lock(shared).asked,
+        }
+    }
+
     /// Whether the body is known to be too large to be recorded.
     pub(super) fn is_once(&self) -> bool {
         matches!(self, Self::Once(_))
@@ -355,6 +366,7 @@ impl Source {
                     return None;
                 }
                 recording.reader += 1;
+                recording.asked = false;
                 recording.inbound.patience.begin_anew();
                 let reader = Reader {
                     id: recording.reader,
@@ -460,6 +472,7 @@ impl Reader {
         if recording.reader != self.id {
             return Poll::Ready(Some(Err(RequestBodyError::Superseded)));
         }
+        recording.asked = true;
         if recording.overflowed
             && let Some(chunk) = recording.recorded.take_first()
         {

@@ -32,6 +32,7 @@ mod guard;
 mod hardening;
 #[cfg(feature = "token-store")]
 mod hostile_store;
+mod http2_upstream;
 mod limits;
 mod links;
 mod log_pipe;

@@ -7,6 +7,7 @@ pub mod needs;
 pub mod ports;
 pub mod program;
 pub mod proxy;
+pub mod raw_h2;
 pub mod recording_upstream;
 #[cfg(feature = "token-store")]
 pub mod redis;
