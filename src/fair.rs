@@ -5,7 +5,18 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{MutexGuard, OwnedSemaphorePermit, Semaphore};
+
+/// Queues that all parts wait in. One for each thing, since whoever waits for one may hold another.
+#[derive(Debug, Clone, Copy)]
+pub enum Line {
+    /// For leave to send a request.
+    Requests = 0,
+    /// For a place for a request that can be repeated.
+    Repeatable = 1,
+    /// For a place for another.
+    Once = 2,
+}
 
 /// Places that several share.
 #[derive(Debug)]
@@ -22,6 +33,8 @@ pub struct Part {
     common: Arc<Pool>,
     /// Those that wait for a place.
     waiting: AtomicUsize,
+    /// Each is held by the one that waits in a queue of all parts.
+    lines: [tokio::sync::Mutex<()>; 3],
 }
 
 /// A place; free again when it is dropped.
@@ -61,6 +74,7 @@ impl Places {
             own,
             common: Arc::clone(&self.common),
             waiting: AtomicUsize::new(0),
+            lines: Default::default(),
         })
     }
 
@@ -82,6 +96,12 @@ impl Places {
 }
 
 impl Part {
+    /// Waits until no other of this part waits in a queue of all parts, as long as the guard is held: so the parts take turns in
+    /// that queue, however many there are of each.
+    pub async fn first_in_line(&self, line: Line) -> MutexGuard<'_, ()> {
+        self.lines[line as usize].lock().await
+    }
+
     /// A place, if one is free.
     pub fn try_take(&self) -> Option<Place> {
         self.own.try_take().or_else(|| self.common.try_take())
@@ -242,6 +262,32 @@ mod tests {
         assert_eq!(all(&other).len(), 8);
         drop(other);
         assert_eq!(all(&places.part()).len(), 8);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn parts_take_turns_however_many_wait_in_one() {
+        let places = Places::new(2);
+        let (many, few) = (places.part(), places.part());
+        let shared = Arc::new(Semaphore::new(0));
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut waiting = Vec::new();
+        for (who, part) in [many.clone(), many.clone(), many, few].into_iter().enumerate() {
+            let (shared, order) = (Arc::clone(&shared), Arc::clone(&order));
+            waiting.push(tokio::spawn(async move {
+                let first = part.first_in_line(Line::Requests).await;
+                shared.acquire().await.unwrap().forget();
+                drop(first);
+                order.lock().unwrap().push(who);
+            }));
+            tokio::task::yield_now().await;
+        }
+        for turn in 1..=4 {
+            shared.add_permits(1);
+            while order.lock().unwrap().len() < turn {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert_eq!(*order.lock().unwrap(), [0, 3, 1, 2]);
     }
 
     #[tokio::test(start_paused = true)]

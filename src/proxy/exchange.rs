@@ -29,7 +29,7 @@ use super::inbound::{Buffered, InboundFacts, RequestBody, RequestBodyError, Sour
 use super::{Account, AccountSlot, Authorizer, Listener, client_fault, echo, probe};
 use crate::code::ErrorCode;
 use crate::credential::bearer::Bearer;
-use crate::credential::digest::{Authorized, BodyForDigest, Digest, Need, Turn, Verdict};
+use crate::credential::digest::{Authorized, BodyForDigest, Digest, Held, Need, Turn, Verdict};
 use crate::fair::Part;
 use crate::metrics::{AttemptCause, UpstreamErrorKind};
 use crate::time::retry_after;
@@ -39,6 +39,8 @@ use crate::upstream::{ConnectError, Outbound, SendError, SendFailure, UpstreamBo
 const MOST_SENDS: u32 = 3;
 /// How long a chunked body may take to turn out small enough to be repeatable, before Digest treats it as endless.
 const BUFFER_PATIENCE: Duration = Duration::from_millis(100);
+/// How long a request that can be sent only once holds what Digest requests share.
+const MOST_HELD: Duration = Duration::from_secs(1);
 /// The pause before the first retry of a 429 that names none, and the least of all.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 const LEAST_RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -255,14 +257,14 @@ impl<'a> Exchange<'a> {
     }
 
     async fn send_with_digest(&mut self, digest: &Arc<Digest>) -> Result<UpstreamResponse, ProxyError> {
-        let mut turn = digest.turn().await.map_err(ProxyError::from)?;
-        if digest.minds_order() {
-            // There are few lanes: none is held while a client makes up its mind.
+        if digest.is_limited() {
+            // The limit counts no request whose client makes up its mind.
             self.buffer(None).await?;
         } else if self.source.length().is_none() {
             // Small chunked bodies are common; knowing that they are small saves the priming request.
             self.buffer(Some(BUFFER_PATIENCE)).await?;
         }
+        let mut turn = digest.turn(self.part).await.map_err(ProxyError::from)?;
         let mut retries = 0;
         loop {
             if let Some(answer) = self.fetch_challenge(&mut turn).await? {
@@ -272,7 +274,8 @@ impl<'a> Exchange<'a> {
             let body = body.as_deref().map_or(BodyForDigest::Unknown, BodyForDigest::Bytes);
             let authorized = turn.authorize(&self.method, self.path.as_str(), body);
             let header = authorized.as_ref().map(|authorized| authorized.header.clone());
-            let Sent::Answer(response) = self.send_once(header).await? else {
+            let held = (!self.source.surely_repeatable()).then(|| turn.let_go());
+            let Sent::Answer(response) = self.send_holding(held, header).await? else {
                 // Each count of a nonce goes out once: the next try has another.
                 turn.forget();
                 continue;
@@ -301,6 +304,23 @@ impl<'a> Exchange<'a> {
         (status.is_success() || status == StatusCode::NOT_MODIFIED) && !needs_no_credential(self.path.path())
     }
 
+    /// Sends the request, and lets go of what is `held` for it when the upstream must have its head: the rest comes when the
+    /// client pleases.
+    async fn send_holding(
+        &mut self,
+        held: Option<Held>,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Sent, ProxyError> {
+        let mut sent = std::pin::pin!(self.send_once(authorization));
+        if let Some(held) = held {
+            if let Ok(sent) = tokio::time::timeout(MOST_HELD, sent.as_mut()).await {
+                return sent;
+            }
+            drop(held);
+        }
+        sent.await
+    }
+
     fn note_answer(&self, turn: &mut Turn<'_>, response: &UpstreamResponse, authorized: Option<&Authorized>) {
         match authorized {
             Some(authorized) if self.shows_acceptance(response.status()) => {
@@ -313,6 +333,10 @@ impl<'a> Exchange<'a> {
     /// Sees to it that there is a challenge to answer: this costs no request in the steady state.
     /// `Some`: the answer to the request, which the upstream gave without a credential.
     async fn fetch_challenge(&mut self, turn: &mut Turn<'_>) -> Result<Option<UpstreamResponse>, ProxyError> {
+        if turn.goes_alone() {
+            // There are few lanes: none is held while a client makes up its mind.
+            self.buffer(None).await?;
+        }
         let once = !self.source.surely_repeatable();
         let Need::Challenge(lead) = turn.need(once).await.map_err(ProxyError::from)? else {
             return Ok(None);

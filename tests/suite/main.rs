@@ -23,6 +23,7 @@ mod check;
 mod check_serving;
 #[cfg(feature = "emulator")]
 mod digest;
+mod digest_places;
 mod early_answers;
 mod egress;
 mod endings;

@@ -24,7 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("upstream", &["blocking", "crypto", "fair", "metrics", "outbound"]),
     (
         "credential",
-        &["crypto", "outbound", "upstream", "secret", "time", "metrics"],
+        &["crypto", "fair", "outbound", "upstream", "secret", "time", "metrics"],
     ),
     ("atlas_api", &["credential", "outbound", "secret", "upstream"]),
     (

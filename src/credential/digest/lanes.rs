@@ -12,11 +12,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::nonce::Nonce;
 use super::{PERMIT_WAIT, PermitTimeout, lock};
+use crate::fair::{Line, Part};
 
 /// Lanes in use at a time, at first.
 const AT_FIRST: usize = 4;
 /// And at most.
 const MOST: usize = 8;
+/// Beside them, for requests that can be sent only once.
+const ONCE: usize = 2;
 /// So many requests in a row that were accepted while no lane was free make room for one lane more.
 const ACCEPTED_FOR_MORE: usize = 256;
 
@@ -25,6 +28,7 @@ pub(super) struct Lanes {
     /// Nonces that nobody uses now, the one used last at the end.
     idle: Mutex<VecDeque<Arc<Nonce>>>,
     places: Arc<Semaphore>,
+    once: Arc<Semaphore>,
     /// Lanes that may be in use at a time.
     limit: AtomicUsize,
     /// Places that are to go when they are given back.
@@ -55,22 +59,24 @@ impl Lanes {
         Arc::new(Self {
             idle: Mutex::default(),
             places: Arc::new(Semaphore::new(AT_FIRST)),
+            once: Arc::new(Semaphore::new(ONCE)),
             limit: AtomicUsize::new(AT_FIRST),
             too_many: AtomicUsize::new(0),
             accepted_in_a_row: AtomicUsize::new(0),
         })
     }
 
-    /// A place, when there is one within [`PERMIT_WAIT`].
-    pub(super) async fn place(self: &Arc<Self>) -> Result<LanePlace, PermitTimeout> {
-        let permit = tokio::time::timeout(PERMIT_WAIT, Arc::clone(&self.places).acquire_owned())
-            .await
-            .map_err(|_elapsed| PermitTimeout)?;
+    /// A place, when there is one within [`PERMIT_WAIT`]. `part`: takes turns with the other parts.
+    pub(super) async fn place(self: &Arc<Self>, part: &Part) -> Result<LanePlace, PermitTimeout> {
         Ok(LanePlace {
             lanes: Arc::clone(self),
-            // The semaphore is never closed; were it, a limit would be no reason to fail.
-            permit: permit.ok(),
+            permit: permit(&self.places, part, Line::Repeatable).await?,
         })
+    }
+
+    /// A place for a request that can be sent only once. Those have their own: their clients may take their time.
+    pub(super) async fn place_for_once(&self, part: &Part) -> Result<Option<OwnedSemaphorePermit>, PermitTimeout> {
+        permit(&self.once, part, Line::Once).await
     }
 
     /// The nonce that was used last, if one is idle: the others can age.
@@ -117,14 +123,36 @@ impl Lanes {
     }
 }
 
+/// One of the permits that all parts share, within [`PERMIT_WAIT`].
+pub(super) async fn permit(
+    permits: &Arc<Semaphore>,
+    part: &Part,
+    line: Line,
+) -> Result<Option<OwnedSemaphorePermit>, PermitTimeout> {
+    let permit = async {
+        let _first = part.first_in_line(line).await;
+        Arc::clone(permits).acquire_owned().await
+    };
+    match tokio::time::timeout(PERMIT_WAIT, permit).await {
+        // The semaphore is never closed; were it, a limit would be no reason to fail.
+        Ok(permit) => Ok(permit.ok()),
+        Err(_) => Err(PermitTimeout),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fair::Places;
+
+    fn part() -> Arc<Part> {
+        Places::new(1).part()
+    }
 
     async fn places(lanes: &Arc<Lanes>, number: usize) -> Vec<LanePlace> {
         let mut places = Vec::new();
         for _ in 0..number {
-            places.push(lanes.place().await.expect("a place"));
+            places.push(lanes.place(&part()).await.expect("a place"));
         }
         places
     }
@@ -133,16 +161,16 @@ mod tests {
     async fn fewer_once_one_is_refused_and_more_again_while_they_are_wanted() {
         let lanes = Lanes::new();
         let held = places(&lanes, AT_FIRST).await;
-        assert!(lanes.place().await.is_err(), "no more");
+        assert!(lanes.place(&part()).await.is_err(), "no more");
         lanes.refused();
         drop(held);
         let held = places(&lanes, AT_FIRST / 2).await;
-        assert!(lanes.place().await.is_err(), "half of them");
+        assert!(lanes.place(&part()).await.is_err(), "half of them");
         for _ in 0..ACCEPTED_FOR_MORE {
             lanes.accepted();
         }
         let more = places(&lanes, 1).await;
-        assert!(lanes.place().await.is_err());
+        assert!(lanes.place(&part()).await.is_err());
         drop((held, more));
         for _ in 0..ACCEPTED_FOR_MORE * 20 {
             lanes.accepted();
@@ -167,7 +195,7 @@ mod tests {
             drop(held);
         }
         let one = places(&lanes, 1).await;
-        assert!(lanes.place().await.is_err());
+        assert!(lanes.place(&part()).await.is_err());
         for _ in 0..ACCEPTED_FOR_MORE * 20 {
             lanes.accepted();
             if lanes.places.available_permits() > 0 {

@@ -37,11 +37,12 @@ use self::prime::Primer;
 pub use self::prime::{Prime, PrimeGuard, PrimeWait};
 use self::refusal::Refusals;
 use self::response::Hex;
-pub use self::turn::{Need, Turn};
+pub use self::turn::{Held, Need, Turn};
 pub use self::types::{
     Authorized, BodyForDigest, ChallengeCause, DigestEvents, DigestParts, GiveUp, PermitTimeout, PublicKeyError,
     Verdict,
 };
+use crate::fair::{Line, Part};
 use crate::secret::Secret;
 use crate::time::SharedClock;
 
@@ -121,8 +122,13 @@ impl Digest {
     ///
     /// # Errors
     /// When `digest_max_concurrent` requests are in flight, and none ended within [`PERMIT_WAIT`].
-    pub async fn turn(&self) -> Result<Turn<'_>, PermitTimeout> {
-        Ok(Turn::new(self, self.permit().await?))
+    pub async fn turn<'a>(&'a self, part: &'a Part) -> Result<Turn<'a>, PermitTimeout> {
+        Ok(Turn::new(self, part, self.permit(part).await?))
+    }
+
+    /// Whether `digest_max_concurrent` is set: then a body should be there before its [`Self::turn`] comes.
+    pub fn is_limited(&self) -> bool {
+        self.permits.is_some()
     }
 
     /// The same with a nonce of its own, and beside `digest_max_concurrent`: for a probe.
@@ -187,7 +193,7 @@ impl Digest {
     }
 
     /// The server has shown that it minds the order of counts, and lately so.
-    pub fn minds_order(&self) -> bool {
+    fn minds_order(&self) -> bool {
         self.order.minds(|| self.clock.boot())
     }
 
@@ -439,15 +445,11 @@ impl Digest {
     ///
     /// # Errors
     /// After [`PERMIT_WAIT`].
-    pub async fn permit(&self) -> Result<Option<OwnedSemaphorePermit>, PermitTimeout> {
+    pub async fn permit(&self, part: &Part) -> Result<Option<OwnedSemaphorePermit>, PermitTimeout> {
         let Some(permits) = &self.permits else {
             return Ok(None);
         };
-        match tokio::time::timeout(PERMIT_WAIT, Arc::clone(permits).acquire_owned()).await {
-            // The semaphore is never closed; were it, a limit would be no reason to fail.
-            Ok(permit) => Ok(permit.ok()),
-            Err(_) => Err(PermitTimeout),
-        }
+        lanes::permit(permits, part, Line::Requests).await
     }
 
     /// Counts a 401 against the key if the nonce was fresh: never accepted, and too young to be stale. Once a nonce.

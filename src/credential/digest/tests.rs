@@ -51,6 +51,7 @@ struct Setup {
     digest: Digest,
     clock: Arc<StandingClock>,
     events: Arc<Recorded>,
+    part: Arc<Part>,
 }
 
 impl Setup {
@@ -71,7 +72,12 @@ impl Setup {
             digest: Digest::new(parts).unwrap(),
             clock,
             events,
+            part: crate::fair::Places::new(1).part(),
         }
+    }
+
+    async fn permit(&self) -> Result<Option<OwnedSemaphorePermit>, PermitTimeout> {
+        self.digest.permit(&self.part).await
     }
 
     fn pass(&self, time: Duration) {
@@ -473,18 +479,25 @@ fn a_public_key_that_no_header_can_carry_is_refused() {
     assert_eq!(with("abcdefgh"), None);
 }
 
+async fn need(turn: &mut Turn<'_>, once: bool) -> Need {
+    turn.goes_alone();
+    turn.need(once).await.unwrap()
+}
+
 #[tokio::test]
 async fn a_server_that_minds_the_order_gets_each_nonce_from_one_request_at_a_time() {
     let setup = Setup::new().cold("a");
     let get = |turn: &mut Turn<'_>| turn.authorize(&Method::GET, "/", BodyForDigest::Unknown).unwrap();
     let refused_on_the_shared_one = async |fresh: &str| {
-        let mut turn = setup.digest.turn().await.unwrap();
-        assert!(matches!(turn.need(false).await.unwrap(), Need::Nothing));
+        let mut turn = setup.digest.turn(&setup.part).await.unwrap();
+        assert!(matches!(need(&mut turn, false).await, Need::Nothing));
         let (used, other) = (get(&mut turn), setup.authorize());
         setup.accepted(&other);
         assert_eq!(turn.challenged(&challenge(fresh), Some(&used), 0), Verdict::Retry);
-        let need = turn.need(false).await.unwrap();
-        assert!(matches!(need, Need::Challenge(None)), "alone this time");
+        assert!(
+            matches!(need(&mut turn, false).await, Need::Challenge(None)),
+            "alone this time"
+        );
         turn
     };
     let mut in_vain = refused_on_the_shared_one("b").await;
@@ -501,13 +514,13 @@ async fn a_server_that_minds_the_order_gets_each_nonce_from_one_request_at_a_tim
     drop(passes);
     let _lane = setup.digest.lanes.take();
 
-    let mut one = setup.digest.turn().await.unwrap();
-    let mut other = setup.digest.turn().await.unwrap();
+    let mut one = setup.digest.turn(&setup.part).await.unwrap();
+    let mut other = setup.digest.turn(&setup.part).await.unwrap();
     for (turn, nonce) in [(&mut one, "c"), (&mut other, "d")] {
-        assert!(matches!(turn.need(false).await.unwrap(), Need::Challenge(None)));
+        assert!(matches!(need(turn, false).await, Need::Challenge(None)));
         assert_eq!(turn.primed(&challenge(nonce)), Verdict::Retry);
         assert!(
-            matches!(turn.need(true).await.unwrap(), Need::Nothing),
+            matches!(need(turn, true).await, Need::Nothing),
             "fresh enough for a body that goes once"
         );
     }
@@ -519,12 +532,12 @@ async fn a_server_that_minds_the_order_gets_each_nonce_from_one_request_at_a_tim
     one.accepted(&next_nonce_is("e"), &used_one);
     other.accepted(&HeaderMap::new(), &used_other);
 
-    let mut next = setup.digest.turn().await.unwrap();
-    assert!(matches!(next.need(false).await.unwrap(), Need::Nothing));
+    let mut next = setup.digest.turn(&setup.part).await.unwrap();
+    assert!(matches!(need(&mut next, false).await, Need::Nothing));
     let used = get(&mut next);
     assert_eq!(sent(&used), pair("d", "00000002"), "a lane is used again");
-    let mut after = setup.digest.turn().await.unwrap();
-    assert!(matches!(after.need(false).await.unwrap(), Need::Nothing));
+    let mut after = setup.digest.turn(&setup.part).await.unwrap();
+    assert!(matches!(need(&mut after, false).await, Need::Nothing));
     assert_eq!(
         sent(&get(&mut after)),
         pair("e", "00000001"),
@@ -532,7 +545,7 @@ async fn a_server_that_minds_the_order_gets_each_nonce_from_one_request_at_a_tim
     );
     setup.pass(SECOND);
     assert!(
-        matches!(after.need(true).await.unwrap(), Need::Challenge(None)),
+        matches!(need(&mut after, true).await, Need::Challenge(None)),
         "not for a body that goes once, when it is not young"
     );
 
@@ -543,11 +556,11 @@ async fn a_server_that_minds_the_order_gets_each_nonce_from_one_request_at_a_tim
         "a refused lane has the new nonce"
     );
     next.forget();
-    assert!(matches!(next.need(false).await.unwrap(), Need::Challenge(None)));
+    assert!(matches!(need(&mut next, false).await, Need::Challenge(None)));
 
     setup.pass(601 * SECOND);
-    let mut later = setup.digest.turn().await.unwrap();
-    assert!(matches!(later.need(false).await.unwrap(), Need::Nothing));
+    let mut later = setup.digest.turn(&setup.part).await.unwrap();
+    assert!(matches!(need(&mut later, false).await, Need::Nothing));
     assert_eq!(
         sent(&get(&mut later)),
         pair("b3", "00000001"),
@@ -558,12 +571,12 @@ async fn a_server_that_minds_the_order_gets_each_nonce_from_one_request_at_a_tim
 #[tokio::test]
 async fn a_body_that_goes_once_shares_no_nonce_before_the_server_is_known_not_to_mind() {
     let setup = Setup::new().cold("a");
-    let mut turn = setup.digest.turn().await.unwrap();
-    assert!(matches!(turn.need(true).await.unwrap(), Need::Challenge(None)));
+    let mut turn = setup.digest.turn(&setup.part).await.unwrap();
+    assert!(matches!(need(&mut turn, true).await, Need::Challenge(None)));
     for _ in 0..256 {
         let (first, _second) = (setup.authorize(), setup.authorize());
         setup.accepted(&first);
     }
-    let mut turn = setup.digest.turn().await.unwrap();
-    assert!(matches!(turn.need(true).await.unwrap(), Need::Nothing));
+    let mut turn = setup.digest.turn(&setup.part).await.unwrap();
+    assert!(matches!(need(&mut turn, true).await, Need::Nothing));
 }

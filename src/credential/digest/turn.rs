@@ -7,6 +7,10 @@
 //! | can be sent only once, and the shared nonce is old, or the server may mind | a lane with a young nonce |
 //!
 //! A lane is given back when its request was answered, with the successor (`nextnonce`) that the answer brought, if any.
+//!
+//! What is scarce (places of lanes, `digest_max_concurrent`) is not held while a client makes up its mind: a body that can be
+//! repeated is there before, and the rest lets go of it ([`Turn::let_go`]) when its head must be there, which is what a server
+//! judges.
 
 use std::sync::Arc;
 
@@ -17,16 +21,32 @@ use super::challenge::{next_nonce, strongest};
 use super::lanes::LanePlace;
 use super::nonce::Nonce;
 use super::{Authorized, BodyForDigest, ChallengeCause, Digest, PermitTimeout, PrimeGuard, Verdict};
+use crate::fair::Part;
 
 /// One request's way to a nonce.
 pub struct Turn<'a> {
     digest: &'a Digest,
+    /// Who takes turns with whom. `None`: a probe, which waits for nobody.
+    part: Option<&'a Part>,
     way: Way,
-    /// Its lane's, where the server minds the order of counts.
-    place: Option<LanePlace>,
+    /// A lane, whatever was decided before.
+    alone: bool,
+    held: Held,
     doubt: Doubt,
-    /// Its part of `digest_max_concurrent`.
+}
+
+/// What a request has of what is scarce; free again when it is dropped.
+#[derive(Default)]
+pub struct Held {
+    /// Its lane's.
+    place: Option<Place>,
+    /// Of `digest_max_concurrent`.
     _permit: Option<OwnedSemaphorePermit>,
+}
+
+enum Place {
+    Repeatable { _place: LanePlace },
+    Once { _permit: Option<OwnedSemaphorePermit> },
 }
 
 /// What this request was refused for, perhaps: known when it passes after all.
@@ -55,13 +75,17 @@ pub enum Need {
 }
 
 impl<'a> Turn<'a> {
-    pub(super) fn new(digest: &'a Digest, permit: Option<OwnedSemaphorePermit>) -> Self {
+    pub(super) fn new(digest: &'a Digest, part: &'a Part, permit: Option<OwnedSemaphorePermit>) -> Self {
         Self {
             digest,
+            part: Some(part),
             way: Way::Shared,
-            place: None,
+            alone: false,
+            held: Held {
+                place: None,
+                _permit: permit,
+            },
             doubt: Doubt::default(),
-            _permit: permit,
         }
     }
 
@@ -69,11 +93,24 @@ impl<'a> Turn<'a> {
     pub(super) fn alone(digest: &'a Digest) -> Self {
         Self {
             digest,
+            part: None,
             way: Way::Lane(None),
-            place: None,
+            alone: true,
+            held: Held::default(),
             doubt: Doubt::default(),
-            _permit: None,
         }
+    }
+
+    /// Whether it goes on a nonce that no other request uses. Ask before [`Self::need`]: a body that can be repeated should be
+    /// there first.
+    pub fn goes_alone(&mut self) -> bool {
+        self.alone |= self.doubt.order || self.digest.minds_order();
+        self.alone
+    }
+
+    /// What it has of what is scarce, to be dropped when the server must have the request's head.
+    pub fn let_go(&mut self) -> Held {
+        std::mem::take(&mut self.held)
     }
 
     /// Decides on the way, also anew after a 401, and says what is missing. `once`: the request can be sent only once.
@@ -81,9 +118,9 @@ impl<'a> Turn<'a> {
     /// # Errors
     /// When no lane became free within [`super::PERMIT_WAIT`].
     pub async fn need(&mut self, once: bool) -> Result<Need, PermitTimeout> {
+        let digest = self.digest;
         if let Way::Shared = self.way {
-            let digest = self.digest;
-            let alone = self.doubt.order || digest.minds_order();
+            let alone = self.alone;
             if !alone && !digest.has_challenge() && !once {
                 // One of the requests that find no challenge goes ahead; the others wait for what it brings.
                 if let Some(lead) = digest.prime().await {
@@ -95,9 +132,19 @@ impl<'a> Turn<'a> {
             if !alone && (!once || digest.may_share_once()) {
                 return Ok(Need::Nothing);
             }
-            if alone {
-                self.place = Some(digest.lanes.place().await?);
-            }
+        }
+        if self.held.place.is_none() {
+            self.held.place = match self.part {
+                None => None,
+                Some(part) if once => Some(Place::Once {
+                    _permit: digest.lanes.place_for_once(part).await?,
+                }),
+                Some(part) => Some(Place::Repeatable {
+                    _place: digest.lanes.place(part).await?,
+                }),
+            };
+        }
+        if let Way::Shared = self.way {
             self.way = Way::Lane(digest.lanes.take());
         }
         Ok(match &self.way {

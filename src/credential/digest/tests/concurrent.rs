@@ -88,16 +88,12 @@ async fn when_the_leader_fails_one_other_leads() {
 
 #[tokio::test(start_paused = true)]
 async fn requests_in_flight_are_limited_when_asked_for() {
-    assert!(Setup::new().digest.permit().await.unwrap().is_none(), "no limit");
+    assert!(Setup::new().permit().await.unwrap().is_none(), "no limit");
     let setup = Setup::limited(Some(2));
-    let first = setup.digest.permit().await.unwrap();
-    let _second = setup.digest.permit().await.unwrap();
+    let first = setup.permit().await.unwrap();
+    let _second = setup.permit().await.unwrap();
     assert!(first.is_some());
-    assert_eq!(
-        setup.digest.permit().await.unwrap_err(),
-        PermitTimeout,
-        "the wait is bounded"
-    );
+    assert_eq!(setup.permit().await.unwrap_err(), PermitTimeout, "the wait is bounded");
     drop(first);
-    assert!(setup.digest.permit().await.unwrap().is_some());
+    assert!(setup.permit().await.unwrap().is_some());
 }
