@@ -328,12 +328,18 @@ async fn verify_and_swap(
 ) {
     let account = &slot.name;
     tracing::info!(%account, "the credential changed: verifying the new one, the old stays in force until then");
-    if let Err(why) = verify::accepted(&built.account, &built.recipe, by).await {
-        slot.metrics.credential_reload(ReloadOutcome::Error);
-        tracing::error!(%account, %why, "the new credential is not accepted; the old one stays in force");
-        if let Some(renewal) = built.renewal {
-            renewal.end().await;
+    let mut said = false;
+    let refused = |why: &str| {
+        if !std::mem::replace(&mut said, true) {
+            slot.metrics.credential_reload(ReloadOutcome::Error);
+            tracing::error!(
+                %account,
+                %why,
+                "the new credential is not accepted; the old one stays in force, and the new one is tried again, at most once a minute in the end"
+            );
         }
+    };
+    if !verify::accepted(&built.account, &built.recipe, by, refused).await {
         return;
     }
     let (old, old_renewal, same_client) = {

@@ -15,22 +15,26 @@ use crate::time::SystemClock;
 
 /// The call that shows whether a key is accepted: every credential may make it, and the answer is short.
 const PROBE: &str = "/api/atlas/v2/groups?itemsPerPage=1";
-/// Between two tries while the upstream can't be asked: doubles from the first to the second.
+/// Between two tries: doubles from the first to the second.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// Waits until Atlas has accepted or refused the credential of `account`. While it can't be asked, it is asked again.
-///
-/// # Errors
-/// Why it was refused.
-pub(super) async fn accepted(account: &Account, recipe: &Recipe, by: Verification) -> Result<(), String> {
+/// Waits until Atlas has accepted the credential of `account`; `refused` is told each time why it did not. A refusal is not
+/// final: Atlas may need a moment to know a new secret, and one answer may be wrong. False: the renewal has ended.
+pub(super) async fn accepted(
+    account: &Account,
+    recipe: &Recipe,
+    by: Verification,
+    mut refused: impl FnMut(&str),
+) -> bool {
     match (&account.authorizer, by) {
         // Its renewal is running already, with a backoff of its own.
         (Authorizer::Bearer(bearer), Verification::FirstToken) => {
-            bearer.verified().await.map_err(|refusal| refusal.cause.clone())
+            return bearer.verified(|refusal| refused(&refusal.cause)).await;
         }
-        (Authorizer::Bearer(_), Verification::TokenOfItsOwn) => until_known(|| token(recipe)).await,
-        (Authorizer::Digest(_), _) => until_known(|| probe(recipe)).await,
+        (Authorizer::Bearer(_), Verification::TokenOfItsOwn) => until_accepted(|| token(recipe), refused).await,
+        (Authorizer::Digest(_), _) => until_accepted(|| probe(recipe), refused).await,
     }
+    true
 }
 
 /// What shows that a service account's secret is accepted.
@@ -42,7 +46,7 @@ pub(super) enum Verification {
     TokenOfItsOwn,
 }
 
-async fn until_known<F, Fut>(ask: F) -> Result<(), String>
+async fn until_accepted<F, Fut>(ask: F, mut refused: impl FnMut(&str))
 where
     F: Fn() -> Fut,
     Fut: Future<Output = Probe>,
@@ -50,18 +54,16 @@ where
     let mut pause = PAUSES.0;
     loop {
         match ask().await {
-            Probe::Accepted => return Ok(()),
-            Probe::Refused(why) => return Err(why),
-            Probe::Unknown(why) => {
-                tracing::warn!(
-                    why,
-                    again_in_seconds = pause.as_secs(),
-                    "the new credential can't be verified yet"
-                );
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(PAUSES.1);
-            }
+            Probe::Accepted => return,
+            Probe::Refused(why) => refused(&why),
+            Probe::Unknown(why) => tracing::warn!(
+                why,
+                again_in_seconds = pause.as_secs(),
+                "the new credential can't be verified yet"
+            ),
         }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSES.1);
     }
 }
 

@@ -263,6 +263,51 @@ async fn a_bad_secret_is_reported_and_the_old_one_stays() {
     assert!(!said.contains("unknown-to-atlas"), "{said}");
 }
 
+/// Atlas may need a moment to know a new secret, and one refusal may be wrong.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_secret_that_is_refused_at_first_is_tried_again() {
+    let atlas = Atlas::start().await;
+    let secret = atlas.folder.path().join("secret");
+    write_secret(&secret, CLIENT_SECRET);
+    let program = atlas.program(&secret, &[]).await;
+    let traffic = Traffic::start(format!("http://{}{GROUPS}", program.address));
+    traffic.goes_on().await;
+    write_secret(&secret, NEXT_SECRET);
+    let rejected = r#"atlas_auth_proxy_token_requests_total{account="default",outcome="rejected"}"#;
+    until("it is refused twice", || async {
+        metric(program.admin, rejected).await >= 2.0
+    })
+    .await;
+    assert_eq!(metric(program.admin, REFUSED).await, 1.0, "said once");
+    traffic.goes_on().await;
+    atlas.emulator.add_secret(CLIENT_ID, NEXT_SECRET);
+    reloaded(program.admin, "the new secret is in force", 1.0).await;
+    traffic.end().await;
+    let (status, said) = program.stop().await;
+    assert!(status.success());
+    assert_eq!(said.matches("the new credential is not accepted").count(), 1, "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_key_that_is_refused_at_first_is_tried_again() {
+    let atlas = Atlas::start().await;
+    let mut proxy = atlas.before(digest()).start().await;
+    atlas.emulator.fault(Fault {
+        times: 2,
+        status: Some(401),
+        ..Fault::once(Target::Api, FaultKind::Status)
+    });
+    let mut settings = atlas.before(digest()).settings;
+    settings.accounts.get_mut("default").unwrap().credential = CredentialSettings::ApiKey {
+        public_key: "newkey".to_owned(),
+        private_key: Secret::new(NEXT_SECRET),
+        max_concurrent: None,
+    };
+    proxy.running.reload(settings).unwrap();
+    until("it is refused", || async { metric(proxy.admin, REFUSED).await >= 1.0 }).await;
+    reloaded(proxy.admin, "the new key is in force", 1.0).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_secret_that_cannot_be_verified_yet_waits_for_its_time() {
     let atlas = Atlas::start().await;

@@ -343,24 +343,25 @@ impl Bearer {
         self.refused_in_a_row.load(Ordering::Relaxed) >= REFUSALS
     }
 
-    /// Waits until the token endpoint has accepted or refused the credential. Has no bound of its own: while the endpoint
-    /// can't be asked, [`Bearer::run`] goes on asking.
-    ///
-    /// # Errors
-    /// The refusal.
-    pub async fn verified(&self) -> Result<(), Arc<Refusal>> {
+    /// Waits until the token endpoint has accepted the credential; `refused` is told of each refusal. Has no bound of its own:
+    /// [`Bearer::run`] goes on asking, with ever longer pauses. False: it has ended.
+    pub async fn verified(&self, mut refused: impl FnMut(&Refusal)) -> bool {
         let mut progress = self.progress.subscribe();
-        let settled = |p: &Progress| match &p.phase {
-            Phase::Failed { refusal, .. } => refusal.outcome == Outcome::Rejected,
-            Phase::Idle => p.attempts > 0,
-            Phase::Asking => false,
-            Phase::Stopped => true,
-        };
-        // Fails only when the sender is dropped, and `self` holds it.
-        match progress.wait_for(settled).await.map(|p| p.phase.clone()) {
-            Ok(Phase::Failed { refusal, .. }) => Err(refusal),
-            Ok(Phase::Idle) => Ok(()),
-            _ => Err(Arc::new(Refusal::new(Outcome::Error, "the proxy is stopping"))),
+        loop {
+            let (attempts, phase) = {
+                let now = progress.borrow_and_update();
+                (now.attempts, now.phase.clone())
+            };
+            match phase {
+                Phase::Failed { refusal, .. } if refusal.outcome == Outcome::Rejected => refused(&refusal),
+                Phase::Idle if attempts > 0 => return true,
+                Phase::Stopped => return false,
+                Phase::Idle | Phase::Asking | Phase::Failed { .. } => {}
+            }
+            // Fails only when the sender is dropped, and `self` holds it.
+            if progress.changed().await.is_err() {
+                return false;
+            }
         }
     }
 
