@@ -268,6 +268,9 @@ impl<'a> Exchange<'a> {
         let mut retries = 0;
         loop {
             if let Some(answer) = self.fetch_challenge(&mut turn).await? {
+                if answer.status() == StatusCode::UNAUTHORIZED {
+                    self.pass_401_on(digest);
+                }
                 return Ok(answer);
             }
             let body = self.body_for(&turn).await?;
@@ -287,9 +290,7 @@ impl<'a> Exchange<'a> {
             let verdict = turn.challenged(response.headers(), authorized.as_ref(), retries);
             if verdict != Verdict::Retry || !self.may_go_again() || !self.take_next_body() {
                 turn.give_back();
-                if digest.suspected() {
-                    probe::suspect_in_background(self.slot, &self.account, digest, &self.path);
-                }
+                self.pass_401_on(digest);
                 return Ok(response);
             }
             retries += 1;
@@ -302,6 +303,14 @@ impl<'a> Exchange<'a> {
     /// all others: something before Atlas may answer 3xx and 4xx to whom it does not know, and some paths need no credential.
     fn shows_acceptance(&self, status: StatusCode) -> bool {
         (status.is_success() || status == StatusCode::NOT_MODIFIED) && !needs_no_credential(self.path.path())
+    }
+
+    /// Whatever the reason of a 401 that a client gets, it is asked about when it comes again and again.
+    fn pass_401_on(&self, digest: &Arc<Digest>) {
+        digest.passes_401_on();
+        if digest.suspected() {
+            probe::suspect_in_background(self.slot, &self.account, digest, &self.path);
+        }
     }
 
     /// Sends the request, and lets go of what is `held` for it when the upstream must have its head: the rest comes when the

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::{Account, AccountSlot, Authorizer, RequestBody};
 use crate::credential::bearer::{Bearer, Token};
-use crate::credential::digest::{Authorized, BodyForDigest, Digest, Turn, Verdict};
+use crate::credential::digest::{Authorized, BodyForDigest, Digest, GiveUp, Turn, Verdict};
 use crate::fair::{Part, Places};
 use crate::metrics::AttemptCause;
 use crate::upstream::Outbound;
@@ -216,8 +216,9 @@ pub(super) fn suspect_in_background(
             if finding == Finding::Refused && digest.refusal_confirmed() {
                 tracing::warn!(
                     account = %slot.name,
-                    "Atlas refuses the API key on fresh nonces and on more than one path: clients get 401. Check public and \
-                     private key, and that the key exists; `atlas-auth-proxy check` tells more"
+                    "Atlas refuses the API key on fresh nonces, or offers no Digest challenge that can be answered, on more than \
+                     one path: clients get 401. Check public and private key, that the key exists, and that nothing between here \
+                     and Atlas answers in its place; `atlas-auth-proxy check` tells more"
                 );
                 look_again(&slot, &account);
             }
@@ -324,7 +325,12 @@ async fn with_token(slot: &AccountSlot, account: &Account, authorization: &Heade
 async fn with_key(slot: &AccountSlot, account: &Account, digest: &Digest, path: &'static str) -> Finding {
     let mut turn = digest.turn_alone();
     match send(slot, account, path, None).await {
-        Some((StatusCode::UNAUTHORIZED, headers)) if turn.primed(&headers) == Verdict::Retry => {}
+        Some((StatusCode::UNAUTHORIZED, headers)) => match turn.primed(&headers) {
+            Verdict::Retry => {}
+            // Nobody can be authorized.
+            Verdict::GiveUp(GiveUp::NoChallenge) => return Finding::Refused,
+            Verdict::GiveUp(_) => return Finding::Unknown,
+        },
         _ => return Finding::Unknown,
     }
     for stale in [true, false] {

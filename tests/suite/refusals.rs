@@ -205,6 +205,71 @@ async fn answers_that_need_no_credential_do_not_hide_that_every_token_is_refused
     .await;
 }
 
+/// What a 401 without an answerable challenge, or one that is of no use, looks like.
+fn of_no_use(kind: usize, nonce: usize) -> Answer {
+    match kind {
+        0 => json(401, "{}"),
+        1 => refused("Basic realm=\"r\""),
+        2 => refused("Digest realm=\"r\", nonce=\"n\", algorithm=SHA-1, qop=\"auth\""),
+        _ => refused(&format!(
+            "Digest realm=\"r\", nonce=\"s{nonce}\", algorithm=MD5, qop=\"auth\", stale=true"
+        )),
+    }
+}
+
+/// Challenges as it should, or in a way that is of no use while `broken` says so.
+async fn upstream_that_breaks(kind: usize, broken: &Arc<AtomicBool>) -> Upstream {
+    let (broken, nonces) = (Arc::clone(broken), AtomicUsize::new(0));
+    Upstream::start(move |request| {
+        let nonce = nonces.fetch_add(1, Ordering::SeqCst);
+        let answer = if broken.load(Ordering::SeqCst) {
+            of_no_use(kind, nonce)
+        } else if request.headers().contains_key("authorization") {
+            json(200, "{}")
+        } else {
+            refused(&format!(
+                "Digest realm=\"r\", nonce=\"n{nonce}\", algorithm=MD5, qop=\"auth\""
+            ))
+        };
+        async move { answer }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn challenges_that_are_of_no_use_show_and_their_end_does() {
+    for kind in 0..4 {
+        for proven in [true, false] {
+            let broken = Arc::new(AtomicBool::new(!proven));
+            let upstream = upstream_that_breaks(kind, &broken).await;
+            let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), digest())
+                .start()
+                .await;
+            if proven {
+                assert_eq!(status(&proxy, "/x").await, 200);
+                // One alone says nothing.
+                broken.store(true, Ordering::SeqCst);
+                assert_eq!(status(&proxy, "/x").await, 401);
+                broken.store(false, Ordering::SeqCst);
+                assert_eq!(status(&proxy, "/x").await, 200);
+                assert_eq!(probes(&upstream), 0, "kind {kind}");
+            }
+            broken.store(true, Ordering::SeqCst);
+            let usable = || proxy.metric("atlas_auth_proxy_credential_usable", &[]);
+            until("the key counts as refused", || async {
+                assert_eq!(status(&proxy, "/x").await, 401);
+                usable().await == 0.0
+            })
+            .await;
+            broken.store(false, Ordering::SeqCst);
+            until("and as accepted again", || async {
+                status(&proxy, "/x").await == 200 && usable().await == 1.0
+            })
+            .await;
+        }
+    }
+}
+
 /// Digest: refuses whatever `refuses` says, and every request without an answer to a challenge.
 async fn upstream_of_keys(
     refuses: impl Fn(&Request<Incoming>) -> bool + Send + Sync + 'static,

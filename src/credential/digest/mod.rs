@@ -203,7 +203,7 @@ impl Digest {
         self.order.is_indifferent() && self.fresh_enough_for_streaming()
     }
 
-    /// False once two fresh nonces in a row were refused and a probe was, too ([`Self::refusal_confirmed`]), until a request
+    /// False once two requests or fresh nonces in a row were refused and a probe was, too ([`Self::refusal_confirmed`]), until a request
     /// passes. A key that once passed counts as usable again after the pause: who asks this may be the one who decides
     /// whether requests come at all.
     pub fn usable(&self) -> bool {
@@ -218,9 +218,14 @@ impl Digest {
         self.refusals.key_refused()
     }
 
-    /// Two fresh nonces in a row were refused: worth a probe on another path, unless one has just confirmed it.
+    /// Two fresh nonces in a row were refused, or two 401s passed on: worth a probe on another path, unless one has just confirmed it.
     pub fn suspected(&self) -> bool {
         self.refusals.suspected() && self.refusals.pause_left(self.clock.boot()).is_none()
+    }
+
+    /// A client gets a 401, for whatever reason: a challenge that cannot be answered, nonces that are stale again and again.
+    pub fn passes_401_on(&self) {
+        self.refusals.add();
     }
 
     /// A probe with a nonce of its own, on another path, was refused, too. True when that is news.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// So many fresh nonces refused in a row, with no success between them, and the key is suspected.
+/// So many fresh nonces refused in a row, or 401s passed on, with no success between them, and the key is suspected.
 const REFUSALS: u32 = 2;
 /// For so long a refused key's 401s go to the client without a retry, so that a wrong key costs one request, not three.
 const PAUSE: Duration = Duration::from_secs(30);
@@ -22,7 +22,7 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
-    /// A fresh nonce was refused.
+    /// A fresh nonce was refused, or a client gets a 401.
     pub(super) fn add(&self) {
         let before = self.in_a_row.load(Ordering::Relaxed);
         self.in_a_row.store(before.saturating_add(1), Ordering::Relaxed);
