@@ -2,28 +2,40 @@
 //! connection.
 
 use std::io::Write;
+use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use atlas_auth_proxy::server::ListenerTls;
+use atlas_auth_proxy::settings::Settings;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use http_body::Frame;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, StreamBody};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
+use tokio_rustls::TlsConnector;
 
 use crate::support::client::{raw, read_head, read_to_end};
 use crate::support::needs::needs;
 use crate::support::proxy::{Proxy, bearer, proxy};
 use crate::support::tls::TestCa;
-use crate::support::upstream::{Answer, Upstream, json};
+use crate::support::upstream::{Answer, Upstream, full, json};
 
 /// Answers at once, whatever comes.
 async fn too_large(_: http::Request<hyper::body::Incoming>) -> Answer {
     json(413, r#"{"error":413}"#)
 }
 
-async fn over_tls(upstream: &Upstream) -> Proxy {
-    let server = TestCa::new().identity(&["localhost"], |_| ());
+async fn over_tls(upstream: &Upstream, ca: &TestCa, change: impl FnOnce(&mut Settings)) -> Proxy {
+    let server = ca.identity(&["localhost"], |_| ());
     let tls = ListenerTls::new(server.certificate.as_bytes(), server.key.as_bytes(), None).unwrap();
     proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
         .with(|s| s.listeners[0].tls = Some(tls))
+        .with(change)
         .start()
         .await
 }
@@ -35,7 +47,7 @@ async fn curl_gets_refusals_of_large_posts_over_both_versions_of_http() {
         return;
     };
     let upstream = Upstream::start(too_large).await;
-    let proxy = over_tls(&upstream).await;
+    let proxy = over_tls(&upstream, &TestCa::new(), |_| ()).await;
     let mut content = tempfile::NamedTempFile::new().unwrap();
     content.write_all(&vec![b'x'; 6 << 20]).unwrap();
     let data = format!("@{}", content.path().display());
@@ -61,6 +73,71 @@ async fn curl_gets_refusals_of_large_posts_over_both_versions_of_http() {
                     String::from_utf8_lossy(&curl.stderr)
                 );
             }
+        }
+    }
+}
+
+/// What the proxy says of its own in the middle of content, over HTTP/2: to a client that sends no more, and to one that
+/// would send much more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_408_and_429_arrive_whole_over_http2_while_content_is_unread() {
+    let upstream = Upstream::start(|request: http::Request<hyper::body::Incoming>| async move {
+        let _ = request.into_body().collect().await;
+        json(200, "{}")
+    })
+    .await;
+    let ca = TestCa::new();
+    for (status, code) in [(408, "PROXY_REQUEST_TIMEOUT"), (429, "PROXY_RATE_LIMITED")] {
+        let proxy = over_tls(&upstream, &ca, |s| {
+            if status == 408 {
+                s.limits.request_body_idle_timeout = Duration::from_millis(200);
+            } else {
+                s.listeners[0].fairness.per_minute = NonZeroUsize::new(1);
+            }
+        })
+        .await;
+        let tcp = TcpStream::connect(proxy.address).await.unwrap();
+        let stream = TlsConnector::from(ca.client(None, &["h2"]))
+            .connect(ServerName::try_from("localhost").unwrap(), tcp)
+            .await
+            .unwrap();
+        let (mut sender, connection) = hyper::client::conn::http2::handshake::<_, _, BoxBody<Bytes, std::io::Error>>(
+            TokioExecutor::new(),
+            TokioIo::new(stream),
+        )
+        .await
+        .unwrap();
+        tokio::spawn(connection);
+        let url = format!("https://localhost:{}/x", proxy.address.port());
+        if status == 429 {
+            let allowed = http::Request::get(&url).body(full("")).unwrap();
+            assert_eq!(sender.send_request(allowed).await.unwrap().status(), 200);
+        }
+        // 408: a part, and then nothing. 429: more than any window.
+        let part = Bytes::from(vec![b'x'; 1000]);
+        let body = if status == 408 {
+            let begins = futures_util::stream::iter([Ok(Frame::data(part))]);
+            BodyExt::boxed(StreamBody::new(begins.chain(futures_util::stream::pending())))
+        } else {
+            full(vec![b'x'; 6 << 20])
+        };
+        let answer = sender
+            .send_request(http::Request::post(&url).body(body).unwrap())
+            .await
+            .unwrap();
+        assert_eq!(
+            (
+                answer.status().as_u16(),
+                answer.headers()["x-atlas-auth-proxy-error"].to_str().unwrap()
+            ),
+            (status, code)
+        );
+        let text = answer.into_body().collect().await.unwrap().to_bytes();
+        assert!(String::from_utf8_lossy(&text).contains(code), "{text:?}");
+        // The connection serves on.
+        if status == 408 {
+            let next = http::Request::get(&url).body(full("")).unwrap();
+            assert_eq!(sender.send_request(next).await.unwrap().status(), 200);
         }
     }
 }

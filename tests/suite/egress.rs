@@ -198,6 +198,40 @@ async fn a_connection_serves_no_request_beyond_its_age() {
     }
 }
 
+/// `Keep-Alive: timeout=N`: what would find the door shut does not knock.
+#[tokio::test]
+async fn an_idle_connection_is_not_used_beyond_what_the_upstream_says() {
+    let upstream = Upstream::start(|request| async move {
+        let mut answer = json(200, "{}");
+        let keeps = match request.uri().path() {
+            "/long" => "timeout=60, max=100",
+            "/soon" => "timeout=2",
+            _ => "timeout=1",
+        };
+        answer.headers_mut().insert("keep-alive", keeps.parse().unwrap());
+        answer
+    })
+    .await;
+    let key = crate::support::proxy::digest();
+    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), key).start().await;
+    let get = async |path: &str| {
+        let answer = client().get(proxy.url(path)).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        upstream.connections()
+    };
+    assert_eq!(get("/long").await, 1);
+    assert_eq!(get("/long").await, 1, "it is used again");
+    // Less than a second is left of one: too little to get there.
+    assert_eq!(get("/at-once").await, 1);
+    assert_eq!(get("/soon").await, 2);
+    // One that lies longer than that is not used, although the upstream never closes it.
+    until("it is too old", || async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        get("/soon").await == 3
+    })
+    .await;
+}
+
 /// What a proxy may say before its answer, and what may stand in the place of 200 (RFC 9110 sections 9.3.6 and 15.2).
 #[tokio::test]
 async fn a_tunnel_begins_with_any_2xx_after_any_number_of_1xx() {
