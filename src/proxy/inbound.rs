@@ -177,6 +177,11 @@ impl ReplayBudget {
             .is_ok()
     }
 
+    /// Whether there are so many now. They are taken as they come: a client that announces much holds what it has sent.
+    fn has(&self, bytes: usize) -> bool {
+        self.left.load(Ordering::Relaxed) >= bytes
+    }
+
     fn give_back(&self, bytes: usize) {
         self.left.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -187,7 +192,7 @@ pub(super) struct Recording {
     inbound: Inbound,
     recorded: Recorded,
     trailers: Option<HeaderMap>,
-    /// Bytes taken from the budget: all of a known length at once, else as they come.
+    /// Bytes taken from the budget, as they come.
     held: usize,
     ended: bool,
     /// Grew beyond the limit or the budget: what was recorded is gone, and the body can't be sent again.
@@ -280,16 +285,15 @@ impl Source {
     /// `limit`: bytes of one body that may be recorded.
     pub(super) fn new(inbound: Inbound, limit: usize, budget: &Arc<ReplayBudget>) -> Self {
         let known_length = inbound.incoming.size_hint().exact();
-        let held = match known_length.map(usize::try_from) {
-            None => 0,
-            Some(Ok(length)) if length <= limit && budget.take(length) => length,
-            Some(_) => return Self::Once(Some(inbound)),
-        };
+        let fits = |length: u64| usize::try_from(length).is_ok_and(|length| length <= limit && budget.has(length));
+        if !known_length.is_none_or(fits) {
+            return Self::Once(Some(inbound));
+        }
         let recording = Recording {
             inbound,
             recorded: Recorded::default(),
             trailers: None,
-            held,
+            held: 0,
             ended: false,
             overflowed: false,
             limit,
@@ -329,7 +333,7 @@ impl Source {
         }
     }
 
-    /// Whether the body is certain to be repeatable: no content, a known length within the limit, or all of it here.
+    /// Whether the body is as good as certain to be repeatable: no content, a known length within the limit, or all of it here.
     pub(super) fn surely_repeatable(&self) -> bool {
         match self {
             Self::Empty => true,

@@ -85,6 +85,28 @@ async fn a_token_that_is_revoked_again_and_again_is_replaced_each_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_that_are_only_announced_take_nothing_of_the_replay_budget() {
+    let upstream = upstream_of_tokens().await;
+    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+        .with(|settings| settings.limits.replay_budget = settings.limits.replay_limit)
+        .start()
+        .await;
+    assert_eq!(status(&proxy, "/x").await, 200);
+    let head = "POST /slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nbegin";
+    let mut slow = tokio::net::TcpStream::connect(proxy.address).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut slow, head.as_bytes())
+        .await
+        .unwrap();
+    until("it is under way", || async {
+        upstream.seen().iter().any(|seen| seen.uri == "/slow")
+    })
+    .await;
+    upstream.tokens.expire_all();
+    let answer = client().post(proxy.url("/x")).body(vec![7; 500_000]).send().await;
+    assert_eq!(answer.unwrap().status(), 200, "it could be sent again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_permission_costs_no_token() {
     let upstream = upstream_of_tokens().await;
     let proxy = before(&upstream).await;
