@@ -2,6 +2,7 @@
 //! body is dropped. Every byte of status line, header fields and trailers is judged here, for both kinds of credential.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::sync::LazyLock;
 
 use base64::Engine as _;
@@ -38,23 +39,14 @@ fn name_no_reason(status: StatusCode, extensions: &mut http::Extensions) {
 /// What is secret is longer than nearly every word of a field, so that this seldom searches.
 pub(super) fn clean_fields(fields: &mut HeaderMap, authorization: &HeaderValue) {
     let secret = secret_of(authorization.as_bytes());
-    if secret.len() < LEAST {
+    let long_enough = |(name, value): (&HeaderName, &HeaderValue)| value.len().max(name.as_str().len()) >= secret.len();
+    if secret.len() < LEAST || !fields.iter().any(long_enough) {
         return;
     }
-    let one_word = secret.iter().all(|byte| is_of_a_word(*byte));
-    let mut suspects = fields
+    let needle = Needle::new(secret);
+    let names: Vec<HeaderName> = fields
         .iter()
-        .filter(|(name, value)| {
-            could_hold(name.as_str().as_bytes(), secret.len(), one_word)
-                || could_hold(value.as_bytes(), secret.len(), one_word)
-        })
-        .peekable();
-    if suspects.peek().is_none() {
-        return;
-    }
-    let needles = Needles::new(secret);
-    let names: Vec<HeaderName> = suspects
-        .filter(|(name, value)| needles.are_in(value.as_bytes()) || needles.are_in(name.as_str().as_bytes()))
+        .filter(|(name, value)| needle.is_in(value.as_bytes()) || needle.is_in(name.as_str().as_bytes()))
         .map(|(name, _)| name.clone())
         .collect();
     for name in names {
@@ -62,23 +54,20 @@ pub(super) fn clean_fields(fields: &mut HeaderMap, authorization: &HeaderValue) 
     }
 }
 
-/// Whether a secret of this length could stand in `text` in any form, each of which is at least as long. One that is a single
-/// word needs a word of its length there; percent-encoding is looked at closely in any case.
-fn could_hold(text: &[u8], length: usize, one_word: bool) -> bool {
-    if text.len() < length {
-        return false;
-    }
-    if !one_word {
-        return true;
-    }
-    let mut word = 0;
+/// The longest run of bytes of which words are made; all of a text with percent-encoding, which may hide others.
+fn longest_word(text: &[u8]) -> usize {
+    let (mut longest, mut word) = (0, 0);
     for byte in text {
-        word = if is_of_a_word(*byte) { word + 1 } else { 0 };
-        if word == length || *byte == b'%' {
-            return true;
+        if is_of_a_word(*byte) {
+            word += 1;
+            longest = longest.max(word);
+        } else if *byte == b'%' {
+            return text.len();
+        } else {
+            word = 0;
         }
     }
-    false
+    longest
 }
 
 /// A byte of a token (RFC 6750 section 2.1), of a hash in hexadecimal digits, or of base64.
@@ -101,36 +90,67 @@ fn secret_of(authorization: &[u8]) -> &[u8] {
     &response[..end]
 }
 
-struct Needles<'a> {
+/// What is looked for, in each of its forms.
+struct Needle<'a> {
     secret: &'a [u8],
-    /// The inner part of what base64 makes of the secret, by where in a group of three bytes it begins.
-    in_base64: Vec<Vec<u8>>,
+    /// It is a single word, and so is its base64: both stand in words of their length only.
+    one_word: bool,
+    in_base64: OnceCell<Vec<Vec<u8>>>,
 }
 
-impl<'a> Needles<'a> {
+impl<'a> Needle<'a> {
     fn new(secret: &'a [u8]) -> Self {
-        let mut in_base64 = Vec::with_capacity(6);
-        for before in 0..3 {
-            let padded = [&[0; 2][..before], secret].concat();
-            // Characters into which neighbours' bits may come: at the front those of `before`, at the end an unfinished one.
-            let first = (before * 8).div_ceil(6);
-            let last = padded.len() * 8 / 6;
-            for text in [STANDARD_NO_PAD.encode(&padded), URL_SAFE_NO_PAD.encode(&padded)] {
-                in_base64.push(text.as_bytes()[first..last].to_vec());
-            }
+        Self {
+            secret,
+            one_word: secret.iter().all(|byte| is_of_a_word(*byte)),
+            in_base64: OnceCell::new(),
         }
-        in_base64.sort();
-        in_base64.dedup();
-        Self { secret, in_base64 }
     }
 
-    fn are_in(&self, text: &[u8]) -> bool {
-        let decoded = percent_decoded(text);
-        [text, &decoded].into_iter().any(|text| {
-            contains_ignoring_case(text, self.secret)
-                || self.in_base64.iter().any(|needle| contains_ignoring_case(text, needle))
-        })
+    fn is_in(&self, text: &[u8]) -> bool {
+        if text.len() < self.secret.len() {
+            return false;
+        }
+        let word = if self.one_word { longest_word(text) } else { text.len() };
+        if word < self.secret.len() {
+            return false;
+        }
+        match percent_decoded(text) {
+            Cow::Borrowed(text) => self.is_in_plain(text, word),
+            Cow::Owned(decoded) => self.is_in_plain(text, word) || self.is_in_plain(&decoded, word),
+        }
     }
+
+    /// `word`: the length of the longest word of `text`.
+    fn is_in_plain(&self, text: &[u8], word: usize) -> bool {
+        contains_ignoring_case(text, self.secret)
+            || word + OUTER_BASE64 >= self.secret.len() * 4 / 3
+                && self
+                    .in_base64
+                    .get_or_init(|| inner_base64(self.secret))
+                    .iter()
+                    .any(|needle| contains_ignoring_case(text, needle))
+    }
+}
+
+/// Characters of base64 at the ends into which neighbours' bits may come, at most.
+const OUTER_BASE64: usize = 4;
+
+/// The inner part of what base64 makes of a secret, by where in a group of three bytes it begins.
+fn inner_base64(secret: &[u8]) -> Vec<Vec<u8>> {
+    let mut forms = Vec::with_capacity(6);
+    for before in 0..3 {
+        let padded = [&[0; 2][..before], secret].concat();
+        // Characters into which neighbours' bits may come: at the front those of `before`, at the end an unfinished one.
+        let first = (before * 8).div_ceil(6);
+        let last = padded.len() * 8 / 6;
+        for text in [STANDARD_NO_PAD.encode(&padded), URL_SAFE_NO_PAD.encode(&padded)] {
+            forms.push(text.as_bytes()[first..last].to_vec());
+        }
+    }
+    forms.sort();
+    forms.dedup();
+    forms
 }
 
 /// Names are in lower case here, whatever the upstream wrote; a hash may come in upper case.
@@ -156,6 +176,7 @@ fn percent_decoded(value: &[u8]) -> Cow<'_, [u8]> {
 mod tests {
     use super::*;
     use base64::engine::general_purpose::STANDARD;
+    use proptest::prelude::*;
 
     const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJtZGIifQ.c2lnbmF0dXJl-_x";
     const DIGEST: &str = "Digest username=\"abc\", realm=\"r\", nonce=\"n\", uri=\"/\", qop=auth, nc=00000001, cnonce=\"c\", \
@@ -210,6 +231,19 @@ mod tests {
                 assert!(!passes(authorization, &name, "1"), "{name}");
                 assert!(!passes(authorization, &format!("x-{name}"), "1"), "{name}");
             }
+        }
+    }
+
+    proptest! {
+        /// Alone, and between other bytes: nothing that base64 makes of it is shorter than what is looked at closely.
+        #[test]
+        fn base64_of_any_secret_is_found(
+            secret in "[a-z0-9]{12,80}", before in "[a-z]{0,5}", after in "[a-z]{0,5}", blank in "[ ;]?",
+        ) {
+            let authorization = format!("Bearer {secret}");
+            let text = STANDARD.encode(format!("{before}{secret}{after}"));
+            let value = format!("x{blank}{text}{blank}y");
+            prop_assert!(!passes(&authorization, "x-echo", &value));
         }
     }
 
