@@ -54,20 +54,17 @@ pub(super) fn clean_fields(fields: &mut HeaderMap, authorization: &HeaderValue) 
     }
 }
 
-/// The longest run of bytes of which words are made; all of a text with percent-encoding, which may hide others.
-fn longest_word(text: &[u8]) -> usize {
-    let (mut longest, mut word) = (0, 0);
-    for byte in text {
-        if is_of_a_word(*byte) {
-            word += 1;
-            longest = longest.max(word);
-        } else if *byte == b'%' {
-            return text.len();
-        } else {
-            word = 0;
+/// Whether a run of so many bytes of which words are made stands in `text`. Looks from the end of where one could stand, so
+/// that most of a text of short words is not looked at.
+fn has_word(text: &[u8], length: usize) -> bool {
+    let mut begin = 0;
+    while let Some(run) = text.get(begin..begin + length) {
+        match run.iter().rposition(|byte| !is_of_a_word(*byte)) {
+            None => return true,
+            Some(at) => begin += at + 1,
         }
     }
-    longest
+    false
 }
 
 /// A byte of a token (RFC 6750 section 2.1), of a hash in hexadecimal digits, or of base64.
@@ -111,25 +108,22 @@ impl<'a> Needle<'a> {
         if text.len() < self.secret.len() {
             return false;
         }
-        let word = if self.one_word { longest_word(text) } else { text.len() };
-        if word < self.secret.len() {
-            return false;
-        }
         match percent_decoded(text) {
-            Cow::Borrowed(text) => self.is_in_plain(text, word),
-            Cow::Owned(decoded) => self.is_in_plain(text, word) || self.is_in_plain(&decoded, word),
+            Cow::Borrowed(text) => self.is_in_plain(text),
+            Cow::Owned(decoded) => self.is_in_plain(text) || self.is_in_plain(&decoded),
         }
     }
 
-    /// `word`: the length of the longest word of `text`.
-    fn is_in_plain(&self, text: &[u8], word: usize) -> bool {
-        contains_ignoring_case(text, self.secret)
-            || word + OUTER_BASE64 >= self.secret.len() * 4 / 3
-                && self
-                    .in_base64
-                    .get_or_init(|| inner_base64(self.secret))
-                    .iter()
-                    .any(|needle| contains_ignoring_case(text, needle))
+    fn is_in_plain(&self, text: &[u8]) -> bool {
+        let could_hold = |length| !self.one_word || has_word(text, length);
+        could_hold(self.secret.len())
+            && (contains_ignoring_case(text, self.secret)
+                || could_hold(self.secret.len() * 4 / 3 - OUTER_BASE64)
+                    && self
+                        .in_base64
+                        .get_or_init(|| inner_base64(self.secret))
+                        .iter()
+                        .any(|needle| contains_ignoring_case(text, needle)))
     }
 }
 

@@ -48,7 +48,7 @@ pub struct ConnectionLimits {
 /// A connection with nothing to do for this long gives its buffers back until there is.
 const REST_AFTER: Duration = Duration::from_millis(100);
 /// The same while there are many connections: what many are awake with at once, the process keeps.
-const REST_SOON: Duration = Duration::from_millis(20);
+const REST_SOON: Duration = Duration::from_millis(50);
 /// How long an idle connection waits for a last request when the drain begins.
 const LAST_CALL: Duration = Duration::from_millis(500);
 /// Over HTTP/2, requests that come so long after the client was told of the end were not on their way then.
