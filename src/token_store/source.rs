@@ -39,7 +39,7 @@ const PAUSE_AFTER_REFUSAL: Duration = Duration::from_millis(500);
 /// After so many tokens of the store in a row that Atlas refused, the token endpoint is asked: somebody puts old ones there.
 /// One may have been revoked, and its successor, too.
 const MOST_REFUSED: u32 = 2;
-/// A token that is to be replaced so soon after it was taken was refused.
+/// A token that is to be replaced so soon after it was taken, or within a quarter of its life, was refused.
 const SOON: Duration = Duration::from_secs(60);
 /// A token with this part of its life left, or less, is not worth taking: tokens are replaced when a fifth is left.
 const LEAST_LIFE: u32 = 5;
@@ -68,7 +68,8 @@ pub struct SharedSource {
 /// A token that came from the store.
 struct Taken {
     header: HeaderValue,
-    at: Instant,
+    /// Until when to be replaced means that it was refused.
+    soon: Instant,
     /// How many before it, one after the other, were asked to be replaced soon.
     refused_before: u32,
 }
@@ -130,7 +131,7 @@ impl SharedSource {
             Ok(Turn::Over(granted)) => {
                 *self.lock_taken() = Some(Taken {
                     header: granted.header().clone(),
-                    at: Instant::now(),
+                    soon: Instant::now() + SOON.min(granted.life() / 4),
                     refused_before: refused,
                 });
                 Ok(granted)
@@ -152,7 +153,7 @@ impl SharedSource {
         let (Some(held), Some(taken)) = (held, self.lock_taken().take()) else {
             return 0;
         };
-        let soon = taken.header == held.header() && taken.at.elapsed() < SOON;
+        let soon = taken.header == held.header() && Instant::now() < taken.soon;
         if soon {
             taken.refused_before.saturating_add(1)
         } else {
