@@ -282,8 +282,9 @@ impl Accounts {
     /// Waits for the tokens of credentials that were replaced or removed before. When the last request has ended that takes as
     /// long as a revocation; no longer than `limit`.
     pub(super) async fn retired(&self, limit: Duration) {
-        let tasks = std::mem::take(&mut *lock(&self.retiring.0));
-        if tokio::time::timeout(limit, tasks.join_all()).await.is_err() {
+        let mut tasks = std::mem::take(&mut *lock(&self.retiring.0));
+        let all = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(limit, all).await.is_err() {
             tracing::warn!("a token that was replaced before the end is not revoked: it lives until it expires");
         }
     }

@@ -214,13 +214,17 @@ impl Listeners {
         }
     }
 
-    /// Ends serving; gives back whether all requests ended within `limit`, or that of the reload that took their listener away.
+    /// Ends serving; gives back whether all requests ended within `limit`.
     pub(super) async fn drain(self, limit: Duration) -> bool {
         let ends: Vec<_> = self
             .running
             .into_iter()
             .map(|one| tokio::spawn(one.drain.drain(limit)))
-            .chain(self.leaving)
+            .chain(
+                self.leaving
+                    .into_iter()
+                    .map(|drain| tokio::spawn(no_longer(drain, limit))),
+            )
             .collect();
         let mut in_time = true;
         for end in ends {
@@ -353,6 +357,14 @@ fn same_place(a: &Bind, b: &Bind) -> bool {
         (Bind::Unix { path: a, .. }, Bind::Unix { path: b, .. }) => a == b,
         _ => a == b,
     }
+}
+
+/// A drain that began with a limit of its own. Ended, it lets go of its connections.
+async fn no_longer(drain: JoinHandle<bool>, limit: Duration) -> bool {
+    let task = drain.abort_handle();
+    let in_time = tokio::time::timeout(limit, drain).await;
+    task.abort();
+    matches!(in_time, Ok(Ok(true)))
 }
 
 fn connection_limits(limits: &Limits) -> ConnectionLimits {

@@ -273,7 +273,7 @@ impl<'a> Exchange<'a> {
                 }
                 return Ok(answer);
             }
-            let body = self.body_for(&turn).await?;
+            let body = self.body_for(&mut turn).await?;
             let body = body.as_deref().map_or(BodyForDigest::Unknown, BodyForDigest::Bytes);
             let authorized = turn.authorize(&self.method, self.path.as_str(), body);
             let header = authorized.as_ref().map(|authorized| authorized.header.clone());
@@ -378,9 +378,13 @@ impl<'a> Exchange<'a> {
     }
 
     /// The whole body, when the upstream wants it in the hash (`auth-int`).
-    async fn body_for(&mut self, turn: &Turn<'_>) -> Result<Option<bytes::Bytes>, ProxyError> {
+    async fn body_for(&mut self, turn: &mut Turn<'_>) -> Result<Option<bytes::Bytes>, ProxyError> {
         if !turn.needs_body() {
             return Ok(None);
+        }
+        if !self.source.surely_repeatable() {
+            // Nothing that is shared is held while a client makes up its mind.
+            drop(turn.let_go());
         }
         match self.buffer(None).await? {
             Buffered::Whole(bytes) => Ok(Some(bytes)),

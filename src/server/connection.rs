@@ -51,6 +51,9 @@ const REST_AFTER: Duration = Duration::from_millis(100);
 const REST_SOON: Duration = Duration::from_millis(50);
 /// How long an idle connection waits for a last request when the drain begins.
 const LAST_CALL: Duration = Duration::from_millis(500);
+/// How long a connection of HTTP/2 that ends for its age, or because nothing happened, stays silent before it is dropped: its
+/// client may be far away, and confirm the end late.
+const LAST_NEWS: Duration = Duration::from_secs(5);
 /// Over HTTP/2, requests that come so long after the client was told of the end were not on their way then.
 const LAST_STREAMS: Duration = Duration::from_secs(2);
 /// Bound on the last words to a slow client.
@@ -385,6 +388,7 @@ where
                     leaving = true;
                     clock.leave();
                     connection.as_mut().graceful_shutdown();
+                    quiet.set(clock.quiet(LAST_NEWS));
                     // As long again for the client to take the news.
                     clock.rested();
                     over.set(clock.over(head_limit, idle.limit));
@@ -403,6 +407,7 @@ where
                 }
                 (draining, leaving) = (true, true);
                 clock.leave();
+                quiet.set(clock.quiet(LAST_CALL));
                 // One of HTTP/1.1 would end at once. The answer to a request that is on its way says that it ends.
                 last_call = !clock.is_multiplexed() && clock.is_idle();
                 if !last_call {
@@ -413,6 +418,9 @@ where
                 (ends, leaving) = (true, true);
                 clock.leave();
                 connection.as_mut().graceful_shutdown();
+                if !draining {
+                    quiet.set(clock.quiet(LAST_NEWS));
+                }
             }
             () = quiet.as_mut(), if leaving => {
                 if !last_call {

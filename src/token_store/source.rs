@@ -57,7 +57,7 @@ pub struct SharedSource {
     /// The highest fence of a token that was opened or stored here. Fences only rise: what has a lower one is old, and
     /// somebody has put it back.
     newest: AtomicU64,
-    /// The token that was taken from the store last, if it was not asked for since.
+    /// The token that was taken from the store last, if none was asked for since.
     taken: Mutex<Option<Taken>>,
     /// Whether the log has been told that what lies in the store can't be opened; until a token is taken from there.
     told_unreadable: AtomicBool,
@@ -136,11 +136,16 @@ impl SharedSource {
                 });
                 Ok(granted)
             }
-            Ok(Turn::Mine(turn)) => self.renew(held, began, turn).await,
+            Ok(Turn::Mine(turn)) => {
+                let granted = self.renew(held, began, turn).await?;
+                *self.lock_taken() = None;
+                Ok(granted)
+            }
             Err(error) => {
                 self.note(&error);
                 let asked = began.elapsed();
                 let granted = self.inner.fetch(held).await?;
+                *self.lock_taken() = None;
                 self.counts.count(Outcome::Fallback);
                 Ok(granted.counting_after(asked))
             }
@@ -150,7 +155,8 @@ impl SharedSource {
     /// How many tokens from the store, `held` the last of them, were to be replaced soon after they were taken: Atlas has
     /// refused them.
     fn refused_in_a_row(&self, held: Option<&Token>) -> u32 {
-        let (Some(held), Some(taken)) = (held, self.lock_taken().take()) else {
+        let last = self.lock_taken();
+        let (Some(held), Some(taken)) = (held, last.as_ref()) else {
             return 0;
         };
         let soon = taken.header == held.header() && Instant::now() < taken.soon;

@@ -557,14 +557,20 @@ async fn old_tokens_that_are_put_back_one_after_the_other_are_taken_twice_and_no
     let mut old = old.into_iter();
     let replica = scene.replica();
     let mut now = None;
-    for expected in ["token-1", "token-2", "token-6"] {
+    for expected in ["token-1", "token-2", "token-7"] {
         scene.store.leave(old.next().unwrap(), secs(3600));
+        if expected == "token-7" {
+            // Nor is one taken in place of what the token endpoint refuses for now.
+            scene.endpoint.refuses.store(true, Ordering::SeqCst);
+            assert!(replica.fetch(now.as_ref()).await.is_err());
+            scene.endpoint.refuses.store(false, Ordering::SeqCst);
+        }
         let granted = replica.fetch(now.as_ref()).await.unwrap();
         assert_eq!(granted.header(), &format!("Bearer {expected}"));
         now = Some(held(&granted));
     }
     // The others have it from the store, in place of what was put there.
-    assert_eq!(fetch(&scene.replica(), None).await.0, "token-6");
+    assert_eq!(fetch(&scene.replica(), None).await.0, "token-7");
     // A token that served for a while is none that was refused.
     let newest = scene.store.value();
     let patient = scene.replica();
@@ -572,7 +578,7 @@ async fn old_tokens_that_are_put_back_one_after_the_other_are_taken_twice_and_no
     for (value, expected, serves) in [
         (old.next().unwrap(), "token-4", 1),
         (old.next().unwrap(), "token-5", 600),
-        (newest, "token-6", 1),
+        (newest, "token-7", 1),
     ] {
         scene.store.leave(value, secs(3600));
         let granted = patient.fetch(now.as_ref()).await.unwrap();
