@@ -11,7 +11,7 @@ use http::Response;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::support::client::{client, raw};
+use crate::support::client::{client, head_of, raw};
 use crate::support::h2_upstream::{H2Upstream, answer};
 use crate::support::proxy::{Proxy, bearer, digest, proxy};
 use crate::support::upstream::{Upstream, full, json};
@@ -112,14 +112,7 @@ async fn echoing(answer: &'static str) -> String {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             tokio::spawn(async move {
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    match stream.read_u8().await {
-                        Ok(byte) => head.push(byte),
-                        Err(_) => return,
-                    }
-                }
-                let head = String::from_utf8(head).unwrap();
+                let Some(head) = head_of(&mut stream).await else { return };
                 let sent = head
                     .lines()
                     .find_map(|line| line.strip_prefix("authorization: "))

@@ -18,6 +18,7 @@ use tokio::process::Command;
 use tokio_rustls::TlsAcceptor;
 
 use crate::support::PATIENCE;
+use crate::support::client::head_of;
 use crate::support::ports::free_address;
 use crate::support::program::Program;
 use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, PUBLIC_KEY};
@@ -245,14 +246,7 @@ impl Fake {
 }
 
 async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, reply: &Reply) {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        match stream.read_u8().await {
-            Ok(byte) => head.push(byte),
-            Err(_) => return,
-        }
-    }
-    let head = String::from_utf8(head).unwrap();
+    let Some(head) = head_of(&mut stream).await else { return };
     let length = head
         .lines()
         .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
@@ -289,14 +283,7 @@ fn fake_atlas(head: &str, expires: &str) -> String {
 /// A forward proxy that leads everywhere to `to`; with `credentials` it wants those.
 async fn tunnel(to: SocketAddr, credentials: Option<&'static str>) -> Fake {
     Fake::listen(move |mut stream| async move {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            match stream.read_u8().await {
-                Ok(byte) => head.push(byte),
-                Err(_) => return,
-            }
-        }
-        let head = String::from_utf8(head).unwrap();
+        let Some(head) = head_of(&mut stream).await else { return };
         if credentials.is_some_and(|credentials| !head.contains(credentials)) {
             let _ = stream
                 .write_all(http("407 Proxy Authentication Required", "", "").as_bytes())

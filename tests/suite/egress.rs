@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use atlas_auth_proxy::credential::CredentialSettings::ServiceAccount;
 use atlas_auth_proxy::outbound::EgressProxy;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::io::{AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 
-use crate::support::client::client;
+use crate::support::client::{client, head_of};
 use crate::support::program::Program;
 use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, bearer, proxy};
 use crate::support::until;
@@ -36,14 +36,7 @@ impl Forward {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let heads = Arc::clone(&heads);
                 tokio::spawn(async move {
-                    let mut head = Vec::new();
-                    while !head.ends_with(b"\r\n\r\n") {
-                        match stream.read_u8().await {
-                            Ok(byte) => head.push(byte),
-                            Err(_) => return,
-                        }
-                    }
-                    let head = String::from_utf8(head).unwrap();
+                    let Some(head) = head_of(&mut stream).await else { return };
                     heads.lock().unwrap().push(head.clone());
                     let authorized = credentials.is_none_or(|c| {
                         head.lines()
@@ -246,10 +239,7 @@ async fn a_tunnel_begins_with_any_2xx_after_any_number_of_1xx() {
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 tokio::spawn(async move {
-                    let mut head = Vec::new();
-                    while !head.ends_with(b"\r\n\r\n") {
-                        head.push(stream.read_u8().await.unwrap());
-                    }
+                    head_of(&mut stream).await.unwrap();
                     let mut there = TcpStream::connect(target).await.unwrap();
                     stream.write_all(answers.as_bytes()).await.unwrap();
                     let _ = copy_bidirectional(&mut stream, &mut there).await;
@@ -278,10 +268,7 @@ async fn a_proxy_that_refuses_is_named_with_its_status_in_token_errors() {
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move {
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    head.push(stream.read_u8().await.unwrap());
-                }
+                head_of(&mut stream).await.unwrap();
                 let _ = stream
                     .write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
                     .await;

@@ -11,6 +11,9 @@ use tokio_rustls::client::TlsStream;
 
 use crate::support::client::{read_head, read_to_end};
 use crate::support::proxy::{Proxy, bearer, proxy};
+use crate::support::raw_h2::{
+    DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, frame,
+};
 use crate::support::tls::TestCa;
 use crate::support::upstream::{Upstream, json};
 use crate::support::{PATIENCE, until};
@@ -53,28 +56,21 @@ struct Unwilling {
     next: u32,
 }
 
-const RST_STREAM: u8 = 3;
 const REFUSED_STREAM: [u8; 4] = [0, 0, 0, 7];
-const END_STREAM: u8 = 1;
 
 impl Unwilling {
     async fn begin(mut stream: TlsStream<TcpStream>) -> Self {
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
         // Empty settings, and room for all answers.
-        stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
-        stream
-            .write_all(&[0, 0, 4, 8, 0, 0, 0, 0, 0, 0x7f, 0, 0, 0])
-            .await
-            .unwrap();
+        let begin = [frame(SETTINGS, 0, 0, &[]), frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0, 0, 0])];
+        stream.write_all(&begin.concat()).await.unwrap();
         Self { stream, next: 1 }
     }
 
     /// `GET https://localhost/`.
     async fn ask(&mut self) -> std::io::Result<()> {
-        const BLOCK: &[u8] = b"\x82\x87\x84\x41\x09localhost";
-        let mut frame = vec![0, 0, BLOCK.len() as u8, 1, 5];
-        frame.extend(self.next.to_be_bytes());
-        frame.extend(BLOCK);
+        let get = b"\x82\x87\x84\x41\x09localhost";
+        let frame = frame(HEADERS, END_STREAM | END_HEADERS, self.next, get);
         self.next += 2;
         self.stream.write_all(&frame).await
     }
@@ -98,8 +94,7 @@ impl Unwilling {
                     assert_eq!(why, REFUSED_STREAM);
                     return Ok(answers);
                 }
-                // Headers or data.
-                (0 | 1, flags, _) if flags & END_STREAM != 0 => {
+                (DATA | HEADERS, flags, _) if flags & END_STREAM != 0 => {
                     answers += 1;
                     self.ask().await?;
                 }
@@ -144,7 +139,7 @@ async fn a_client_that_only_keeps_talking_does_not_hold_a_drain() {
     client.frame().await.unwrap();
     let ends = tokio::spawn(story.proxy.running.shutdown());
     let talk = async {
-        let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+        let ping = frame(PING, 0, 0, b"12345678");
         let mut pause = tokio::time::interval(Duration::from_millis(200));
         while client.stream.write_all(&ping).await.is_ok() {
             pause.tick().await;

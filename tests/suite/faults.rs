@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::client::{client, raw, read_head};
+use crate::support::client::{client, head_of, raw, read_head};
 use crate::support::proxy::{Proxy, bearer, digest, proxy};
 use crate::support::until;
 
@@ -27,14 +27,8 @@ async fn upstream(deed: Deed) -> (String, Arc<AtomicUsize>) {
             let (mut stream, _) = listener.accept().await.unwrap();
             let count = Arc::clone(&count);
             tokio::spawn(async move {
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    match stream.read_u8().await {
-                        Ok(byte) => head.push(byte),
-                        Err(_) => return,
-                    }
-                }
-                if head.starts_with(b"POST /api/oauth/") {
+                let Some(head) = head_of(&mut stream).await else { return };
+                if head.starts_with("POST /api/oauth/") {
                     let length = TOKEN.len();
                     let answer =
                         format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{TOKEN}");

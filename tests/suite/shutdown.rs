@@ -11,28 +11,19 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
 
 use crate::support::client::{client, read_head, read_to_end};
 use crate::support::proxy::{bearer, listener, proxy};
 use crate::support::tls::TestCa;
-use crate::support::upstream::{Upstream, full, json};
+use crate::support::upstream::{Held, Upstream, full, json};
 use crate::support::{PATIENCE, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_in_flight_finish_and_new_ones_are_refused() {
-    let (begun, release) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-    let (tell, wait) = (Arc::clone(&begun), Arc::clone(&release));
-    let upstream = Upstream::start(move |_| {
-        let (tell, wait) = (Arc::clone(&tell), Arc::clone(&wait));
-        async move {
-            tell.add_permits(1);
-            wait.acquire().await.unwrap().forget();
-            json(200, r#"{"done":true}"#)
-        }
-    })
-    .await;
+    let held = Held::start().await;
+    let upstream = &held.upstream;
     let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
         .start()
         .await;
@@ -43,7 +34,7 @@ async fn requests_in_flight_finish_and_new_ones_are_refused() {
             tokio::spawn(async move { client().get(url).send().await.unwrap().text().await.unwrap() })
         })
         .collect();
-    begun.acquire_many(200).await.unwrap().forget();
+    held.begun(200).await;
     let mut idle = TcpStream::connect(address).await.unwrap();
     let ending = tokio::spawn(proxy.running.shutdown());
     // An idle connection ends at once, and nobody is accepted any more.
@@ -53,7 +44,7 @@ async fn requests_in_flight_finish_and_new_ones_are_refused() {
     })
     .await;
     assert!(!ending.is_finished());
-    release.add_permits(200);
+    held.release.add_permits(200);
     for call in calls {
         assert_eq!(call.await.unwrap(), r#"{"done":true}"#);
     }
@@ -159,17 +150,8 @@ async fn a_request_on_its_way_when_the_drain_begins_is_served_as_the_last() {
 /// Another account with a listener of its own, both taken away by a reload while a request is in flight there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_reload_took_away_ends_as_well_as_what_stays() {
-    let (begun, release) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-    let (tell, wait) = (Arc::clone(&begun), Arc::clone(&release));
-    let upstream = Upstream::start(move |_| {
-        let (tell, wait) = (Arc::clone(&tell), Arc::clone(&wait));
-        async move {
-            tell.add_permits(1);
-            wait.acquire().await.unwrap().forget();
-            json(200, r#"{"done":true}"#)
-        }
-    })
-    .await;
+    let held = Held::start().await;
+    let upstream = &held.upstream;
     let builder = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer());
     let rest = builder.settings.clone();
     let mut proxy = builder
@@ -181,13 +163,12 @@ async fn what_a_reload_took_away_ends_as_well_as_what_stays() {
         .await;
     let url = proxy.running.listeners()[1].url.clone();
     let call = tokio::spawn(async move { client().get(url).send().await.unwrap().text().await.unwrap() });
-    begun.acquire().await.unwrap().forget();
+    held.begun(1).await;
     proxy.running.reload(rest).unwrap();
     let ending = tokio::spawn(proxy.running.shutdown());
     until("what stays is revoked", || async { upstream.revocations() == 1 }).await;
-    tokio::time::sleep(A_LITTLE_LATER).await;
     assert!(!ending.is_finished(), "a request is in flight");
-    release.add_permits(1);
+    held.release.add_permits(1);
     assert_eq!(call.await.unwrap(), r#"{"done":true}"#);
     tokio::time::timeout(PATIENCE, ending).await.unwrap().unwrap();
     assert_eq!(upstream.revocations(), 2);
@@ -300,29 +281,23 @@ async fn a_slow_reader_of_http2_has_its_whole_answer_in_a_drain() {
 /// A reload may change the way to Atlas, and leave the credential as it is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_is_not_revoked_under_a_request_from_before_a_reload() {
-    let (begun, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (tell, wait) = (Arc::clone(&begun), Arc::clone(&release));
-    let upstream = Upstream::start(move |_| {
-        let (tell, wait) = (Arc::clone(&tell), Arc::clone(&wait));
-        async move {
-            tell.notify_one();
-            wait.notified().await;
-            json(200, "{}")
-        }
-    })
-    .await;
+    let held = Held::start().await;
+    let upstream = &held.upstream;
     let before = || proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer());
+    let other = Upstream::start(|_| async { json(200, "{}") }).await;
+    let idle = proxy(&other.base_url(), Some(&other.ca_file), bearer()).start().await;
+    assert_eq!(client().get(idle.url("/x")).send().await.unwrap().status(), 200);
     let mut proxy = before().start().await;
     let url = proxy.url("/x");
     let call = tokio::spawn(async move { client().get(url).send().await.unwrap().status() });
-    begun.notified().await;
+    held.begun(1).await;
     let changed = before().upstream(|upstream| upstream.connect_timeout *= 2).settings;
     proxy.running.reload(changed).unwrap();
     let ending = tokio::spawn(proxy.running.shutdown());
-    // A second is left for requests that are on their way.
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(upstream.revocations(), 0);
-    release.notify_one();
+    // Another proxy, on which nothing is under way, begins to end later: it is through.
+    idle.running.shutdown().await;
+    assert_eq!((other.revocations(), upstream.revocations()), (1, 0));
+    held.release.add_permits(1);
     assert_eq!(call.await.unwrap(), 200);
     tokio::time::timeout(PATIENCE, ending).await.unwrap().unwrap();
     assert_eq!(upstream.revocations(), 1);

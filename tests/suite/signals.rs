@@ -12,24 +12,14 @@ use tokio::sync::Semaphore;
 use crate::support::client::{client, raw, read_head, read_to_end};
 use crate::support::program::Program;
 use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, bearer, proxy};
-use crate::support::upstream::{Upstream, json};
+use crate::support::upstream::{Held, Upstream, json};
 use crate::support::{PATIENCE, until};
 
 const GET: &[u8] = b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 /// A program with a request in flight, which is answered when the semaphore has a permit.
 async fn in_flight() -> (Program, TcpStream, Arc<Semaphore>, Upstream) {
-    let (begun, release) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-    let (tell, wait) = (Arc::clone(&begun), Arc::clone(&release));
-    let upstream = Upstream::start(move |_| {
-        let (tell, wait) = (Arc::clone(&tell), Arc::clone(&wait));
-        async move {
-            tell.add_permits(1);
-            wait.acquire().await.unwrap().forget();
-            json(200, "{}")
-        }
-    })
-    .await;
+    let held = Held::start().await;
     let environment = [
         ("MONGODB_ATLAS_CLIENT_ID", CLIENT_ID),
         ("MONGODB_ATLAS_CLIENT_SECRET", CLIENT_SECRET),
@@ -37,15 +27,15 @@ async fn in_flight() -> (Program, TcpStream, Arc<Semaphore>, Upstream) {
     let command = Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"));
     let program = Program::start(
         command,
-        &upstream,
+        &held.upstream,
         &environment,
         &["--drain-timeout", "1h", "--admin-quit"],
     )
     .await;
     let mut stream = TcpStream::connect(program.address).await.unwrap();
     stream.write_all(GET).await.unwrap();
-    begun.acquire().await.unwrap().forget();
-    (program, stream, release, upstream)
+    held.begun(1).await;
+    (program, stream, held.release, held.upstream)
 }
 
 fn send(program: &Program, signal: Signal) {

@@ -54,11 +54,16 @@ pub async fn read_to_end(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> St
     String::from_utf8_lossy(&got).into_owned()
 }
 
-/// Reads one response head.
-pub async fn read_head(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> String {
+/// Reads one head, of a request or an answer. `None`: the peer ended before that.
+pub async fn head_of(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Option<String> {
     let mut got = Vec::new();
     while !got.ends_with(b"\r\n\r\n") {
-        got.push(stream.read_u8().await.expect("a whole response head"));
+        got.push(stream.read_u8().await.ok()?);
     }
-    String::from_utf8(got).unwrap()
+    Some(String::from_utf8(got).unwrap())
+}
+
+/// Reads one response head.
+pub async fn read_head(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> String {
+    head_of(stream).await.expect("a whole response head")
 }

@@ -1,4 +1,4 @@
-//! An upstream that speaks HTTP/2 frame by frame, in plain text: what no library would say. Its first connection is the token
+//! HTTP/2 frame by frame, and an upstream that speaks it so, in plain text: what no library would say. Its first connection is the token
 //! endpoint's.
 
 use std::net::SocketAddr;
@@ -13,8 +13,9 @@ pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
 pub const RST_STREAM: u8 = 3;
 pub const GOAWAY: u8 = 7;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
+pub const SETTINGS: u8 = 4;
+pub const PING: u8 = 6;
+pub const WINDOW_UPDATE: u8 = 8;
 /// Flags.
 pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;

@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use super::tls::TestCa;
@@ -232,5 +233,40 @@ async fn answer(request: Request<Incoming>, handler: Handler, seen: &Mutex<Vec<S
             });
             handler(request).await
         }
+    }
+}
+
+/// An upstream that keeps requests waiting.
+pub struct Held {
+    pub upstream: Upstream,
+    /// Has a permit for each request that came.
+    begun: Arc<Semaphore>,
+    /// Each of its permits lets one request have its answer, `{"done":true}`.
+    pub release: Arc<Semaphore>,
+}
+
+impl Held {
+    pub async fn start() -> Self {
+        let (begun, release) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let (tell, wait) = (Arc::clone(&begun), Arc::clone(&release));
+        let upstream = Upstream::start(move |_| {
+            let (tell, wait) = (Arc::clone(&tell), Arc::clone(&wait));
+            async move {
+                tell.add_permits(1);
+                wait.acquire().await.unwrap().forget();
+                json(200, r#"{"done":true}"#)
+            }
+        })
+        .await;
+        Self {
+            upstream,
+            begun,
+            release,
+        }
+    }
+
+    /// Waits until so many more requests are here.
+    pub async fn begun(&self, requests: u32) {
+        self.begun.acquire_many(requests).await.unwrap().forget();
     }
 }
