@@ -226,18 +226,16 @@ impl HttpClient {
         let deadline = Instant::now() + limit;
         let mut request = request.body(Full::new(body.into()))?;
         request.headers_mut().insert(header::USER_AGENT, USER_AGENT);
-        let (uri, name) = target(request.uri())?;
+        let Target { tls, name, port } = Target::of(request.uri())?;
         let bounded = self.connect_timeout.min(limit);
         let late = |_| HttpError::ConnectTimeout;
-        if uri.scheme() != Some(&Scheme::HTTPS) {
+        if !tls {
             // A credential in plain text is for this machine: no proxy is asked.
-            let port = uri.port_u16().unwrap_or(80);
             let connect = timeout(bounded, connect_host(&name, port)).await.map_err(late)?;
             let h2 = self.speaks == Speaks::Http2;
             return ask(connect.map_err(HttpError::Connect)?, h2, request, deadline).await;
         }
         let connect = async {
-            let port = uri.port_u16().unwrap_or(443);
             let stream = match &self.egress {
                 None => connect_host(&name, port).await.map_err(HttpError::Connect)?,
                 Some(egress) => tunnel::through(egress, &name, port)
@@ -262,18 +260,27 @@ impl HttpClient {
     }
 }
 
-/// The URI, and the name of its host, without the brackets of an IPv6 address.
-fn target(uri: &Uri) -> Result<(Uri, String), HttpError> {
-    let host = uri.host().unwrap_or_default();
-    let name = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let name = name.unwrap_or(host).to_owned();
-    if name.is_empty() {
-        return Err(HttpError::Connect(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "the URL names no host",
-        )));
+/// Where a request goes.
+struct Target {
+    tls: bool,
+    /// The host, without the brackets of an IPv6 address.
+    name: String,
+    port: u16,
+}
+
+impl Target {
+    fn of(uri: &Uri) -> Result<Self, HttpError> {
+        let host = uri.host().unwrap_or_default();
+        let name = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let name = name.unwrap_or(host).to_owned();
+        if name.is_empty() {
+            let why = io::Error::new(io::ErrorKind::InvalidInput, "the URL names no host");
+            return Err(HttpError::Connect(why));
+        }
+        let tls = uri.scheme() == Some(&Scheme::HTTPS);
+        let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        Ok(Self { tls, name, port })
     }
-    Ok((uri.clone(), name))
 }
 
 async fn ask<S>(

@@ -17,10 +17,7 @@ const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 /// # Errors
 /// What the resolver or the last address said.
 pub async fn connect_host(host: &str, port: u16) -> io::Result<TcpStream> {
-    let stream = race(resolve(host, port).await?).await?;
-    // Small requests must not wait for the acknowledgement of earlier segments (RFC 1122 section 4.2.3.4).
-    let _ = stream.set_nodelay(true);
-    Ok(stream)
+    race(resolve(host, port).await?).await
 }
 
 /// The addresses of a host, at least one.
@@ -42,8 +39,16 @@ pub(crate) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>
     Ok(found)
 }
 
-/// Tries the addresses in order, the next beside the last when that fails or stays silent (RFC 8305).
+/// A connection to the first of the addresses that accepts one.
 pub(crate) async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    let stream = first_of(addresses).await?;
+    // Small requests must not wait for the acknowledgement of earlier segments (RFC 1122 section 4.2.3.4).
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+/// Tries the addresses in order, the next beside the last when that fails or stays silent (RFC 8305).
+async fn first_of(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     if let [only] = addresses[..] {
         return TcpStream::connect(only).await;
     }

@@ -27,7 +27,8 @@ pub struct BindError {
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "; another program listens there: stop it, or choose another port with `--listen` (or `--admin-listen`)"
+            "; another program listens there, or this one by a listener that a reload would replace: stop it (restart), or \
+             choose another port with `--listen` (or `--admin-listen`)"
         }
         io::ErrorKind::PermissionDenied => {
             "; ports below 1024 and other users' folders need privileges: choose another"

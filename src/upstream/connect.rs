@@ -80,14 +80,11 @@ async fn connect_tcp(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
         host: host.to_owned(),
         source,
     })?;
-    let stream = race(addresses).await.map_err(|source| ConnectError::Tcp {
+    race(addresses).await.map_err(|source| ConnectError::Tcp {
         host: host.to_owned(),
         port,
         source,
-    })?;
-    // Small requests must not wait for the acknowledgement of earlier segments (RFC 1122 section 4.2.3.4).
-    let _ = stream.set_nodelay(true);
-    Ok(stream)
+    })
 }
 
 impl AsyncRead for Stream {
