@@ -5,10 +5,11 @@
 
 mod lookup;
 
+use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, LazyLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -51,7 +52,7 @@ struct State {
 /// # Errors
 /// When no thread can be made.
 pub fn start() -> io::Result<()> {
-    let mut state = THREADS.lock();
+    let mut state = THREADS.state.lock();
     if state.threads == 0 {
         (THREADS.spawn)(Arc::clone(&THREADS))?;
         state.threads = 1;
@@ -107,7 +108,7 @@ pub fn can_make(threads: usize) -> io::Result<()> {
         .map(|_| {
             let held = Arc::clone(&held);
             thread::Builder::new().spawn(move || {
-                let _ = held.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                let _ = held.lock().recv();
             })
         })
         .collect();
@@ -140,13 +141,8 @@ impl Threads {
         })
     }
 
-    /// What the lock guards is valid after any panic: each change is a single call.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn submit(self: &Arc<Self>, work: Work) -> io::Result<()> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.waiting.len() >= MOST_WAITING {
             return Err(io::Error::other("too much waits for a thread already"));
         }
@@ -185,21 +181,17 @@ impl Threads {
     }
 
     fn work(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         loop {
             if let Some(work) = state.waiting.pop_front() {
                 drop(state);
                 // Whoever waits for it learns from the channel that it is gone.
                 let _ = catch_unwind(AssertUnwindSafe(work));
-                state = self.lock();
+                state = self.state.lock();
                 continue;
             }
             state.idle += 1;
-            let (back, waited) = self
-                .filled
-                .wait_timeout(state, IDLE_FOR)
-                .unwrap_or_else(PoisonError::into_inner);
-            state = back;
+            let waited = self.filled.wait_for(&mut state, IDLE_FOR);
             state.idle -= 1;
             if waited.timed_out() && state.waiting.is_empty() && state.threads > 1 {
                 state.threads -= 1;

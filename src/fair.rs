@@ -2,8 +2,9 @@
 //!
 //! So one listener alone may use all but its neighbours' parts, and none is ever left without any.
 
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use tokio::sync::{MutexGuard, OwnedSemaphorePermit, Semaphore};
 
@@ -80,7 +81,7 @@ impl Places {
 
     /// Deals out anew, to one more or to one less. Of one that is gone, places may be held on to: it counts as long.
     fn deal_out(&self, one_more: Option<&Arc<Pool>>) {
-        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut parts = self.parts.lock();
         parts.extend(one_more.map(Arc::downgrade));
         parts.retain(|part| part.strong_count() > 0);
         let alive: Vec<_> = parts.iter().filter_map(Weak::upgrade).collect();
@@ -163,7 +164,7 @@ impl Pool {
     }
 
     fn resize(&self, to: usize) {
-        let mut size = self.size.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut size = self.size.lock();
         let less = size.saturating_sub(to);
         let more = to.saturating_sub(*size);
         *size = to;
@@ -277,17 +278,17 @@ mod tests {
                 let first = part.first_in_line(Line::Requests).await;
                 shared.acquire().await.unwrap().forget();
                 drop(first);
-                order.lock().unwrap().push(who);
+                order.lock().push(who);
             }));
             tokio::task::yield_now().await;
         }
         for turn in 1..=4 {
             shared.add_permits(1);
-            while order.lock().unwrap().len() < turn {
+            while order.lock().len() < turn {
                 tokio::task::yield_now().await;
             }
         }
-        assert_eq!(*order.lock().unwrap(), [0, 3, 1, 2]);
+        assert_eq!(*order.lock(), [0, 3, 1, 2]);
     }
 
     #[tokio::test(start_paused = true)]

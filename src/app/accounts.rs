@@ -1,8 +1,9 @@
 //! Accounts from one set of settings to the next: a new credential takes the old one's place only once Atlas has accepted
 //! it, and between two requests.
 
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -54,7 +55,7 @@ struct Retiring(Mutex<JoinSet<()>>);
 
 impl Retiring {
     fn add(&self, retirement: impl Future<Output = ()> + Send + 'static) {
-        let mut tasks = lock(&self.0);
+        let mut tasks = self.0.lock();
         while tasks.try_join_next().is_some() {}
         tasks.spawn(retirement);
     }
@@ -171,12 +172,12 @@ impl Accounts {
 
     /// The slot of an account.
     pub(super) fn slot(&self, name: &str) -> Option<Arc<AccountSlot>> {
-        self.lock().get(name).map(|kept| Arc::clone(&kept.slot))
+        self.kept.lock().get(name).map(|kept| Arc::clone(&kept.slot))
     }
 
     /// All slots, by name.
     pub(super) fn slots(&self) -> Vec<Arc<AccountSlot>> {
-        self.lock().values().map(|kept| Arc::clone(&kept.slot)).collect()
+        self.kept.lock().values().map(|kept| Arc::clone(&kept.slot)).collect()
     }
 
     /// Takes other settings: an account that changed is brought in once its credential is verified, a new one at once. One
@@ -189,7 +190,7 @@ impl Accounts {
         settings: &BTreeMap<String, AccountSettings>,
         trusts: &Trusts,
     ) -> Result<(), StartError> {
-        let mut kept = self.lock();
+        let mut kept = self.kept.lock();
         let mut added = Vec::new();
         let mut changed = Vec::new();
         for (name, settings) in settings {
@@ -198,7 +199,7 @@ impl Accounts {
                 added.push((name.clone(), begin(&self.context, name, recipe)?));
                 continue;
             };
-            let now = lock(&kept.in_force);
+            let now = kept.in_force.lock();
             if now.recipe == recipe {
                 // Perhaps again, while another was being verified.
                 changed.push((name.clone(), None));
@@ -225,7 +226,7 @@ impl Accounts {
 
     /// Lets the accounts go that the settings no longer speak of.
     pub(super) fn forget_others(&self, settings: &BTreeMap<String, AccountSettings>) {
-        let mut kept = self.lock();
+        let mut kept = self.kept.lock();
         let gone: Vec<String> = kept
             .keys()
             .filter(|name| !settings.contains_key(*name))
@@ -233,7 +234,7 @@ impl Accounts {
             .collect();
         for name in gone {
             if let Some(kept) = kept.remove(&name) {
-                let mut now = lock(&kept.in_force);
+                let mut now = kept.in_force.lock();
                 now.events.leave_force();
                 let renewal = now.renewal.take();
                 let mut holders = std::mem::take(&mut now.before);
@@ -249,8 +250,8 @@ impl Accounts {
         tokio::time::sleep(after).await;
         // What is in force, and the slot that shows it.
         let used = || {
-            self.lock().values().any(|kept| {
-                let now = lock(&kept.in_force);
+            self.kept.lock().values().any(|kept| {
+                let now = kept.in_force.lock();
                 Arc::strong_count(&now.account) > 2 || is_held(&now.before)
             })
         };
@@ -262,12 +263,12 @@ impl Accounts {
     /// Ends every renewal, and revokes every token. Bounded by the revocations' own limit.
     pub(super) async fn shutdown(&self) {
         let renewals: Vec<Renewal> = {
-            let mut kept = self.lock();
+            let mut kept = self.kept.lock();
             kept.values_mut()
                 .filter_map(|kept| {
                     kept.candidate = None;
                     kept.expiry = None;
-                    lock(&kept.in_force).renewal.take()
+                    kept.in_force.lock().renewal.take()
                 })
                 .collect()
         };
@@ -282,25 +283,21 @@ impl Accounts {
     /// Waits for the tokens of credentials that were replaced or removed before. When the last request has ended that takes as
     /// long as a revocation; no longer than `limit`.
     pub(super) async fn retired(&self, limit: Duration) {
-        let mut tasks = std::mem::take(&mut *lock(&self.retiring.0));
+        let mut tasks = std::mem::take(&mut *self.retiring.0.lock());
         let all = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(limit, all).await.is_err() {
             tracing::warn!("a token that was replaced before the end is not revoked: it lives until it expires");
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Kept>> {
-        lock(&self.kept)
     }
 }
 
 impl Kept {
     /// Verifies in the background, then swaps.
     fn bring_in(&mut self, built: Built, by: Verification, retiring: &Arc<Retiring>) {
-        let same_credential = lock(&self.in_force).recipe.same_credential(&built.recipe);
+        let same_credential = self.in_force.lock().recipe.same_credential(&built.recipe);
         if same_credential {
             // Nothing to verify: the way to the upstream changed, and the token stays.
-            let mut now = lock(&self.in_force);
+            let mut now = self.in_force.lock();
             self.slot.replace(Arc::clone(&built.account));
             now.recipe = built.recipe;
             let old = std::mem::replace(&mut now.account, built.account);
@@ -344,7 +341,7 @@ async fn verify_and_swap(
         return;
     }
     let (old, old_renewal, same_client) = {
-        let mut now = lock(&in_force);
+        let mut now = in_force.lock();
         now.events.leave_force();
         built.events.take_force();
         slot.replace(Arc::clone(&built.account));
@@ -409,7 +406,7 @@ fn begin(context: &Context, name: &str, recipe: Recipe) -> Result<Kept, StartErr
     let in_force = Arc::new(Mutex::new(built));
     let recipe = {
         let in_force = Arc::clone(&in_force);
-        move || lock(&in_force).recipe.clone()
+        move || in_force.lock().recipe.clone()
     };
     let expiry = secret_expiry::watch(Arc::clone(&slot), recipe, Arc::clone(&context.clock));
     Ok(Kept {
@@ -522,9 +519,4 @@ where
         &recipe.trust.tls,
         open,
     )))
-}
-
-/// What the locks guard is valid after any panic: each change is a single call.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,7 @@
 //! What happens to a credential, as metrics.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::credential::bearer::{Outcome, TokenEvents};
@@ -38,11 +39,11 @@ impl Events {
 
     /// From now on they are another's.
     pub(super) fn leave_force(&self) {
-        self.lock().in_force = false;
+        self.state.lock().in_force = false;
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         change(&mut state);
         if state.in_force {
             self.metrics.usable(state.usable);
@@ -59,10 +60,6 @@ impl Events {
             Some(expiry) if expiry <= SystemTime::now() => UpstreamErrorKind::ExpiredSecret,
             _ => UpstreamErrorKind::BadCredential,
         }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

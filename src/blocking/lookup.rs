@@ -2,10 +2,11 @@
 //!
 //! `getaddrinfo` can't be called off: while a name server is silent, a lookup for each connection would hold a thread each.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock};
 
 use tokio::sync::watch;
 
@@ -54,7 +55,7 @@ impl Lookups {
     }
 
     fn joined(self: &Arc<Self>, name: &str) -> io::Result<watch::Receiver<Answer>> {
-        let mut under_way = self.lock();
+        let mut under_way = self.under_way.lock();
         if let Some(answer) = under_way.get(name) {
             return Ok(answer.clone());
         }
@@ -70,17 +71,13 @@ impl Lookups {
         }))?;
         Ok(answer)
     }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, watch::Receiver<Answer>>> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 struct Entry(Arc<Lookups>, String);
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.0.lock().remove(&self.1);
+        self.0.under_way.lock().remove(&self.1);
     }
 }
 
@@ -106,7 +103,7 @@ mod tests {
                 }
             },
             begin: |work| {
-                WORK.lock().unwrap().push(work);
+                WORK.lock().push(work);
                 Ok(())
             },
             under_way: Mutex::default(),
@@ -114,7 +111,7 @@ mod tests {
         let waiting: Vec<_> = (0..100)
             .map(|n| lookups.joined(["there", "nowhere"][n % 2]).unwrap())
             .collect();
-        let work: Vec<_> = WORK.lock().unwrap().drain(..).collect();
+        let work: Vec<_> = WORK.lock().drain(..).collect();
         assert_eq!(work.len(), 2, "one for each name");
         work.into_iter().for_each(|work| work());
         for (n, waiting) in waiting.into_iter().enumerate() {
@@ -122,15 +119,15 @@ mod tests {
             assert_eq!(matches!(*found, Some(Ok(_))), n % 2 == 0, "{found:?}");
         }
         assert_eq!(ASKED.load(Ordering::Relaxed), 2);
-        assert!(lookups.lock().is_empty());
+        assert!(lookups.under_way.lock().is_empty());
         // One that is dropped undone leaves nothing behind.
         let next = tokio::spawn({
             let lookups = Arc::clone(&lookups);
             async move { lookups.of("there").await }
         });
         tokio::task::yield_now().await;
-        WORK.lock().unwrap().clear();
+        WORK.lock().clear();
         assert!(next.await.unwrap().is_err());
-        assert!(lookups.lock().is_empty());
+        assert!(lookups.under_way.lock().is_empty());
     }
 }

@@ -4,12 +4,12 @@
 //! Kubernetes projects a Secret into), through every chain of symbolic links, for files that are not there yet, and without
 //! a thread or a limit of its own. It costs a `stat` for each file.
 
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::source::{Contents, Disk, Files};
@@ -51,11 +51,11 @@ impl Watched {
 
     /// Whether a file that was read, or looked for, is another now. Says so once for each change. Blocks its thread.
     pub fn changed(&self) -> bool {
-        let paths: Vec<_> = lock(&self.seen).keys().cloned().collect();
+        let paths: Vec<_> = self.seen.lock().keys().cloned().collect();
         let mut changed = false;
         for path in paths {
             let now = self.at(&path, || fingerprint(&path));
-            let seen = lock(&self.seen).insert(path, now);
+            let seen = self.seen.lock().insert(path, now);
             changed |= seen != Some(now);
         }
         changed
@@ -63,20 +63,15 @@ impl Watched {
 
     /// The file that is being waited for, if one is.
     pub fn waits_for(&self) -> Option<PathBuf> {
-        lock(&self.at).clone()
+        self.at.lock().clone()
     }
 
     fn at<T>(&self, path: &Path, work: impl FnOnce() -> T) -> T {
-        *lock(&self.at) = Some(path.to_owned());
+        *self.at.lock() = Some(path.to_owned());
         let done = work();
-        *lock(&self.at) = None;
+        *self.at.lock() = None;
         done
     }
-}
-
-/// What the locks guard is valid after any panic: each change is a single call.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Files for Watched {
@@ -92,7 +87,7 @@ impl Files for Watched {
                 || (self.slow)(path),
             )?
         };
-        lock(&self.seen).insert(path.to_owned(), before);
+        self.seen.lock().insert(path.to_owned(), before);
         contents
     }
 }

@@ -2,15 +2,14 @@
 //!
 //! The arithmetic is `digest_auth`'s, so that the proxy's own is checked against another implementation.
 
+use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
-use std::sync::Mutex;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use digest_auth::{AuthContext, HttpMethod, Qop, WwwAuthenticateHeader};
 use tokio::time::Instant;
 
-use super::server::lock;
 use super::settings::{Algorithm, EmulatorSettings};
 
 pub(super) const REALM: &str = "MMS Public API";
@@ -43,7 +42,7 @@ impl Digest {
         // Without randomness the nonce is all zeros, which is harmless here.
         let _ = getrandom::fill(&mut random);
         let nonce = STANDARD.encode(random);
-        let mut nonces = lock(&self.nonces);
+        let mut nonces = self.nonces.lock();
         if nonces.len() >= MAX_NONCES {
             nonces.retain(|_, nonce| nonce.born.elapsed() < settings.nonce_life);
         }
@@ -61,7 +60,7 @@ impl Digest {
     }
 
     pub(super) fn expire_all(&self) {
-        lock(&self.nonces).clear();
+        self.nonces.lock().clear();
     }
 
     /// `credentials`: what stands behind `Digest `; `target`: the request target.
@@ -103,7 +102,7 @@ impl Digest {
         if field("response")? != expected {
             return None;
         }
-        let mut nonces = lock(&self.nonces);
+        let mut nonces = self.nonces.lock();
         let Some(known) = nonces.get_mut(nonce) else {
             return Some(Verdict::Stale);
         };

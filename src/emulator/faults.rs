@@ -1,7 +1,7 @@
 //! Faults on demand.
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use tokio::sync::Notify;
 
 use super::respond::{self, Answer};
-use super::server::{bare, lock};
+use super::server::bare;
 
 /// What a fault befalls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -141,15 +141,15 @@ pub(super) struct Faults(Mutex<VecDeque<Fault>>);
 
 impl Faults {
     pub(super) fn order(&self, fault: Fault) {
-        lock(&self.0).push_back(fault);
+        self.0.lock().push_back(fault);
     }
 
     pub(super) fn clear(&self) {
-        lock(&self.0).clear();
+        self.0.lock().clear();
     }
 
     pub(super) fn next(&self, target: Target) -> Option<Fault> {
-        let mut orders = lock(&self.0);
+        let mut orders = self.0.lock();
         let at = orders.iter().position(|fault| fault.target == target)?;
         let fault = orders[at].clone();
         match orders[at].times {

@@ -1,7 +1,7 @@
 //! The token endpoint of service accounts, with Atlas's limits.
 
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::respond::{self, Answer};
-use super::server::{bare, lock};
+use super::server::bare;
 use super::settings::EmulatorSettings;
 
 const MAX_FORM: usize = 16 << 10;
@@ -68,7 +68,8 @@ impl OAuth {
             created: SystemTime::now(),
             expires,
         };
-        lock(&self.accounts)
+        self.accounts
+            .lock()
             .entry(client_id.to_owned())
             .or_default()
             .push(secret.clone());
@@ -77,7 +78,7 @@ impl OAuth {
 
     /// Takes away the secrets that `which` holds for; says how many.
     pub(super) fn remove_secrets(&self, client_id: &str, which: impl Fn(&ServiceSecret) -> bool) -> usize {
-        let mut accounts = lock(&self.accounts);
+        let mut accounts = self.accounts.lock();
         let Some(secrets) = accounts.get_mut(client_id) else {
             return 0;
         };
@@ -88,17 +89,17 @@ impl OAuth {
 
     /// The secrets of a service account; `None`: there is no such account.
     pub(super) fn secrets(&self, client_id: &str) -> Option<Vec<ServiceSecret>> {
-        lock(&self.accounts).get(client_id).cloned()
+        self.accounts.lock().get(client_id).cloned()
     }
 
     /// Every token of a service account is invalid from now on.
     pub(super) fn revoke_tokens_of(&self, client_id: &str) {
-        lock(&self.tokens).retain(|_, (owner, _)| owner != client_id);
+        self.tokens.lock().retain(|_, (owner, _)| owner != client_id);
     }
 
     /// Lets the secrets of a service account live no longer than to `until`.
     pub(super) fn cap_secrets(&self, client_id: &str, until: SystemTime) {
-        if let Some(secrets) = lock(&self.accounts).get_mut(client_id) {
+        if let Some(secrets) = self.accounts.lock().get_mut(client_id) {
             for secret in secrets {
                 secret.expires = secret.expires.min(until);
             }
@@ -107,7 +108,7 @@ impl OAuth {
 
     /// Lets the secrets of a service account have been made earlier.
     pub(super) fn age_secrets(&self, client_id: &str, by: Duration) {
-        if let Some(secrets) = lock(&self.accounts).get_mut(client_id) {
+        if let Some(secrets) = self.accounts.lock().get_mut(client_id) {
             for secret in secrets {
                 secret.created = secret.created.checked_sub(by).unwrap_or(SystemTime::UNIX_EPOCH);
             }
@@ -129,18 +130,19 @@ impl OAuth {
     }
 
     pub(super) fn accepts(&self, token: &str) -> bool {
-        lock(&self.tokens)
+        self.tokens
+            .lock()
             .get(token)
             .is_some_and(|(_, expiry)| *expiry > Instant::now())
     }
 
     pub(super) fn live(&self) -> usize {
         let now = Instant::now();
-        lock(&self.tokens).values().filter(|(_, expiry)| *expiry > now).count()
+        self.tokens.lock().values().filter(|(_, expiry)| *expiry > now).count()
     }
 
     pub(super) fn expire_all(&self) {
-        lock(&self.tokens).clear();
+        self.tokens.lock().clear();
     }
 
     pub(super) async fn token(&self, request: Request<Incoming>, settings: &EmulatorSettings) -> Answer {
@@ -180,7 +182,7 @@ impl OAuth {
     }
 
     fn take_request(&self, client: &str, per_minute: usize) -> bool {
-        let mut recent = lock(&self.recent);
+        let mut recent = self.recent.lock();
         let now = Instant::now();
         recent.retain(|(_, at)| now - *at <= Duration::from_secs(60));
         let within = recent.iter().filter(|(who, _)| who == client).count() < per_minute;
@@ -191,7 +193,7 @@ impl OAuth {
     }
 
     fn grant(&self, client: String, settings: &EmulatorSettings) -> Option<String> {
-        let mut tokens = lock(&self.tokens);
+        let mut tokens = self.tokens.lock();
         let now = Instant::now();
         tokens.retain(|_, (_, expiry)| *expiry > now);
         if tokens.values().filter(|(owner, _)| *owner == client).count() >= settings.max_tokens {
@@ -211,7 +213,7 @@ impl OAuth {
         }
         // RFC 7009 section 2.2: an unknown token is no error.
         if let Some(token) = form(request).await.and_then(|mut form| form.remove("token")) {
-            lock(&self.tokens).remove(&token);
+            self.tokens.lock().remove(&token);
         }
         bare(StatusCode::OK)
     }

@@ -1,10 +1,11 @@
 //! Accepts, checks credentials and limits, and hands over to the API.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -51,12 +52,12 @@ impl Shared {
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
+        self.state.lock()
     }
 
     /// What is left of the minute's requests; `None`: nothing.
     fn take_request(&self) -> Option<usize> {
-        let mut recent = lock(&self.recent);
+        let mut recent = self.recent.lock();
         let now = Instant::now();
         while recent.front().is_some_and(|at| now - *at > Duration::from_secs(60)) {
             recent.pop_front();
@@ -65,10 +66,6 @@ impl Shared {
         recent.push_back(now);
         Some(left)
     }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub(super) async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, shared: Arc<Shared>) {

@@ -3,10 +3,11 @@
 //! A pipe that nobody reads is full after 64 KiB, and whoever writes then waits for ever. So nobody writes but a thread that
 //! has nothing else to do: all others put their lines into a queue with a bound, which takes no longer than copying them.
 
+use parking_lot::{Condvar, Mutex};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -83,7 +84,7 @@ impl Outlet {
     /// Takes whole lines, or drops and counts them.
     pub fn put(&self, lines: &[u8]) {
         let shared = &self.0;
-        let mut state = shared.lock();
+        let mut state = shared.state.lock();
         if state.waiting.len() + lines.len() > MOST_WAITING {
             state.unsaid += 1;
             drop(state);
@@ -105,7 +106,7 @@ impl Outlet {
     )]
     pub fn flush(&self, limit: Duration) {
         let until = Instant::now() + limit;
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         state.hurry = true;
         self.0.filled.notify_one();
         while !state.waiting.is_empty() || state.writing {
@@ -113,23 +114,13 @@ impl Outlet {
             if left.is_zero() {
                 break;
             }
-            state = self
-                .0
-                .emptied
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            self.0.emptied.wait_for(&mut state, left);
         }
         state.hurry = false;
     }
 }
 
 impl Shared {
-    /// What the queue holds is valid after any panic: each change is a single call.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The writer's life: as long as the process.
     fn write_on(&self, mut sink: File, say: fn(u64)) {
         let mut batch = Vec::new();
@@ -150,19 +141,15 @@ impl Shared {
 
     /// Waits for lines and takes them; gives back how many were lost before.
     fn next(&self, batch: &mut Vec<u8>) -> u64 {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.writing = false;
         while state.waiting.is_empty() {
             self.emptied.notify_all();
             state.asleep = true;
-            state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.filled.wait(&mut state);
         }
         if !state.hurry {
-            state = self
-                .filled
-                .wait_timeout_while(state, GATHER, |state| !state.hurry)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            self.filled.wait_while_for(&mut state, |state| !state.hurry, GATHER);
         }
         state.asleep = false;
         state.writing = true;

@@ -182,7 +182,8 @@ impl io::Write for Escaped<'_> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use parking_lot::Mutex;
+    use std::sync::Arc;
 
     use tracing_subscriber::layer::SubscriberExt;
 
@@ -202,7 +203,7 @@ mod tests {
 
     impl io::Write for Written {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
+            self.0.lock().write(bytes)
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -258,7 +259,7 @@ mod tests {
                 .flatten_event(true)
                 .with_writer(move || to.clone());
             tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || record.event());
-            let expected = written.0.lock().unwrap().clone();
+            let expected = written.0.lock().clone();
             assert_eq!(without_time(&record.json(Timestamp::now())), without_time(&expected));
         }
     }

@@ -4,8 +4,9 @@
 
 mod labels;
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use http::{Method, StatusCode};
@@ -195,7 +196,7 @@ impl Metrics {
 
     /// The log is the process's, and counts for itself.
     fn count_lost_lines(&self) {
-        let _one_at_a_time = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.accounts.lock();
         let counter = self.families.log_lines_dropped.with_label_values::<&str>(&[]);
         counter.inc_by(crate::log::lines_dropped().saturating_sub(counter.get()));
     }
@@ -280,7 +281,7 @@ impl Metrics {
 
     /// The handles of one account.
     pub fn account(&self, name: &str) -> Arc<AccountMetrics> {
-        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut accounts = self.accounts.lock();
         let known = accounts.entry(name.to_owned());
         Arc::clone(known.or_insert_with(|| self.new_account(name)))
     }
@@ -423,13 +424,13 @@ impl AccountMetrics {
 
     /// When the client secret expires; `None`: not known.
     pub fn secret_expiry(&self, at: Option<SystemTime>) {
-        *self.secret_expiry_known.lock().unwrap_or_else(PoisonError::into_inner) = at;
+        *self.secret_expiry_known.lock() = at;
         set_timestamp(&self.secret_expiry, &self.name, at);
     }
 
     /// When the client secret expires, if that was told.
     pub fn known_secret_expiry(&self) -> Option<SystemTime> {
-        *self.secret_expiry_known.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.secret_expiry_known.lock()
     }
 
     /// Whether the credential works, as far as is known.
@@ -469,7 +470,7 @@ impl AccountMetrics {
     /// What Atlas says is left; `None` says nothing new.
     pub fn rate_limit_remaining(&self, remaining: Option<i64>) {
         let Some(remaining) = remaining else { return };
-        let mut known = self.rate_limit_known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.rate_limit_known.lock();
         known
             .get_or_insert_with(|| self.rate_limit.with_label_values(&[self.name.as_str()]))
             .set(remaining);

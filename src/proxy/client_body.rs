@@ -3,8 +3,9 @@
 //! Over HTTP/2 a stream that ends before its request was taken in is reset, and some clients then report an error and not
 //! the answer (curl of 2023: exit code 92). So the rest is taken in before the stream ends, as over HTTP/1.1.
 
+use parking_lot::Mutex;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -73,7 +74,7 @@ impl Body for ClientBody {
 impl Drop for ClientBody {
     fn drop(&mut self) {
         let Some(rest) = &self.rest else { return };
-        let mut left = rest.lock();
+        let mut left = rest.0.lock();
         left.given_up = true;
         left.incoming = self.incoming.take().filter(|incoming| !incoming.is_end_stream());
         if let Some(waker) = left.waker.take() {
@@ -86,7 +87,7 @@ impl Drop for ClientBody {
 impl Rest {
     /// Takes in what comes, and throws it away; gives how many bytes. `None`: that was all.
     pub fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Option<usize>> {
-        let mut left = self.lock();
+        let mut left = self.0.lock();
         let given_up = left.given_up;
         match &mut left.incoming {
             Some(incoming) => match Pin::new(incoming).poll_frame(cx) {
@@ -100,10 +101,5 @@ impl Rest {
                 Poll::Pending
             }
         }
-    }
-
-    /// What the lock guards is valid after any panic: each change is a single call.
-    fn lock(&self) -> MutexGuard<'_, Left> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

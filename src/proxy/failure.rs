@@ -1,9 +1,9 @@
 //! What a failing answer of Atlas is about, read from the answer as it passes: for metrics, logs and the status page. The
 //! client gets what Atlas said, byte for byte.
 
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -184,7 +184,7 @@ pub struct Seen {
 impl Failures {
     /// Takes one in.
     pub fn add(&self, failure: Failure, at: SystemTime) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock();
         let count = all.get(failure.kind.as_str()).map_or(0, |seen| seen.count) + 1;
         let kind = failure.kind.as_str();
         all.insert(
@@ -199,7 +199,7 @@ impl Failures {
 
     /// All kinds that there were, by name.
     pub fn all(&self) -> BTreeMap<&'static str, Seen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().clone()
     }
 }
 

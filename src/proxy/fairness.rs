@@ -1,9 +1,10 @@
 //! How much of Atlas one listener may use, so that one app can't drain the bucket of all
 //! (`max_requests_per_minute`, `max_concurrent_requests`).
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -48,7 +49,7 @@ pub(super) struct Share(Option<Arc<Fairness>>);
 impl Drop for Share {
     fn drop(&mut self) {
         if let Some(fairness) = &self.0 {
-            let mut used = fairness.lock();
+            let mut used = fairness.0.lock();
             used.at_once = used.at_once.saturating_sub(1);
         }
     }
@@ -61,7 +62,7 @@ impl Fairness {
             return Ok(Share(None));
         }
         let now = Instant::now();
-        let mut used = self.lock();
+        let mut used = self.0.lock();
         if let Some(most) = limits.at_once.map(NonZeroUsize::get)
             && used.at_once >= most
         {
@@ -87,10 +88,6 @@ impl Fairness {
         used.at_once += 1;
         drop(used);
         Ok(Share(Some(Arc::clone(self))))
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Used> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -155,6 +152,6 @@ mod tests {
         let _shares: Vec<_> = (0..100)
             .map(|_| unlimited.share(FairnessLimits::default()).unwrap())
             .collect();
-        assert_eq!(unlimited.lock().at_once, 0);
+        assert_eq!(unlimited.0.lock().at_once, 0);
     }
 }

@@ -1,8 +1,9 @@
 //! A request body on its way from the client: timed, counted, and recorded as far as it may be sent again.
 
+use parking_lot::Mutex;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -327,7 +328,7 @@ impl Source {
             Self::Empty => true,
             Self::Once(_) => false,
             Self::Recorded { shared, .. } => {
-                let recording = lock(shared);
+                let recording = shared.lock();
                 !recording.overflowed && recording.inbound.facts.fault().is_none()
             }
         }
@@ -339,7 +340,7 @@ impl Source {
             Self::Empty => true,
             Self::Once(_) => false,
             Self::Recorded { shared, known_length } => {
-                let recording = lock(shared);
+                let recording = shared.lock();
                 !recording.overflowed && (recording.ended || known_length.is_some())
             }
         }
@@ -349,7 +350,7 @@ impl Source {
     pub(super) fn is_unasked(&self) -> bool {
         match self {
             Self::Empty | Self::Once(_) => false,
-            Self::Recorded { shared, .. } => !lock(shared).asked,
+            Self::Recorded { shared, .. } => !shared.lock().asked,
         }
     }
 
@@ -364,7 +365,7 @@ impl Source {
             Self::Empty => Some(RequestBody(Kind::Empty)),
             Self::Once(inbound) => inbound.take().map(|inbound| RequestBody(Kind::Once(inbound))),
             Self::Recorded { shared, known_length } => {
-                let mut recording = lock(shared);
+                let mut recording = shared.lock();
                 // What `buffer` read ahead of an overflow is still there for the first reader.
                 if recording.overflowed && recording.reader > 0 {
                     return None;
@@ -395,9 +396,9 @@ impl Source {
             Self::Once(_) => return Ok(Buffered::TooLarge),
             Self::Recorded { shared, .. } => Arc::clone(shared),
         };
-        lock(&shared).inbound.patience.begin_anew();
+        shared.lock().inbound.patience.begin_anew();
         let read_on = std::future::poll_fn(|cx| {
-            let mut recording = lock(&shared);
+            let mut recording = shared.lock();
             loop {
                 if recording.overflowed {
                     return Poll::Ready(Ok(Buffered::TooLarge));
@@ -472,7 +473,7 @@ impl RequestBody {
 
 impl Reader {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
-        let mut recording = lock(&self.shared);
+        let mut recording = self.shared.lock();
         if recording.reader != self.id {
             return Poll::Ready(Some(Err(RequestBodyError::Superseded)));
         }
@@ -536,9 +537,4 @@ impl Body for RequestBody {
             },
         }
     }
-}
-
-/// A panic cannot leave a recording half changed in a way that matters: it is dropped with its request.
-fn lock(mutex: &Mutex<Recording>) -> MutexGuard<'_, Recording> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -71,7 +71,7 @@ pub struct Prober {
     /// A task looks whether a refused credential is accepted again.
     looking_again: AtomicBool,
     /// The last thing that was said about 401s, so that it is said once.
-    said: std::sync::Mutex<Option<Finding>>,
+    said: parking_lot::Mutex<Option<Finding>>,
 }
 
 #[derive(Debug, Default)]
@@ -127,7 +127,7 @@ impl Prober {
 
     /// Says once what 401s are about, until it is something else.
     fn say(&self, account: &str, finding: Finding) {
-        let mut said = self.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut said = self.said.lock();
         if said.replace(finding) == Some(finding) {
             return;
         }

@@ -166,7 +166,8 @@ impl Stop {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use parking_lot::Mutex;
+    use std::sync::Arc;
 
     use tokio::time::Instant;
 
@@ -191,7 +192,7 @@ mod tests {
 
         /// The machine sleeps, and timers with it.
         fn sleep(&self, time: Duration) {
-            let mut ahead = self.ahead.lock().unwrap();
+            let mut ahead = self.ahead.lock();
             *ahead = (ahead.0 + time, ahead.1 + time);
         }
 
@@ -207,11 +208,11 @@ mod tests {
 
     impl Clock for TestClock {
         fn wall(&self) -> SystemTime {
-            day_one() + self.start.elapsed() + self.ahead.lock().unwrap().0
+            day_one() + self.start.elapsed() + self.ahead.lock().0
         }
 
         fn boot(&self) -> Duration {
-            DAY + self.start.elapsed() + self.ahead.lock().unwrap().1
+            DAY + self.start.elapsed() + self.ahead.lock().1
         }
     }
 
@@ -322,7 +323,7 @@ mod tests {
         let schedule = Schedule::new(30 * DAY, Some(day_one() - 10 * DAY), &*clock);
         assert_eq!(schedule.left(&*clock), 20 * DAY);
         // As if the wall clock had stood still for 15 days while time went on.
-        clock.ahead.lock().unwrap().1 += 15 * DAY;
+        clock.ahead.lock().1 += 15 * DAY;
         assert_eq!(schedule.left(&*clock), 5 * DAY);
     }
 

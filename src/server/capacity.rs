@@ -1,8 +1,9 @@
 //! How many connections there may be.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -97,7 +98,7 @@ impl Capacity {
         let place = part.try_take().ok_or(Full::Connections)?;
         let peer = if self.per_peer == 0 { None } else { Some(peer) };
         if let Some(peer) = peer {
-            let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut peers = self.peers.lock();
             let open = peers.entry(peer).or_default();
             if *open >= self.per_peer {
                 return Err(Full::Peer);
@@ -127,7 +128,7 @@ impl Drop for Slot {
     fn drop(&mut self) {
         self.capacity.open.fetch_sub(1, Ordering::Relaxed);
         let Some(peer) = self.peer.take() else { return };
-        let mut peers = self.capacity.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = self.capacity.peers.lock();
         if let Some(open) = peers.get_mut(&peer) {
             *open -= 1;
             if *open == 0 {
@@ -154,7 +155,7 @@ mod tests {
         drop(first);
         let _again = capacity.admit(&part, one).unwrap();
         drop((second, third));
-        assert_eq!(capacity.peers.lock().unwrap().len(), 1);
+        assert_eq!(capacity.peers.lock().len(), 1);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Whose turn it is on a connection, and since when.
 
+use parking_lot::Mutex;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -181,7 +182,7 @@ impl ConnectionClock {
         }
         let stream = self.streams.as_ref().map(|streams| {
             let stream = Arc::new(Stream::default());
-            let mut streams = streams.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut streams = streams.lock();
             streams.retain(|stream| stream.strong_count() > 0);
             streams.push(Arc::downgrade(&stream));
             stream
@@ -235,7 +236,7 @@ impl ConnectionClock {
     fn stalled(&self) -> u64 {
         let socket = self.stalled_since.load(Ordering::Relaxed);
         let Some(streams) = &self.streams else { return socket };
-        let streams = streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let streams = streams.lock();
         streams
             .iter()
             .filter_map(Weak::upgrade)

@@ -1,8 +1,9 @@
 //! A Redis or Valkey server as a store: one connection, a second and a half for each step, and rest after a failure.
 
+use parking_lot::Mutex;
 use std::error::Error;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -173,7 +174,7 @@ impl RedisStore {
 
     /// How it is: as of the last step, or of the watch.
     pub fn state(&self) -> StoreState {
-        let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let health = self.health.lock();
         StoreState {
             address: self.settings.to_string(),
             up: health.tried.then_some(health.down.is_none()),
@@ -318,13 +319,13 @@ impl RedisStore {
     }
 
     fn resting(&self) -> bool {
-        let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let health = self.health.lock();
         health.rest_until.is_some_and(|until| Instant::now() < until)
     }
 
     fn answered(&self) {
         let was_down = {
-            let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut health = self.health.lock();
             health.rest_until = None;
             health.tried = true;
             health.down.take().is_some()
@@ -338,7 +339,7 @@ impl RedisStore {
     fn failed(&self, why: &str) {
         let rest = REST.mul_f64(1.0 + 0.5 * (self.random)());
         let was_down = {
-            let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut health = self.health.lock();
             health.rest_until = Some(Instant::now() + rest);
             health.tried = true;
             health.down.replace(why.to_owned()).is_some()

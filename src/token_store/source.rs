@@ -12,9 +12,10 @@
 //!
 //! A store that fails or is slow is not waited for: the token endpoint is asked directly then.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -168,7 +169,7 @@ impl SharedSource {
     }
 
     fn lock_taken(&self) -> MutexGuard<'_, Option<Taken>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        self.taken.lock()
     }
 
     /// Waits until there is a token to take, where one is wanted from the store, or until it is this replica's turn to ask for

@@ -1,8 +1,8 @@
 //! Who asks and who waits, without a server: a store in memory, a scripted endpoint, and tokio's paused clock.
 #![allow(clippy::unwrap_used)]
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 use std::time::SystemTime;
 
@@ -56,7 +56,7 @@ enum Fault {
 impl Memory {
     fn fault(&self) -> Result<Fault, StoreError> {
         self.steps.fetch_add(1, Ordering::SeqCst);
-        let mut faults = self.faults.lock().unwrap();
+        let mut faults = self.faults.lock();
         let fault = match faults.len() {
             0 => Fault::None,
             1 => faults[0],
@@ -70,7 +70,7 @@ impl Memory {
     }
 
     fn script(&self, faults: impl IntoIterator<Item = Fault>) {
-        *self.faults.lock().unwrap() = faults.into_iter().collect();
+        *self.faults.lock() = faults.into_iter().collect();
     }
 
     fn heard<T>(fault: Fault, answer: T) -> Result<T, StoreError> {
@@ -95,7 +95,7 @@ impl Memory {
     }
 
     fn stored(&self) -> Option<Stored> {
-        let token = self.token.lock().unwrap().clone();
+        let token = self.token.lock().clone();
         alive(&token).map(|value| Stored {
             value,
             left: token.map(|(_, end)| end - Instant::now()),
@@ -103,26 +103,26 @@ impl Memory {
     }
 
     fn others_come_first(&self) {
-        if let Some(happens) = self.before_turn.lock().unwrap().take() {
+        if let Some(happens) = self.before_turn.lock().take() {
             happens(self);
         }
     }
 
     fn leave(&self, value: impl Into<Vec<u8>>, life: Duration) {
-        *self.token.lock().unwrap() = Some((value.into(), Instant::now() + life));
+        *self.token.lock() = Some((value.into(), Instant::now() + life));
     }
 
     /// Somebody took the lock so long ago, and is gone.
     fn dead_holder(&self, since: Duration) {
-        *self.lock.lock().unwrap() = Some(("gone".to_owned(), Instant::now() + LOCK_LIFE - since));
+        *self.lock.lock() = Some(("gone".to_owned(), Instant::now() + LOCK_LIFE - since));
     }
 
     fn locked(&self) -> bool {
-        alive(&self.lock.lock().unwrap()).is_some()
+        alive(&self.lock.lock()).is_some()
     }
 
     fn value(&self) -> Vec<u8> {
-        alive(&self.token.lock().unwrap()).unwrap()
+        alive(&self.token.lock()).unwrap()
     }
 }
 
@@ -141,7 +141,7 @@ impl SharedStore for Memory {
             if self.locked() {
                 return Self::heard(fault, None);
             }
-            *self.lock.lock().unwrap() = Some((holder.to_owned(), Instant::now() + LOCK_LIFE));
+            *self.lock.lock() = Some((holder.to_owned(), Instant::now() + LOCK_LIFE));
             Self::heard(fault, Some(self.turn(above)))
         })
     }
@@ -157,7 +157,7 @@ impl SharedStore for Memory {
     fn put<'a>(&'a self, _: &'a Keys, put: Put<'a>) -> BoxFuture<'a, Result<bool, StoreError>> {
         Box::pin(async move {
             let fault = self.fault()?;
-            let old = alive(&self.token.lock().unwrap());
+            let old = alive(&self.token.lock());
             if let Some(old) = old.filter(|old| Some(old.as_slice()) != put.gives_way) {
                 let old = String::from_utf8_lossy(&old).into_owned();
                 let fence = old.split_once(':').and_then(|(fence, _)| fence.parse::<u64>().ok());
@@ -173,7 +173,7 @@ impl SharedStore for Memory {
     fn release<'a>(&'a self, _: &'a Keys, holder: &'a str, pause: Duration) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
             let fault = self.fault()?;
-            let mut lock = self.lock.lock().unwrap();
+            let mut lock = self.lock.lock();
             if alive(&lock).as_deref() == Some(holder) {
                 *lock = Some((holder.to_owned(), Instant::now() + pause));
             }
@@ -193,7 +193,7 @@ struct Endpoint {
 
 impl Endpoint {
     fn asked(&self) -> usize {
-        self.asked.lock().unwrap().len()
+        self.asked.lock().len()
     }
 }
 
@@ -201,11 +201,11 @@ impl TokenSource for Arc<Endpoint> {
     fn fetch<'a>(&'a self, _: Option<&'a Token>) -> BoxFuture<'a, Result<Granted, Refusal>> {
         Box::pin(async {
             let number = {
-                let mut asked = self.asked.lock().unwrap();
+                let mut asked = self.asked.lock();
                 asked.push(Instant::now());
                 asked.len()
             };
-            let takes = self.takes.lock().unwrap().pop_front();
+            let takes = self.takes.lock().pop_front();
             if let Some(takes) = takes {
                 sleep(takes).await;
             }
@@ -308,7 +308,7 @@ async fn fetch(replica: &SharedSource, held: Option<&Token>) -> (String, Ownersh
 #[tokio::test(start_paused = true)]
 async fn one_of_fifty_asks_and_the_others_take_what_it_got() {
     let scene = scene();
-    scene.endpoint.takes.lock().unwrap().push_back(secs(1));
+    scene.endpoint.takes.lock().push_back(secs(1));
     let granted = scene.all_at_once(50).await;
     assert_eq!(scene.endpoint.asked(), 1);
     let mut published = 0;
@@ -339,7 +339,7 @@ async fn the_token_that_is_held_is_replaced_by_one_replica_for_all() {
         tokens.push(held(&replica.fetch(None).await.unwrap()));
     }
     // Refused, or due: both come here.
-    scene.endpoint.takes.lock().unwrap().push_back(secs(1));
+    scene.endpoint.takes.lock().push_back(secs(1));
     let mut all = JoinSet::new();
     for (replica, token) in replicas.into_iter().zip(tokens) {
         all.spawn(async move { fetch(&replica, Some(&token)).await.0 });
@@ -363,7 +363,7 @@ async fn a_token_that_is_stored_between_look_and_lock_is_taken() {
             sleep(PATIENCE).await;
         }
         // No await between these two looks and this: whatever turn is taken next, is taken after it.
-        *scene.store.before_turn.lock().unwrap() = Some(Box::new(|store| store.leave(theirs, secs(3600))));
+        *scene.store.before_turn.lock() = Some(Box::new(|store| store.leave(theirs, secs(3600))));
         assert_eq!(fetching.await.unwrap(), ("theirs".into(), Ownership::Taken), "{locked}");
         assert_eq!(scene.endpoint.asked(), 0, "a token was spent for nothing");
         assert_eq!(scene.count(outcome), 1);
@@ -425,7 +425,7 @@ async fn a_lock_that_is_held_too_long_is_not_waited_for_and_one_goes_first() {
 async fn who_comes_too_late_overwrites_nothing_and_keeps_its_token_to_itself() {
     let scene = scene();
     // The first is asked for longer than its lock lives.
-    scene.endpoint.takes.lock().unwrap().extend([secs(20), secs(0)]);
+    scene.endpoint.takes.lock().extend([secs(20), secs(0)]);
     let (slow, other) = (scene.replica(), scene.replica());
     let late = tokio::spawn(async move { fetch(&slow, None).await });
     sleep(secs(16)).await;
@@ -437,7 +437,7 @@ async fn who_comes_too_late_overwrites_nothing_and_keeps_its_token_to_itself() {
 #[tokio::test(start_paused = true)]
 async fn a_late_holder_does_not_give_back_the_lock_of_another() {
     let scene = scene();
-    scene.endpoint.takes.lock().unwrap().extend([secs(16), secs(10)]);
+    scene.endpoint.takes.lock().extend([secs(16), secs(10)]);
     let (slow, other) = (scene.replica(), scene.replica());
     let late = tokio::spawn(async move { fetch(&slow, None).await });
     sleep(secs(15)).await;
@@ -456,7 +456,7 @@ async fn a_refusal_is_passed_on_and_the_others_meet_it_one_after_the_other() {
     for refusal in refusals {
         assert_eq!(refusal.unwrap_err().outcome, Ended::RateLimited);
     }
-    let asked = scene.endpoint.asked.lock().unwrap().clone();
+    let asked = scene.endpoint.asked.lock().clone();
     assert_eq!(asked.len(), 10);
     assert!(asked.windows(2).all(|pair| pair[1] - pair[0] >= PAUSE_AFTER_REFUSAL));
     assert_eq!(scene.count(Outcome::Fallback), 0);
@@ -490,14 +490,14 @@ async fn a_store_that_fails_in_the_middle_takes_no_token_from_anybody() {
         // Look, lock, put, release.
         scene.store.script([Fault::None, Fault::None, put, Fault::Rests]);
         assert_eq!(fetch(&scene.replica(), None).await, ("token-1".into(), ownership));
-        assert_eq!(scene.store.token.lock().unwrap().is_some(), stored);
+        assert_eq!(scene.store.token.lock().is_some(), stored);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_renewal_that_is_broken_off_gives_the_lock_back() {
     let scene = scene();
-    scene.endpoint.takes.lock().unwrap().push_back(secs(9));
+    scene.endpoint.takes.lock().push_back(secs(9));
     let replica = scene.replica();
     let fetch = tokio::time::timeout(secs(1), replica.fetch(None)).await;
     assert!(fetch.is_err());

@@ -3,9 +3,10 @@
 //! HTTP/1.1: one connection serves one request at a time; the sender comes back only at the end of the response body, and
 //! is dropped (which closes the connection) when the body is abandoned. HTTP/2: one connection serves all.
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -399,7 +400,7 @@ where
 {
     /// The connection used last that is ready now: the warmest, and the others can age.
     fn checkout(&self) -> Option<Http1<B>> {
-        let mut idle = lock(&self.idle);
+        let mut idle = self.idle.lock();
         let mut at = idle.len();
         while at > 0 {
             at -= 1;
@@ -415,7 +416,7 @@ where
 
     /// The oldest idle connection goes, as another one comes although there are some.
     fn make_room(&self) {
-        drop(lock(&self.idle).pop_front());
+        drop(self.idle.lock().pop_front());
     }
 
     fn is_over(&self, entry: &Idle<B>) -> bool {
@@ -429,7 +430,7 @@ where
         if connection.sender.is_closed() || over || connection.idle_for.is_zero() {
             return;
         }
-        let mut idle = lock(&self.idle);
+        let mut idle = self.idle.lock();
         while idle.len() >= MAX_IDLE || idle.front().is_some_and(|entry| self.is_over(entry)) {
             idle.pop_front();
         }
@@ -458,7 +459,7 @@ where
 
     async fn h2_sender(&self) -> Result<(http2::SendRequest<B>, bool), ConnectError> {
         let cached = || {
-            let h2 = lock(&self.h2);
+            let h2 = self.h2.lock();
             let (sender, made) = h2.as_ref()?;
             let good = !sender.is_closed() && made.elapsed() <= self.settings.connection_max_age;
             good.then(|| sender.clone())
@@ -502,7 +503,7 @@ where
             .await
             .map_err(|source| self.not_started(source))?;
         self.drive(connection);
-        *lock(&self.h2) = Some((sender.clone(), Instant::now()));
+        *self.h2.lock() = Some((sender.clone(), Instant::now()));
         self.only_h2
             .store(self.settings.http == HttpVersion::Auto, Ordering::Relaxed);
         Ok((sender, false))
@@ -650,11 +651,6 @@ fn refused_alpn(error: &std::io::Error) -> bool {
                 rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)
             )
         })
-}
-
-/// What the locks guard is valid after any panic: each change is a single call.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

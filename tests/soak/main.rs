@@ -6,11 +6,12 @@
 //! when a client got an answer that no fault explains, or the proxy did not end cleanly.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, missing_docs)]
 
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::{ExitCode, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use atlas_auth_proxy::emulator::{Emulator, EmulatorSettings, Fault, FaultKind, Target};
@@ -133,7 +134,7 @@ async fn idle_and_load(proxy: &mut Proxy, idle: usize) -> ExitCode {
         at(990),
         at(999)
     );
-    for (kind, count) in tally.kinds.lock().unwrap().iter() {
+    for (kind, count) in tally.kinds.lock().iter() {
         println!("{count:10}  {kind}");
     }
     let new = Instant::now();
@@ -235,7 +236,7 @@ struct Tally {
 impl Tally {
     fn count(&self, kind: &str) {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        *self.kinds.lock().unwrap().entry(kind.to_owned()).or_default() += 1;
+        *self.kinds.lock().entry(kind.to_owned()).or_default() += 1;
     }
 }
 
@@ -520,7 +521,7 @@ impl Proxy {
 }
 
 fn report(samples: &[Sample], rest: &Sample, tally: &Tally, clean: bool) -> ExitCode {
-    let kinds = tally.kinds.lock().unwrap();
+    let kinds = tally.kinds.lock();
     let requests = tally.requests.load(Ordering::Relaxed);
     let last = samples.last().expect("it ran for a second at least");
     println!(

@@ -1,8 +1,8 @@
 //! An answer is whole or visibly broken, means what it says, and gives nothing of the credential back; what the upstream did
 //! not process may go again.
 
+use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::Engine as _;
@@ -216,9 +216,7 @@ async fn an_edit_works_with_the_tag_that_its_read_brought() {
         async move {
             for name in ["if-match", "if-none-match", "if-range", "range"] {
                 if let Some(value) = request.headers().get(name) {
-                    log.lock()
-                        .unwrap()
-                        .push((name.to_owned(), value.to_str().unwrap().to_owned()));
+                    log.lock().push((name.to_owned(), value.to_str().unwrap().to_owned()));
                 }
             }
             let same = request
@@ -298,7 +296,7 @@ async fn an_edit_works_with_the_tag_that_its_read_brought() {
         ("if-none-match", "\"v1\""),
     ];
     assert_eq!(
-        *seen.lock().unwrap(),
+        *seen.lock(),
         expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
     );
 }

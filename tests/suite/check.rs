@@ -1,12 +1,13 @@
 //! `check` names the cause: each test is a broken set-up, and the line that says so, with what to do. The program itself
 //! runs; nothing that it prints holds a secret.
 
+use parking_lot::Mutex;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use atlas_auth_proxy::emulator::{Emulator, EmulatorSettings, Fault, FaultKind, Target};
@@ -398,7 +399,7 @@ async fn a_credential_of_the_other_realm() {
     let hosts = Arc::clone(&asked);
     let atlas = Fake::start_tls(tls, move |head| {
         let host = head.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
-        hosts.lock().unwrap().push(host.to_owned());
+        hosts.lock().push(host.to_owned());
         if head.starts_with("POST /api/oauth/token ") {
             return http("401 Unauthorized", "", r#"{"error":"invalid_client"}"#);
         }
@@ -430,7 +431,7 @@ async fn a_credential_of_the_other_realm() {
             said.line("ok", "account", &[name, host], &[]);
             said.line("ok", "tunnel", &[host], &[]);
             said.fails("credential", &[], &[&format!("{name} was asked"), hint]);
-            assert!(asked.lock().unwrap().drain(..).all(|asked| asked == host));
+            assert!(asked.lock().drain(..).all(|asked| asked == host));
         }
     }
 }

@@ -1,9 +1,10 @@
 //! What is scarce with Digest (nonces for one request at a time, `digest_max_concurrent`) is held by no client that dawdles.
 
+use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use atlas_auth_proxy::credential::CredentialSettings;
 use http_body_util::BodyExt;
@@ -22,7 +23,7 @@ async fn upstream_of_one_time_nonces() -> Upstream {
     Upstream::start(move |request| {
         let sent = request.headers().get("authorization").map(|v| v.to_str().unwrap());
         let nonce = sent.and_then(|sent| Some(sent.split_once(" nonce=\"")?.1.split('"').next()?.to_owned()));
-        let accepted = nonce.is_some_and(|nonce| used.lock().unwrap().insert(nonce));
+        let accepted = nonce.is_some_and(|nonce| used.lock().insert(nonce));
         let fresh = nonces.fetch_add(1, Ordering::Relaxed);
         async move {
             if accepted {

@@ -1,8 +1,9 @@
 //! The way out: an egress proxy, addresses that are raced, connections that grow old.
 
+use parking_lot::Mutex;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use atlas_auth_proxy::credential::CredentialSettings::ServiceAccount;
@@ -37,7 +38,7 @@ impl Forward {
                 let heads = Arc::clone(&heads);
                 tokio::spawn(async move {
                     let Some(head) = head_of(&mut stream).await else { return };
-                    heads.lock().unwrap().push(head.clone());
+                    heads.lock().push(head.clone());
                     let authorized = credentials.is_none_or(|c| {
                         head.lines()
                             .filter_map(|line| line.split_once(": "))
@@ -69,7 +70,7 @@ impl Forward {
     }
 
     fn heads(&self) -> Vec<String> {
-        self.heads.lock().unwrap().clone()
+        self.heads.lock().clone()
     }
 
     fn url(&self, userinfo: &str) -> String {

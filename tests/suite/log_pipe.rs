@@ -54,25 +54,25 @@ async fn a_log_that_nobody_reads_stops_nothing_and_what_is_lost_is_counted() {
     assert_eq!(live.unwrap().status(), 200);
     // Somebody reads again: the count is told, and agrees with the metric.
     let lost = metric(program.admin, "atlas_auth_proxy_log_lines_dropped_total").await;
-    let log = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let log = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
     let reading = std::thread::spawn({
         let log = std::sync::Arc::clone(&log);
         move || {
             let mut chunk = [0; 65536];
             while let Ok(size @ 1..) = reader.read(&mut chunk) {
-                log.lock().unwrap().extend_from_slice(&chunk[..size]);
+                log.lock().extend_from_slice(&chunk[..size]);
             }
         }
     });
     until("the log tells of the lines that were lost", || async {
-        String::from_utf8_lossy(&log.lock().unwrap()).contains("log lines were lost")
+        String::from_utf8_lossy(&log.lock()).contains("log lines were lost")
     })
     .await;
     let address = program.address;
     let (status, _) = program.stop().await;
     assert_eq!(status.code(), Some(0), "{address}");
     reading.join().unwrap();
-    let log = String::from_utf8(log.lock().unwrap().clone()).unwrap();
+    let log = String::from_utf8(log.lock().clone()).unwrap();
     let told: u64 = log
         .lines()
         .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("whole lines alone"))

@@ -1,11 +1,12 @@
 //! `rotate-secret`: whatever fails, a secret that Atlas accepts is in force, and nothing secret is printed. The program
 //! itself runs.
 
+use parking_lot::Mutex;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use atlas_auth_proxy::emulator::{Fault, FaultKind, Target};
@@ -631,7 +632,7 @@ impl Forgetful {
             let known = Arc::clone(&known);
             async move {
                 let path = request.uri().path().to_owned();
-                let mut known = known.lock().unwrap();
+                let mut known = known.lock();
                 match *request.method() {
                     Method::POST => {
                         known.push(NEW_ID.to_owned());
@@ -686,7 +687,7 @@ async fn a_secret_that_was_made_without_an_answer_is_named() {
     let said = atlas.rotate().await;
     assert_eq!(said.code, Some(1), "{said:#?}");
     said.line("FAIL", "make", &[NEW_ID, "delete it in Atlas"]);
-    assert_eq!(*atlas.secrets.lock().unwrap(), [FIRST_ID, NEW_ID]);
+    assert_eq!(*atlas.secrets.lock(), [FIRST_ID, NEW_ID]);
 }
 
 #[tokio::test]
@@ -695,7 +696,7 @@ async fn a_secret_that_came_without_its_value_is_deleted_again() {
     let said = atlas.rotate().await;
     assert_eq!(said.code, Some(1), "{said:#?}");
     said.line("FAIL", "make", &[NEW_ID, "deleted again"]);
-    assert_eq!(*atlas.secrets.lock().unwrap(), [FIRST_ID]);
+    assert_eq!(*atlas.secrets.lock(), [FIRST_ID]);
 }
 
 #[tokio::test]
@@ -710,7 +711,7 @@ async fn a_secret_that_came_in_no_usable_form_is_deleted_again() {
         let said = atlas.rotate().await;
         assert_eq!(said.code, Some(1), "{value:?}: {said:#?}");
         said.line("FAIL", "make", &[NEW_ID, "deleted again"]);
-        assert_eq!(*atlas.secrets.lock().unwrap(), [FIRST_ID]);
+        assert_eq!(*atlas.secrets.lock(), [FIRST_ID]);
     }
 }
 
@@ -769,7 +770,7 @@ impl Cluster {
     }
 
     fn value(&self) -> String {
-        let data = self.data.lock().unwrap();
+        let data = self.data.lock();
         String::from_utf8(STANDARD.decode(data["client-secret"].as_str().unwrap()).unwrap()).unwrap()
     }
 }
@@ -786,10 +787,7 @@ async fn cluster_answer(mood: Mood, data: &Mutex<Value>, request: Request<Incomi
         if mood == Mood::Dead {
             return refused(504, "timeout");
         }
-        return json_answer(
-            200,
-            json!({"kind": "Secret", "data": *data.lock().unwrap()}).to_string(),
-        );
+        return json_answer(200, json!({"kind": "Secret", "data": *data.lock()}).to_string());
     }
     assert_eq!(head.method, Method::PATCH);
     assert_eq!(head.headers["content-type"], "application/merge-patch+json");
@@ -806,7 +804,7 @@ async fn cluster_answer(mood: Mood, data: &Mutex<Value>, request: Request<Incomi
     assert_eq!(head.uri.query(), None);
     if !matches!(mood, Mood::Dead | Mood::Broken) {
         for (key, value) in changes {
-            data.lock().unwrap()[key] = value;
+            data.lock()[key] = value;
         }
     }
     match mood {
@@ -832,7 +830,7 @@ async fn in_a_cluster_one_key_of_the_secret_is_patched() {
     assert_eq!(setup.secrets(), [cluster.value()]);
     assert_eq!(setup.in_file(), CLIENT_SECRET, "the mounted file is the kubelet's");
     assert_eq!(
-        cluster.data.lock().unwrap()["client-id"],
+        cluster.data.lock()["client-id"],
         STANDARD.encode(CLIENT_ID),
         "the other keys stay"
     );

@@ -4,13 +4,14 @@
 //!
 //! Needs the Debian packages `apache2` and `lighttpd`, which `.ci/run` installs.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -405,13 +406,13 @@ async fn server_that_demands_a_growing_count() -> Upstream {
         async move {
             let method = request.method().clone();
             let accepted = answer_of(&request).is_some_and(|(nonce, count)| {
-                let mut last = last.lock().unwrap();
+                let mut last = last.lock();
                 last.get_mut(&nonce)
                     .is_some_and(|last| count > std::mem::replace(last, count.max(*last)))
             });
             if !accepted {
                 let nonce = format!("n{}", nonces.fetch_add(1, Ordering::Relaxed));
-                last.lock().unwrap().insert(nonce.clone(), 0);
+                last.lock().insert(nonce.clone(), 0);
                 let mut refused = json(401, "{}");
                 let challenge =
                     format!("Digest realm=\"{REALM}\", nonce=\"{nonce}\", algorithm=MD5, qop=\"auth\", stale=false");

@@ -23,9 +23,10 @@ mod token;
 #[cfg(test)]
 mod tests;
 
+use parking_lot::Mutex;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
@@ -501,7 +502,7 @@ impl Bearer {
     }
 
     fn force(&self, generation: u64, now: Moment) -> bool {
-        let mut gate = self.force.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gate = self.force.lock();
         let admitted = gate.admits(generation, now.boot);
         self.forced.fetch_max(gate.newest(), Ordering::AcqRel);
         admitted

@@ -4,14 +4,15 @@
 //! more it forgets some that are in use. So there are few lanes, a few more while they are wanted, and fewer once one was
 //! refused.
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::nonce::Nonce;
-use super::{PERMIT_WAIT, PermitTimeout, lock};
+use super::{PERMIT_WAIT, PermitTimeout};
 use crate::fair::{Line, Part};
 
 /// Lanes in use at a time, at first.
@@ -81,11 +82,11 @@ impl Lanes {
 
     /// The nonce that was used last, if one is idle: the others can age.
     pub(super) fn take(&self) -> Option<Arc<Nonce>> {
-        lock(&self.idle).pop_back()
+        self.idle.lock().pop_back()
     }
 
     pub(super) fn give_back(&self, nonce: Arc<Nonce>) {
-        let mut idle = lock(&self.idle);
+        let mut idle = self.idle.lock();
         if idle.len() >= MOST {
             idle.pop_front();
         }

@@ -18,10 +18,11 @@ mod response;
 mod turn;
 mod types;
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -408,7 +409,7 @@ impl Digest {
 
     fn take_successor(&self, response: &HeaderMap, used: &Authorized) {
         let Some(next) = next_nonce(response) else { return };
-        let mut recent = self.lock_recent();
+        let mut recent = self.recent.lock();
         // Only the first of the answers to a nonce brings its successor; the others' would replace it at once.
         let is_current = self
             .current
@@ -468,7 +469,7 @@ impl Digest {
     /// Puts the challenge's nonce in place, unless the current one is as good. Gives the one in place afterwards; None:
     /// no random bytes for a client nonce.
     fn keep_or_replace(&self, challenge: Challenge, used: Option<&Authorized>, now: Duration) -> Option<Arc<Nonce>> {
-        let mut recent = self.lock_recent();
+        let mut recent = self.recent.lock();
         if let Some(current) = self.current.load_full() {
             let same = current.text() == &*challenge.nonce.value && current.challenge.same_terms(&challenge);
             // Many requests in flight on an old nonce bring many new ones: the first is for all.
@@ -488,7 +489,7 @@ impl Digest {
 
     /// A nonce that is not the shared one.
     fn new_nonce(&self, challenge: Challenge) -> Option<Arc<Nonce>> {
-        self.remember_new(&mut self.lock_recent(), challenge)
+        self.remember_new(&mut self.recent.lock(), challenge)
     }
 
     /// Gives a lane's nonce back.
@@ -525,15 +526,6 @@ impl Digest {
         recent.push_back(Arc::clone(&nonce));
         Some(nonce)
     }
-
-    fn lock_recent(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<Nonce>>> {
-        lock(&self.recent)
-    }
-}
-
-/// What the locks guard is valid after any panic: each change is a single call.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Digest {

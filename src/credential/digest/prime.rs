@@ -1,6 +1,6 @@
 //! The first challenge, fetched once: of many requests that find no nonce, one goes ahead without credential.
 
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 
 use tokio::sync::watch;
 
@@ -53,7 +53,7 @@ impl Primer {
         if is_ready() {
             return Prime::Ready;
         }
-        let mut leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut leader = self.leader.lock();
         // The leader is at work as long as it lives and has no answer: `has_changed` fails once its guard is gone.
         if let Some(answered) = &*leader
             && !*answered.borrow()

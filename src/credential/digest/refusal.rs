@@ -4,8 +4,8 @@
 //! that was none) all alike, and a path may answer 401 to everybody. So refusals are counted by nonce, any success clears
 //! them, and what they make likely has to be confirmed by a request of our own on another path.
 
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// So many fresh nonces refused in a row, or 401s passed on, with no success between them, and the key is suspected.
@@ -35,7 +35,7 @@ impl Refusals {
 
     /// It is. True when that is news.
     pub(super) fn confirm(&self, now: Duration) -> bool {
-        *self.lock() = now.saturating_add(PAUSE);
+        *self.paused_until.lock() = now.saturating_add(PAUSE);
         !self.confirmed.swap(true, Ordering::Relaxed)
     }
 
@@ -47,7 +47,7 @@ impl Refusals {
         if !self.confirmed.load(Ordering::Relaxed) {
             return false;
         }
-        *self.lock() = Duration::ZERO;
+        *self.paused_until.lock() = Duration::ZERO;
         self.confirmed.swap(false, Ordering::Relaxed)
     }
 
@@ -60,11 +60,7 @@ impl Refusals {
         if !self.key_refused() {
             return None;
         }
-        self.lock().checked_sub(now).filter(|left| !left.is_zero())
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Duration> {
-        self.paused_until.lock().unwrap_or_else(PoisonError::into_inner)
+        self.paused_until.lock().checked_sub(now).filter(|left| !left.is_zero())
     }
 }
 

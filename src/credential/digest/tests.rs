@@ -22,7 +22,7 @@ impl Clock for StandingClock {
     }
 
     fn boot(&self) -> Duration {
-        *self.0.lock().unwrap()
+        *self.0.lock()
     }
 }
 
@@ -35,7 +35,7 @@ struct Recorded {
 
 impl DigestEvents for Recorded {
     fn challenge(&self, cause: ChallengeCause) {
-        self.challenges.lock().unwrap().push(cause);
+        self.challenges.lock().push(cause);
     }
 
     fn nonce_used(&self) {
@@ -43,7 +43,7 @@ impl DigestEvents for Recorded {
     }
 
     fn usable(&self, usable: bool) {
-        self.usable.lock().unwrap().push(usable);
+        self.usable.lock().push(usable);
     }
 }
 
@@ -81,7 +81,7 @@ impl Setup {
     }
 
     fn pass(&self, time: Duration) {
-        *self.clock.0.lock().unwrap() += time;
+        *self.clock.0.lock() += time;
     }
 
     fn authorize(&self) -> Authorized {
@@ -161,9 +161,9 @@ fn a_challenge_is_used_again_and_again() {
         text.contains("username=\"public\"") && text.contains("uri=\"/api/atlas/v2/groups?pretty=true\""),
         "{text}"
     );
-    assert_eq!(*setup.events.challenges.lock().unwrap(), [ChallengeCause::First]);
+    assert_eq!(*setup.events.challenges.lock(), [ChallengeCause::First]);
     assert_eq!(setup.events.nonce_uses.load(Ordering::Relaxed), 4);
-    assert_eq!(*setup.events.usable.lock().unwrap(), [true]);
+    assert_eq!(*setup.events.usable.lock(), [true]);
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn a_stale_nonce_is_replaced() {
     assert_eq!(setup.digest.challenged(&stale("b"), Some(&used), 0), Verdict::Retry);
     assert_eq!(sent(&setup.authorize()), pair("b", "00000001"));
     assert_eq!(
-        *setup.events.challenges.lock().unwrap(),
+        *setup.events.challenges.lock(),
         [ChallengeCause::First, ChallengeCause::Stale]
     );
 }
@@ -229,7 +229,7 @@ fn a_path_that_refuses_everybody_does_not_speak_for_the_key() {
     assert_eq!(setup.digest.challenged(&challenge("e"), Some(&used), 0), Verdict::Retry);
     setup.accepted(&setup.authorize());
     assert!(!setup.digest.suspected());
-    assert_eq!(*setup.events.usable.lock().unwrap(), [true]);
+    assert_eq!(*setup.events.usable.lock(), [true]);
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn a_wrong_key_is_refused_after_two_fresh_nonces_and_a_probe_then_paused() {
     assert!(setup.digest.refusal_confirmed());
     assert!(!setup.digest.refusal_confirmed(), "no news");
     assert!(!setup.digest.usable() && !setup.digest.suspected());
-    assert_eq!(*setup.events.usable.lock().unwrap(), [true, false]);
+    assert_eq!(*setup.events.usable.lock(), [true, false]);
 
     let refused = |left| Verdict::GiveUp(GiveUp::KeyRefused { pause_left: left });
     setup.pass(20 * SECOND);
@@ -280,7 +280,7 @@ fn a_wrong_key_is_refused_after_two_fresh_nonces_and_a_probe_then_paused() {
 
     assert!(setup.digest.observe_success(&HeaderMap::new(), &setup.authorize()));
     assert!(setup.digest.usable());
-    assert_eq!(*setup.events.usable.lock().unwrap(), [true, false, true]);
+    assert_eq!(*setup.events.usable.lock(), [true, false, true]);
     let used = setup.authorize();
     assert_eq!(setup.digest.challenged(&challenge("h"), Some(&used), 0), Verdict::Retry);
 }
@@ -364,7 +364,7 @@ fn a_401_without_a_digest_challenge_is_final() {
     assert_eq!(setup.digest.challenged(&HeaderMap::new(), None, 0), none);
     assert_eq!(setup.digest.challenged(&headers("Basic realm=\"r\""), None, 0), none);
     assert!(!setup.digest.has_challenge());
-    assert!(setup.events.challenges.lock().unwrap().is_empty());
+    assert!(setup.events.challenges.lock().is_empty());
 }
 
 #[test]
@@ -386,7 +386,7 @@ fn bodies_that_go_once_go_on_a_young_nonce() {
     let setup = Setup::new();
     assert!(!setup.digest.fresh_enough_for_streaming());
     assert_eq!(setup.digest.primed(&challenge("a")), Verdict::Retry);
-    assert_eq!(*setup.events.challenges.lock().unwrap(), [ChallengeCause::Prime]);
+    assert_eq!(*setup.events.challenges.lock(), [ChallengeCause::Prime]);
     assert!(setup.digest.fresh_enough_for_streaming());
     setup.pass(SECOND);
     assert!(!setup.digest.fresh_enough_for_streaming(), "half of a second");

@@ -1,10 +1,11 @@
 //! A real browser, and the servers of the pages that it is led to.
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -113,7 +114,7 @@ impl Site {
         let successor = Arc::clone(&site.successor);
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let next = *successor.lock().unwrap();
+                let next = *successor.lock();
                 let (pages, asked, phase) = (Arc::clone(&pages), Arc::clone(&asked), Arc::clone(&phase));
                 tokio::spawn(async move {
                     if let Some(next) = next {
@@ -132,10 +133,7 @@ impl Site {
 
     /// Adds a page, of this media type.
     pub fn page(&self, path: &str, media_type: &'static str, text: impl Into<String>) {
-        self.pages
-            .lock()
-            .unwrap()
-            .push_back((path.to_owned(), media_type, text.into()));
+        self.pages.lock().push_back((path.to_owned(), media_type, text.into()));
     }
 
     /// As a loopback name, to which browsers send `Sec-Fetch-*`.
@@ -145,15 +143,15 @@ impl Site {
 
     /// The port belongs to somebody else from now on.
     pub fn hand_over_to(&self, next: SocketAddr) {
-        *self.successor.lock().unwrap() = Some(next);
+        *self.successor.lock() = Some(next);
     }
 
     pub fn enter(&self, phase: &str) {
-        phase.clone_into(&mut self.phase.lock().unwrap());
+        phase.clone_into(&mut self.phase.lock());
     }
 
     pub fn asked(&self, path: &str) -> Vec<Asked> {
-        let asked = self.asked.lock().unwrap();
+        let asked = self.asked.lock();
         asked.iter().filter(|asked| asked.path == path).cloned().collect()
     }
 
@@ -192,15 +190,15 @@ async fn serve(
     let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
     let (status, media_type, text) = match path.split_once('?') {
         Some(("/to", url)) => (format!("302 Found\r\nLocation: {url}"), "text/plain", String::new()),
-        _ if path == "/phase" => ("200 OK".to_owned(), "text/plain", phase.lock().unwrap().clone()),
+        _ if path == "/phase" => ("200 OK".to_owned(), "text/plain", phase.lock().clone()),
         _ => {
-            let pages = pages.lock().unwrap();
+            let pages = pages.lock();
             let page = pages.iter().find(|page| page.0 == path);
             let found = page.map(|(_, media_type, text)| ("200 OK".to_owned(), *media_type, text.clone()));
             found.unwrap_or_else(|| ("404 Not Found".to_owned(), "text/plain", String::new()))
         }
     };
-    asked.lock().unwrap().push(Asked {
+    asked.lock().push(Asked {
         path,
         body: String::from_utf8_lossy(&body).into_owned(),
     });

@@ -1,8 +1,8 @@
 //! Ports for servers that can't be told to take any free one.
 
+use parking_lot::Mutex;
 use std::fs::{File, OpenOptions};
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Mutex, PoisonError};
 
 /// Below the ports that the system gives to outgoing connections, which come and go.
 const FIRST: u16 = 20_000;
@@ -14,7 +14,7 @@ static OURS: Mutex<Vec<File>> = Mutex::new(Vec::new());
 /// A port of 127.0.0.1 on which nobody listens, and which no other test gets, in this process or another: of two that found
 /// the same one free, the second would talk to the server of the first.
 pub fn free_address() -> SocketAddr {
-    let mut ours = OURS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut ours = OURS.lock();
     let span = LAST - FIRST + 1;
     // Processes begin far from each other; what they give out they lock.
     let begin = u16::try_from(std::process::id().wrapping_mul(7919) % u32::from(span)).unwrap();

@@ -1,10 +1,11 @@
 //! The program itself, as a process.
 
+use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use rustix::process::Signal;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -90,7 +91,7 @@ impl Program {
             let mut stderr = BufReader::new(stderr);
             let mut line = String::new();
             while stderr.read_line(&mut line).await.unwrap() > 0 {
-                all.lock().unwrap().push_str(&line);
+                all.lock().push_str(&line);
                 line.clear();
             }
         });
@@ -98,7 +99,7 @@ impl Program {
         lines.read_line(&mut line).await.unwrap();
         if line.is_empty() {
             errors.await.unwrap();
-            panic!("the program did not start: {}", said.lock().unwrap());
+            panic!("the program did not start: {}", said.lock());
         }
         let addresses: Vec<SocketAddr> = line
             .split([' ', ','])
@@ -118,15 +119,12 @@ impl Program {
 
     /// Waits until it has said this on standard error.
     pub async fn until_said(&self, what: &str) {
-        until(what, || async { self.said.lock().unwrap().contains(what) }).await;
+        until(what, || async { self.said.lock().contains(what) }).await;
     }
 
     /// The same, so many times.
     pub async fn until_said_times(&self, what: &str, times: usize) {
-        until(what, || async {
-            self.said.lock().unwrap().matches(what).count() >= times
-        })
-        .await;
+        until(what, || async { self.said.lock().matches(what).count() >= times }).await;
     }
 
     pub fn pid(&self) -> u32 {
@@ -149,7 +147,7 @@ impl Program {
     pub async fn ended(mut self) -> (ExitStatus, String) {
         let status = self.child.wait().await.unwrap();
         self.errors.await.unwrap();
-        let said = self.said.lock().unwrap().clone();
+        let said = self.said.lock().clone();
         (status, said)
     }
 }

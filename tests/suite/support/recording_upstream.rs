@@ -1,8 +1,9 @@
 //! An upstream that parses nothing on behalf of the proxy: it records each byte of each connection, and answers whatever
 //! an independent strict parser takes for one request.
 
+use parking_lot::Mutex;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -72,7 +73,7 @@ impl RecordingUpstream {
                     return;
                 };
                 let id = {
-                    let mut all = connections.lock().unwrap();
+                    let mut all = connections.lock();
                     all.push(Connection::default());
                     all.len() - 1
                 };
@@ -88,12 +89,12 @@ impl RecordingUpstream {
 
     /// Every byte of every connection so far.
     pub fn everything(&self) -> Vec<Vec<u8>> {
-        let all = self.connections.lock().unwrap();
+        let all = self.connections.lock();
         all.iter().map(|connection| connection.bytes.clone()).collect()
     }
 
     pub fn mark(&self) -> Mark {
-        let all = self.connections.lock().unwrap();
+        let all = self.connections.lock();
         Mark(all.iter().map(|connection| connection.bytes.len()).collect())
     }
 
@@ -106,7 +107,7 @@ impl RecordingUpstream {
             requests: Vec::new(),
             partial: Vec::new(),
         };
-        for (id, connection) in self.connections.lock().unwrap().iter().enumerate() {
+        for (id, connection) in self.connections.lock().iter().enumerate() {
             let new = &connection.bytes[mark.0.get(id).copied().unwrap_or(0)..];
             let (requests, rest) = strict_http::requests(new)
                 .unwrap_or_else(|why| panic!("ambiguous: {why}\n{}", String::from_utf8_lossy(new)));
@@ -123,7 +124,7 @@ async fn serve(mut stream: TcpStream, id: usize, connections: Arc<Mutex<Vec<Conn
     let mut begun: Vec<u8> = Vec::new();
     let mut chunk = [0; 16 << 10];
     'connection: while let Ok(read @ 1..) = stream.read(&mut chunk).await {
-        connections.lock().unwrap()[id].bytes.extend_from_slice(&chunk[..read]);
+        connections.lock()[id].bytes.extend_from_slice(&chunk[..read]);
         begun.extend_from_slice(&chunk[..read]);
         // What is ambiguous gets no answer; whoever asks for the record meets it there.
         while let Ok(Some((request, length))) = strict_http::request(&begun) {
@@ -138,7 +139,7 @@ async fn serve(mut stream: TcpStream, id: usize, connections: Arc<Mutex<Vec<Conn
             }
         }
     }
-    connections.lock().unwrap()[id].ended = true;
+    connections.lock()[id].ended = true;
 }
 
 fn json(body: &str) -> Reply {

@@ -1,12 +1,13 @@
 //! A scripted upstream: TLS, HTTP/1.1 or h2, a token endpoint, and a handler for everything else.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -60,7 +61,7 @@ impl Tokens {
         }
         let life = self.life();
         let expiry = Instant::now() + Duration::from_secs(life);
-        self.given.lock().unwrap().insert(format!("Bearer token-{n}"), expiry);
+        self.given.lock().insert(format!("Bearer token-{n}"), expiry);
         json(
             200,
             format!(r#"{{"access_token":"token-{n}","expires_in":{life},"token_type":"Bearer"}}"#),
@@ -74,14 +75,13 @@ impl Tokens {
         };
         self.given
             .lock()
-            .unwrap()
             .get(value)
             .is_some_and(|expiry| *expiry > Instant::now())
     }
 
     /// Every token given so far is refused from now on.
     pub fn expire_all(&self) {
-        self.given.lock().unwrap().clear();
+        self.given.lock().clear();
     }
 }
 
@@ -188,16 +188,11 @@ impl Upstream {
 
     /// The requests to the API so far (not those to the token endpoint).
     pub fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().unwrap().clone()
+        self.seen.lock().clone()
     }
 
     pub fn last(&self) -> Seen {
-        self.seen
-            .lock()
-            .unwrap()
-            .last()
-            .expect("a request reached the upstream")
-            .clone()
+        self.seen.lock().last().expect("a request reached the upstream").clone()
     }
 
     pub fn token_requests(&self) -> usize {
@@ -221,7 +216,7 @@ async fn answer(request: Request<Incoming>, handler: Handler, seen: &Mutex<Vec<S
             Response::new(full(""))
         }
         _ => {
-            seen.lock().unwrap().push(Seen {
+            seen.lock().push(Seen {
                 method: request.method().clone(),
                 uri: request
                     .uri()

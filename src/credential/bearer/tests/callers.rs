@@ -23,7 +23,7 @@ async fn a_thousand_cold_callers_cause_one_token_request() {
     settle().await;
     assert_eq!(scene.script.asked(), 1);
     assert!(scene.bearer.first_attempt_made() && scene.bearer.usable());
-    assert_eq!(*scene.events.outcomes.lock().unwrap(), [Outcome::Ok]);
+    assert_eq!(*scene.events.outcomes.lock(), [Outcome::Ok]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,8 +5,8 @@ mod callers;
 mod refusal;
 mod renewal;
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicUsize};
 
 use tokio::time::{Instant, sleep};
@@ -72,11 +72,11 @@ struct Script {
 
 impl Script {
     fn set(&self, steps: impl IntoIterator<Item = Step>) {
-        *self.steps.lock().unwrap() = steps.into_iter().collect();
+        *self.steps.lock() = steps.into_iter().collect();
     }
 
     fn asked(&self) -> usize {
-        self.asked.lock().unwrap().len()
+        self.asked.lock().len()
     }
 }
 
@@ -84,12 +84,12 @@ impl TokenSource for Arc<Script> {
     fn fetch<'a>(&'a self, _held: Option<&'a Token>) -> BoxFuture<'a, Result<Granted, Refusal>> {
         Box::pin(async {
             let number = {
-                let mut asked = self.asked.lock().unwrap();
+                let mut asked = self.asked.lock();
                 asked.push(Instant::now());
                 asked.len()
             };
             let mut step = {
-                let mut steps = self.steps.lock().unwrap();
+                let mut steps = self.steps.lock();
                 if steps.len() > 1 {
                     steps.pop_front()
                 } else {
@@ -127,7 +127,7 @@ impl TokenSource for Arc<Script> {
                 std::future::pending::<()>().await;
             }
             let value = token.header().to_str().unwrap().to_owned();
-            self.revoked.lock().unwrap().push(value);
+            self.revoked.lock().push(value);
             Ok(())
         })
     }
@@ -143,16 +143,16 @@ struct Events {
 
 impl TokenEvents for Events {
     fn token_request(&self, outcome: Outcome) {
-        self.outcomes.lock().unwrap().push(outcome);
+        self.outcomes.lock().push(outcome);
     }
     fn token_expiry(&self, at: Option<SystemTime>) {
-        *self.expiry.lock().unwrap() = at;
+        *self.expiry.lock() = at;
     }
     fn token_refreshed(&self, _: SystemTime) {
         self.refreshed.fetch_add(1, Ordering::SeqCst);
     }
     fn usable(&self, usable: bool) {
-        *self.usable.lock().unwrap() = Some(usable);
+        *self.usable.lock() = Some(usable);
     }
 }
 

@@ -34,7 +34,7 @@ async fn forced_renewals_are_a_second_apart_and_five_in_ten_minutes() {
         let token = scene.bearer.authorization().await.unwrap();
         assert!(scene.bearer.replace(&token).await.is_some());
     }
-    let asked = scene.script.asked.lock().unwrap().clone();
+    let asked = scene.script.asked.lock().clone();
     assert_eq!(asked.len(), 6);
     assert!(asked[1..].windows(2).all(|two| two[1] - two[0] >= secs(1)), "{asked:?}");
     let token = scene.bearer.authorization().await.unwrap();
@@ -57,16 +57,16 @@ async fn three_confirmed_refusals_in_a_row_are_the_credentials() {
         assert_eq!(scene.bearer.refusal_confirmed(), news);
     }
     assert!(!scene.bearer.usable());
-    assert_eq!(*scene.events.usable.lock().unwrap(), Some(false));
+    assert_eq!(*scene.events.usable.lock(), Some(false));
     sleep(secs(60)).await;
     assert_eq!(
-        *scene.events.usable.lock().unwrap(),
+        *scene.events.usable.lock(),
         Some(false),
         "a token alone changes nothing"
     );
     scene.bearer.accepted();
     assert!(scene.bearer.usable());
-    assert_eq!(*scene.events.usable.lock().unwrap(), Some(true));
+    assert_eq!(*scene.events.usable.lock(), Some(true));
 }
 
 #[tokio::test(start_paused = true)]
@@ -124,7 +124,7 @@ async fn a_token_that_expired_on_its_way_is_replaced_without_force() {
     let first = scene.bearer.authorization().await.unwrap();
     scene.clock.sleep_machine(3600);
     assert_eq!(scene.bearer.replace(&first).await.unwrap().generation(), 2);
-    assert_eq!(scene.bearer.force.lock().unwrap().newest(), 0);
+    assert_eq!(scene.bearer.force.lock().newest(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -144,12 +144,12 @@ async fn shutdown_revokes_the_token() {
     );
     scene.bearer.revoke().await;
     scene.bearer.revoke().await;
-    assert_eq!(*scene.script.revoked.lock().unwrap(), ["Bearer token-1"]);
+    assert_eq!(*scene.script.revoked.lock(), ["Bearer token-1"]);
     let started = Instant::now();
     assert!(scene.bearer.authorization().await.is_err());
     assert_eq!(started.elapsed(), Duration::ZERO);
-    assert_eq!(*scene.events.expiry.lock().unwrap(), None);
-    assert_eq!(*scene.events.usable.lock().unwrap(), Some(false));
+    assert_eq!(*scene.events.expiry.lock(), None);
+    assert_eq!(*scene.events.usable.lock(), Some(false));
 }
 
 #[tokio::test(start_paused = true)]
