@@ -2,10 +2,10 @@
 //!
 //! So one listener alone may use all but its neighbours' parts, and none is ever left without any.
 
-use parking_lot::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use tokio::sync::{MutexGuard, OwnedSemaphorePermit, Semaphore};
 
 /// Queues that all parts wait in. One for each thing, since whoever waits for one may hold another.

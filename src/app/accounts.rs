@@ -1,11 +1,11 @@
 //! Accounts from one set of settings to the next: a new credential takes the old one's place only once Atlas has accepted
 //! it, and between two requests.
 
-use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 

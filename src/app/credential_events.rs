@@ -1,8 +1,9 @@
 //! What happens to a credential, as metrics.
 
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::SystemTime;
+
+use parking_lot::Mutex;
 
 use crate::credential::bearer::{Outcome, TokenEvents};
 use crate::credential::digest::{self, DigestEvents};

@@ -2,12 +2,12 @@
 //!
 //! `getaddrinfo` can't be called off: while a name server is silent, a lookup for each connection would hold a thread each.
 
-use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, LazyLock};
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{THREADS, Work};

@@ -4,13 +4,14 @@
 //! Kubernetes projects a Secret into), through every chain of symbolic links, for files that are not there yet, and without
 //! a thread or a limit of its own. It costs a `stat` for each file.
 
-use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::source::{Contents, Disk, Files};
 use crate::blocking;

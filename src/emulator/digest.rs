@@ -2,12 +2,12 @@
 //!
 //! The arithmetic is `digest_auth`'s, so that the proxy's own is checked against another implementation.
 
-use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use digest_auth::{AuthContext, HttpMethod, Qop, WwwAuthenticateHeader};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::settings::{Algorithm, EmulatorSettings};

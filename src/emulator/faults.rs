@@ -1,11 +1,11 @@
 //! Faults on demand.
 
-use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
+use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::sync::Notify;
 

@@ -3,7 +3,6 @@
 //! A pipe that nobody reads is full after 64 KiB, and whoever writes then waits for ever. So nobody writes but a thread that
 //! has nothing else to do: all others put their lines into a queue with a bound, which takes no longer than copying them.
 
-use parking_lot::{Condvar, Mutex};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,6 +10,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex};
 use rustix::event::{PollFd, PollFlags, poll};
 
 /// Bytes that wait at most: half a second of 5,000 requests a second.

@@ -3,7 +3,6 @@
 //! Over HTTP/2 a stream that ends before its request was taken in is reset, and some clients then report an error and not
 //! the answer (curl of 2023: exit code 92). So the rest is taken in before the stream ends, as over HTTP/1.1.
 
-use parking_lot::Mutex;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -11,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 
 /// The content of a request.
 pub struct ClientBody {

@@ -1,13 +1,13 @@
 //! What a failing answer of Atlas is about, read from the answer as it passes: for metrics, logs and the status page. The
 //! client gets what Atlas said, byte for byte.
 
-use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::metrics::UpstreamErrorKind;

@@ -1,12 +1,12 @@
 //! How much of Atlas one listener may use, so that one app can't drain the bucket of all
 //! (`max_requests_per_minute`, `max_concurrent_requests`).
 
-use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// The window that requests are counted in.

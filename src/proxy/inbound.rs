@@ -1,11 +1,12 @@
 //! A request body on its way from the client: timed, counted, and recorded as far as it may be sent again.
 
-use parking_lot::Mutex;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::BodyLimits;
 use super::client_body::ClientBody;

@@ -166,9 +166,9 @@ impl Stop {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use parking_lot::Mutex;
     use std::sync::Arc;
 
+    use parking_lot::Mutex;
     use tokio::time::Instant;
 
     use super::*;

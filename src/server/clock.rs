@@ -1,12 +1,12 @@
 //! Whose turn it is on a connection, and since when.
 
-use parking_lot::Mutex;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// A kept-alive connection without a request is closed after this: longer than common clients keep theirs, so that it is

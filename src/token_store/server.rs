@@ -1,11 +1,11 @@
 //! A Redis or Valkey server as a store: one connection, a second and a half for each step, and rest after a failure.
 
-use parking_lot::Mutex;
 use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, RedisConnectionInfo, RedisError};
 use rustls::ClientConfig;

@@ -1,11 +1,11 @@
 //! Who asks and who waits, without a server: a store in memory, a scripted endpoint, and tokio's paused clock.
 #![allow(clippy::unwrap_used)]
 
-use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicUsize;
 use std::time::SystemTime;
 
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use super::super::store::{LOCK_LIFE, Turn};

@@ -3,7 +3,6 @@
 //! HTTP/1.1: one connection serves one request at a time; the sender comes back only at the end of the response body, and
 //! is dropped (which closes the connection) when the body is abandoned. HTTP/2: one connection serves all.
 
-use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,6 +15,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use rustls::ClientConfig;
 use tokio::time::Instant;
 

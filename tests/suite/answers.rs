@@ -1,13 +1,13 @@
 //! An answer is whole or visibly broken, means what it says, and gives nothing of the credential back; what the upstream did
 //! not process may go again.
 
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::Engine as _;
 use bytes::Bytes;
 use http::Response;
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 

@@ -1,7 +1,6 @@
 //! `check` names the cause: each test is a broken set-up, and the line that says so, with what to do. The program itself
 //! runs; nothing that it prints holds a secret.
 
-use parking_lot::Mutex;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -11,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use atlas_auth_proxy::emulator::{Emulator, EmulatorSettings, Fault, FaultKind, Target};
+use parking_lot::Mutex;
 use rcgen::CertificateParams;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};

@@ -1,6 +1,5 @@
 //! What is scarce with Digest (nonces for one request at a time, `digest_max_concurrent`) is held by no client that dawdles.
 
-use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -8,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use atlas_auth_proxy::credential::CredentialSettings;
 use http_body_util::BodyExt;
+use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 

@@ -1,6 +1,5 @@
 //! The way out: an egress proxy, addresses that are raced, connections that grow old.
 
-use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,6 +7,7 @@ use std::time::Duration;
 
 use atlas_auth_proxy::credential::CredentialSettings::ServiceAccount;
 use atlas_auth_proxy::outbound::EgressProxy;
+use parking_lot::Mutex;
 use tokio::io::{AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;

@@ -1,7 +1,6 @@
 //! `rotate-secret`: whatever fails, a secret that Atlas accepts is in force, and nothing secret is printed. The program
 //! itself runs.
 
-use parking_lot::Mutex;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -15,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::{Method, Request};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Command;

@@ -4,7 +4,6 @@
 //!
 //! Needs the Debian packages `apache2` and `lighttpd`, which `.ci/run` installs.
 
-use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
@@ -17,6 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use md5::Md5;
+use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
 use crate::support::client::client;

@@ -23,13 +23,13 @@ mod token;
 #[cfg(test)]
 mod tests;
 
-use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 pub use answer::{Granted, MOST_BODY_BYTES, MOST_LIFE, MOST_TOKEN_BYTES, Ownership, Refusal, parse_answer};

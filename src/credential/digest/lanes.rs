@@ -4,11 +4,11 @@
 //! more it forgets some that are in use. So there are few lanes, a few more while they are wanted, and fewer once one was
 //! refused.
 
-use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::nonce::Nonce;

@@ -18,7 +18,6 @@ mod response;
 mod turn;
 mod types;
 
-use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -27,6 +26,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use http::{HeaderMap, Method};
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::challenge::{Challenge, next_nonce, strongest};

@@ -4,9 +4,10 @@
 //! that was none) all alike, and a path may answer 401 to everybody. So refusals are counted by nonce, any success clears
 //! them, and what they make likely has to be confirmed by a request of our own on another path.
 
-use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 /// So many fresh nonces refused in a row, or 401s passed on, with no success between them, and the key is suspected.
 const REFUSALS: u32 = 2;

@@ -1,8 +1,9 @@
 //! Ports for servers that can't be told to take any free one.
 
-use parking_lot::Mutex;
 use std::fs::{File, OpenOptions};
 use std::net::{SocketAddr, TcpListener};
+
+use parking_lot::Mutex;
 
 /// Below the ports that the system gives to outgoing connections, which come and go.
 const FIRST: u16 = 20_000;

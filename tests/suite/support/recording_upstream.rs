@@ -1,10 +1,10 @@
 //! An upstream that parses nothing on behalf of the proxy: it records each byte of each connection, and answers whatever
 //! an independent strict parser takes for one request.
 
-use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

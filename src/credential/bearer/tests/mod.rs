@@ -5,10 +5,10 @@ mod callers;
 mod refusal;
 mod renewal;
 
-use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, AtomicUsize};
 
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use super::fetch::BoxFuture;
