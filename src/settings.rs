@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use crate::credential::CredentialSettings;
 use crate::log::LogSettings;
-use crate::server::{Bind, Limits, ListenerSettings};
+use crate::proxy::BodyLimits;
+use crate::server::{Bind, CapacityLimits, ConnectionLimits, ListenerSettings};
 #[cfg(feature = "token-store")]
 use crate::token_store::TokenStoreSettings;
-use crate::upstream::UpstreamSettings;
+use crate::upstream::{UpstreamLimits, UpstreamSettings};
 
 /// One account: a credential and the one upstream it may travel to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,19 @@ pub struct AdminSettings {
     pub bind: Option<Bind>,
     /// Whether programs on this machine may end the proxy there.
     pub quit: bool,
+}
+
+/// Bounds (`[limits]`), each of the part that keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// How many client connections there are.
+    pub capacity: CapacityLimits,
+    /// One client connection.
+    pub connection: ConnectionLimits,
+    /// Request bodies.
+    pub body: BodyLimits,
+    /// Connections to upstreams; each account's settings have them, too.
+    pub upstream: UpstreamLimits,
 }
 
 /// Settings of `run`.

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
-use atlas_auth_proxy::app::{App, Running};
+use atlas_auth_proxy::app::App;
 use atlas_auth_proxy::config::{Flags, Machine, Sources, load};
 use libfuzzer_sys::fuzz_target;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,7 +26,7 @@ struct Stage {
     upstream: String,
     /// Whole requests, by their own framing, in the order of their arrival; and what was no request.
     seen: Arc<Mutex<Vec<Result<strict::Request, String>>>>,
-    _running: Running,
+    _running: App,
 }
 
 static STAGE: LazyLock<Stage> = LazyLock::new(|| {
@@ -46,7 +46,7 @@ static STAGE: LazyLock<Stage> = LazyLock::new(|| {
     }
 });
 
-async fn start(seen: Arc<Mutex<Vec<Result<strict::Request, String>>>>) -> (Running, String) {
+async fn start(seen: Arc<Mutex<Vec<Result<strict::Request, String>>>>) -> (App, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let upstream = listener.local_addr().expect("an address").to_string();
     tokio::spawn(async move {

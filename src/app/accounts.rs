@@ -501,7 +501,7 @@ pub(super) fn own_client(recipe: &Recipe) -> HttpClient {
     let settings = &recipe.settings;
     http_client(
         recipe.trust.tls.clone(),
-        settings.upstream.connect_timeout,
+        settings.upstream.limits.connect_timeout,
         settings.upstream.egress.as_ref(),
         settings.upstream.http.of_own_requests(),
     )

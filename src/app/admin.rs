@@ -11,12 +11,12 @@ use tokio::task::JoinHandle;
 use super::status::State;
 use crate::admin::{self, AdminState, Socket};
 use crate::guard::HostNames;
-use crate::server::{self, Bind, BindError, Bound, UnixSocketFile};
+use crate::server::{self, Bind, BindError, BoundSocket, UnixSocketFile};
 use crate::settings::AdminSettings;
 
 /// Where metrics and health answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AdminPlace {
+pub enum AdminAddress {
     /// At an address.
     Tcp(SocketAddr),
     /// At a unix socket.
@@ -25,7 +25,7 @@ pub enum AdminPlace {
     Off,
 }
 
-impl fmt::Display for AdminPlace {
+impl fmt::Display for AdminAddress {
     /// `http://127.0.0.1:9091`, `unix:/path` or `off`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -36,7 +36,7 @@ impl fmt::Display for AdminPlace {
     }
 }
 
-impl AdminPlace {
+impl AdminAddress {
     /// The address, when it has one.
     pub fn address(&self) -> Option<SocketAddr> {
         match self {
@@ -93,7 +93,7 @@ impl AdminPlace {
 }
 
 /// What of a bind only a new socket can have.
-pub(super) fn place(bind: &Bind) -> Bind {
+pub(super) fn unchangeable(bind: &Bind) -> Bind {
     match bind {
         Bind::Unix { path, .. } => Bind::Unix {
             path: path.clone(),
@@ -106,29 +106,29 @@ pub(super) fn place(bind: &Bind) -> Bind {
 
 /// Bound, and not served yet.
 pub(super) struct BoundAdmin {
-    pub(super) place: AdminPlace,
+    pub(super) address: AdminAddress,
     socket: Option<(Socket, Option<UnixSocketFile>)>,
 }
 
 /// Binds. Must be called within a tokio runtime.
 pub(super) fn bind(to: Option<&Bind>) -> Result<BoundAdmin, BindError> {
-    let (place, socket) = match to.map(server::bind).transpose()? {
-        None => (AdminPlace::Off, None),
-        Some(Bound::Tcp(listener, address) | Bound::Both([(listener, address), _])) => {
-            (AdminPlace::Tcp(address), Some((Socket::Tcp(listener), None)))
+    let (address, socket) = match to.map(server::bind).transpose()? {
+        None => (AdminAddress::Off, None),
+        Some(BoundSocket::Tcp(listener, address) | BoundSocket::Both([(listener, address), _])) => {
+            (AdminAddress::Tcp(address), Some((Socket::Tcp(listener), None)))
         }
-        Some(Bound::Unix(listener, file)) => (
-            AdminPlace::Unix(file.path().to_owned()),
+        Some(BoundSocket::Unix(listener, file)) => (
+            AdminAddress::Unix(file.path().to_owned()),
             Some((Socket::Unix(listener), Some(file))),
         ),
     };
-    Ok(BoundAdmin { place, socket })
+    Ok(BoundAdmin { address, socket })
 }
 
 impl BoundAdmin {
     /// Serves until it is told to stop.
     pub(super) fn serve(self, state: &Arc<State>, mut stop: watch::Receiver<bool>) -> JoinHandle<()> {
-        self.place.say_exposure();
+        self.address.say_exposure();
         let state = Arc::clone(state) as Arc<dyn AdminState>;
         tokio::spawn(async move {
             let Some((socket, file)) = self.socket else { return };

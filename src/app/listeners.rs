@@ -1,26 +1,24 @@
-//! Listeners from one set of settings to the next: those that stay get another view, those that are new are bound, those
+//! Listeners from one set of settings to the next: those that stay get another snapshot, those that are new are bound, those
 //! that are gone drain.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
+use super::StartError;
 use super::accounts::Accounts;
-use super::{StartError, body_limits};
 use crate::fair::Part;
-use crate::proxy::{AccountSlot, Common, Fairness, Listener};
-use crate::server::{
-    self, Bind, BindError, Bound, Capacity, ConnectionLimits, Drain, Limits, ListenerSettings, ListenerTls,
-    ServerParts, View,
-};
-use crate::settings::Settings;
+use crate::proxy::{AccountSlot, Pipeline, Shared, Usage};
+use crate::server::{self, Bind, BindError, BoundSocket, Capacity, Drain, ListenerSettings, ListenerTls, Snapshot};
+use crate::settings::{AccountSettings, Limits, Settings};
 use crate::time::SharedClock;
 
-/// A listener that serves.
+/// A listener that serves, as it is shown.
 #[derive(Debug, Clone)]
-pub struct BoundListener {
+pub struct ListenerStatus {
     /// Its label.
     pub name: String,
     /// Where: `http://127.0.0.1:8080` or `unix:/path`.
@@ -37,42 +35,80 @@ pub struct BoundListener {
 
 /// All listeners, in the order of the settings.
 pub(super) struct Listeners {
-    common: Arc<Common>,
+    shared: Arc<Shared>,
     capacity: Arc<Capacity>,
     clock: SharedClock,
-    running: Vec<Running>,
+    open: Vec<OpenListener>,
     /// Drains of those that are no longer configured.
     leaving: Vec<JoinHandle<bool>>,
 }
 
 /// One that serves.
-struct Running {
+struct OpenListener {
     bind: Bind,
-    place: Place,
-    parts: Arc<ServerParts>,
-    fairness: Arc<Fairness>,
+    address: BoundAddress,
+    listener: Arc<server::Listener>,
+    usage: Arc<Usage>,
     tls: Option<ListenerTls>,
-    /// The account's name, and this listener's part of the places on the way to its upstream.
-    part: (String, Arc<Part>),
-    shown: BoundListener,
+    account: Arc<AccountSlot>,
+    /// Its part of the places on the way to the account's upstream.
+    part: Arc<Part>,
+    status: ListenerStatus,
     drain: Drain,
+}
+
+/// What the settings want of one listener.
+struct Wanted<'s> {
+    settings: &'s ListenerSettings,
+    account: Arc<AccountSlot>,
+    account_settings: &'s AccountSettings,
+    limits: &'s Limits,
+}
+
+impl<'s> Wanted<'s> {
+    /// What `settings` want, with the accounts that they name.
+    ///
+    /// # Errors
+    /// When a listener names an account that there is none of.
+    fn all(settings: &'s Settings, accounts: &Accounts) -> Result<Vec<Self>, StartError> {
+        let find = |listener: &'s ListenerSettings| {
+            let (account, account_settings) = accounts
+                .slot(&listener.account)
+                .zip(settings.accounts.get(&listener.account))?;
+            Some(Self {
+                settings: listener,
+                account,
+                account_settings,
+                limits: &settings.limits,
+            })
+        };
+        settings
+            .listeners
+            .iter()
+            .map(|listener| {
+                find(listener).ok_or_else(|| StartError::UnknownAccount {
+                    account: listener.account.clone(),
+                })
+            })
+            .collect()
+    }
 }
 
 /// Where a socket is bound.
 #[derive(Clone)]
-enum Place {
-    Tcp(std::net::SocketAddr),
+enum BoundAddress {
+    Tcp(SocketAddr),
     /// The first is the one that names it.
-    Both([std::net::SocketAddr; 2]),
+    Both([SocketAddr; 2]),
     Unix(String),
 }
 
-impl Place {
-    fn of(bound: &Bound) -> Self {
-        match bound {
-            Bound::Tcp(_, address) => Self::Tcp(*address),
-            Bound::Both([(_, first), (_, second)]) => Self::Both([*first, *second]),
-            Bound::Unix(..) => Self::Unix(bound.to_string()),
+impl BoundAddress {
+    fn of(socket: &BoundSocket) -> Self {
+        match socket {
+            BoundSocket::Tcp(_, address) => Self::Tcp(*address),
+            BoundSocket::Both([(_, first), (_, second)]) => Self::Both([*first, *second]),
+            BoundSocket::Unix(..) => Self::Unix(socket.to_string()),
         }
     }
 
@@ -82,34 +118,47 @@ impl Place {
             Self::Unix(path) => path.clone(),
         }
     }
+
+    fn second(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Both([_, second]) => Some(*second),
+            Self::Tcp(_) | Self::Unix(_) => None,
+        }
+    }
 }
 
 impl Listeners {
     /// Serves on sockets that are bound already, one for each listener of the settings.
+    ///
+    /// # Errors
+    /// When a listener names an account that there is none of.
     pub(super) fn start(
-        bound: Vec<Bound>,
+        sockets: Vec<BoundSocket>,
         settings: &Settings,
         accounts: &Accounts,
-        common: Common,
+        shared: Shared,
         capacity: Arc<Capacity>,
         clock: SharedClock,
-    ) -> Self {
+    ) -> Result<Self, StartError> {
         let mut all = Self {
-            common: Arc::new(common),
+            shared: Arc::new(shared),
             capacity,
             clock,
-            running: Vec::new(),
+            open: Vec::new(),
             leaving: Vec::new(),
         };
-        for (bound, listener) in bound.into_iter().zip(&settings.listeners) {
-            all.running.extend(all.begin(bound, listener, settings, accounts));
-        }
-        all
+        let wanted = Wanted::all(settings, accounts)?;
+        all.open = sockets
+            .into_iter()
+            .zip(wanted)
+            .map(|(socket, wanted)| all.open(socket, wanted))
+            .collect();
+        Ok(all)
     }
 
     /// What serves, as it is shown.
-    pub(super) fn bound(&self) -> Vec<BoundListener> {
-        self.running.iter().map(|one| one.shown.clone()).collect()
+    pub(super) fn status(&self) -> Vec<ListenerStatus> {
+        self.open.iter().map(|one| one.status.clone()).collect()
     }
 
     /// Refuses a certificate that no client would accept. One that is shown already may have expired meanwhile: that is no
@@ -121,12 +170,12 @@ impl Listeners {
         let now = self.clock.wall();
         for listener in listeners {
             let Some(tls) = &listener.tls else { continue };
-            let running = self.running.iter().find(|one| same_place(&one.bind, &listener.bind));
-            let shown = running
+            let open = self.open.iter().find(|one| same_socket(&one.bind, &listener.bind));
+            let shown = open
                 .and_then(|one| one.tls.as_ref())
                 .is_some_and(|before| before.shows_the_same_as(tls));
             if let (Err(why), false) = (tls.in_time(now), shown) {
-                let label = || running.map_or_else(|| bind_label(&listener.bind), |one| one.place.label());
+                let label = || open.map_or_else(|| bind_label(&listener.bind), |one| one.address.label());
                 let listener = listener.name.clone().unwrap_or_else(label);
                 return Err(StartError::Certificate { listener, why });
             }
@@ -138,12 +187,12 @@ impl Listeners {
     ///
     /// # Errors
     /// When one can't be bound. Nothing has changed then.
-    pub(super) fn bind_new(&self, listeners: &[ListenerSettings]) -> Result<Vec<Option<Bound>>, StartError> {
-        let mut there: Vec<&Bind> = self.running.iter().map(|one| &one.bind).collect();
+    pub(super) fn bind_new(&self, listeners: &[ListenerSettings]) -> Result<Vec<Option<BoundSocket>>, StartError> {
+        let mut there: Vec<&Bind> = self.open.iter().map(|one| &one.bind).collect();
         listeners
             .iter()
             .map(
-                |listener| match there.iter().position(|bind| same_place(bind, &listener.bind)) {
+                |listener| match there.iter().position(|bind| same_socket(bind, &listener.bind)) {
                     Some(at) => {
                         there.remove(at);
                         Ok(None)
@@ -154,62 +203,52 @@ impl Listeners {
             .collect()
     }
 
-    /// Serves by other settings. `bound` is what [`Self::bind_new`] gave for them. Gives the keys that a socket takes only
+    /// Serves by other settings. `sockets` is what [`Self::bind_new`] gave for them. Gives the keys that a socket takes only
     /// when it is made.
+    ///
+    /// # Errors
+    /// When a listener names an account that there is none of. Nothing has changed then.
     pub(super) fn replace(
         &mut self,
-        bound: Vec<Option<Bound>>,
+        sockets: Vec<Option<BoundSocket>>,
         settings: &Settings,
         accounts: &Accounts,
         drain_timeout: Duration,
-    ) -> Vec<&'static str> {
-        self.common = Arc::new(self.common.with_limits(body_limits(&settings.limits)));
+    ) -> Result<Vec<&'static str>, StartError> {
+        let wanted = Wanted::all(settings, accounts)?;
+        self.shared = Arc::new(self.shared.with_limits(settings.limits.body));
         let mut later = Vec::new();
-        let mut before: VecDeque<Running> = self.running.drain(..).collect();
+        let mut before: VecDeque<OpenListener> = self.open.drain(..).collect();
         let mut after = Vec::new();
-        for (bound, listener) in bound.into_iter().zip(&settings.listeners) {
-            if let Some(bound) = bound {
-                after.extend(self.begin(bound, listener, settings, accounts));
+        for (socket, wanted) in sockets.into_iter().zip(wanted) {
+            if let Some(socket) = socket {
+                after.push(self.open(socket, wanted));
                 continue;
             }
-            let at = before.iter().position(|one| same_place(&one.bind, &listener.bind));
-            let Some(mut one) = at.and_then(|at| before.remove(at)) else {
+            let kept = |one: &OpenListener| same_socket(&one.bind, &wanted.settings.bind);
+            let Some(mut one) = before.iter().position(kept).and_then(|at| before.remove(at)) else {
                 continue;
             };
-            if let Err(error) = take_mode(&one.bind, &listener.bind) {
+            if let Err(error) = take_mode(&one.bind, &wanted.settings.bind) {
                 tracing::error!(%error, "the socket's `mode` was not changed");
                 later.push("listener.mode");
             }
-            one.bind = listener.bind.clone();
-            let Some(account) = accounts.slot(&listener.account) else {
-                continue;
-            };
-            if one.part.0 != account.name {
-                one.part = (account.name.clone(), account.places.part());
-            }
-            let (view, shown) = self.view(&one.place, listener, settings, account, &one.fairness, &one.part.1);
-            one.parts.replace(view);
-            if one.shown.name != shown.name || listener.tls.is_none() {
-                self.common.metrics.listener_certificate_expiry(&one.shown.name, None);
-            }
-            one.shown = shown;
-            one.tls = listener.tls.clone();
-            self.say_certificate(&one);
+            self.refit(&mut one, wanted);
             after.push(one);
         }
         for gone in before {
-            tracing::info!(listener = %gone.shown.name, "the listener is no longer configured: it drains");
-            self.common.metrics.listener_certificate_expiry(&gone.shown.name, None);
+            tracing::info!(listener = %gone.status.name, "the listener is no longer configured: it drains");
+            self.shared.metrics.listener_certificate_expiry(&gone.status.name, None);
             self.leaving.push(tokio::spawn(gone.drain.drain(drain_timeout)));
         }
         self.leaving.retain(|drain| !drain.is_finished());
-        self.running = after;
-        later
+        self.open = after;
+        Ok(later)
     }
 
     /// Serves on, but lets clients know that the drain will come.
     pub(super) fn announce_drain(&self) {
-        for one in &self.running {
+        for one in &self.open {
             one.drain.announce();
         }
     }
@@ -217,7 +256,7 @@ impl Listeners {
     /// Ends serving; gives back whether all requests ended within `limit`.
     pub(super) async fn drain(self, limit: Duration) -> bool {
         let ends: Vec<_> = self
-            .running
+            .open
             .into_iter()
             .map(|one| tokio::spawn(one.drain.drain(limit)))
             .chain(
@@ -233,103 +272,105 @@ impl Listeners {
         in_time
     }
 
-    fn begin(
-        &self,
-        bound: Bound,
-        listener: &ListenerSettings,
-        settings: &Settings,
-        accounts: &Accounts,
-    ) -> Option<Running> {
-        let account = accounts.slot(&listener.account)?;
-        let place = Place::of(&bound);
-        let fairness = Arc::default();
-        let part = (account.name.clone(), account.places.part());
-        let (view, shown) = self.view(&place, listener, settings, account, &fairness, &part.1);
-        let parts = ServerParts::new(view, Arc::clone(&self.capacity));
+    /// Serves on one more socket.
+    fn open(&self, socket: BoundSocket, wanted: Wanted<'_>) -> OpenListener {
+        let address = BoundAddress::of(&socket);
+        let (usage, part) = (Arc::default(), wanted.account.places.part());
+        let (snapshot, status) = self.snapshot(&address, &wanted, &usage, &part);
+        let listener = server::Listener::new(snapshot, Arc::clone(&self.capacity));
         let drain = Drain::default();
-        tokio::spawn(server::serve(bound, Arc::clone(&parts), drain.handle()));
-        let running = Running {
-            bind: listener.bind.clone(),
-            place,
-            parts,
-            fairness,
-            tls: listener.tls.clone(),
+        tokio::spawn(server::serve(socket, Arc::clone(&listener), drain.handle()));
+        let open = OpenListener {
+            bind: wanted.settings.bind.clone(),
+            address,
+            listener,
+            usage,
+            tls: wanted.settings.tls.clone(),
+            account: wanted.account,
             part,
-            shown,
+            status,
             drain,
         };
-        self.say_certificate(&running);
-        Some(running)
+        self.say_certificate(&open);
+        open
+    }
+
+    /// Serves on the same socket by other settings.
+    fn refit(&self, one: &mut OpenListener, wanted: Wanted<'_>) {
+        if one.account.name != wanted.account.name {
+            one.part = wanted.account.places.part();
+        }
+        let (snapshot, status) = self.snapshot(&one.address, &wanted, &one.usage, &one.part);
+        one.listener.replace(snapshot);
+        if one.status.name != status.name || wanted.settings.tls.is_none() {
+            self.shared.metrics.listener_certificate_expiry(&one.status.name, None);
+        }
+        one.bind = wanted.settings.bind.clone();
+        one.tls = wanted.settings.tls.clone();
+        one.account = wanted.account;
+        one.status = status;
+        self.say_certificate(one);
     }
 
     /// What metrics and log say of a listener's certificate and its clients'.
-    fn say_certificate(&self, one: &Running) {
+    fn say_certificate(&self, one: &OpenListener) {
         let Some(tls) = &one.tls else { return };
-        let (now, name) = (self.clock.wall(), &one.shown.name);
-        self.common.metrics.listener_certificate_expiry(name, tls.expires_at());
+        let (now, name) = (self.clock.wall(), &one.status.name);
+        self.shared.metrics.listener_certificate_expiry(name, tls.expires_at());
         if let Err(why) = tls.in_time(now) {
             tracing::warn!(listener = %name, "the listener's certificate {why}: clients will not accept it");
         }
         tls.warn_of_lists(now);
     }
 
-    fn view(
+    fn snapshot(
         &self,
-        place: &Place,
-        listener: &ListenerSettings,
-        settings: &Settings,
-        account: Arc<AccountSlot>,
-        fairness: &Arc<Fairness>,
+        address: &BoundAddress,
+        wanted: &Wanted<'_>,
+        usage: &Arc<Usage>,
         part: &Arc<Part>,
-    ) -> (View, BoundListener) {
-        let name = listener.name.clone().unwrap_or_else(|| place.label());
-        let scheme = if listener.tls.is_some() { "https" } else { "http" };
-        let (url, hosts) = match place {
+    ) -> (Snapshot, ListenerStatus) {
+        let (settings, account) = (wanted.settings, &wanted.account);
+        let name = settings.name.clone().unwrap_or_else(|| address.label());
+        let scheme = if settings.tls.is_some() { "https" } else { "http" };
+        let mut rules = settings.rules.clone();
+        let (url, also) = match address {
             // Those of `localhost` are ours in any case.
-            Place::Tcp(address) | Place::Both([address, _]) => (
-                format!("{scheme}://{address}"),
-                listener.hosts.clone().with_bound(address.ip()),
-            ),
-            Place::Unix(path) => (path.clone(), listener.hosts.clone()),
+            BoundAddress::Tcp(first) | BoundAddress::Both([first, _]) => {
+                rules.hosts = rules.hosts.with_bound(first.ip());
+                (format!("{scheme}://{first}"), address.second())
+            }
+            BoundAddress::Unix(path) => (path.clone(), None),
         };
-        let of = &settings.accounts[&account.name];
-        let shown = BoundListener {
+        let status = ListenerStatus {
             name: name.clone(),
             url,
-            also: match place {
-                Place::Both([_, second]) => Some(format!("{scheme}://{second}")),
-                Place::Tcp(_) | Place::Unix(_) => None,
-            },
+            also: also.map(|second| format!("{scheme}://{second}")),
             account: account.name.clone(),
-            credential: of.credential.kind(),
-            upstream: of.upstream.origin.to_string(),
+            credential: wanted.account_settings.credential.kind(),
+            upstream: wanted.account_settings.upstream.origin.to_string(),
         };
-        let view = View {
-            listener: Arc::new(Listener {
-                metrics: self.common.metrics.listener(&name, &account.name),
+        let snapshot = Snapshot {
+            pipeline: Arc::new(Pipeline {
+                metrics: self.shared.metrics.listener(&name, &account.name),
                 name,
                 scheme,
-                hosts,
-                required_header: listener.required_header.clone(),
-                policy: listener.policy.clone(),
-                rewrite_links: listener.rewrite_links,
-                fairness_limits: listener.fairness,
-                fairness: Arc::clone(fairness),
-                retry_429: listener.retry_429,
+                rules,
+                usage: Arc::clone(usage),
                 part: Arc::clone(part),
-                account,
-                common: Arc::clone(&self.common),
+                account: Arc::clone(account),
+                shared: Arc::clone(&self.shared),
             }),
-            allow: listener.allow.clone(),
-            uids: match &listener.bind {
+            allow: settings.allow.clone(),
+            uids: match &settings.bind {
                 Bind::Unix { uids, .. } => uids.clone(),
                 Bind::Tcp(_) | Bind::Localhost { .. } => Vec::new(),
             },
-            tls: listener.tls.clone(),
-            limits: connection_limits(&settings.limits),
+            tls: settings.tls.clone(),
+            limits: wanted.limits.connection,
             clock: Arc::clone(&self.clock),
         };
-        (view, shown)
+        (snapshot, status)
     }
 }
 
@@ -352,7 +393,7 @@ fn take_mode(before: &Bind, after: &Bind) -> Result<(), BindError> {
 }
 
 /// Whether two speak of the same socket.
-fn same_place(a: &Bind, b: &Bind) -> bool {
+fn same_socket(a: &Bind, b: &Bind) -> bool {
     match (a, b) {
         (Bind::Unix { path: a, .. }, Bind::Unix { path: b, .. }) => a == b,
         _ => a == b,
@@ -365,13 +406,4 @@ async fn no_longer(drain: JoinHandle<bool>, limit: Duration) -> bool {
     let in_time = tokio::time::timeout(limit, drain).await;
     task.abort();
     matches!(in_time, Ok(Ok(true)))
-}
-
-fn connection_limits(limits: &Limits) -> ConnectionLimits {
-    ConnectionLimits {
-        header_read_timeout: limits.header_read_timeout,
-        max_header_bytes: limits.max_header_bytes,
-        max_headers: limits.max_headers,
-        max_age: limits.max_connection_age,
-    }
 }

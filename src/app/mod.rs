@@ -4,7 +4,9 @@
 mod accounts;
 mod admin;
 mod credential_events;
+mod error;
 mod listeners;
+mod reload;
 mod secret_expiry;
 mod sharing;
 mod status;
@@ -12,8 +14,6 @@ mod trust;
 mod verify;
 
 use std::fmt;
-use std::io;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -23,19 +23,18 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::blocking;
-use crate::credential::digest::PublicKeyError;
-use crate::log::LogSettings;
-use crate::metrics::{Metrics, ReloadOutcome};
-use crate::proxy::{BodyLimits, Common};
-use crate::server::{self, Bind, BindError, Capacity, Limits, OutOfTime, Shares};
+use crate::metrics::Metrics;
+use crate::proxy::Shared;
+use crate::server::{self, Capacity, Shares};
 use crate::settings::Settings;
 use crate::time::{SharedClock, SystemClock};
-use crate::upstream::TlsError;
 
 use accounts::Accounts;
-pub use admin::AdminPlace;
-pub use listeners::BoundListener;
+pub use admin::AdminAddress;
+pub use error::StartError;
+pub use listeners::ListenerStatus;
 use listeners::Listeners;
+use reload::OnlyAtStart;
 use sharing::Sharing;
 use status::State;
 pub use trust::Prepared;
@@ -50,126 +49,21 @@ const RETIREMENT_END: Duration = Duration::from_secs(3);
 /// How long the admin port has for what it is answering.
 const ADMIN_END: Duration = Duration::from_secs(1);
 
-/// Why the app did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A port or socket is not to be had.
-    #[error("listener: {0}")]
-    Listener(#[source] BindError),
-    /// The admin port is not to be had.
-    #[error("admin port: {0}")]
-    Admin(#[source] BindError),
-    /// A reload brings a certificate that no client would accept.
-    #[error(
-        "listener `{listener}`: its new certificate {why}: no client would accept it, so the old one is shown on. Put one \
-         that is valid now in its place (`certificate` and `key` of [listener.tls]), and reload again"
-    )]
-    Certificate {
-        /// The listener.
-        listener: String,
-        /// What is wrong with it.
-        why: OutOfTime,
-    },
-    /// No TLS towards an account's upstream.
-    #[error("account `{account}`: {source}")]
-    Tls {
-        /// The account.
-        account: String,
-        /// Why.
-        source: TlsError,
-    },
-    /// The API key cannot be used.
-    #[error("account `{account}`: {source}")]
-    PublicKey {
-        /// The account.
-        account: String,
-        /// Why.
-        source: PublicKeyError,
-    },
-    /// No thread can be made.
-    #[error("no thread can be made, or all are busy: {0}")]
-    Thread(#[source] io::Error),
-    /// The client for the token endpoint could not be made.
-    #[error("account `{account}`: the token client could not be set up: {why}")]
-    TokenClient {
-        /// The account.
-        account: String,
-        /// Why.
-        why: String,
-    },
-    /// There can be no connection to the store of shared tokens, whatever it does.
-    #[cfg(feature = "token-store")]
-    #[error("token store: {0}")]
-    TokenStore(#[source] crate::token_store::StoreSetupError),
-}
-
-/// The app, not yet running.
-#[derive(Debug)]
-pub struct App;
-
 /// The app, serving.
-pub struct Running {
+pub struct App {
     state: Arc<State>,
-    admin: AdminPlace,
+    admin: AdminAddress,
     listeners: Listeners,
     drain_timeout: Duration,
     drain_delay: Duration,
-    fixed: Fixed,
+    only_at_start: OnlyAtStart,
     admin_stop: watch::Sender<bool>,
     admin_task: JoinHandle<()>,
 }
 
-/// What only a restart can change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Fixed {
-    admin: Option<Bind>,
-    workers: NonZeroUsize,
-    log: LogSettings,
-    max_connections: usize,
-    max_connections_per_peer: usize,
-    replay_budget: usize,
-    #[cfg(feature = "token-store")]
-    token_store: Option<crate::token_store::TokenStoreSettings>,
-}
-
-impl Fixed {
-    fn of(settings: &Settings) -> Self {
-        Self {
-            admin: settings.admin.bind.as_ref().map(admin::place),
-            workers: settings.workers,
-            log: settings.log,
-            max_connections: settings.limits.max_connections,
-            max_connections_per_peer: settings.limits.max_connections_per_peer,
-            replay_budget: settings.limits.replay_budget,
-            #[cfg(feature = "token-store")]
-            token_store: settings.token_store.clone(),
-        }
-    }
-
-    /// The keys that differ.
-    fn changes(&self, other: &Self) -> Vec<&'static str> {
-        [
-            ("admin.bind", self.admin != other.admin),
-            ("workers", self.workers != other.workers),
-            ("log", self.log != other.log),
-            ("limits.max_connections", self.max_connections != other.max_connections),
-            (
-                "limits.max_connections_per_peer",
-                self.max_connections_per_peer != other.max_connections_per_peer,
-            ),
-            ("limits.replay_budget", self.replay_budget != other.replay_budget),
-            #[cfg(feature = "token-store")]
-            ("token_store", self.token_store != other.token_store),
-        ]
-        .into_iter()
-        .filter_map(|(key, changed)| changed.then_some(key))
-        .collect()
-    }
-}
-
-impl fmt::Debug for Running {
+impl fmt::Debug for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Running")
+        f.debug_struct("App")
             .field("listeners", &self.listeners())
             .field("admin", &self.admin)
             .finish()
@@ -181,7 +75,7 @@ impl App {
     ///
     /// # Errors
     /// See [`StartError`]. Nothing goes on running then.
-    pub async fn start(settings: Settings) -> Result<Running, StartError> {
+    pub async fn start(settings: Settings) -> Result<Self, StartError> {
         Self::start_with_clock(settings, Arc::new(SystemClock)).await
     }
 
@@ -189,7 +83,7 @@ impl App {
     ///
     /// # Errors
     /// See [`StartError`].
-    pub async fn start_with_clock(settings: Settings, clock: SharedClock) -> Result<Running, StartError> {
+    pub async fn start_with_clock(settings: Settings, clock: SharedClock) -> Result<Self, StartError> {
         let Prepared { settings, trusts } = blocking::run(move || Prepared::read(settings))
             .await
             .map_err(StartError::Thread)??;
@@ -201,11 +95,14 @@ impl App {
             .collect::<Result<Vec<_>, _>>()
             .map_err(StartError::Listener)?;
         let admin = admin::bind(settings.admin.bind.as_ref()).map_err(StartError::Admin)?;
-        let shares = Shares::of(getrlimit(Resource::Nofile).current, settings.limits.max_connections);
-        if shares.clients < settings.limits.max_connections {
+        let shares = Shares::of(
+            getrlimit(Resource::Nofile).current,
+            settings.limits.capacity.max_connections,
+        );
+        if shares.clients < settings.limits.capacity.max_connections {
             tracing::info!(
                 max_connections = shares.clients,
-                configured = settings.limits.max_connections,
+                configured = settings.limits.capacity.max_connections,
                 "fewer connections than configured: the process may not have as many open files (`ulimit -n`, LimitNOFILE)"
             );
         }
@@ -218,16 +115,16 @@ impl App {
             sharing: sharing.clone(),
         };
         let accounts = Accounts::start(context, &settings.accounts, &trusts)?;
-        let common = Common::new(Arc::clone(&metrics), body_limits(&settings.limits));
-        let capacity = Capacity::new(shares.clients, settings.limits.max_connections_per_peer);
-        let fixed = Fixed::of(&settings);
-        let listeners = Listeners::start(bound, &settings, &accounts, common, capacity, clock);
+        let shared = Shared::new(Arc::clone(&metrics), settings.limits.body);
+        let capacity = Capacity::new(shares.clients, settings.limits.capacity.max_connections_per_peer);
+        let only_at_start = OnlyAtStart::of(&settings);
+        let listeners = Listeners::start(bound, &settings, &accounts, shared, capacity, clock)?;
 
         let state = Arc::new(State {
             metrics,
-            listeners: ArcSwap::from_pointee(listeners.bound()),
+            listeners: ArcSwap::from_pointee(listeners.status()),
             accounts,
-            hosts: admin.place.hosts(),
+            hosts: admin.address.hosts(),
             admin: ArcSwap::from_pointee(settings.admin.clone()),
             started: SystemTime::now(),
             sharing: sharing.clone(),
@@ -236,91 +133,33 @@ impl App {
         });
         let (admin_stop, admin_stopped) = watch::channel(false);
         sharing.spawn_watch(admin_stopped.clone());
-        let place = admin.place.clone();
+        let address = admin.address.clone();
         let admin_task = admin.serve(&state, admin_stopped);
-        Ok(Running {
+        Ok(Self {
             state,
-            admin: place,
+            admin: address,
             listeners,
             drain_timeout: settings.drain_timeout,
             drain_delay: settings.drain_delay,
-            fixed,
+            only_at_start,
             admin_stop,
             admin_task,
         })
     }
-}
 
-fn body_limits(limits: &Limits) -> BodyLimits {
-    BodyLimits {
-        replay_limit: limits.replay_limit,
-        replay_budget: limits.replay_budget,
-        request_body_idle_timeout: limits.request_body_idle_timeout,
-        request_body_min_rate: limits.request_body_min_rate,
-    }
-}
-
-impl Running {
     /// The listeners, in the order of the settings.
-    pub fn listeners(&self) -> Vec<BoundListener> {
+    pub fn listeners(&self) -> Vec<ListenerStatus> {
         self.state.listeners.load().to_vec()
     }
 
     /// Where metrics and health answer.
-    pub fn admin(&self) -> &AdminPlace {
+    pub fn admin(&self) -> &AdminAddress {
         &self.admin
     }
 
     /// Ends when somebody asked for the end at the admin port.
     pub async fn quit_requested(&self) {
         self.state.quit.notified().await;
-    }
-
-    /// Takes other settings between two requests. A credential that changed is verified first, in the background; the old
-    /// one stays in force until Atlas has accepted the new. Gives the keys that take effect at the next start only.
-    ///
-    /// # Errors
-    /// When a listener or an account can't be set up: then the old settings stay in force as a whole.
-    pub fn reload(&mut self, settings: Settings) -> Result<Vec<&'static str>, StartError> {
-        self.reload_prepared(Prepared::read(settings))
-    }
-
-    /// The same with settings whose files have been read: does not block.
-    ///
-    /// # Errors
-    /// As for [`Self::reload`].
-    pub fn reload_prepared(&mut self, prepared: Result<Prepared, StartError>) -> Result<Vec<&'static str>, StartError> {
-        let result = prepared.and_then(|prepared| self.take(prepared));
-        let outcome = if result.is_ok() {
-            ReloadOutcome::Ok
-        } else {
-            ReloadOutcome::Error
-        };
-        self.state.metrics.config_reload(outcome);
-        result
-    }
-
-    /// To be called when settings could not be read, and the old stay in force.
-    pub fn reload_failed(&self) {
-        self.state.metrics.config_reload(ReloadOutcome::Error);
-    }
-
-    fn take(&mut self, prepared: Prepared) -> Result<Vec<&'static str>, StartError> {
-        let Prepared { settings, trusts } = prepared;
-        self.listeners.check_certificates(&settings.listeners)?;
-        let bound = self.listeners.bind_new(&settings.listeners)?;
-        self.state.accounts.reload(&settings.accounts, &trusts)?;
-        let mut later = self.fixed.changes(&Fixed::of(&settings));
-        self.drain_timeout = settings.drain_timeout;
-        self.drain_delay = settings.drain_delay;
-        later.extend(self.admin.take(&self.state, &settings.admin));
-        later.extend(
-            self.listeners
-                .replace(bound, &settings, &self.state.accounts, self.drain_timeout),
-        );
-        self.state.accounts.forget_others(&settings.accounts);
-        self.state.listeners.store(Arc::new(self.listeners.bound()));
-        Ok(later)
     }
 
     /// After `drain_delay`: stops accepting, lets requests in flight finish within `drain_timeout`, revokes tokens as soon

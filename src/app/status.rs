@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use serde_json::json;
 use tokio::sync::{Notify, watch};
 
-use super::BoundListener;
+use super::ListenerStatus;
 use super::accounts::Accounts;
 use super::sharing::Sharing;
 use crate::admin::AdminState;
@@ -20,7 +20,7 @@ use crate::settings::AdminSettings;
 /// What the admin port may see.
 pub(super) struct State {
     pub(super) metrics: Arc<Metrics>,
-    pub(super) listeners: ArcSwap<Vec<BoundListener>>,
+    pub(super) listeners: ArcSwap<Vec<ListenerStatus>>,
     pub(super) accounts: Accounts,
     pub(super) hosts: HostNames,
     pub(super) sharing: Sharing,

@@ -15,16 +15,17 @@ use tracing::level_filters::LevelFilter;
 
 use super::exit;
 use super::run::{Signals, drain, no_thread};
-use crate::app::{App, Running};
+use crate::app::App;
 use crate::blocking;
 use crate::credential::CredentialSettings;
 use crate::emulator::{Emulator, EmulatorSettings, Realm, SAMPLE};
-use crate::guard::{Allowlist, HostNames, Policy};
+use crate::guard::Allowlist;
 use crate::log::{LogFormat, LogSettings, Outlet};
+use crate::proxy::RequestRules;
 use crate::secret::Secret;
-use crate::server::{Bind, Limits, ListenerSettings};
-use crate::settings::{AccountSettings, AdminSettings, Settings};
-use crate::upstream::{HttpVersion, Origin, UpstreamSettings};
+use crate::server::{Bind, ListenerSettings};
+use crate::settings::{AccountSettings, AdminSettings, Limits, Settings};
+use crate::upstream::{HttpVersion, Origin, UpstreamLimits, UpstreamSettings};
 
 const COMMERCIAL: u16 = 8080;
 const DIGEST: u16 = 8081;
@@ -204,7 +205,6 @@ fn account(
     emulator: &Emulator,
     ca_file: &Path,
 ) -> Result<AccountSettings, Box<dyn std::error::Error>> {
-    let limits = Limits::default();
     Ok(AccountSettings {
         credential,
         upstream: UpstreamSettings {
@@ -212,10 +212,7 @@ fn account(
             ca_file: Some(ca_file.to_owned()),
             http: HttpVersion::Auto,
             egress: None,
-            connection_max_age: limits.upstream_connection_max_age,
-            connect_timeout: limits.connect_timeout,
-            response_head_timeout: limits.response_head_timeout,
-            response_body_idle_timeout: limits.response_body_idle_timeout,
+            limits: UpstreamLimits::default(),
         },
     })
 }
@@ -227,12 +224,7 @@ fn listener(account: &str, port: u16) -> ListenerSettings {
         account: account.to_owned(),
         tls: None,
         allow: Allowlist::loopback(),
-        hosts: HostNames::new([]),
-        required_header: None,
-        policy: Policy::allow_all(),
-        rewrite_links: true,
-        fairness: Default::default(),
-        retry_429: None,
+        rules: RequestRules::default(),
     }
 }
 
@@ -245,7 +237,7 @@ fn free(port: u16) -> SocketAddr {
     }
 }
 
-fn announce(running: &Running, commercial: &Emulator, government: &Emulator, files: &Files, stdout: &Outlet) {
+fn announce(running: &App, commercial: &Emulator, government: &Emulator, files: &Files, stdout: &Outlet) {
     let listeners = running.listeners();
     let urls: Vec<&str> = listeners.iter().map(|listener| listener.url.as_str()).collect();
     let [bearer, digest, gov] = urls[..] else { return };

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::app::{Prepared, Running, StartError};
+use crate::app::{App, Prepared, StartError};
 use crate::blocking;
 use crate::config::{self, ConfigErrors, Environment, Flags, Machine, Sources, Watched};
 
@@ -170,9 +170,9 @@ fn shown(file: Option<PathBuf>) -> String {
 }
 
 /// Good settings take the place of the old; of bad ones is said what is wrong with them.
-pub(super) fn take(running: &mut Running, load: Load) {
+pub(super) fn take(running: &mut App, load: Load) {
     let Load { why, result } = load;
-    let refused = |running: &Running| {
+    let refused = |running: &App| {
         running.reload_failed();
         tracing::error!(
             reason = why,

@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::exit;
 use super::reload::{self, Hangup, Origin, Reloader};
-use crate::app::{App, Running};
+use crate::app::App;
 use crate::blocking;
 use crate::config::Loaded;
 use crate::credential::CredentialSettings;
@@ -121,7 +121,7 @@ async fn serve(settings: Settings, origin: Origin, stdout: &Outlet) -> ExitCode 
 
 /// The drain, which only the last of several signals cuts short: supervisors send one and another, and what is in flight
 /// is worth more than their haste.
-pub(super) async fn drain(running: Running, signals: &mut Signals) -> ExitCode {
+pub(super) async fn drain(running: App, signals: &mut Signals) -> ExitCode {
     let mut shutdown = std::pin::pin!(running.shutdown());
     loop {
         tokio::select! {
@@ -207,7 +207,7 @@ fn describe(accounts: &BTreeMap<String, AccountSettings>) -> BTreeMap<String, St
 }
 
 /// One line to standard output with the bound addresses: who started us reads there that we serve, and where.
-fn announce(running: &Running, accounts: &BTreeMap<String, String>, stdout: &Outlet) {
+fn announce(running: &App, accounts: &BTreeMap<String, String>, stdout: &Outlet) {
     let mut line = format!("atlas-auth-proxy {} serves", env!("CARGO_PKG_VERSION"));
     for listener in running.listeners() {
         let account = accounts.get(&listener.account).map_or("", String::as_str);

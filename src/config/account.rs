@@ -13,9 +13,8 @@ use super::inputs::Inputs;
 use super::problem::shown;
 use super::source::{Given, Source};
 use super::{value, variable};
-use crate::server::Limits;
 use crate::settings::AccountSettings;
-use crate::upstream::{HttpVersion, Origin, UpstreamSettings};
+use crate::upstream::{HttpVersion, Origin, UpstreamLimits, UpstreamSettings};
 
 /// The account that flags and variables are about when the file names none.
 pub(crate) const DEFAULT: &str = "default";
@@ -106,7 +105,7 @@ impl Overrides {
 pub(crate) fn build(
     file: &FileConfig,
     roster: &Roster,
-    limits: &Limits,
+    limits: UpstreamLimits,
     inputs: &mut Inputs<'_>,
 ) -> BTreeMap<String, Built> {
     let mut overrides = Some(Overrides::read(inputs));
@@ -158,7 +157,7 @@ fn report_ambiguous(roster: &Roster, overrides: Overrides, inputs: &mut Inputs<'
 fn upstream(
     table: Option<&FileAccount>,
     overrides: Overrides,
-    limits: &Limits,
+    limits: UpstreamLimits,
     inputs: &mut Inputs<'_>,
 ) -> (UpstreamSettings, Option<Source>) {
     let realm = realm(table, overrides.environment, inputs);
@@ -188,10 +187,7 @@ fn upstream(
         ca_file,
         http,
         egress,
-        connection_max_age: limits.upstream_connection_max_age,
-        connect_timeout: limits.connect_timeout,
-        response_head_timeout: limits.response_head_timeout,
-        response_body_idle_timeout: limits.response_body_idle_timeout,
+        limits,
     };
     (settings, source)
 }

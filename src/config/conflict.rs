@@ -97,7 +97,7 @@ fn check_base_url(
     let ours = listeners.iter().any(|l| {
         l.settings.bind.addresses().into_iter().any(|address| {
             names(origin, address)
-                || origin.port() == address.port() && l.settings.hosts.knows(origin.authority().as_str())
+                || origin.port() == address.port() && l.settings.rules.hosts.knows(origin.authority().as_str())
         })
     });
     if ours {

@@ -13,7 +13,7 @@ use super::problem::{Problems, shown};
 use super::source::{Given, Source};
 use super::{tls, value, variable};
 use crate::guard::{Action, Allowlist, HostName, HostNames, PathPattern, Policy, RequiredHeader, Rule};
-use crate::proxy::FairnessLimits;
+use crate::proxy::{FairnessLimits, RequestRules};
 use crate::server::{Bind, ListenerSettings, ListenerTls};
 
 const DEFAULT_BIND: &str = "localhost:8080";
@@ -206,12 +206,14 @@ fn listener(slot: Slot<'_>, overrides: &Overrides, roster: &Roster, inputs: &mut
             account: account?,
             tls: tls.ready()?,
             allow: allow?,
-            hosts: HostNames::new(hosts),
-            required_header,
-            policy: policy?,
-            rewrite_links,
-            fairness,
-            retry_429,
+            rules: RequestRules {
+                hosts: HostNames::new(hosts),
+                required_header,
+                policy: policy?,
+                rewrite_links,
+                fairness,
+                retry_429,
+            },
         },
         bind: source,
     })

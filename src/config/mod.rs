@@ -77,7 +77,7 @@ pub fn load(sources: Sources<'_>) -> Result<Loaded, ConfigErrors> {
     let drain_delay = process::drain_delay(&file, &mut inputs);
     let log = process::log(&file, &mut inputs);
     let roster = account::Roster::of(&file);
-    let accounts = account::build(&file, &roster, &limits, &mut inputs);
+    let accounts = account::build(&file, &roster, limits.upstream, &mut inputs);
     #[cfg(feature = "token-store")]
     let token_store = token_store::build(&file, &mut inputs);
     #[cfg(not(feature = "token-store"))]

@@ -12,7 +12,7 @@ use super::problem::{Problems, shown};
 use super::source::Given;
 use super::{value, variable};
 use crate::log::{LogFormat, LogSettings};
-use crate::server::Limits;
+use crate::settings::Limits;
 
 const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
 /// One thread serves thousands of requests a second; more than a few take memory and give nothing.
@@ -81,33 +81,43 @@ pub(crate) fn limits(file: &FileLimits, problems: &mut Problems) -> Limits {
     };
     set(
         &file.max_connections,
-        &mut limits.max_connections,
+        &mut limits.capacity.max_connections,
         CONNECTIONS,
         value::count,
     );
     set(
         &file.max_connections_per_peer,
-        &mut limits.max_connections_per_peer,
+        &mut limits.capacity.max_connections_per_peer,
         CONNECTIONS_PER_PEER,
         value::count,
     );
     set(
         &file.max_header_bytes,
-        &mut limits.max_header_bytes,
+        &mut limits.connection.max_header_bytes,
         HEADER_BYTES,
         value::size,
     );
-    set(&file.max_headers, &mut limits.max_headers, HEADERS, value::count);
-    set(&file.replay_limit, &mut limits.replay_limit, REPLAY_BYTES, value::size);
+    set(
+        &file.max_headers,
+        &mut limits.connection.max_headers,
+        HEADERS,
+        value::count,
+    );
+    set(
+        &file.replay_limit,
+        &mut limits.body.replay_limit,
+        REPLAY_BYTES,
+        value::size,
+    );
     set(
         &file.replay_budget,
-        &mut limits.replay_budget,
+        &mut limits.body.replay_budget,
         REPLAY_BYTES,
         value::size,
     );
     set(
         &file.request_body_min_rate,
-        &mut limits.request_body_min_rate,
+        &mut limits.body.request_body_min_rate,
         RATE_BYTES,
         value::size,
     );
@@ -116,15 +126,21 @@ pub(crate) fn limits(file: &FileLimits, problems: &mut Problems) -> Limits {
             *place = given.value;
         }
     };
-    wait(&file.max_connection_age, &mut limits.max_connection_age);
-    wait(&file.header_read_timeout, &mut limits.header_read_timeout);
-    wait(&file.request_body_idle_timeout, &mut limits.request_body_idle_timeout);
-    wait(&file.connect_timeout, &mut limits.connect_timeout);
-    wait(&file.response_head_timeout, &mut limits.response_head_timeout);
-    wait(&file.response_body_idle_timeout, &mut limits.response_body_idle_timeout);
+    wait(&file.max_connection_age, &mut limits.connection.max_age);
+    wait(&file.header_read_timeout, &mut limits.connection.header_read_timeout);
+    wait(
+        &file.request_body_idle_timeout,
+        &mut limits.body.request_body_idle_timeout,
+    );
+    wait(&file.connect_timeout, &mut limits.upstream.connect_timeout);
+    wait(&file.response_head_timeout, &mut limits.upstream.response_head_timeout);
+    wait(
+        &file.response_body_idle_timeout,
+        &mut limits.upstream.response_body_idle_timeout,
+    );
     wait(
         &file.upstream_connection_max_age,
-        &mut limits.upstream_connection_max_age,
+        &mut limits.upstream.connection_max_age,
     );
     limits
 }

@@ -66,6 +66,7 @@ fn time(label: &str, tls: &ListenerTls, now: SystemTime, report: &mut Report) {
 
 fn names(listener: &ListenerSettings, tls: &ListenerTls, report: &mut Report) {
     let missing: Vec<String> = listener
+        .rules
         .hosts
         .named()
         .map(ToString::to_string)

@@ -88,7 +88,7 @@ impl<'a> Patient<'a> {
         }
         let upstream = &account.upstream;
         let speaks = upstream.http.of_own_requests();
-        let http = http_client(tls, upstream.connect_timeout, upstream.egress.as_ref(), speaks);
+        let http = http_client(tls, upstream.limits.connect_timeout, upstream.egress.as_ref(), speaks);
         patient.clock(&http).await;
         patient.credential_and_api(&http).await;
     }

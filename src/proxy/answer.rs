@@ -1,25 +1,17 @@
-//! A response body on its way to the client, and the account that is kept of the request.
+//! A response body on its way to the client.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::Response;
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::Instant;
 
-use super::failure::Observer;
-use super::fairness::Share;
+use super::RequestBody;
+use super::echo;
 use super::headers::clean_trailers;
-use super::inbound::{InboundFacts, RequestBody};
 use super::links::LinkBody;
-use super::{Listener, Peer, echo};
-use crate::code::ErrorCode;
-use crate::log::RequestRecord;
-use crate::metrics::Direction;
+use super::record::Record;
 use crate::upstream::UpstreamBody;
 
 /// Any error of a response body; hyper breaks the transfer off, so that the client never sees a clean end.
@@ -145,78 +137,6 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         self.content.size_hint()
-    }
-}
-
-/// What is counted and logged of one request, once, when its answer is complete or broken off.
-pub(super) struct Record {
-    pub(super) listener: Arc<Listener>,
-    pub(super) peer: Peer,
-    pub(super) method: Method,
-    pub(super) path: PathAndQuery,
-    pub(super) start: Instant,
-    pub(super) status: StatusCode,
-    pub(super) upstream_status: Option<StatusCode>,
-    pub(super) attempts: u32,
-    pub(super) denied: Option<ErrorCode>,
-    /// Content came with the request, and nobody has taken it over to read it.
-    pub(super) unread: bool,
-    pub(super) inbound: Option<Arc<InboundFacts>>,
-    /// Its part in what the listener may use.
-    pub(super) share: Option<Share>,
-    /// Looks at an answer that tells of a failure.
-    pub(super) observer: Option<Box<Observer>>,
-    /// The credential that the upstream was sent: nothing of it may come back in trailers.
-    pub(super) authorization: Option<HeaderValue>,
-    pub(super) bytes_out: u64,
-    pub(super) closed: bool,
-}
-
-impl Record {
-    fn close(&mut self, broken: bool) {
-        if std::mem::replace(&mut self.closed, true) {
-            return;
-        }
-        self.share = None;
-        let failure = self.observer.take().and_then(|observer| observer.ended());
-        let elapsed = self.start.elapsed();
-        let bytes_in = self.inbound.as_ref().map_or(0, |facts| facts.bytes());
-        let listener = &self.listener;
-        listener.metrics.request(&self.method, self.status, elapsed);
-        listener.metrics.in_flight.dec();
-        listener.common.metrics.bytes(Direction::ToUpstream, bytes_in);
-        listener.common.metrics.bytes(Direction::ToClient, self.bytes_out);
-        RequestRecord {
-            listener: &listener.name,
-            account: &listener.account.name,
-            peer: &self.peer,
-            method: self.method.as_str(),
-            path: self.path.path(),
-            status: self.status.as_u16(),
-            upstream_status: self.upstream_status.map(|status| status.as_u16()),
-            attempts: self.attempts,
-            bytes_in,
-            bytes_out: self.bytes_out,
-            duration: elapsed,
-            upstream_error: failure.as_ref().map(|failure| failure.kind.as_str()),
-            decision: match (self.denied, broken) {
-                (Some(code), _) => code.as_str(),
-                (None, true) => "broken_off",
-                (None, false) => "forwarded",
-            },
-        }
-        .emit();
-        if let Some(failure) = failure {
-            listener.account.metrics.upstream_error(failure.kind);
-            listener.account.failures.add(failure, SystemTime::now());
-        }
-    }
-}
-
-impl Drop for Record {
-    /// A client that goes away drops its answer.
-    fn drop(&mut self) {
-        self.close(true);
     }
 }
 

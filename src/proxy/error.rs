@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, header};
 
+use super::body::ClientFault;
 use super::fairness::Exceeded;
 use super::headers::SANDBOX;
 use crate::code::ErrorCode;
@@ -64,7 +65,7 @@ impl ProxyError {
         .closing()
     }
 
-    pub(super) fn request_body_timeout() -> Self {
+    fn request_body_timeout() -> Self {
         Self::new(
             ErrorCode::RequestTimeout,
             "The request body paused for longer than `request_body_idle_timeout`; the request was broken off.",
@@ -72,7 +73,7 @@ impl ProxyError {
         .closing()
     }
 
-    pub(super) fn request_body_slow() -> Self {
+    fn request_body_slow() -> Self {
         Self::new(
             ErrorCode::RequestTimeout,
             "The request body came more slowly than `request_body_min_rate` over 30 s; the request was broken off.",
@@ -214,6 +215,16 @@ pub(super) fn unparsed(code: ErrorCode, detail: &str) -> Vec<u8> {
         body.len(),
     )
     .into_bytes()
+}
+
+impl From<ClientFault> for ProxyError {
+    fn from(fault: ClientFault) -> Self {
+        match fault {
+            ClientFault::Idle => Self::request_body_timeout(),
+            ClientFault::Slow => Self::request_body_slow(),
+            ClientFault::Broken => Self::request_body_broken(),
+        }
+    }
 }
 
 impl From<TargetDenied> for ProxyError {

@@ -24,9 +24,9 @@ use http_body_util::BodyExt;
 use memchr::memmem;
 use tokio::time::Instant;
 
+use super::body::{BodyFacts, BodySource, Buffered, RequestBody, RequestBodyError};
 use super::error::ProxyError;
-use super::inbound::{Buffered, InboundFacts, RequestBody, RequestBodyError, Source};
-use super::{Account, AccountSlot, Authorizer, Listener, client_fault, echo, probe};
+use super::{Account, AccountSlot, Authorizer, Pipeline, echo, probe};
 use crate::code::ErrorCode;
 use crate::credential::bearer::Bearer;
 use crate::credential::digest::{Authorized, BodyForDigest, Digest, Held, Need, Turn, Verdict};
@@ -67,10 +67,10 @@ pub(super) struct Exchange<'a> {
     method: Method,
     path: PathAndQuery,
     headers: HeaderMap,
-    source: Source,
+    source: BodySource,
     /// The body of the next try, where that was taken beforehand.
     next_body: Option<RequestBody>,
-    inbound: Option<Arc<InboundFacts>>,
+    inbound: Option<Arc<BodyFacts>>,
     /// Requests that were sent upstream for this one, for the record.
     attempts: &'a mut u32,
     budget: Budget,
@@ -102,18 +102,18 @@ enum Sent {
 
 impl<'a> Exchange<'a> {
     pub(super) fn new(
-        listener: &'a Listener,
+        pipeline: &'a Pipeline,
         method: Method,
         path: PathAndQuery,
         headers: HeaderMap,
-        source: Source,
-        inbound: Option<Arc<InboundFacts>>,
+        source: BodySource,
+        inbound: Option<Arc<BodyFacts>>,
         attempts: &'a mut u32,
     ) -> Self {
         Self {
-            slot: &listener.account,
-            part: &listener.part,
-            account: listener.account.current(),
+            slot: &pipeline.account,
+            part: &pipeline.part,
+            account: pipeline.account.current(),
             method,
             path,
             headers,
@@ -393,9 +393,10 @@ impl<'a> Exchange<'a> {
     }
 
     async fn buffer(&mut self, patience: Option<Duration>) -> Result<Buffered, ProxyError> {
-        self.source.buffer(patience).await.map_err(|_: RequestBodyError| {
-            client_fault(self.inbound.as_ref()).unwrap_or_else(ProxyError::request_body_broken)
-        })
+        self.source
+            .buffer(patience)
+            .await
+            .map_err(|_: RequestBodyError| self.client_error().unwrap_or_else(ProxyError::request_body_broken))
     }
 
     /// Sends the request with a credential that may go as often as one likes.
@@ -499,9 +500,14 @@ impl<'a> Exchange<'a> {
         result
     }
 
+    /// What the client did, where that is why the request failed.
+    fn client_error(&self) -> Option<ProxyError> {
+        self.inbound.as_ref()?.fault().map(ProxyError::from)
+    }
+
     fn error_of(&self, failure: &SendFailure<RequestBody>) -> ProxyError {
-        if let Some(fault) = client_fault(self.inbound.as_ref()) {
-            return fault;
+        if let Some(error) = self.client_error() {
+            return error;
         }
         self.slot.metrics.upstream_error(kind(&failure.error));
         ProxyError::from(&failure.error)

@@ -23,12 +23,12 @@ pub struct FairnessLimits {
     pub at_once: Option<NonZeroUsize>,
 }
 
-/// What a listener has used. Outlives a change of the limits.
+/// What a listener has used of Atlas. Outlives a change of the limits.
 #[derive(Debug, Default)]
-pub struct Fairness(Mutex<Used>);
+pub struct Usage(Mutex<Counts>);
 
 #[derive(Debug, Default)]
-struct Used {
+struct Counts {
     at_once: usize,
     /// When the requests of the last minute came, the oldest first. As long as the limit at most.
     recent: VecDeque<Instant>,
@@ -44,18 +44,18 @@ pub(super) struct Exceeded {
 
 /// A place among the requests at once; free again when it is dropped.
 #[derive(Debug)]
-pub(super) struct Share(Option<Arc<Fairness>>);
+pub(super) struct Share(Option<Arc<Usage>>);
 
 impl Drop for Share {
     fn drop(&mut self) {
-        if let Some(fairness) = &self.0 {
-            let mut used = fairness.0.lock();
+        if let Some(usage) = &self.0 {
+            let mut used = usage.0.lock();
             used.at_once = used.at_once.saturating_sub(1);
         }
     }
 }
 
-impl Fairness {
+impl Usage {
     /// Takes part in what the listener may use.
     pub(super) fn share(self: &Arc<Self>, limits: FairnessLimits) -> Result<Share, Exceeded> {
         if limits == FairnessLimits::default() {
@@ -105,7 +105,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_minute_has_more_than_the_limit() {
-        let fairness = Arc::new(Fairness::default());
+        let fairness = Arc::new(Usage::default());
         let limits = limits(10, 0);
         let mut passed: Vec<Instant> = Vec::new();
         for _ in 0..2000 {
@@ -125,7 +125,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn retry_after_is_when_it_passes() {
-        let fairness = Arc::new(Fairness::default());
+        let fairness = Arc::new(Usage::default());
         drop(fairness.share(limits(1, 0)).unwrap());
         tokio::time::advance(Duration::from_secs(20)).await;
         let exceeded = fairness.share(limits(1, 0)).unwrap_err();
@@ -136,7 +136,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn at_once_counts_what_is_not_ended() {
-        let fairness = Arc::new(Fairness::default());
+        let fairness = Arc::new(Usage::default());
         let (one, _two) = (
             fairness.share(limits(0, 2)).unwrap(),
             fairness.share(limits(0, 2)).unwrap(),
@@ -148,7 +148,7 @@ mod tests {
         drop(one);
         assert!(fairness.share(limits(0, 2)).is_ok());
         // Without limits nothing is counted.
-        let unlimited = Arc::new(Fairness::default());
+        let unlimited = Arc::new(Usage::default());
         let _shares: Vec<_> = (0..100)
             .map(|_| unlimited.share(FairnessLimits::default()).unwrap())
             .collect();

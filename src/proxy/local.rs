@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{Method, Response, StatusCode, header};
 use http_body_util::BodyExt;
 
-use super::client_body::ClientBody;
+use super::body::ClientBody;
 use super::error::ProxyError;
 use crate::guard::{canonical, folded, loosest};
 

@@ -224,7 +224,7 @@ async fn open(order: &Order<'_>, say: &mut dyn FnMut(Step)) -> Result<Opened, Fa
     let upstream = &order.account.upstream;
     let tls = client_config(upstream.ca_file.as_deref()).map_err(|error| Failed("token", error.to_string()))?;
     let speaks = upstream.http.of_own_requests();
-    let http = http_client(tls, upstream.connect_timeout, upstream.egress.as_ref(), speaks);
+    let http = http_client(tls, upstream.limits.connect_timeout, upstream.egress.as_ref(), speaks);
     let endpoint = token_endpoint(order, &http, client_id, secrets.clone());
     let granted = endpoint
         .fetch()

@@ -41,7 +41,7 @@ fn hint(error: &io::Error) -> &'static str {
 
 /// A socket that listens.
 #[derive(Debug)]
-pub enum Bound {
+pub enum BoundSocket {
     /// TCP.
     Tcp(TcpListener, SocketAddr),
     /// `127.0.0.1` and `[::1]`, with the same port.
@@ -50,7 +50,7 @@ pub enum Bound {
     Unix(UnixListener, UnixSocketFile),
 }
 
-impl fmt::Display for Bound {
+impl fmt::Display for BoundSocket {
     /// The address as a listener's label: `127.0.0.1:8080` or `unix:/path`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -81,12 +81,12 @@ impl Drop for UnixSocketFile {
 ///
 /// # Errors
 /// See [`BindError`].
-pub fn bind(to: &Bind) -> Result<Bound, BindError> {
+pub fn bind(to: &Bind) -> Result<BoundSocket, BindError> {
     match to {
-        Bind::Tcp(address) => tcp(*address).map(|(socket, address)| Bound::Tcp(socket, address)),
+        Bind::Tcp(address) => tcp(*address).map(|(socket, address)| BoundSocket::Tcp(socket, address)),
         Bind::Localhost { port } => bind_localhost(*port),
         Bind::Unix { path, mode, .. } => bind_unix(path, *mode)
-            .map(|listener| Bound::Unix(listener, UnixSocketFile(path.clone())))
+            .map(|listener| BoundSocket::Unix(listener, UnixSocketFile(path.clone())))
             .map_err(|source| BindError {
                 address: format!("unix:{}", path.display()),
                 source,
@@ -104,15 +104,15 @@ fn tcp(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
 /// A port that is free at one address may be taken at the other: with port 0 another is tried, so often at most.
 const TRIES: usize = 16;
 
-fn bind_localhost(port: u16) -> Result<Bound, BindError> {
+fn bind_localhost(port: u16) -> Result<BoundSocket, BindError> {
     let mut tries = TRIES;
     loop {
         tries -= 1;
         let (first, address) = tcp((Ipv4Addr::LOCALHOST, port).into())?;
         match tcp((Ipv6Addr::LOCALHOST, address.port()).into()) {
-            Ok(second) => return Ok(Bound::Both([(first, address), second])),
+            Ok(second) => return Ok(BoundSocket::Both([(first, address), second])),
             // A machine without IPv6, or whose loopback has none.
-            Err(error) if is_absent(&error.source) => return Ok(Bound::Tcp(first, address)),
+            Err(error) if is_absent(&error.source) => return Ok(BoundSocket::Tcp(first, address)),
             Err(error) if port == 0 && tries > 0 && error.source.kind() == io::ErrorKind::AddrInUse => {}
             Err(error) => return Err(error),
         }

@@ -21,29 +21,17 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
 
-use super::accept::ServerParts;
+use super::ConnectionLimits;
 use super::clock::{BodyClock, ConnectionClock, IDLE_FOR, Over, Stream};
 use super::drain::DrainHandle;
 use super::flood::FloodMeter;
 use super::fragment::{self, Marked};
+use super::listener::Listener;
 use super::standing::Standing;
 use super::strict::{Refusal, Strict};
 use crate::code::ErrorCode;
 use crate::metrics::{DenyReason, IntGauge};
-use crate::proxy::{BoxError, ClientBody, ResponseBody, Rest as Unread};
-
-/// Bounds of one connection.
-#[derive(Debug, Clone, Copy)]
-pub struct ConnectionLimits {
-    /// From the first byte of a head (or from accepting) to its end; also for a TLS handshake.
-    pub header_read_timeout: Duration,
-    /// Size of a head, bytes.
-    pub max_header_bytes: usize,
-    /// Number of fields.
-    pub max_headers: usize,
-    /// Longest life.
-    pub max_age: Duration,
-}
+use crate::proxy::{BoxError, ClientBody, ResponseBody, Unread};
 
 /// A connection with nothing to do for this long gives its buffers back until there is.
 const REST_AFTER: Duration = Duration::from_millis(100);
@@ -94,24 +82,24 @@ enum End {
 }
 
 /// Serves HTTP/1.1 until the connection ends, drains, or its time is over.
-pub(super) async fn serve_http1<S>(mut stream: S, standing: Standing, parts: Arc<ServerParts>, mut drain: DrainHandle)
+pub(super) async fn serve_http1<S>(mut stream: S, standing: Standing, listener: Arc<Listener>, mut drain: DrainHandle)
 where
     S: AsyncRead + AsyncWrite + Rest + Send + Sync + Unpin + 'static,
 {
-    let _open = OpenGuard::new(&parts);
+    let _open = OpenGuard::new(&listener);
     let clock = Arc::new(ConnectionClock::default());
     loop {
         let mut last = false;
         if S::RESTS {
-            match rest(&stream, &clock, &parts.view().limits, &mut drain).await {
+            match rest(&stream, &clock, &listener.snapshot().limits, &mut drain).await {
                 Rested::Awake => {}
                 Rested::LastCall => last = true,
-                Rested::Over(Over::Head) => return Box::pin(head_timeout(stream, &standing, &parts)).await,
+                Rested::Over(Over::Head) => return Box::pin(head_timeout(stream, &standing, &listener)).await,
                 Rested::Over(_) => return,
             }
         }
         // In a box of its own: a connection that rests holds next to nothing.
-        match Box::pin(serve_awake(stream, &standing, &parts, &clock, drain.clone(), last)).await {
+        match Box::pin(serve_awake(stream, &standing, &listener, &clock, drain.clone(), last)).await {
             Some(back) => stream = back,
             None => return,
         }
@@ -154,7 +142,7 @@ async fn rest<S: Rest>(
 async fn serve_awake<S>(
     stream: S,
     standing: &Standing,
-    parts: &Arc<ServerParts>,
+    listener: &Arc<Listener>,
     clock: &Arc<ConnectionClock>,
     drain: DrainHandle,
     last: bool,
@@ -162,10 +150,10 @@ async fn serve_awake<S>(
 where
     S: AsyncRead + AsyncWrite + Rest + Send + Unpin + 'static,
 {
-    let view = parts.view();
-    let limits = &view.limits;
+    let snapshot = listener.snapshot();
+    let limits = &snapshot.limits;
     let refuse = {
-        let (parts, peer) = (Arc::clone(parts), standing.peer);
+        let (listener, peer) = (Arc::clone(listener), standing.peer);
         move |refusal: &Refusal| {
             let (code, detail) = (code_of(refusal), refusal.to_string());
             let line = match refusal {
@@ -173,7 +161,10 @@ where
                 _ => ("", ""),
             };
             let reason = Some(DenyReason::Malformed);
-            parts.view().listener.refuse_line(peer, code, reason, &detail, line)
+            listener
+                .snapshot()
+                .pipeline
+                .refuse_line(peer, code, reason, &detail, line)
         }
     };
     let io = TokioIo::new(Strict::new(
@@ -193,7 +184,7 @@ where
         without_framing.store(false, Ordering::Relaxed);
         let leaving = &leaving;
         async move {
-            let mut response = serve_one(parts, standing, request).await;
+            let mut response = serve_one(listener, standing, request).await;
             if leaving.is_leaving() {
                 response
                     .headers_mut()
@@ -224,7 +215,7 @@ where
         builder.max_headers(limits.max_headers + BEYOND_OUR_LIMIT);
     }
     let mut connection = builder.serve_connection(io, service);
-    let idle = match (S::RESTS, parts.capacity.is_crowded()) {
+    let idle = match (S::RESTS, listener.capacity.is_crowded()) {
         (true, false) => REST_AFTER,
         (true, true) => REST_SOON,
         (false, _) => IDLE_FOR,
@@ -234,7 +225,7 @@ where
         rests: S::RESTS && !last,
         last,
     };
-    let end = drive(Pin::new(&mut connection), standing, clock, parts, drain, idle).await;
+    let end = drive(Pin::new(&mut connection), standing, clock, listener, drain, idle).await;
     if matches!(end, End::BrokenOff | End::Abandoned) && without_framing.load(Ordering::Relaxed) {
         // The end of the connection is all that tells an HTTP/1.0 client where its answer ends. Of a whole one hyper
         // ends the connection itself: this one is not.
@@ -248,43 +239,43 @@ where
         End::Rest if rests => return Some(stream),
         End::Done if unread => linger(&mut stream).await,
         End::Done | End::BrokenOff | End::Rest | End::Abandoned => {}
-        End::HeadTimeout => head_timeout(stream, standing, parts).await,
+        End::HeadTimeout => head_timeout(stream, standing, listener).await,
     }
     None
 }
 
-async fn head_timeout<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, standing: &Standing, parts: &ServerParts) {
+async fn head_timeout<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, standing: &Standing, listener: &Listener) {
     let detail = "The head of the request was not complete within `header_read_timeout`.";
-    let answer = parts
-        .view()
-        .listener
+    let answer = listener
+        .snapshot()
+        .pipeline
         .refuse_unparsed(standing.peer, ErrorCode::RequestTimeout, None, detail);
     farewell(&mut stream, &answer).await;
 }
 
 /// Serves HTTP/2 until the connection ends, drains, or its time is over.
-pub(super) async fn serve_http2<S>(stream: S, standing: Standing, parts: Arc<ServerParts>, drain: DrainHandle)
+pub(super) async fn serve_http2<S>(stream: S, standing: Standing, listener: Arc<Listener>, drain: DrainHandle)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let _open = OpenGuard::new(&parts);
+    let _open = OpenGuard::new(&listener);
     let clock = Arc::new(ConnectionClock::multiplexed());
     let (peer, standing) = (standing.peer, Arc::new(standing));
     let flooded = {
-        let parts = Arc::clone(&parts);
+        let listener = Arc::clone(&listener);
         move || {
-            let listener = &parts.view().listener;
-            listener.metrics.denied(DenyReason::Flood);
-            tracing::warn!(listener = %listener.name, %peer, "ended an HTTP/2 connection: far more control frames and resets than requests");
+            let pipeline = &listener.snapshot().pipeline;
+            pipeline.metrics.denied(DenyReason::Flood);
+            tracing::warn!(listener = %pipeline.name, %peer, "ended an HTTP/2 connection: far more control frames and resets than requests");
         }
     };
     let io = TokioIo::new(Marked::new(FloodMeter::new(stream, Arc::clone(&clock), flooded)));
-    let limits = parts.view().limits;
+    let limits = listener.snapshot().limits;
     let max_headers = limits.max_headers;
     let service = {
-        let (parts, clock, standing) = (Arc::clone(&parts), Arc::clone(&clock), Arc::clone(&standing));
+        let (listener, clock, standing) = (Arc::clone(&listener), Arc::clone(&clock), Arc::clone(&standing));
         service_fn(move |request: Request<Incoming>| {
-            let (parts, standing) = (Arc::clone(&parts), Arc::clone(&standing));
+            let (listener, standing) = (Arc::clone(&listener), Arc::clone(&standing));
             let serving = (!clock.has_left(LAST_STREAMS)).then(|| clock.serve());
             let unread = (!request.body().is_end_stream()).then(Arc::<Unread>::default);
             let request = request.map(|incoming| match &unread {
@@ -294,7 +285,7 @@ where
             async move {
                 let Some(serving) = serving else {
                     // The client does not confirm the end of the connection, so that h2 goes on taking streams.
-                    parts.view().listener.refuse_late(peer, &request);
+                    listener.snapshot().pipeline.refuse_late(peer, &request);
                     return Err(h2::Error::from(h2::Reason::REFUSED_STREAM));
                 };
                 let refusal = match fragment::refused(request.headers()) {
@@ -302,10 +293,10 @@ where
                     None => (request.headers().len() > max_headers).then_some(Refusal::TooManyFields(max_headers)),
                 };
                 let response = if let Some(refusal) = refusal {
-                    let listener = &parts.view().listener;
-                    listener.refuse(peer, &request, code_of(&refusal), &refusal.to_string())
+                    let pipeline = &listener.snapshot().pipeline;
+                    pipeline.refuse(peer, &request, code_of(&refusal), &refusal.to_string())
                 } else {
-                    serve_one(&parts, &standing, request).await
+                    serve_one(&listener, &standing, request).await
                 };
                 Ok(timed(response, serving, unread))
             }
@@ -328,7 +319,7 @@ where
         rests: false,
         last: false,
     };
-    drive(connection.as_mut(), &standing, &clock, &parts, drain, idle).await;
+    drive(connection.as_mut(), &standing, &clock, &listener, drain, idle).await;
 }
 
 /// What becomes of a connection on which nothing happens.
@@ -346,7 +337,7 @@ async fn drive<C>(
     mut connection: Pin<&mut C>,
     standing: &Standing,
     clock: &ConnectionClock,
-    parts: &ServerParts,
+    listener: &Listener,
     mut drain: DrainHandle,
     idle: Idle,
 ) -> End
@@ -355,10 +346,10 @@ where
 {
     let mut draining = idle.last;
     let mut breaking_off = drain.clone();
-    let limits = parts.view().limits;
+    let limits = listener.snapshot().limits;
     let head_limit = limits.header_read_timeout;
     // Only HTTP/2 is told of its end by itself: in HTTP/1.1 the last answer says so.
-    let mut ending = std::pin::pin!(standing.ending(|| parts.view().limits.max_age));
+    let mut ending = std::pin::pin!(standing.ending(|| listener.snapshot().limits.max_age));
     let mut ends = !clock.is_multiplexed();
     let mut over = std::pin::pin!(clock.over(head_limit, idle.limit));
     // Only looked at while the connection is to end: a client that reads nothing would never learn of it, and one of HTTP/2
@@ -371,10 +362,10 @@ where
             biased;
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
-                    tracing::debug!(listener = %parts.view().listener.name, %error, "client connection ended");
+                    tracing::debug!(listener = %listener.snapshot().pipeline.name, %error, "client connection ended");
                     if error.is_parse() {
                         // It has answered by itself.
-                        parts.view().listener.unparsable(standing.peer, &error.to_string());
+                        listener.snapshot().pipeline.unparsable(standing.peer, &error.to_string());
                     }
                     if error.is_user() {
                         return End::BrokenOff;
@@ -395,9 +386,9 @@ where
                 }
                 Over::Head => return End::HeadTimeout,
                 Over::Stalled => {
-                    let listener = &parts.view().listener;
-                    listener.common.metrics.error(ErrorCode::RequestTimeout);
-                    tracing::info!(listener = %listener.name, "ended a connection: the client takes nothing of its answer");
+                    let pipeline = &listener.snapshot().pipeline;
+                    pipeline.shared.metrics.error(ErrorCode::RequestTimeout);
+                    tracing::info!(listener = %pipeline.name, "ended a connection: the client takes nothing of its answer");
                     return End::Abandoned;
                 }
             },
@@ -515,12 +506,12 @@ async fn linger<S: AsyncRead + Unpin>(stream: &mut S) {
     let _ = tokio::time::timeout(LINGER_TIME, read).await;
 }
 
-/// Counts an open connection, with the label of the view that accepted it.
+/// Counts an open connection, with the label of the snapshot that accepted it.
 struct OpenGuard(IntGauge);
 
 impl OpenGuard {
-    fn new(parts: &ServerParts) -> Self {
-        let open = parts.view().listener.metrics.connections_open.clone();
+    fn new(listener: &Listener) -> Self {
+        let open = listener.snapshot().pipeline.metrics.connections_open.clone();
         open.inc();
         Self(open)
     }
@@ -532,17 +523,19 @@ impl Drop for OpenGuard {
     }
 }
 
-/// Serves a request by the view that is in force when it comes, if the peer is still let in by it.
-async fn serve_one(parts: &ServerParts, standing: &Standing, request: Request<ClientBody>) -> Response<ResponseBody> {
-    let view = parts.view();
+/// Serves a request by the snapshot that is in force when it comes, if the peer is still let in by it.
+async fn serve_one(listener: &Listener, standing: &Standing, request: Request<ClientBody>) -> Response<ResponseBody> {
+    let snapshot = listener.snapshot();
     let http1 = request.version() != Version::HTTP_2;
-    let (mut response, last) = match standing.check(&view) {
+    let (mut response, last) = match standing.check(&snapshot) {
         Ok(()) => {
-            let response = view.listener.serve(standing.peer, request).await;
-            (response, standing.is_old(view.limits.max_age))
+            let response = snapshot.pipeline.serve(standing.peer, request).await;
+            (response, standing.is_old(snapshot.limits.max_age))
         }
         Err(lost) => (
-            view.listener.refuse(standing.peer, &request, lost.code, &lost.detail),
+            snapshot
+                .pipeline
+                .refuse(standing.peer, &request, lost.code, &lost.detail),
             true,
         ),
     };

@@ -1,6 +1,6 @@
 //! Listeners: bind, accept, bound what is open, TLS, serve HTTP, drain.
 //!
-//! Knows nothing of credentials: what a request means is [`crate::proxy::Listener`]'s.
+//! Knows nothing of credentials: what a request means is [`crate::proxy::Pipeline`]'s.
 
 mod accept;
 mod bind;
@@ -10,15 +10,16 @@ mod connection;
 mod drain;
 mod flood;
 mod fragment;
+mod listener;
 mod settings;
 mod standing;
 mod strict;
 mod tls;
 
-pub use accept::{ServerParts, View, serve};
-pub use bind::{BindError, Bound, UnixSocketFile, bind, change_mode};
+pub use accept::serve;
+pub use bind::{BindError, BoundSocket, UnixSocketFile, bind, change_mode};
 pub use capacity::{Capacity, Shares};
-pub use connection::ConnectionLimits;
 pub use drain::{Drain, DrainHandle};
-pub use settings::{Bind, Limits, ListenerSettings};
+pub use listener::{Listener, Snapshot};
+pub use settings::{Bind, CapacityLimits, ConnectionLimits, ListenerSettings};
 pub use tls::{Clients, ListenerTls, ListenerTlsError, NamePattern, NamePatternError, OutOfTime};

@@ -7,7 +7,7 @@ use rustls_pki_types::CertificateDer;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::accept::View;
+use super::listener::Snapshot;
 use super::tls::ClientPolicy;
 use crate::certificate;
 use crate::code::ErrorCode;
@@ -94,16 +94,16 @@ impl Standing {
         }
     }
 
-    /// Whether the next request may be served by the view in force.
-    pub(super) fn check(&self, view: &View) -> Result<(), Lost> {
-        if !view.admits(self.peer) {
+    /// Whether the next request may be served by the snapshot in force.
+    pub(super) fn check(&self, snapshot: &Snapshot) -> Result<(), Lost> {
+        if !snapshot.admits(self.peer) {
             let detail = match self.peer {
                 Peer::Ip(_) => "Your address is no longer on this listener's allowlist.",
                 Peer::Unix(_) => "Your user id is no longer among this socket's `uids`.",
             };
             return Err(Lost::new(ErrorCode::IpDenied, detail));
         }
-        let Some(tls) = &view.tls else { return Ok(()) };
+        let Some(tls) = &snapshot.tls else { return Ok(()) };
         match (&self.shown, tls.clients()) {
             (Shown::Plain, _) => Err(Lost::new(
                 ErrorCode::PeerDenied,
@@ -114,13 +114,18 @@ impl Standing {
                 ErrorCode::PeerDenied,
                 "This listener asks for a certificate of its clients by now: connect again, and show one.",
             )),
-            (Shown::Certificate(certificate), Some(policy)) => self.check_certificate(certificate, policy, view),
+            (Shown::Certificate(certificate), Some(policy)) => self.check_certificate(certificate, policy, snapshot),
         }
     }
 
     /// Costs two loads and a look at the clock, except once after a change of the policy.
-    fn check_certificate(&self, certificate: &Certificate, policy: &ClientPolicy, view: &View) -> Result<(), Lost> {
-        let now = view.clock.wall();
+    fn check_certificate(
+        &self,
+        certificate: &Certificate,
+        policy: &ClientPolicy,
+        snapshot: &Snapshot,
+    ) -> Result<(), Lost> {
+        let now = snapshot.clock.wall();
         if certificate.good_by.load(Ordering::Relaxed) == policy.id()
             && unix(now) <= certificate.good_until.load(Ordering::Relaxed)
         {
@@ -136,7 +141,7 @@ impl Standing {
             Err(refused) => {
                 if !self.said.swap(true, Ordering::Relaxed) {
                     tracing::warn!(
-                        listener = %view.listener.name, peer = %self.peer, subject = refused.subject,
+                        listener = %snapshot.pipeline.name, peer = %self.peer, subject = refused.subject,
                         names = refused.names, why = refused.rule,
                         "a connected client is no longer let in: its next request is refused and its connection ended"
                     );

@@ -20,5 +20,5 @@ pub use error::{ConnectError, SendError, SendFailure};
 pub use origin::{Origin, OriginError};
 pub use pool::{Outbound, Progress, Upstream};
 pub use probe::{Probe, TlsFacts, probe};
-pub use settings::{HttpVersion, UpstreamSettings};
+pub use settings::{HttpVersion, UpstreamLimits, UpstreamSettings};
 pub use tls::{TlsError, client_config, read_authorities, trusting};

@@ -195,7 +195,7 @@ where
                 .await;
             match result {
                 Ok((parts, incoming, lease)) => {
-                    let idle_limit = self.shared.settings.response_body_idle_timeout;
+                    let idle_limit = self.shared.settings.limits.response_body_idle_timeout;
                     let body = UpstreamBody::new(incoming, lease, place, idle_limit);
                     return Ok(Response::from_parts(parts, body));
                 }
@@ -336,7 +336,7 @@ where
 
     /// `None`: the response head did not come within the limit, counted from the last movement of the request body.
     async fn head_within<F: Future>(&self, sent: F, progress: Option<&Progress>) -> Option<F::Output> {
-        let limit = self.shared.settings.response_head_timeout;
+        let limit = self.shared.settings.limits.response_head_timeout;
         let mut sent = std::pin::pin!(sent);
         let mut deadline = Instant::now() + limit;
         loop {
@@ -369,7 +369,7 @@ where
                 })
             }
             None => {
-                let after = self.shared.settings.response_head_timeout;
+                let after = self.shared.settings.limits.response_head_timeout;
                 Err(SendFailure {
                     error: SendError::HeadTimeout { host: host(), after },
                     unsent: None,
@@ -422,11 +422,11 @@ where
     fn is_over(&self, entry: &Idle<B>) -> bool {
         entry.connection.sender.is_closed()
             || entry.since.elapsed() > entry.connection.idle_for
-            || entry.connection.made.elapsed() > self.settings.connection_max_age
+            || entry.connection.made.elapsed() > self.settings.limits.connection_max_age
     }
 
     fn checkin(&self, connection: Http1<B>) {
-        let over = connection.made.elapsed() > self.settings.connection_max_age;
+        let over = connection.made.elapsed() > self.settings.limits.connection_max_age;
         if connection.sender.is_closed() || over || connection.idle_for.is_zero() {
             return;
         }
@@ -441,7 +441,7 @@ where
     }
 
     async fn connect_h1(&self) -> Result<Http1<B>, ConnectError> {
-        let stream = connect(&self.settings, &self.tls_h1, self.settings.connect_timeout).await?;
+        let stream = connect(&self.settings, &self.tls_h1, self.settings.limits.connect_timeout).await?;
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_RESPONSE_HEAD)
             // Old programs compare the bytes of a field's name: they get it as Atlas wrote it.
@@ -461,13 +461,13 @@ where
         let cached = || {
             let h2 = self.h2.lock();
             let (sender, made) = h2.as_ref()?;
-            let good = !sender.is_closed() && made.elapsed() <= self.settings.connection_max_age;
+            let good = !sender.is_closed() && made.elapsed() <= self.settings.limits.connection_max_age;
             good.then(|| sender.clone())
         };
         if let Some(sender) = cached() {
             return Ok((sender, true));
         }
-        let limit = self.settings.connect_timeout;
+        let limit = self.settings.limits.connect_timeout;
         let deadline = Instant::now() + limit;
         let too_late = || ConnectError::Timeout {
             host: self.settings.origin.host().to_owned(),

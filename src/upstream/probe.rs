@@ -38,7 +38,7 @@ pub struct TlsFacts {
 pub async fn probe(settings: &UpstreamSettings, tls: &ClientConfig) -> Probe {
     let mut probe = Probe::default();
     let origin = &settings.origin;
-    let limit = settings.connect_timeout;
+    let limit = settings.limits.connect_timeout;
     let (host, port) = match &settings.egress {
         Some(egress) => (egress.host(), egress.port()),
         None => (origin.host(), origin.port()),

@@ -40,12 +40,31 @@ pub struct UpstreamSettings {
     pub ca_file: Option<PathBuf>,
     /// The HTTP version.
     pub http: HttpVersion,
-    /// Bound on DNS, TCP and TLS together.
+    /// Bounds on its connections and answers.
+    pub limits: UpstreamLimits,
+}
+
+/// Bounds on the connections to an upstream and on its answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UpstreamLimits {
+    /// DNS, TCP and TLS together.
     pub connect_timeout: Duration,
-    /// Bound on the wait for the response head, counted from the last byte of the request.
+    /// Wait for the response head, counted from the last byte of the request.
     pub response_head_timeout: Duration,
-    /// A connection serves no further request at this age, so that changed DNS answers are followed.
-    pub connection_max_age: Duration,
-    /// Bound on each pause within a response body.
+    /// Each pause within a response body.
     pub response_body_idle_timeout: Duration,
+    /// A connection serves no further request at this age (`upstream_connection_max_age`), so that changed DNS answers are
+    /// followed.
+    pub connection_max_age: Duration,
+}
+
+impl Default for UpstreamLimits {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            response_head_timeout: Duration::from_secs(60),
+            response_body_idle_timeout: Duration::from_secs(60),
+            connection_max_age: Duration::from_secs(300),
+        }
+    }
 }

@@ -114,7 +114,7 @@ impl Gateway {
 
     fn reload(&mut self, change: impl FnOnce(&mut Settings)) {
         change(&mut self.settings);
-        let later = self.proxy.running.reload(self.settings.clone()).unwrap();
+        let later = self.proxy.app.reload(self.settings.clone()).unwrap();
         assert_eq!(later, Vec::<&str>::new());
     }
 
@@ -519,7 +519,7 @@ async fn a_user_that_is_taken_from_the_uids_of_a_socket_is_denied() {
 #[tokio::test]
 async fn a_connection_ends_with_an_answer_when_it_has_reached_its_age() {
     let age = Duration::from_millis(300);
-    let gateway = Gateway::start_with(|builder, _, _| builder.with(|s| s.limits.max_connection_age = age)).await;
+    let gateway = Gateway::start_with(|builder, _, _| builder.with(|s| s.limits.connection.max_age = age)).await;
     let web = gateway.ca.identity(&[WEB], for_clients);
     let mut first = Client::h1(gateway.tls(Some(&web), "http/1.1").await);
     loop {
@@ -539,7 +539,7 @@ async fn an_age_that_a_reload_shortens_holds_for_open_connections() {
     let mut gateway = Gateway::start().await;
     let web = gateway.ca.identity(&[WEB], for_clients);
     let both = gateway.connect(&web).await;
-    gateway.reload(|s| s.limits.max_connection_age = Duration::from_nanos(1));
+    gateway.reload(|s| s.limits.connection.max_age = Duration::from_nanos(1));
     for mut one in both {
         let answer = one.ask().await;
         assert_eq!(answer.status, 200);
@@ -571,7 +571,7 @@ async fn an_expired_certificate_of_the_listener_is_not_taken_by_a_reload() {
         settings.listeners[0].tls = Some(rule.tls(&bad));
         // What else is new in it is not taken either.
         settings.listeners[0].allow = Allowlist::new(vec!["10.0.0.0/8".parse().unwrap()]).unwrap();
-        let error = gateway.proxy.running.reload(settings).unwrap_err().to_string();
+        let error = gateway.proxy.app.reload(settings).unwrap_err().to_string();
         assert!(error.contains("certificate"), "{error}");
         assert_eq!(gateway.proxy.metric(last, &[]).await, 0.0);
         assert_eq!(gateway.proxy.metric(expiry, &[]).await, before);

@@ -85,13 +85,13 @@ async fn the_end_is_asked_for_only_where_that_is_turned_on() {
     assert!(answer.text().await.unwrap().contains("--admin-quit"));
     assert_eq!(client().get(&url).send().await.unwrap().status(), 404);
     // A reload turns it on and off.
-    proxy.running.reload(settings(true)).unwrap();
+    proxy.app.reload(settings(true)).unwrap();
     assert_eq!(client().get(&url).send().await.unwrap().status(), 405);
-    proxy.running.reload(settings(false)).unwrap();
+    proxy.app.reload(settings(false)).unwrap();
     assert_eq!(ask().await.status(), 404);
-    proxy.running.reload(settings(true)).unwrap();
+    proxy.app.reload(settings(true)).unwrap();
     assert_eq!(ask().await.status(), 200);
-    tokio::time::timeout(PATIENCE, proxy.running.quit_requested())
+    tokio::time::timeout(PATIENCE, proxy.app.quit_requested())
         .await
         .unwrap();
 }
@@ -149,7 +149,7 @@ async fn the_admin_port_may_be_a_unix_socket() {
     assert!(read_head(&mut open).await.starts_with("HTTP/1.1 200 "));
     open.read_exact(&mut [0; 3]).await.unwrap();
     bind(0o600, vec![own + 1])(&mut settings);
-    assert_eq!(proxy.running.reload(settings.clone()).unwrap(), Vec::<&str>::new());
+    assert_eq!(proxy.app.reload(settings.clone()).unwrap(), Vec::<&str>::new());
     assert_eq!(mode(), 0o600);
     assert_eq!(
         over_socket(&path, &get("/livez", "")).await,
@@ -160,8 +160,8 @@ async fn the_admin_port_may_be_a_unix_socket() {
     let last = read_to_end(&mut open).await;
     assert!(last.starts_with("HTTP/1.1 403 ") && last.contains("uids"), "{last}");
     settings.admin.bind = None;
-    assert_eq!(proxy.running.reload(settings).unwrap(), ["admin.bind"]);
-    proxy.running.shutdown().await;
+    assert_eq!(proxy.app.reload(settings).unwrap(), ["admin.bind"]);
+    proxy.app.shutdown().await;
     until("the socket is gone", || async { !path.exists() }).await;
 }
 

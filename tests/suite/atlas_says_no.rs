@@ -123,7 +123,7 @@ async fn readiness_and_liveness_know_nothing_of_what_atlas_refuses() {
 async fn one_listener_takes_no_more_than_its_share() {
     let upstream = Upstream::start(|_| async { json(200, "{}") }).await;
     let proxy = before(&upstream)
-        .with(|s| s.listeners[0].fairness.per_minute = NonZeroUsize::new(5))
+        .with(|s| s.listeners[0].rules.fairness.per_minute = NonZeroUsize::new(5))
         .start()
         .await;
     for _ in 0..5 {
@@ -156,11 +156,16 @@ async fn a_place_among_the_requests_at_once_is_free_again_at_the_end_of_an_answe
     .await;
     let proxy = before(&upstream)
         .with(|s| {
-            s.listeners[0].fairness = FairnessLimits {
+            s.listeners[0].rules.fairness = FairnessLimits {
                 at_once: NonZeroUsize::new(1),
                 per_minute: None,
             };
-            s.accounts.get_mut("default").unwrap().upstream.response_head_timeout = Duration::from_millis(300);
+            s.accounts
+                .get_mut("default")
+                .unwrap()
+                .upstream
+                .limits
+                .response_head_timeout = Duration::from_millis(300);
         })
         .start()
         .await;
@@ -196,7 +201,8 @@ async fn limited(times: usize, retry_after: Option<&'static str>) -> (Upstream, 
 
 #[tokio::test]
 async fn a_429_is_waited_out_where_that_is_wanted_and_can_do_no_harm() {
-    let patient = |upstream: &Upstream, limit| before(upstream).with(move |s| s.listeners[0].retry_429 = Some(limit));
+    let patient =
+        |upstream: &Upstream, limit| before(upstream).with(move |s| s.listeners[0].rules.retry_429 = Some(limit));
     // In time.
     let (upstream, asked) = limited(2, Some("0")).await;
     let proxy = patient(&upstream, Duration::from_secs(10)).start().await;
@@ -292,7 +298,7 @@ async fn a_429_to_an_upload_that_outgrows_its_record_is_atlass_or_waited_out() {
         })
         .await;
         let proxy = before(&upstream)
-            .with(|s| s.listeners[0].retry_429 = Some(Duration::from_secs(10)))
+            .with(|s| s.listeners[0].rules.retry_429 = Some(Duration::from_secs(10)))
             .upstream(|upstream| {
                 if alpn == "h2" {
                     upstream.http = HttpVersion::Http2;
@@ -337,8 +343,8 @@ async fn a_client_that_leaves_during_the_wait_is_let_go() {
     let (upstream, _) = limited(usize::MAX, Some("1")).await;
     let proxy = before(&upstream)
         .with(|s| {
-            s.listeners[0].retry_429 = Some(Duration::from_secs(3));
-            s.listeners[0].fairness.at_once = NonZeroUsize::new(1);
+            s.listeners[0].rules.retry_429 = Some(Duration::from_secs(3));
+            s.listeners[0].rules.fairness.at_once = NonZeroUsize::new(1);
         })
         .start()
         .await;

@@ -141,7 +141,7 @@ async fn the_token_is_revoked_at_shutdown() {
     let upstream = strict().await;
     let proxy = before(&upstream).await;
     ready(&proxy).await;
-    proxy.running.shutdown().await;
+    proxy.app.shutdown().await;
     assert_eq!(upstream.revocations(), 1);
 }
 

@@ -79,7 +79,7 @@ fn uploads_begun(upstream: &Upstream) -> usize {
 }
 
 async fn others_are_served(proxy: &Proxy) {
-    for listener in proxy.running.listeners() {
+    for listener in proxy.app.listeners() {
         let url = format!("{}/x", listener.url);
         assert_eq!(client().get(&url).send().await.unwrap().status(), 200, "{url}");
         for size in [1000, 2 << 20] {

@@ -90,9 +90,9 @@ async fn answers_408_and_429_arrive_whole_over_http2_while_content_is_unread() {
     for (status, code) in [(408, "PROXY_REQUEST_TIMEOUT"), (429, "PROXY_RATE_LIMITED")] {
         let proxy = over_tls(&upstream, &ca, |s| {
             if status == 408 {
-                s.limits.request_body_idle_timeout = Duration::from_millis(200);
+                s.limits.body.request_body_idle_timeout = Duration::from_millis(200);
             } else {
-                s.listeners[0].fairness.per_minute = NonZeroUsize::new(1);
+                s.listeners[0].rules.fairness.per_minute = NonZeroUsize::new(1);
             }
         })
         .await;
@@ -147,7 +147,7 @@ async fn answers_408_and_429_arrive_whole_over_http2_while_content_is_unread() {
 async fn an_answer_that_ends_the_connection_says_so() {
     let upstream = Upstream::start(too_large).await;
     let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .with(|s| s.listeners[0].fairness.per_minute = std::num::NonZeroUsize::new(1))
+        .with(|s| s.listeners[0].rules.fairness.per_minute = std::num::NonZeroUsize::new(1))
         .start()
         .await;
     // The last byte never comes.

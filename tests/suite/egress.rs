@@ -100,7 +100,7 @@ async fn token_and_api_go_through_the_proxy_with_its_credentials() {
     }
     // What it got from us is not for the upstream.
     assert!(!upstream.last().headers.contains_key("proxy-authorization"));
-    proxy.running.shutdown().await;
+    proxy.app.shutdown().await;
     assert_eq!(upstream.revocations(), 1);
 }
 
@@ -173,7 +173,7 @@ async fn a_connection_serves_no_request_beyond_its_age() {
             Some(&upstream.ca_file),
             crate::support::proxy::digest(),
         )
-        .upstream(|upstream| upstream.connection_max_age = Duration::from_secs(1))
+        .upstream(|upstream| upstream.limits.connection_max_age = Duration::from_secs(1))
         .start()
         .await;
         let began = tokio::time::Instant::now();
@@ -317,7 +317,7 @@ async fn an_upstream_that_is_no_longer_reached_is_waited_for_once() {
     });
     let key = crate::support::proxy::digest();
     let proxy = proxy(&base_url, Some(&upstream.ca_file), key)
-        .upstream(|upstream| upstream.connect_timeout = Duration::from_millis(500))
+        .upstream(|upstream| upstream.limits.connect_timeout = Duration::from_millis(500))
         .start()
         .await;
     assert_eq!(client().get(proxy.url("/x")).send().await.unwrap().status(), 200);

@@ -34,7 +34,7 @@ impl Story {
             .with(|s| {
                 s.listeners[0].tls = Some(tls);
                 s.drain_timeout = Duration::from_secs(3600);
-                s.limits.max_connection_age = max_connection_age;
+                s.limits.connection.max_age = max_connection_age;
             })
             .start()
             .await;
@@ -123,7 +123,7 @@ async fn a_client_that_does_not_confirm_the_end_is_refused_and_ended_by_a_drain(
     let story = Story::start(Duration::from_secs(3600)).await;
     let mut client = Unwilling::begin(story.connect("h2").await).await;
     client.frame().await.unwrap();
-    let ends = tokio::spawn(story.proxy.running.shutdown());
+    let ends = tokio::spawn(story.proxy.app.shutdown());
     let answers = tokio::time::timeout(PATIENCE, client.ask_on()).await.unwrap().unwrap();
     assert!(answers > 0);
     client.ends().await;
@@ -137,7 +137,7 @@ async fn a_client_that_only_keeps_talking_does_not_hold_a_drain() {
     let story = Story::start(Duration::from_secs(3600)).await;
     let mut client = Unwilling::begin(story.connect("h2").await).await;
     client.frame().await.unwrap();
-    let ends = tokio::spawn(story.proxy.running.shutdown());
+    let ends = tokio::spawn(story.proxy.app.shutdown());
     let talk = async {
         let ping = frame(PING, 0, 0, b"12345678");
         let mut pause = tokio::time::interval(Duration::from_millis(200));
@@ -160,7 +160,7 @@ async fn a_request_on_its_way_when_the_drain_begins_is_served_as_the_last_over_t
     let mut body = [0; 2];
     kept.read_exact(&mut body).await.unwrap();
     let address = story.proxy.address;
-    let ending = tokio::spawn(story.proxy.running.shutdown());
+    let ending = tokio::spawn(story.proxy.app.shutdown());
     until("nobody is accepted", || async {
         TcpStream::connect(address).await.is_err()
     })

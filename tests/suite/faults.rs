@@ -377,7 +377,7 @@ mod token_endpoint {
             })
             .await;
         }
-        proxy.running.shutdown().await;
+        proxy.app.shutdown().await;
     }
 }
 
@@ -428,7 +428,7 @@ async fn an_answer_that_the_drain_breaks_off_is_a_reset_for_a_client_of_http_1_0
     let mut part = [0; 5];
     stream.read_exact(&mut part).await.unwrap();
     assert_eq!(&part, b"hello");
-    let ending = tokio::spawn(proxy.running.shutdown());
+    let ending = tokio::spawn(proxy.app.shutdown());
     let error = stream.read_to_end(&mut Vec::new()).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     ending.await.unwrap();

@@ -319,7 +319,7 @@ async fn a_silent_upstream_is_a_504() {
     })
     .await;
     let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .upstream(|u| u.response_head_timeout = Duration::from_millis(200))
+        .upstream(|u| u.limits.response_head_timeout = Duration::from_millis(200))
         .start()
         .await;
     let answer = client().get(proxy.url("/hang")).send().await.unwrap();
@@ -510,7 +510,7 @@ async fn a_unix_socket_serves_with_its_mode_and_is_removed_at_the_end() {
         .await
         .unwrap();
     assert!(read_to_end(&mut stream).await.starts_with("HTTP/1.1 200 "));
-    proxy.running.shutdown().await;
+    proxy.app.shutdown().await;
     assert!(!path.exists());
 }
 

@@ -48,7 +48,7 @@ fn get(head: &str) -> String {
 async fn only_names_of_ours_are_served() {
     let upstream = upstream().await;
     let proxy = builder(&upstream)
-        .with(|s| s.listeners[0].hosts = HostNames::new([HostName::parse("atlas-proxy.platform.svc").unwrap()]))
+        .with(|s| s.listeners[0].rules.hosts = HostNames::new([HostName::parse("atlas-proxy.platform.svc").unwrap()]))
         .start()
         .await;
     for host in [
@@ -268,7 +268,7 @@ async fn every_answer_of_a_listener_is_sandboxed() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
         assert_sandboxed(&answer, policies);
     }
-    let url = &proxy.running.listeners()[1].url;
+    let url = &proxy.app.listeners()[1].url;
     let stranger = raw(url.strip_prefix("http://").unwrap().parse().unwrap(), b"GET").await;
     assert!(stranger.starts_with("HTTP/1.1 403 "), "{stranger}");
     assert_sandboxed(&stranger, &[OURS]);
@@ -457,7 +457,7 @@ async fn localhost_is_both_of_its_addresses_or_no_start() {
         .with(|s| s.listeners[0].bind = Bind::Localhost { port: 0 })
         .start()
         .await;
-    let listeners = proxy.running.listeners();
+    let listeners = proxy.app.listeners();
     let [listener] = &listeners[..] else {
         panic!("{listeners:?}")
     };
@@ -491,7 +491,7 @@ async fn the_required_header_is_required() {
     let upstream = upstream().await;
     let proxy = builder(&upstream)
         .with(|s| {
-            s.listeners[0].required_header =
+            s.listeners[0].rules.required_header =
                 Some(RequiredHeader::new(http::HeaderName::from_static("x-atlas-auth-proxy")));
         })
         .start()
@@ -554,7 +554,7 @@ async fn a_read_only_listener_reads_only() {
     let upstream = upstream().await;
     let proxy = builder(&upstream)
         .with(|s| {
-            s.listeners[0].policy =
+            s.listeners[0].rules.policy =
                 atlas_auth_proxy::guard::Policy::new(true, vec![], atlas_auth_proxy::guard::Action::Allow);
         })
         .start()
@@ -585,8 +585,9 @@ async fn the_token_endpoints_come_before_rules_and_after_the_guard() {
     ] {
         let proxy = builder(&upstream)
             .with(|s| {
-                s.listeners[0].policy = policy;
-                s.listeners[0].required_header = Some(RequiredHeader::new(http::HeaderName::from_static("x-required")));
+                s.listeners[0].rules.policy = policy;
+                s.listeners[0].rules.required_header =
+                    Some(RequiredHeader::new(http::HeaderName::from_static("x-required")));
             })
             .start()
             .await;
@@ -649,7 +650,7 @@ async fn ambiguous_framing_never_becomes_two_requests() {
 async fn a_head_that_dawdles_is_a_408() {
     let upstream = upstream().await;
     let proxy = builder(&upstream)
-        .with(|s| s.limits.header_read_timeout = std::time::Duration::from_millis(200))
+        .with(|s| s.limits.connection.header_read_timeout = std::time::Duration::from_millis(200))
         .start()
         .await;
     let answer = raw(proxy.address, b"GET /x HTTP/1.1\r\nHost: loc").await;
@@ -667,7 +668,7 @@ async fn a_body_that_dawdles_is_a_408() {
     })
     .await;
     let proxy = builder(&upstream)
-        .with(|s| s.limits.request_body_idle_timeout = std::time::Duration::from_millis(200))
+        .with(|s| s.limits.body.request_body_idle_timeout = std::time::Duration::from_millis(200))
         .start()
         .await;
     let answer = raw(

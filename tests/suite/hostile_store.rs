@@ -116,7 +116,7 @@ async fn whatever_a_store_says_no_more_than_an_answer_is_taken_and_clients_are_s
             assert!(store.connections.load(Ordering::SeqCst) > 0);
             let taken = store.taken.load(Ordering::SeqCst);
             assert!(taken < MOST_TAKEN, "{taken} bytes were taken of {first:?} {endless:?}");
-            proxy.running.shutdown().await;
+            proxy.app.shutdown().await;
         }
     }
 }

@@ -44,7 +44,10 @@ async fn denied(proxy: &Proxy, reason: &str) -> f64 {
 #[tokio::test]
 async fn beyond_max_connections_a_client_is_told_so() {
     let upstream = Upstream::start(ok).await;
-    let proxy = builder(&upstream).with(|s| s.limits.max_connections = 2).start().await;
+    let proxy = builder(&upstream)
+        .with(|s| s.limits.capacity.max_connections = 2)
+        .start()
+        .await;
     let (first, _second) = (kept(&proxy, "127.0.0.1").await, kept(&proxy, "127.0.0.1").await);
     for _ in 0..3 {
         let answer = raw(proxy.address, GET_AND_CLOSE).await;
@@ -66,7 +69,7 @@ async fn beyond_max_connections_a_client_is_told_so() {
 async fn one_peer_cannot_take_all_connections() {
     let upstream = Upstream::start(ok).await;
     let proxy = builder(&upstream)
-        .with(|s| s.limits.max_connections_per_peer = 2)
+        .with(|s| s.limits.capacity.max_connections_per_peer = 2)
         .start()
         .await;
     let mine = [kept(&proxy, "127.0.0.1").await, kept(&proxy, "127.0.0.1").await];
@@ -88,8 +91,8 @@ async fn heads_are_bounded_in_bytes_and_fields() {
     let upstream = Upstream::start(ok).await;
     let proxy = builder(&upstream)
         .with(|s| {
-            s.limits.max_header_bytes = 16 << 10;
-            s.limits.max_headers = 20;
+            s.limits.connection.max_header_bytes = 16 << 10;
+            s.limits.connection.max_headers = 20;
         })
         .start()
         .await;
@@ -121,7 +124,7 @@ async fn heads_are_bounded_in_bytes_and_fields() {
 async fn heads_that_dawdle_end_also_between_requests() {
     let upstream = Upstream::start(ok).await;
     let proxy = builder(&upstream)
-        .with(|s| s.limits.header_read_timeout = Duration::from_millis(200))
+        .with(|s| s.limits.connection.header_read_timeout = Duration::from_millis(200))
         .start()
         .await;
     // Nothing at all; half a head; half a second head.
@@ -402,7 +405,7 @@ async fn the_default_bounds_hold_and_one_peer_may_have_many_connections() {
     for _ in 0..200 {
         held.push(kept(&proxy, "127.0.0.1").await);
     }
-    let limits = atlas_auth_proxy::server::Limits::default();
+    let limits = atlas_auth_proxy::server::CapacityLimits::default();
     assert_eq!((limits.max_connections, limits.max_connections_per_peer), (16_384, 0));
     drop(held);
     // Time: half a head, and a body that pauses. The clock runs ahead to whatever is waited for.

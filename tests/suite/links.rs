@@ -155,7 +155,7 @@ async fn head_says_what_get_would() {
 async fn rewriting_can_be_turned_off() {
     let upstream = Upstream::start(answer).await;
     let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .with(|s| s.listeners[0].rewrite_links = false)
+        .with(|s| s.listeners[0].rules.rewrite_links = false)
         .start()
         .await;
     let answer = client().get(proxy.url("/api/x")).send().await.unwrap();

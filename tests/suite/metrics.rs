@@ -200,7 +200,7 @@ async fn quitting_is_for_posts_of_local_programs() {
         421
     );
     assert!(client().post(&url).send().await.unwrap().status().is_success());
-    tokio::time::timeout(crate::support::PATIENCE, proxy.running.quit_requested())
+    tokio::time::timeout(crate::support::PATIENCE, proxy.app.quit_requested())
         .await
         .unwrap();
 }

@@ -88,7 +88,7 @@ async fn a_token_that_is_revoked_again_and_again_is_replaced_each_time() {
 async fn bodies_that_are_only_announced_take_nothing_of_the_replay_budget() {
     let upstream = upstream_of_tokens().await;
     let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .with(|settings| settings.limits.replay_budget = settings.limits.replay_limit)
+        .with(|settings| settings.limits.body.replay_budget = settings.limits.body.replay_limit)
         .start()
         .await;
     assert_eq!(status(&proxy, "/x").await, 200);

@@ -303,7 +303,7 @@ async fn a_new_key_that_is_refused_at_first_is_tried_again() {
         private_key: Secret::new(NEXT_SECRET),
         max_concurrent: None,
     };
-    proxy.running.reload(settings).unwrap();
+    proxy.app.reload(settings).unwrap();
     until("it is refused", || async { metric(proxy.admin, REFUSED).await >= 1.0 }).await;
     reloaded(proxy.admin, "the new key is in force", 1.0).await;
 }
@@ -383,7 +383,7 @@ async fn a_shared_token_does_not_vouch_for_a_new_secret() {
     let traffic = Traffic::start(proxy.url(GROUPS));
     traffic.goes_on().await;
     proxy
-        .running
+        .app
         .reload(with_secret("mdb_sa_sk_unknown-to-atlas").settings)
         .unwrap();
     until("the wrong secret is counted", || async {
@@ -392,7 +392,7 @@ async fn a_shared_token_does_not_vouch_for_a_new_secret() {
     .await;
     traffic.goes_on().await;
     atlas.emulator.add_secret(CLIENT_ID, NEXT_SECRET);
-    proxy.running.reload(with_secret(NEXT_SECRET).settings).unwrap();
+    proxy.app.reload(with_secret(NEXT_SECRET).settings).unwrap();
     reloaded(proxy.admin, "the new secret is in force", 1.0).await;
     traffic.goes_on().await;
     traffic.end().await;
@@ -403,7 +403,7 @@ async fn a_shared_token_does_not_vouch_for_a_new_secret() {
     let away = with_secret(NEXT_SECRET)
         .with(|settings| settings.token_store = None)
         .settings;
-    assert_eq!(proxy.running.reload(away).unwrap(), ["token_store"]);
+    assert_eq!(proxy.app.reload(away).unwrap(), ["token_store"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -421,13 +421,13 @@ async fn an_api_key_is_swapped_once_its_challenge_is_answered() {
         };
         settings
     };
-    proxy.running.reload(with_key("newkey", "wrong")).unwrap();
+    proxy.app.reload(with_key("newkey", "wrong")).unwrap();
     until("the wrong key is counted", || async {
         metric(proxy.admin, REFUSED).await >= 1.0
     })
     .await;
     traffic.goes_on().await;
-    proxy.running.reload(with_key("newkey", NEXT_SECRET)).unwrap();
+    proxy.app.reload(with_key("newkey", NEXT_SECRET)).unwrap();
     reloaded(proxy.admin, "the new key is in force", 1.0).await;
     traffic.goes_on().await;
     traffic.end().await;
@@ -440,11 +440,11 @@ async fn the_kind_of_a_credential_may_change() {
     let mut proxy = atlas.before(digest()).start().await;
     let traffic = Traffic::start(proxy.url(GROUPS));
     traffic.goes_on().await;
-    proxy.running.reload(atlas.before(bearer()).settings).unwrap();
+    proxy.app.reload(atlas.before(bearer()).settings).unwrap();
     reloaded(proxy.admin, "the service account is in force", 1.0).await;
     traffic.goes_on().await;
     assert_eq!(atlas.emulator.token_requests(), 1);
-    proxy.running.reload(atlas.before(digest()).settings).unwrap();
+    proxy.app.reload(atlas.before(digest()).settings).unwrap();
     reloaded(proxy.admin, "the API key is in force", 2.0).await;
     traffic.goes_on().await;
     until("its token is revoked", || async { atlas.emulator.live_tokens() == 0 }).await;
@@ -537,7 +537,7 @@ async fn a_request_between_two_credentials_is_made_with_the_second() {
         client_id: CLIENT_ID.to_owned(),
         secrets: Secret::new(NEXT_SECRET).into(),
     };
-    proxy.running.reload(settings).unwrap();
+    proxy.app.reload(settings).unwrap();
     reloaded(proxy.admin, "the new secret is in force", 1.0).await;
     atlas.emulator.remove_secret(CLIENT_ID, CLIENT_SECRET);
     // What the first secret brought is void; what the second brings is not.
@@ -640,7 +640,7 @@ async fn other_settings_take_effect_between_two_requests() {
     let none = atlas.before(bearer()).with(|s| {
         s.listeners[0].allow = atlas_auth_proxy::guard::Allowlist::new(vec!["10.0.0.0/8".parse().unwrap()]).unwrap();
     });
-    assert_eq!(proxy.running.reload(none.settings).unwrap(), Vec::<&str>::new());
+    assert_eq!(proxy.app.reload(none.settings).unwrap(), Vec::<&str>::new());
     assert_eq!(status(&http, proxy.url(GROUPS)).await, 403);
     // A new one is turned away before it has said a word.
     assert!(raw(proxy.address, b"").await.starts_with("HTTP/1.1 403 "));
@@ -649,14 +649,14 @@ async fn other_settings_take_effect_between_two_requests() {
         s.listeners.push(crate::support::proxy::listener("default"));
         s.workers = 7.try_into().unwrap();
     });
-    assert_eq!(proxy.running.reload(two.settings).unwrap(), ["workers"]);
-    let listeners = proxy.running.listeners();
+    assert_eq!(proxy.app.reload(two.settings).unwrap(), ["workers"]);
+    let listeners = proxy.app.listeners();
     assert_eq!(listeners.len(), 2);
     for listener in &listeners {
         assert_eq!(status(&http, format!("{}{GROUPS}", listener.url)).await, 200);
     }
     // The second goes, and its port with it.
-    proxy.running.reload(atlas.before(bearer()).settings).unwrap();
+    proxy.app.reload(atlas.before(bearer()).settings).unwrap();
     until("its port is closed", || async {
         client().get(&listeners[1].url).send().await.is_err()
     })
@@ -669,9 +669,9 @@ async fn other_settings_take_effect_between_two_requests() {
         let mut other = crate::support::proxy::listener("default");
         other.bind = atlas_auth_proxy::server::Bind::Tcp(proxy.admin);
         s.listeners.push(other);
-        s.listeners[0].policy = atlas_auth_proxy::guard::Policy::allow_all();
+        s.listeners[0].rules.policy = atlas_auth_proxy::guard::Policy::allow_all();
     });
-    assert!(proxy.running.reload(taken.settings).is_err());
+    assert!(proxy.app.reload(taken.settings).is_err());
     assert_eq!(status(&http, proxy.url(GROUPS)).await, 200);
 }
 

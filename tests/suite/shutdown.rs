@@ -36,7 +36,7 @@ async fn requests_in_flight_finish_and_new_ones_are_refused() {
         .collect();
     held.begun(200).await;
     let mut idle = TcpStream::connect(address).await.unwrap();
-    let ending = tokio::spawn(proxy.running.shutdown());
+    let ending = tokio::spawn(proxy.app.shutdown());
     // An idle connection ends at once, and nobody is accepted any more.
     assert_eq!(read_to_end(&mut idle).await, "");
     crate::support::until("nobody is accepted", || async {
@@ -67,7 +67,7 @@ async fn what_does_not_finish_in_time_is_broken_off() {
     let url = proxy.url("/x");
     let call = tokio::spawn(async move { client().get(url).send().await });
     begun.notified().await;
-    tokio::time::timeout(crate::support::PATIENCE, proxy.running.shutdown())
+    tokio::time::timeout(crate::support::PATIENCE, proxy.app.shutdown())
         .await
         .unwrap();
     assert!(call.await.unwrap().is_err());
@@ -96,7 +96,7 @@ async fn a_kept_alive_client_is_told_to_close() {
         .await
         .unwrap();
     begun.notified().await;
-    let ending = tokio::spawn(proxy.running.shutdown());
+    let ending = tokio::spawn(proxy.app.shutdown());
     let url = format!("http://{admin}/readyz");
     crate::support::until("readyz says draining", || async {
         client()
@@ -128,7 +128,7 @@ async fn a_request_on_its_way_when_the_drain_begins_is_served_as_the_last() {
     resting.write_all(get).await.unwrap();
     assert!(read_head(&mut resting).await.starts_with("HTTP/1.1 200 "));
     let address = proxy.address;
-    let ending = tokio::spawn(proxy.running.shutdown());
+    let ending = tokio::spawn(proxy.app.shutdown());
     crate::support::until("nobody is accepted", || async {
         TcpStream::connect(address).await.is_err()
     })
@@ -161,11 +161,11 @@ async fn what_a_reload_took_away_ends_as_well_as_what_stays() {
         })
         .start()
         .await;
-    let url = proxy.running.listeners()[1].url.clone();
+    let url = proxy.app.listeners()[1].url.clone();
     let call = tokio::spawn(async move { client().get(url).send().await.unwrap().text().await.unwrap() });
     held.begun(1).await;
-    proxy.running.reload(rest).unwrap();
-    let ending = tokio::spawn(proxy.running.shutdown());
+    proxy.app.reload(rest).unwrap();
+    let ending = tokio::spawn(proxy.app.shutdown());
     until("what stays is revoked", || async { upstream.revocations() == 1 }).await;
     assert!(!ending.is_finished(), "a request is in flight");
     held.release.add_permits(1);
@@ -219,7 +219,7 @@ async fn a_slow_reader_has_its_whole_answer_in_a_drain() {
         before = now;
     }
     let mut idle = UnixStream::connect(&path).await.unwrap();
-    let ending = tokio::spawn(proxy.running.shutdown());
+    let ending = tokio::spawn(proxy.app.shutdown());
     assert_eq!(read_to_end(&mut idle).await, "");
     tokio::time::sleep(A_LITTLE_LATER).await;
     for (size, mut reader) in readers {
@@ -268,7 +268,7 @@ async fn a_slow_reader_of_http2_has_its_whole_answer_in_a_drain() {
     }
     assert!(got < size);
     let mut idle = connect("http/1.1").await;
-    let ending = tokio::spawn(proxy.running.shutdown());
+    let ending = tokio::spawn(proxy.app.shutdown());
     assert_eq!(read_to_end(&mut idle).await, "");
     tokio::time::sleep(A_LITTLE_LATER).await;
     got += body.collect().await.unwrap().to_bytes().len();
@@ -291,11 +291,13 @@ async fn a_token_is_not_revoked_under_a_request_from_before_a_reload() {
     let url = proxy.url("/x");
     let call = tokio::spawn(async move { client().get(url).send().await.unwrap().status() });
     held.begun(1).await;
-    let changed = before().upstream(|upstream| upstream.connect_timeout *= 2).settings;
-    proxy.running.reload(changed).unwrap();
-    let ending = tokio::spawn(proxy.running.shutdown());
+    let changed = before()
+        .upstream(|upstream| upstream.limits.connect_timeout *= 2)
+        .settings;
+    proxy.app.reload(changed).unwrap();
+    let ending = tokio::spawn(proxy.app.shutdown());
     // Another proxy, on which nothing is under way, begins to end later: it is through.
-    idle.running.shutdown().await;
+    idle.app.shutdown().await;
     assert_eq!((other.revocations(), upstream.revocations()), (1, 0));
     held.release.add_permits(1);
     assert_eq!(call.await.unwrap(), 200);

@@ -111,7 +111,7 @@ async fn idle_connections_do_not_hold_a_drain_whether_their_client_reads_or_not(
     rests.write_all(GET).await.unwrap();
     read_head(&mut rests).await;
     let _silent = TcpStream::connect(proxy.address).await.unwrap();
-    tokio::time::timeout(PATIENCE, proxy.running.shutdown())
+    tokio::time::timeout(PATIENCE, proxy.app.shutdown())
         .await
         .expect("the drain ends long before its time");
     assert_eq!(upstream.revocations(), 1);
@@ -130,7 +130,7 @@ async fn the_token_is_revoked_when_no_request_uses_it_and_not_after_the_last_con
     stream.write_all(GET).await.unwrap();
     let head = read_head(&mut stream).await;
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-    let ending = tokio::spawn(proxy.running.shutdown());
+    let ending = tokio::spawn(proxy.app.shutdown());
     until("the token is revoked", || async { upstream.revocations() == 1 }).await;
     assert!(!ending.is_finished(), "the answer is still on its way");
     let mut got = vec![0; SIZE];
@@ -152,7 +152,7 @@ async fn during_the_drain_delay_clients_are_served_and_told_to_close() {
     let head = read_head(&mut before).await;
     assert!(!head.to_ascii_lowercase().contains("connection: close"), "{head}");
     before.read_exact(&mut [0; 2]).await.unwrap();
-    let ending = tokio::spawn(proxy.running.shutdown());
+    let ending = tokio::spawn(proxy.app.shutdown());
     until("readyz says draining", || async {
         raw(
             admin,
@@ -185,8 +185,8 @@ async fn whoever_asks_for_the_end_gets_a_whole_answer() {
             .await;
         let asked = client().post(format!("http://{}/quitquitquit", proxy.admin)).send();
         let end = async {
-            proxy.running.quit_requested().await;
-            proxy.running.shutdown().await;
+            proxy.app.quit_requested().await;
+            proxy.app.shutdown().await;
         };
         let (answer, ()) = tokio::join!(asked, end);
         let answer = answer.expect("an answer");

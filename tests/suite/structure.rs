@@ -86,7 +86,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("admin", &["guard"]),
     ("emulator", &["crypto"]),
-    ("settings", &["credential", "log", "server", "token_store", "upstream"]),
+    (
+        "settings",
+        &["credential", "log", "proxy", "server", "token_store", "upstream"],
+    ),
     // The top.
     (
         "app",
@@ -141,6 +144,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "emulator",
             "credential",
             "guard",
+            "proxy",
             "rotate",
             "secret",
             "server",

@@ -250,7 +250,7 @@ async fn old_versions_of_tls_are_refused() {
 #[tokio::test]
 async fn a_handshake_that_does_not_end_is_ended() {
     let story = story(Upstream::start(ok).await, None, |b| {
-        b.with(|s| s.limits.header_read_timeout = Duration::from_millis(200))
+        b.with(|s| s.limits.connection.header_read_timeout = Duration::from_millis(200))
     })
     .await;
     let mut silent = TcpStream::connect(story.proxy.address).await.unwrap();
@@ -352,9 +352,9 @@ async fn browsers_headers_and_rules_are_judged_the_same_over_http2() {
     ];
     let story = story(Upstream::start(ok).await, Some(&[]), |b| {
         b.with(|s| {
-            s.listeners[0].policy = Policy::new(false, rules, Action::Deny);
+            s.listeners[0].rules.policy = Policy::new(false, rules, Action::Deny);
             let header = http::HeaderName::from_static("x-required");
-            s.listeners[0].required_header = Some(RequiredHeader::new(header));
+            s.listeners[0].rules.required_header = Some(RequiredHeader::new(header));
         })
     })
     .await;
@@ -758,7 +758,7 @@ async fn a_bomb_of_compressed_headers_is_refused() {
 #[tokio::test]
 async fn a_head_that_does_not_end_is_ended_over_http2() {
     let story = story(Upstream::start(ok).await, Some(&[]), |b| {
-        b.with(|s| s.limits.header_read_timeout = Duration::from_millis(300))
+        b.with(|s| s.limits.connection.header_read_timeout = Duration::from_millis(300))
     })
     .await;
     let mut stream = story.h2().await;
@@ -814,7 +814,7 @@ async fn draining_lets_http2_requests_in_flight_finish() {
     let answer = tokio::spawn(sender.send_request(request));
     let upstream = &story.upstream;
     until("the request is in flight", || async { !upstream.seen().is_empty() }).await;
-    let shutdown = tokio::spawn(story.proxy.running.shutdown());
+    let shutdown = tokio::spawn(story.proxy.app.shutdown());
     gate.add_permits(1);
     assert_eq!(answer.await.unwrap().unwrap().status(), 200);
     tokio::time::timeout(PATIENCE, shutdown).await.unwrap().unwrap();
@@ -840,7 +840,7 @@ async fn idle_connections_end_in_a_drain_whether_their_client_reads_or_not() {
         .await
         .unwrap();
     read_head(&mut answered).await;
-    tokio::time::timeout(PATIENCE, story.proxy.running.shutdown())
+    tokio::time::timeout(PATIENCE, story.proxy.app.shutdown())
         .await
         .expect("the drain ends long before its time");
     assert_eq!(story.upstream.revocations(), 1);

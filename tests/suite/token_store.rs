@@ -171,7 +171,7 @@ async fn one_token_request_and_nothing_readable(redis: &Redis, upstream: &Upstre
     }
 
     for replica in replicas {
-        replica.running.shutdown().await;
+        replica.app.shutdown().await;
     }
     assert_eq!(upstream.revocations(), 0, "others may use it");
 }
@@ -245,7 +245,7 @@ async fn without_a_store_each_replica_has_a_token_of_its_own_and_revokes_it() {
     assert_eq!(upstream.token_requests(), 3);
     for replica in replicas {
         assert_eq!(up(&replica).await, 0.0);
-        replica.running.shutdown().await;
+        replica.app.shutdown().await;
     }
     assert_eq!(upstream.revocations(), 3);
 }

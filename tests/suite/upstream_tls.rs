@@ -92,7 +92,7 @@ async fn an_impostor_gets_no_byte_of_a_request() {
             assert!(said.contains("ertificate") || status == 503, "{what}: {said}");
             let handshakes = &impostor.handshakes;
             until("it was tried", || async { handshakes.load(Ordering::SeqCst) > before }).await;
-            proxy.running.shutdown().await;
+            proxy.app.shutdown().await;
         }
         assert_eq!(impostor.bytes.load(Ordering::SeqCst), 0, "{what}");
     }
@@ -195,7 +195,7 @@ async fn requests_that_wait_for_one_http2_connection_share_its_time() {
     let proxy = proxy(&url, None, digest())
         .upstream(|upstream| {
             upstream.http = HttpVersion::Http2;
-            upstream.connect_timeout = Duration::from_secs(2);
+            upstream.limits.connect_timeout = Duration::from_secs(2);
         })
         .start()
         .await;

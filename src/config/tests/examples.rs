@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::*;
 use crate::config::file::{ACCOUNT, ADMIN, LIMITS, LISTENER, LOG, RULE, TLS, TOKEN_STORE, TOP};
-use crate::server::{Bind, Limits};
+use crate::server::Bind;
+use crate::settings::Limits;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("config")

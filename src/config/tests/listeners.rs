@@ -32,7 +32,7 @@ fn addresses_take_the_place_of_the_only_listeners_bind() {
     assert_eq!(listeners.len(), 2);
     for listener in listeners {
         assert_eq!(listener.name, None);
-        assert!(listener.policy.check(&Method::POST, "/").is_err());
+        assert!(listener.rules.policy.check(&Method::POST, "/").is_err());
     }
 }
 
@@ -72,7 +72,7 @@ fn rules_and_required_header() {
         )
         .settings()
         .listeners;
-    let allowed = |method: &Method, path: &str| listeners[0].policy.check(method, path).is_ok();
+    let allowed = |method: &Method, path: &str| listeners[0].rules.policy.check(method, path).is_ok();
     assert!(allowed(&Method::GET, "/api/atlas/v2/groups/a"));
     assert!(!allowed(&Method::POST, "/api/atlas/v2/groups/a"));
     assert!(!allowed(&Method::GET, "/api/atlas/v2/orgs/a"));
@@ -80,13 +80,13 @@ fn rules_and_required_header() {
         !allowed(&Method::GET, "/elsewhere"),
         "with rules, what matches none is refused"
     );
-    let required = listeners[0].required_header.as_ref().unwrap();
+    let required = listeners[0].rules.required_header.as_ref().unwrap();
     let mut headers = HeaderMap::new();
     assert!(!required.present(&headers));
     headers.insert("x-mine", HeaderValue::from_static("1"));
     assert!(required.present(&headers));
     let open = "[[listener]]\nunmatched = 'allow'\n[[listener.rule]]\npath = '/a'\naction = 'deny'";
-    let policy = &Case::new().toml(open).settings().listeners[0].policy;
+    let policy = &Case::new().toml(open).settings().listeners[0].rules.policy;
     assert!(policy.check(&Method::GET, "/b").is_ok() && policy.check(&Method::GET, "/a").is_err());
 }
 

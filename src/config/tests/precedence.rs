@@ -36,7 +36,7 @@ fn allows(settings: &Settings) -> String {
 }
 
 fn knows(settings: &Settings) -> String {
-    let hosts = &settings.listeners[0].hosts;
+    let hosts = &settings.listeners[0].rules.hosts;
     ["localhost", "flag.localhost", "variable.localhost", "file.localhost"]
         .into_iter()
         .filter(|host| hosts.knows(host))
@@ -89,7 +89,7 @@ fn rows() -> Vec<Row> {
             file: ("[[listener]]\nrequired_header = 'X-File'", "x-file"),
             default: "none",
             read: |s| {
-                let required = s.listeners[0].required_header.as_ref();
+                let required = s.listeners[0].rules.required_header.as_ref();
                 required.map_or("none", |required| required.name().as_str()).to_owned()
             },
         },
@@ -100,7 +100,10 @@ fn rows() -> Vec<Row> {
             file: ("[[listener]]\nread_only = true", "refused"),
             default: "allowed",
             read: |s| {
-                let verdict = s.listeners[0].policy.check(&http::Method::POST, "/api/atlas/v2/groups");
+                let verdict = s.listeners[0]
+                    .rules
+                    .policy
+                    .check(&http::Method::POST, "/api/atlas/v2/groups");
                 if verdict.is_ok() { "allowed" } else { "refused" }.to_owned()
             },
         },
@@ -182,7 +185,7 @@ fn rows() -> Vec<Row> {
             variable: ("ATLAS_PROXY_REWRITE_LINKS", "on", "true"),
             file: ("[[listener]]\nrewrite_links = false", "false"),
             default: "true",
-            read: |s| s.listeners[0].rewrite_links.to_string(),
+            read: |s| s.listeners[0].rules.rewrite_links.to_string(),
         },
         Row {
             name: "workers",
@@ -317,7 +320,7 @@ fn a_flag_of_a_boolean_can_say_no() {
     let case = Case::new()
         .toml("[[listener]]\nread_only = true")
         .flags(|f| f.read_only = Some("false".into()));
-    let policy = &case.settings().listeners[0].policy;
+    let policy = &case.settings().listeners[0].rules.policy;
     assert!(policy.check(&http::Method::POST, "/api/atlas/v2/groups").is_ok());
 }
 
@@ -347,11 +350,11 @@ fn limits_come_from_the_file_and_reach_the_upstream() {
     let limits =
         "[limits]\nmax_connections = 7\nmax_header_bytes = 9000\nreplay_limit = '2MiB'\nconnect_timeout = '1s'";
     let settings = Case::new().toml(limits).settings();
-    assert_eq!(settings.limits.max_connections, 7);
-    assert_eq!(settings.limits.max_header_bytes, 9000);
-    assert_eq!(settings.limits.replay_limit, 2 << 20);
+    assert_eq!(settings.limits.capacity.max_connections, 7);
+    assert_eq!(settings.limits.connection.max_header_bytes, 9000);
+    assert_eq!(settings.limits.body.replay_limit, 2 << 20);
     let upstream = &settings.accounts["default"].upstream;
-    assert_eq!(upstream.connect_timeout, Duration::from_secs(1));
-    assert_eq!(upstream.response_head_timeout, Duration::from_secs(60));
+    assert_eq!(upstream.limits.connect_timeout, Duration::from_secs(1));
+    assert_eq!(upstream.limits.response_head_timeout, Duration::from_secs(60));
     assert_eq!(upstream.http, HttpVersion::Auto);
 }

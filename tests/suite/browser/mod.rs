@@ -104,9 +104,9 @@ async fn a_page_that_names_a_host_beyond_loopback_reaches_nothing() {
     let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
         .with(|s| {
             let name = atlas_auth_proxy::guard::HostName::parse("atlas-proxy.test").unwrap();
-            s.listeners[0].hosts = atlas_auth_proxy::guard::HostNames::new([name]);
+            s.listeners[0].rules.hosts = atlas_auth_proxy::guard::HostNames::new([name]);
             let header = http::HeaderName::from_static("x-required");
-            s.listeners[0].required_header = Some(atlas_auth_proxy::guard::RequiredHeader::new(header));
+            s.listeners[0].rules.required_header = Some(atlas_auth_proxy::guard::RequiredHeader::new(header));
         })
         .start()
         .await;

@@ -120,9 +120,9 @@ impl Bench {
     async fn with_policy(upstream: RecordingUpstream, policy: Policy) -> Self {
         let proxy = proxy(&upstream.base_url(), None, bearer())
             .with(|settings| {
-                settings.listeners[0].policy = policy;
-                settings.limits.header_read_timeout = Duration::from_secs(2);
-                settings.limits.request_body_idle_timeout = Duration::from_secs(2);
+                settings.listeners[0].rules.policy = policy;
+                settings.limits.connection.header_read_timeout = Duration::from_secs(2);
+                settings.limits.body.request_body_idle_timeout = Duration::from_secs(2);
             })
             .start()
             .await;

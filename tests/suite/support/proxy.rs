@@ -7,15 +7,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use atlas_auth_proxy::app::{App, Running};
+use atlas_auth_proxy::app::App;
 use atlas_auth_proxy::credential::CredentialSettings;
-use atlas_auth_proxy::guard::{Allowlist, HostNames, Policy};
+use atlas_auth_proxy::guard::Allowlist;
 use atlas_auth_proxy::log::{LogFormat, LogSettings};
+use atlas_auth_proxy::proxy::RequestRules;
 use atlas_auth_proxy::secret::Secret;
-use atlas_auth_proxy::server::{Bind, Limits, ListenerSettings};
-use atlas_auth_proxy::settings::{AccountSettings, AdminSettings, Settings};
+use atlas_auth_proxy::server::{Bind, ListenerSettings};
+use atlas_auth_proxy::settings::{AccountSettings, AdminSettings, Limits, Settings};
 use atlas_auth_proxy::time::{SharedClock, SystemClock};
-use atlas_auth_proxy::upstream::{HttpVersion, Origin, UpstreamSettings};
+use atlas_auth_proxy::upstream::{HttpVersion, Origin, UpstreamLimits, UpstreamSettings};
 
 pub const CLIENT_ID: &str = "mdb_sa_id_0123456789abcdef01234567";
 pub const CLIENT_SECRET: &str = "mdb_sa_sk_only-for-tests-client-secret";
@@ -30,7 +31,7 @@ pub struct ProxyBuilder {
 pub struct Proxy {
     pub address: SocketAddr,
     pub admin: SocketAddr,
-    pub running: Running,
+    pub app: App,
 }
 
 pub fn bearer() -> CredentialSettings {
@@ -50,7 +51,6 @@ pub fn digest() -> CredentialSettings {
 
 /// A proxy with one listener on a free port, before `base_url`.
 pub fn proxy(base_url: &str, ca_file: Option<&Path>, credential: CredentialSettings) -> ProxyBuilder {
-    let limits = Limits::default();
     let account = AccountSettings {
         credential,
         upstream: UpstreamSettings {
@@ -58,10 +58,7 @@ pub fn proxy(base_url: &str, ca_file: Option<&Path>, credential: CredentialSetti
             ca_file: ca_file.map(Path::to_owned),
             http: HttpVersion::Auto,
             egress: None,
-            connection_max_age: limits.upstream_connection_max_age,
-            connect_timeout: limits.connect_timeout,
-            response_head_timeout: limits.response_head_timeout,
-            response_body_idle_timeout: limits.response_body_idle_timeout,
+            limits: UpstreamLimits::default(),
         },
     };
     let settings = Settings {
@@ -73,7 +70,7 @@ pub fn proxy(base_url: &str, ca_file: Option<&Path>, credential: CredentialSetti
             bind: Some(Bind::Tcp("127.0.0.1:0".parse().unwrap())),
             quit: true,
         },
-        limits,
+        limits: Limits::default(),
         workers: NonZeroUsize::MIN,
         drain_timeout: Duration::from_secs(10),
         drain_delay: Duration::ZERO,
@@ -95,12 +92,7 @@ pub fn listener(account: &str) -> ListenerSettings {
         account: account.to_owned(),
         tls: None,
         allow: Allowlist::loopback(),
-        hosts: HostNames::new([]),
-        required_header: None,
-        policy: Policy::allow_all(),
-        rewrite_links: true,
-        fairness: Default::default(),
-        retry_429: None,
+        rules: RequestRules::default(),
     }
 }
 
@@ -115,17 +107,17 @@ impl ProxyBuilder {
     }
 
     pub async fn start(self) -> Proxy {
-        let running = App::start_with_clock(self.settings, self.clock).await.unwrap();
+        let app = App::start_with_clock(self.settings, self.clock).await.unwrap();
         // A unix socket has none.
-        let address = running.listeners()[0].url.split_once("://").map_or_else(
+        let address = app.listeners()[0].url.split_once("://").map_or_else(
             || "127.0.0.1:0".parse().unwrap(),
             |(_, address)| address.parse().unwrap(),
         );
         Proxy {
             address,
             // A unix socket has none.
-            admin: running.admin().address().unwrap_or("127.0.0.1:0".parse().unwrap()),
-            running,
+            admin: app.admin().address().unwrap_or("127.0.0.1:0".parse().unwrap()),
+            app,
         }
     }
 }

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 const BLOCKS: (usize, usize) = (512, 64 << 10);
 
 #[derive(Debug, Default)]
-pub(super) struct Recorded {
+pub(super) struct Blocks {
     full: VecDeque<Bytes>,
     /// The block that is being filled. Never grows: it would copy.
     last: BytesMut,
@@ -17,7 +17,7 @@ pub(super) struct Recorded {
     length: usize,
 }
 
-impl Recorded {
+impl Blocks {
     /// Copies `data` to the end.
     pub(super) fn push(&mut self, mut data: &[u8]) {
         self.length += data.len();
@@ -100,7 +100,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_pieces_give_the_same_bytes(pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..5000), 0..40)) {
-            let mut recorded = Recorded::default();
+            let mut recorded = Blocks::default();
             let mut all = Vec::new();
             for (n, piece) in pieces.iter().enumerate() {
                 if n % 7 == 6 {
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn single_bytes_hold_little_more_than_themselves() {
-        let mut recorded = Recorded::default();
+        let mut recorded = Blocks::default();
         for _ in 0..100_000 {
             recorded.push(b"x");
         }

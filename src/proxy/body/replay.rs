@@ -1,198 +1,23 @@
-//! A request body on its way from the client: timed, counted, and recorded as far as it may be sent again.
+//! The content of a request for its tries: recorded as it streams, as far as it may be sent again.
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
-use super::BodyLimits;
-use super::client_body::ClientBody;
-use super::headers::clean_trailers;
-use super::patience::Patience;
-use super::recorded::Recorded;
-use crate::upstream::Progress;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
 
-/// What went wrong while the client's body was read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ClientFault {
-    /// It paused for longer than `request_body_idle_timeout`.
-    Idle,
-    /// It came more slowly than `request_body_min_rate`.
-    Slow,
-    /// The connection broke, or the framing was wrong.
-    Broken,
-}
-
-/// Facts of a request body that outlive it.
-#[derive(Debug, Default)]
-pub(super) struct InboundFacts {
-    pub(super) progress: Arc<Progress>,
-    bytes: AtomicU64,
-    fault: AtomicU8,
-    ended: AtomicBool,
-}
-
-impl InboundFacts {
-    /// Bytes of content read from the client so far.
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn fault(&self) -> Option<ClientFault> {
-        match self.fault.load(Ordering::Relaxed) {
-            1 => Some(ClientFault::Idle),
-            2 => Some(ClientFault::Broken),
-            3 => Some(ClientFault::Slow),
-            _ => None,
-        }
-    }
-
-    /// Whether all of the content has been read.
-    pub(super) fn ended(&self) -> bool {
-        self.ended.load(Ordering::Relaxed)
-    }
-
-    fn set_fault(&self, fault: ClientFault) {
-        let code = match fault {
-            ClientFault::Idle => 1,
-            ClientFault::Broken => 2,
-            ClientFault::Slow => 3,
-        };
-        self.fault.store(code, Ordering::Relaxed);
-    }
-}
-
-/// Why a request body ended early; tells hyper to break the upstream request off.
-#[derive(Debug, thiserror::Error)]
-pub enum RequestBodyError {
-    /// The client paused for too long.
-    #[error("the client's request body paused for too long")]
-    Idle,
-    /// The client sent too slowly.
-    #[error("the client's request body came too slowly")]
-    Slow,
-    /// The client's connection broke.
-    #[error("the client's request body broke off")]
-    Broken,
-    /// A later try reads the body now.
-    #[error("another try of the request took the body over")]
-    Superseded,
-}
-
-/// The client's body as it comes in.
-pub(super) struct Inbound {
-    incoming: ClientBody,
-    /// It comes over HTTP/2.
-    multiplexed: bool,
-    facts: Arc<InboundFacts>,
-    patience: Patience,
-}
-
-impl Inbound {
-    pub(super) fn new(incoming: ClientBody, multiplexed: bool, limits: &BodyLimits) -> Self {
-        Self {
-            incoming,
-            multiplexed,
-            facts: Arc::default(),
-            patience: Patience::new(limits.request_body_idle_timeout, limits.request_body_min_rate),
-        }
-    }
-
-    pub(super) fn facts(&self) -> &Arc<InboundFacts> {
-        &self.facts
-    }
-
-    fn fail(&self, fault: ClientFault) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
-        self.facts.set_fault(fault);
-        Poll::Ready(Some(Err(match fault {
-            ClientFault::Idle => RequestBodyError::Idle,
-            ClientFault::Slow => RequestBodyError::Slow,
-            ClientFault::Broken => RequestBodyError::Broken,
-        })))
-    }
-
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
-        let Poll::Ready(polled) = Pin::new(&mut self.incoming).poll_frame(cx) else {
-            let fault = ready!(self.patience.poll_lost(cx));
-            return self.fail(fault);
-        };
-        if let Some(Ok(frame)) = &polled {
-            self.patience.came(frame.data_ref().map_or(0, Bytes::len));
-        }
-        self.facts.progress.moved();
-        match polled {
-            Some(Ok(frame)) => {
-                if self.incoming.is_end_stream() {
-                    self.facts.ended.store(true, Ordering::Relaxed);
-                }
-                Poll::Ready(Some(Ok(self.admit(frame))))
-            }
-            Some(Err(_broken)) => self.fail(ClientFault::Broken),
-            // hyper takes a reset with NO_ERROR for the end of the body.
-            None if self.multiplexed && !self.incoming.is_end_stream() => self.fail(ClientFault::Broken),
-            None => {
-                self.facts.ended.store(true, Ordering::Relaxed);
-                Poll::Ready(None)
-            }
-        }
-    }
-
-    fn admit(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
-        match frame.into_data() {
-            Ok(data) => {
-                self.facts.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
-                Frame::data(data)
-            }
-            Err(frame) => match frame.into_trailers() {
-                Ok(mut trailers) => {
-                    clean_trailers(&mut trailers);
-                    Frame::trailers(trailers)
-                }
-                Err(other) => other,
-            },
-        }
-    }
-}
-
-/// Recorded bytes of all requests together (`replay_budget`).
-#[derive(Debug)]
-pub(super) struct ReplayBudget {
-    left: AtomicUsize,
-}
-
-impl ReplayBudget {
-    pub(super) fn new(bytes: usize) -> Arc<Self> {
-        Arc::new(Self {
-            left: AtomicUsize::new(bytes),
-        })
-    }
-
-    fn take(&self, bytes: usize) -> bool {
-        self.left
-            .try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes))
-            .is_ok()
-    }
-
-    /// Whether there are so many now. They are taken as they come: a client that announces much holds what it has sent.
-    fn has(&self, bytes: usize) -> bool {
-        self.left.load(Ordering::Relaxed) >= bytes
-    }
-
-    fn give_back(&self, bytes: usize) {
-        self.left.fetch_add(bytes, Ordering::Relaxed);
-    }
-}
+use super::blocks::Blocks;
+use super::budget::ReplayBudget;
+use super::inbound::{Inbound, RequestBodyError};
 
 /// A body that is recorded while it streams, up to a limit.
-pub(super) struct Recording {
+pub(in crate::proxy) struct Recording {
     inbound: Inbound,
-    recorded: Recorded,
+    recorded: Blocks,
     trailers: Option<HeaderMap>,
     /// Bytes taken from the budget, as they come.
     held: usize,
@@ -232,7 +57,7 @@ impl Recording {
 
     fn forget(&mut self) {
         self.budget.give_back(std::mem::take(&mut self.held));
-        self.recorded = Recorded::default();
+        self.recorded = Blocks::default();
     }
 
     /// Reads on. Data are recorded before they are returned.
@@ -246,7 +71,7 @@ impl Recording {
             let data = data.clone();
             self.record(&data);
             // Lets hyper see the end with the last chunk.
-            self.ended = self.inbound.incoming.is_end_stream();
+            self.ended = self.inbound.is_end_stream();
         } else if let Some(trailers) = frame.trailers_ref() {
             self.trailers = Some(trailers.clone());
         }
@@ -261,7 +86,7 @@ impl Drop for Recording {
 }
 
 /// Where the tries of one request take their body from.
-pub(super) enum Source {
+pub(in crate::proxy) enum BodySource {
     /// No content.
     Empty,
     /// Too large to record: goes once.
@@ -273,8 +98,8 @@ pub(super) enum Source {
     },
 }
 
-/// What [`Source::buffer`] found.
-pub(super) enum Buffered {
+/// What [`BodySource::buffer`] found.
+pub(in crate::proxy) enum Buffered {
     /// The whole content.
     Whole(Bytes),
     /// More than may be recorded.
@@ -283,17 +108,17 @@ pub(super) enum Buffered {
     Unfinished,
 }
 
-impl Source {
+impl BodySource {
     /// `limit`: bytes of one body that may be recorded.
-    pub(super) fn new(inbound: Inbound, limit: usize, budget: &Arc<ReplayBudget>) -> Self {
-        let known_length = inbound.incoming.size_hint().exact();
+    pub(in crate::proxy) fn new(inbound: Inbound, limit: usize, budget: &Arc<ReplayBudget>) -> Self {
+        let known_length = inbound.size_hint().exact();
         let fits = |length: u64| usize::try_from(length).is_ok_and(|length| length <= limit && budget.has(length));
         if !known_length.is_none_or(fits) {
             return Self::Once(Some(inbound));
         }
         let recording = Recording {
             inbound,
-            recorded: Recorded::default(),
+            recorded: Blocks::default(),
             trailers: None,
             held: 0,
             ended: false,
@@ -310,33 +135,33 @@ impl Source {
     }
 
     /// Whether the request has no content.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::proxy) fn is_empty(&self) -> bool {
         matches!(self, Self::Empty)
     }
 
     /// The length of the content, bytes, when it was given (`Content-Length`) or there is none.
-    pub(super) fn length(&self) -> Option<u64> {
+    pub(in crate::proxy) fn length(&self) -> Option<u64> {
         match self {
             Self::Empty => Some(0),
-            Self::Once(inbound) => inbound.as_ref()?.incoming.size_hint().exact(),
+            Self::Once(inbound) => inbound.as_ref()?.size_hint().exact(),
             Self::Recorded { known_length, .. } => *known_length,
         }
     }
 
     /// Whether one more try could have the body from its start.
-    pub(super) fn can_repeat(&self) -> bool {
+    pub(in crate::proxy) fn can_repeat(&self) -> bool {
         match self {
             Self::Empty => true,
             Self::Once(_) => false,
             Self::Recorded { shared, .. } => {
                 let recording = shared.lock();
-                !recording.overflowed && recording.inbound.facts.fault().is_none()
+                !recording.overflowed && recording.inbound.facts().fault().is_none()
             }
         }
     }
 
     /// Whether the body is as good as certain to be repeatable: no content, a known length within the limit, or all of it here.
-    pub(super) fn surely_repeatable(&self) -> bool {
+    pub(in crate::proxy) fn surely_repeatable(&self) -> bool {
         match self {
             Self::Empty => true,
             Self::Once(_) => false,
@@ -348,7 +173,7 @@ impl Source {
     }
 
     /// Whether there is content, and the present try was not asked for a byte of it. Then that was not sent whole.
-    pub(super) fn is_unasked(&self) -> bool {
+    pub(in crate::proxy) fn is_unasked(&self) -> bool {
         match self {
             Self::Empty | Self::Once(_) => false,
             Self::Recorded { shared, .. } => !shared.lock().asked,
@@ -356,12 +181,12 @@ impl Source {
     }
 
     /// Whether the body is known to be too large to be recorded.
-    pub(super) fn is_once(&self) -> bool {
+    pub(in crate::proxy) fn is_once(&self) -> bool {
         matches!(self, Self::Once(_))
     }
 
     /// The body for the next try, from its start. `None`: it cannot be sent again.
-    pub(super) fn next_body(&mut self) -> Option<RequestBody> {
+    pub(in crate::proxy) fn next_body(&mut self) -> Option<RequestBody> {
         match self {
             Self::Empty => Some(RequestBody(Kind::Empty)),
             Self::Once(inbound) => inbound.take().map(|inbound| RequestBody(Kind::Once(inbound))),
@@ -373,7 +198,7 @@ impl Source {
                 }
                 recording.reader += 1;
                 recording.asked = false;
-                recording.inbound.patience.begin_anew();
+                recording.inbound.begin_wait_anew();
                 let reader = Reader {
                     id: recording.reader,
                     at: 0,
@@ -391,13 +216,13 @@ impl Source {
     ///
     /// # Errors
     /// When the client's side fails.
-    pub(super) async fn buffer(&mut self, patience: Option<Duration>) -> Result<Buffered, RequestBodyError> {
+    pub(in crate::proxy) async fn buffer(&mut self, patience: Option<Duration>) -> Result<Buffered, RequestBodyError> {
         let shared = match self {
             Self::Empty => return Ok(Buffered::Whole(Bytes::new())),
             Self::Once(_) => return Ok(Buffered::TooLarge),
             Self::Recorded { shared, .. } => Arc::clone(shared),
         };
-        shared.lock().inbound.patience.begin_anew();
+        shared.lock().inbound.begin_wait_anew();
         let read_on = std::future::poll_fn(|cx| {
             let mut recording = shared.lock();
             loop {
@@ -439,7 +264,7 @@ impl Recording {
                 } else {
                     self.recorded.push(&data);
                 }
-                self.ended = self.inbound.incoming.is_end_stream();
+                self.ended = self.inbound.is_end_stream();
             }
             Err(frame) => self.trailers = frame.into_trailers().ok(),
         }
@@ -467,7 +292,7 @@ struct Reader {
 
 impl RequestBody {
     /// No content.
-    pub(super) fn empty() -> Self {
+    pub(in crate::proxy) fn empty() -> Self {
         Self(Kind::Empty)
     }
 }
@@ -523,7 +348,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Empty => true,
-            Kind::Once(inbound) => inbound.incoming.is_end_stream(),
+            Kind::Once(inbound) => inbound.is_end_stream(),
             Kind::Recorded(reader) => reader.known_length == Some(reader.sent),
         }
     }
@@ -531,7 +356,7 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Empty => SizeHint::with_exact(0),
-            Kind::Once(inbound) => inbound.incoming.size_hint(),
+            Kind::Once(inbound) => inbound.size_hint(),
             Kind::Recorded(reader) => match reader.known_length {
                 Some(length) => SizeHint::with_exact(length.saturating_sub(reader.sent)),
                 None => SizeHint::new(),

@@ -16,15 +16,15 @@ use parking_lot::Mutex;
 pub struct ClientBody {
     /// Only taken when it is dropped.
     incoming: Option<Incoming>,
-    rest: Option<Arc<Rest>>,
+    rest: Option<Arc<Unread>>,
 }
 
 /// Where the content goes that nobody has read.
 #[derive(Debug, Default)]
-pub struct Rest(Mutex<Left>);
+pub struct Unread(Mutex<UnreadState>);
 
 #[derive(Debug, Default)]
-struct Left {
+struct UnreadState {
     /// Nobody reads any more.
     given_up: bool,
     incoming: Option<Incoming>,
@@ -41,7 +41,7 @@ impl ClientBody {
     }
 
     /// Whose rest goes to `rest`.
-    pub fn leaving(incoming: Incoming, rest: Arc<Rest>) -> Self {
+    pub fn leaving(incoming: Incoming, rest: Arc<Unread>) -> Self {
         Self {
             incoming: Some(incoming),
             rest: Some(rest),
@@ -84,7 +84,7 @@ impl Drop for ClientBody {
     }
 }
 
-impl Rest {
+impl Unread {
     /// Takes in what comes, and throws it away; gives how many bytes. `None`: that was all.
     pub fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Option<usize>> {
         let mut left = self.0.lock();

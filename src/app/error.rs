@@ -1,0 +1,66 @@
+//! Why the app did not start, or did not take other settings.
+
+use std::io;
+
+use crate::credential::digest::PublicKeyError;
+use crate::server::{BindError, OutOfTime};
+use crate::upstream::TlsError;
+
+/// Why the app did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port or socket is not to be had.
+    #[error("listener: {0}")]
+    Listener(#[source] BindError),
+    /// The admin port is not to be had.
+    #[error("admin port: {0}")]
+    Admin(#[source] BindError),
+    /// A reload brings a certificate that no client would accept.
+    #[error(
+        "listener `{listener}`: its new certificate {why}: no client would accept it, so the old one is shown on. Put one \
+         that is valid now in its place (`certificate` and `key` of [listener.tls]), and reload again"
+    )]
+    Certificate {
+        /// The listener.
+        listener: String,
+        /// What is wrong with it.
+        why: OutOfTime,
+    },
+    /// A listener names an account that the settings don't have.
+    #[error("there is no account `{account}`, which a listener names")]
+    UnknownAccount {
+        /// The account.
+        account: String,
+    },
+    /// No TLS towards an account's upstream.
+    #[error("account `{account}`: {source}")]
+    Tls {
+        /// The account.
+        account: String,
+        /// Why.
+        source: TlsError,
+    },
+    /// The API key cannot be used.
+    #[error("account `{account}`: {source}")]
+    PublicKey {
+        /// The account.
+        account: String,
+        /// Why.
+        source: PublicKeyError,
+    },
+    /// No thread can be made.
+    #[error("no thread can be made, or all are busy: {0}")]
+    Thread(#[source] io::Error),
+    /// The client for the token endpoint could not be made.
+    #[error("account `{account}`: the token client could not be set up: {why}")]
+    TokenClient {
+        /// The account.
+        account: String,
+        /// Why.
+        why: String,
+    },
+    /// There can be no connection to the store of shared tokens, whatever it does.
+    #[cfg(feature = "token-store")]
+    #[error("token store: {0}")]
+    TokenStore(#[source] crate::token_store::StoreSetupError),
+}

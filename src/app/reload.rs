@@ -1,0 +1,108 @@
+//! Other settings while the app serves: what is taken at once, and what only a restart can change.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use super::{App, Prepared, StartError, admin};
+use crate::log::LogSettings;
+use crate::metrics::ReloadOutcome;
+use crate::server::{Bind, CapacityLimits};
+use crate::settings::Settings;
+
+/// What only a restart can change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OnlyAtStart {
+    admin: Option<Bind>,
+    workers: NonZeroUsize,
+    log: LogSettings,
+    capacity: CapacityLimits,
+    replay_budget: usize,
+    #[cfg(feature = "token-store")]
+    token_store: Option<crate::token_store::TokenStoreSettings>,
+}
+
+impl OnlyAtStart {
+    pub(super) fn of(settings: &Settings) -> Self {
+        Self {
+            admin: settings.admin.bind.as_ref().map(admin::unchangeable),
+            workers: settings.workers,
+            log: settings.log,
+            capacity: settings.limits.capacity,
+            replay_budget: settings.limits.body.replay_budget,
+            #[cfg(feature = "token-store")]
+            token_store: settings.token_store.clone(),
+        }
+    }
+
+    /// The keys that differ.
+    fn changes(&self, other: &Self) -> Vec<&'static str> {
+        [
+            ("admin.bind", self.admin != other.admin),
+            ("workers", self.workers != other.workers),
+            ("log", self.log != other.log),
+            (
+                "limits.max_connections",
+                self.capacity.max_connections != other.capacity.max_connections,
+            ),
+            (
+                "limits.max_connections_per_peer",
+                self.capacity.max_connections_per_peer != other.capacity.max_connections_per_peer,
+            ),
+            ("limits.replay_budget", self.replay_budget != other.replay_budget),
+            #[cfg(feature = "token-store")]
+            ("token_store", self.token_store != other.token_store),
+        ]
+        .into_iter()
+        .filter_map(|(key, changed)| changed.then_some(key))
+        .collect()
+    }
+}
+
+impl App {
+    /// Takes other settings between two requests. A credential that changed is verified first, in the background; the old
+    /// one stays in force until Atlas has accepted the new. Gives the keys that take effect at the next start only.
+    ///
+    /// # Errors
+    /// When a listener or an account can't be set up: then the old settings stay in force as a whole.
+    pub fn reload(&mut self, settings: Settings) -> Result<Vec<&'static str>, StartError> {
+        self.reload_prepared(Prepared::read(settings))
+    }
+
+    /// The same with settings whose files have been read: does not block.
+    ///
+    /// # Errors
+    /// As for [`Self::reload`].
+    pub fn reload_prepared(&mut self, prepared: Result<Prepared, StartError>) -> Result<Vec<&'static str>, StartError> {
+        let result = prepared.and_then(|prepared| self.take(prepared));
+        let outcome = if result.is_ok() {
+            ReloadOutcome::Ok
+        } else {
+            ReloadOutcome::Error
+        };
+        self.state.metrics.config_reload(outcome);
+        result
+    }
+
+    /// To be called when settings could not be read, and the old stay in force.
+    pub fn reload_failed(&self) {
+        self.state.metrics.config_reload(ReloadOutcome::Error);
+    }
+
+    fn take(&mut self, prepared: Prepared) -> Result<Vec<&'static str>, StartError> {
+        let Prepared { settings, trusts } = prepared;
+        self.listeners.check_certificates(&settings.listeners)?;
+        let bound = self.listeners.bind_new(&settings.listeners)?;
+        self.state.accounts.reload(&settings.accounts, &trusts)?;
+        let mut later = self.only_at_start.changes(&OnlyAtStart::of(&settings));
+        self.drain_timeout = settings.drain_timeout;
+        self.drain_delay = settings.drain_delay;
+        later.extend(self.admin.take(&self.state, &settings.admin));
+        later.extend(
+            self.listeners
+                .replace(bound, &settings, &self.state.accounts, self.drain_timeout)?,
+        );
+        self.state.accounts.forget_others(&settings.accounts);
+        self.state.listeners.store(Arc::new(self.listeners.status()));
+        Ok(later)
+    }
+}

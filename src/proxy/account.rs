@@ -1,0 +1,71 @@
+//! An account as the listeners see it: what is in force for it, and what takes its place.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::failure::Failures;
+use super::links::LinkRewriter;
+use super::{Prober, RequestBody};
+use crate::credential::bearer::Bearer;
+use crate::credential::digest::Digest;
+use crate::fair::Places;
+use crate::metrics::AccountMetrics;
+use crate::upstream::Upstream;
+
+/// How an account's requests get their credential.
+#[derive(Clone)]
+pub enum Authorizer {
+    /// A token of a service account.
+    Bearer(Arc<Bearer>),
+    /// A computed answer with an API key.
+    Digest(Arc<Digest>),
+}
+
+/// A credential and the one upstream it may travel to, as they are in force. Never edited: see [`AccountSlot`].
+pub struct Account {
+    /// The credential.
+    pub authorizer: Authorizer,
+    /// Connections to its origin.
+    pub upstream: Arc<Upstream<RequestBody>>,
+    /// Turns links to the origin into links to the listener.
+    pub links: LinkRewriter,
+    /// Tells what a 401 is about.
+    pub prober: Arc<Prober>,
+}
+
+/// An account by its name. What is in force for it is replaced as a whole, between two requests.
+pub struct AccountSlot {
+    /// The label in logs and metrics.
+    pub name: String,
+    /// Its metrics.
+    pub metrics: Arc<AccountMetrics>,
+    /// What Atlas refused, since the start.
+    pub failures: Failures,
+    /// Requests that may be on their way to its upstream at a time, shared by its listeners.
+    pub places: Arc<Places>,
+    current: ArcSwap<Account>,
+}
+
+impl AccountSlot {
+    /// A slot with what is in force at first.
+    pub fn new(name: String, metrics: Arc<AccountMetrics>, places: Arc<Places>, account: Arc<Account>) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            metrics,
+            failures: Failures::default(),
+            places,
+            current: ArcSwap::new(account),
+        })
+    }
+
+    /// What is in force. Takes no lock.
+    pub fn current(&self) -> Arc<Account> {
+        self.current.load_full()
+    }
+
+    /// Puts another in force, and gives back what was.
+    pub fn replace(&self, account: Arc<Account>) -> Arc<Account> {
+        self.current.swap(account)
+    }
+}

@@ -1,0 +1,23 @@
+//! Who is at the other end of a client connection.
+
+use std::fmt;
+use std::net::IpAddr;
+
+/// Who is at the other end of a client connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Peer {
+    /// A TCP peer.
+    Ip(IpAddr),
+    /// A peer on a unix socket, with its user id.
+    Unix(u32),
+}
+
+impl fmt::Display for Peer {
+    /// An address, or `unix:1000` with the user id.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(ip) => ip.fmt(f),
+            Self::Unix(uid) => write!(f, "unix:{uid}"),
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! The way of one request: guard, authorize, forward, recover, rewrite, answer.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use hyper::body::Body as _;
+use tokio::time::Instant;
+
+use super::answer::Content;
+use super::body::{BodySource, ClientBody, Inbound};
+use super::exchange::{Answered, Exchange};
+use super::failure::Observer;
+use super::framing::{close_after_half_a_body, close_without_length, ends_connection, frame};
+use super::links::{self, BodyPlan, LinkBody, LinkRewriter};
+use super::record::Record;
+use super::refusal::deny_reason;
+use super::{AccountSlot, Peer, ProxyError, RequestBody, RequestRules, ResponseBody, Shared, Usage, headers, local};
+use crate::fair::Part;
+use crate::guard;
+use crate::metrics::{ListenerMetrics, UpstreamErrorKind};
+use crate::upstream::UpstreamBody;
+
+/// Atlas's count of requests that may still be made.
+static RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+
+/// The way of a listener's requests, with the rules that are in force. Never edited: a reload makes another.
+pub struct Pipeline {
+    /// The label in logs and metrics.
+    pub name: String,
+    /// `http` or `https`: what clients see.
+    pub scheme: &'static str,
+    /// What its settings say of requests.
+    pub rules: RequestRules,
+    /// What it has used of Atlas.
+    pub usage: Arc<Usage>,
+    /// Its part of the places on the way to the account's upstream.
+    pub part: Arc<Part>,
+    /// Whose credential is added.
+    pub account: Arc<AccountSlot>,
+    /// Its metrics.
+    pub metrics: Arc<ListenerMetrics>,
+    /// What all listeners share.
+    pub shared: Arc<Shared>,
+}
+
+/// What a request asked for, as far as its answer's links are concerned.
+#[derive(Clone, Copy)]
+struct Asked {
+    /// The head alone.
+    head: bool,
+    /// Which representation it named.
+    named: links::validators::Named,
+}
+
+/// What the guard let through.
+struct Admitted {
+    /// The authority that the client used.
+    authority: String,
+    path: PathAndQuery,
+    /// What is answered here; else the rules let it through.
+    local: Option<local::LocalEndpoint>,
+}
+
+impl Pipeline {
+    /// Serves one request. Never fails: whatever goes wrong becomes an answer.
+    pub async fn serve(self: &Arc<Self>, peer: Peer, request: Request<ClientBody>) -> Response<ResponseBody> {
+        let version = request.version();
+        let mut record = self.record(peer, &request);
+        match self.answer(request, &mut record).await {
+            Ok((mut response, content)) => {
+                *response.version_mut() = version.max(Version::HTTP_11);
+                record.status = response.status();
+                let (mut parts, ()) = response.into_parts();
+                close_after_half_a_body(&mut parts.headers, &record, version);
+                close_without_length(&mut parts.headers, &content, version);
+                headers::sandbox(&mut parts.headers);
+                Response::from_parts(parts, ResponseBody::new(content, record))
+            }
+            Err(error) => {
+                if let Some(reason) = deny_reason(error.code) {
+                    self.metrics.denied(reason);
+                }
+                self.failed(error, record, version)
+            }
+        }
+    }
+
+    async fn answer(
+        self: &Arc<Self>,
+        request: Request<ClientBody>,
+        record: &mut Record,
+    ) -> Result<(Response<()>, Content), ProxyError> {
+        let (mut parts, incoming) = request.into_parts();
+        let request_version = parts.version;
+        let Admitted { authority, path, local } = self.admit(&parts)?;
+        if let Some(endpoint) = local {
+            // What clients post here is short: taken in, the connection serves on.
+            record.unread = !local::take_in(incoming).await;
+            let (parts, bytes) = local::answer(endpoint, &parts.method)?.into_parts();
+            record.status = parts.status;
+            return Ok((Response::from_parts(parts, ()), Content::Whole(Some(bytes))));
+        }
+
+        let share = self.usage.share(self.rules.fairness);
+        record.share = Some(share.map_err(|exceeded| ProxyError::exceeded(&exceeded))?);
+        let had_length = parts.headers.contains_key(header::CONTENT_LENGTH);
+        let wants_trailers = headers::clean_request(&mut parts.headers);
+        if let Some(required) = &self.rules.required_header {
+            parts.headers.remove(required.name());
+        }
+        if self.rules.rewrite_links {
+            links::restrict_accept_encoding(&mut parts.headers);
+        }
+        let source = self.source(incoming, parts.version, record);
+        frame(&mut parts.headers, &parts.method, &source, had_length);
+        if wants_trailers {
+            parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
+
+        let asked = Asked {
+            head: parts.method == Method::HEAD,
+            named: if self.rules.rewrite_links {
+                links::validators::unmark(&mut parts.headers)
+            } else {
+                links::validators::unmark_edits(&mut parts.headers);
+                links::validators::Named::Nothing
+            },
+        };
+        let exchange = Exchange::new(
+            self,
+            parts.method,
+            path,
+            parts.headers,
+            source,
+            record.inbound.clone(),
+            &mut record.attempts,
+        );
+        let Answered {
+            response,
+            account,
+            authorization,
+        } = exchange.run(self.rules.retry_429).await?;
+        record.authorization = authorization;
+
+        let (mut parts, body) = response.into_parts();
+        record.upstream_status = Some(parts.status);
+        let refused_early = ends_connection(&parts.headers) && parts.status.as_u16() >= 400;
+        record.observer = Observer::of(parts.status, &parts.headers, record.path.query());
+        self.account
+            .metrics
+            .rate_limit_remaining(rate_limit_remaining(&parts.headers));
+        headers::clean_response(&mut parts.headers);
+        if refused_early && record.inbound.is_some() && request_version != Version::HTTP_2 {
+            // The upstream has ended its connection over the content, and may have taken in a part of it only.
+            parts
+                .headers
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        let content = if self.rules.rewrite_links {
+            let client = [self.scheme, "://", &authority].concat();
+            self.with_links(&account.links, &mut parts, body, &client, asked)
+                .await?
+        } else {
+            Content::Upstream(body)
+        };
+        Ok((Response::from_parts(parts, ()), content))
+    }
+
+    /// Rewrites links in header fields and, as it streams, in the body. A short body that is here already is rewritten
+    /// whole, and keeps a length.
+    async fn with_links(
+        &self,
+        links: &LinkRewriter,
+        parts: &mut http::response::Parts,
+        body: UpstreamBody<RequestBody>,
+        client: &str,
+        Asked { head, named }: Asked,
+    ) -> Result<Content, ProxyError> {
+        links.rewrite_headers(&mut parts.headers, client);
+        let BodyPlan::Rewrite { gzip } = links::plan(parts.status, &parts.headers) else {
+            if parts.status == StatusCode::NOT_MODIFIED {
+                links::validators::not_modified(&mut parts.headers, named);
+            }
+            return Ok(Content::Upstream(body));
+        };
+        links::validators::mark(&mut parts.headers);
+        if body.is_end_stream() {
+            if head {
+                // What GET would say of a body that may change: not its length, not its coding.
+                links::forget_body_headers(&mut parts.headers);
+            }
+            return Ok(Content::Empty);
+        }
+        let mut body = LinkBody::new(body, links, client, gzip);
+        let first = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx))).await;
+        let first = match first {
+            Poll::Ready(Some(Ok(frame))) => frame.into_data().ok(),
+            Poll::Ready(Some(Err(error))) => {
+                // Nothing was said to the client yet: it can be told what happened.
+                self.account.metrics.upstream_error(UpstreamErrorKind::Reset);
+                return Err(ProxyError::response_broke(&error));
+            }
+            Poll::Ready(None) | Poll::Pending => None,
+        };
+        Ok(match first {
+            Some(whole) if body.is_end_stream() => {
+                if body.changed() {
+                    links::forget_body_headers(&mut parts.headers);
+                    parts
+                        .headers
+                        .insert(header::CONTENT_LENGTH, HeaderValue::from(whole.len()));
+                }
+                Content::Whole(Some(whole))
+            }
+            first => {
+                links::forget_body_headers(&mut parts.headers);
+                Content::Links(first, Box::new(body))
+            }
+        })
+    }
+
+    /// Target, Host, browser guard, required header, local endpoint or rules: in this order, and before a byte of the body is read.
+    fn admit(&self, parts: &http::request::Parts) -> Result<Admitted, ProxyError> {
+        let target = guard::target::resolve(
+            &parts.method,
+            &parts.uri,
+            parts.version,
+            &parts.headers,
+            &self.rules.hosts,
+        )
+        .map_err(ProxyError::from)?;
+        let own = guard::browser::Own {
+            authority: target.authority,
+            scheme: self.scheme,
+        };
+        guard::browser::check(&parts.headers, own).map_err(ProxyError::from)?;
+        if let Some(required) = &self.rules.required_header
+            && !required.present(&parts.headers)
+        {
+            return Err(ProxyError::header_required(required.name()));
+        }
+        // The local endpoints come before rules: they use nothing of the account.
+        let local = local::local_endpoint(target.path_and_query.path());
+        if local.is_none() {
+            self.rules
+                .policy
+                .check(&parts.method, target.path_and_query.path())
+                .map_err(ProxyError::from)?;
+        }
+        Ok(Admitted {
+            authority: target.authority.to_owned(),
+            path: target.path_and_query,
+            local,
+        })
+    }
+
+    pub(super) fn record(self: &Arc<Self>, peer: Peer, request: &Request<ClientBody>) -> Box<Record> {
+        self.metrics.in_flight.inc();
+        Box::new(Record {
+            pipeline: Arc::clone(self),
+            peer,
+            method: request.method().clone(),
+            path: request
+                .uri()
+                .path_and_query()
+                .cloned()
+                .unwrap_or_else(|| PathAndQuery::from_static("/")),
+            start: Instant::now(),
+            status: StatusCode::OK,
+            upstream_status: None,
+            attempts: 0,
+            denied: None,
+            unread: !request.body().is_end_stream(),
+            inbound: None,
+            share: None,
+            observer: None,
+            authorization: None,
+            bytes_out: 0,
+            closed: false,
+        })
+    }
+
+    fn source(&self, incoming: ClientBody, version: Version, record: &mut Record) -> BodySource {
+        if incoming.is_end_stream() {
+            return BodySource::Empty;
+        }
+        let multiplexed = version == Version::HTTP_2;
+        let inbound = Inbound::new(incoming, multiplexed, &self.shared.limits);
+        record.inbound = Some(Arc::clone(inbound.facts()));
+        BodySource::new(inbound, self.shared.limits.replay_limit, &self.shared.replay_budget)
+    }
+}
+
+fn rate_limit_remaining(headers: &http::HeaderMap) -> Option<i64> {
+    headers.get(&RATELIMIT_REMAINING)?.to_str().ok()?.trim().parse().ok()
+}

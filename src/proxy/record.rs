@@ -1,0 +1,88 @@
+//! What is counted and logged of one request.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, StatusCode};
+use tokio::time::Instant;
+
+use super::body::BodyFacts;
+use super::failure::Observer;
+use super::fairness::Share;
+use super::{Peer, Pipeline};
+use crate::code::ErrorCode;
+use crate::log::RequestRecord;
+use crate::metrics::Direction;
+
+/// What is counted and logged of one request, once, when its answer is complete or broken off.
+pub(super) struct Record {
+    pub(super) pipeline: Arc<Pipeline>,
+    pub(super) peer: Peer,
+    pub(super) method: Method,
+    pub(super) path: PathAndQuery,
+    pub(super) start: Instant,
+    pub(super) status: StatusCode,
+    pub(super) upstream_status: Option<StatusCode>,
+    pub(super) attempts: u32,
+    pub(super) denied: Option<ErrorCode>,
+    /// Content came with the request, and nobody has taken it over to read it.
+    pub(super) unread: bool,
+    pub(super) inbound: Option<Arc<BodyFacts>>,
+    /// Its part in what the listener may use.
+    pub(super) share: Option<Share>,
+    /// Looks at an answer that tells of a failure.
+    pub(super) observer: Option<Box<Observer>>,
+    /// The credential that the upstream was sent: nothing of it may come back in trailers.
+    pub(super) authorization: Option<HeaderValue>,
+    pub(super) bytes_out: u64,
+    pub(super) closed: bool,
+}
+
+impl Record {
+    pub(super) fn close(&mut self, broken: bool) {
+        if std::mem::replace(&mut self.closed, true) {
+            return;
+        }
+        self.share = None;
+        let failure = self.observer.take().and_then(|observer| observer.ended());
+        let elapsed = self.start.elapsed();
+        let bytes_in = self.inbound.as_ref().map_or(0, |facts| facts.bytes());
+        let pipeline = &self.pipeline;
+        pipeline.metrics.request(&self.method, self.status, elapsed);
+        pipeline.metrics.in_flight.dec();
+        pipeline.shared.metrics.bytes(Direction::ToUpstream, bytes_in);
+        pipeline.shared.metrics.bytes(Direction::ToClient, self.bytes_out);
+        RequestRecord {
+            listener: &pipeline.name,
+            account: &pipeline.account.name,
+            peer: &self.peer,
+            method: self.method.as_str(),
+            path: self.path.path(),
+            status: self.status.as_u16(),
+            upstream_status: self.upstream_status.map(|status| status.as_u16()),
+            attempts: self.attempts,
+            bytes_in,
+            bytes_out: self.bytes_out,
+            duration: elapsed,
+            upstream_error: failure.as_ref().map(|failure| failure.kind.as_str()),
+            decision: match (self.denied, broken) {
+                (Some(code), _) => code.as_str(),
+                (None, true) => "broken_off",
+                (None, false) => "forwarded",
+            },
+        }
+        .emit();
+        if let Some(failure) = failure {
+            pipeline.account.metrics.upstream_error(failure.kind);
+            pipeline.account.failures.add(failure, SystemTime::now());
+        }
+    }
+}
+
+impl Drop for Record {
+    /// A client that goes away drops its answer.
+    fn drop(&mut self) {
+        self.close(true);
+    }
+}

@@ -1,0 +1,37 @@
+//! What a listener's settings say of its requests. Made by `config`, carried whole, put in force whole.
+
+use std::time::Duration;
+
+use super::FairnessLimits;
+use crate::guard::{HostNames, Policy, RequiredHeader};
+
+/// Which requests pass a listener, and what happens to them.
+#[derive(Debug, Clone)]
+pub struct RequestRules {
+    /// Which `Host` names are ours (that of the bound address is added when it is known).
+    pub hosts: HostNames,
+    /// The header that a request must carry.
+    pub required_header: Option<RequiredHeader>,
+    /// Which methods and paths are let through.
+    pub policy: Policy,
+    /// Whether links to the upstream are turned into links to the listener.
+    pub rewrite_links: bool,
+    /// What the listener may use of Atlas.
+    pub fairness: FairnessLimits,
+    /// How long a request that Atlas answers 429 may wait for another try; `None`: it doesn't.
+    pub retry_429: Option<Duration>,
+}
+
+impl Default for RequestRules {
+    /// No name but those of the bound address, every method and path, no bounds.
+    fn default() -> Self {
+        Self {
+            hosts: HostNames::new([]),
+            required_header: None,
+            policy: Policy::allow_all(),
+            rewrite_links: true,
+            fairness: FairnessLimits::default(),
+            retry_429: None,
+        }
+    }
+}

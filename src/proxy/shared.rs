@@ -1,0 +1,35 @@
+//! What all listeners share.
+
+use std::sync::Arc;
+
+use super::body::{BodyLimits, ReplayBudget};
+use crate::metrics::Metrics;
+
+/// What all listeners share.
+pub struct Shared {
+    /// Metrics without listener or account.
+    pub metrics: Arc<Metrics>,
+    pub(super) limits: BodyLimits,
+    pub(super) replay_budget: Arc<ReplayBudget>,
+}
+
+impl Shared {
+    /// `limits` bound what one request, and all together, may hold.
+    pub fn new(metrics: Arc<Metrics>, limits: BodyLimits) -> Self {
+        Self {
+            metrics,
+            limits,
+            replay_budget: ReplayBudget::new(limits.replay_budget),
+        }
+    }
+
+    /// The same with other bounds. The budget, of which requests in flight hold parts, stays.
+    #[must_use]
+    pub fn with_limits(&self, limits: BodyLimits) -> Self {
+        Self {
+            metrics: Arc::clone(&self.metrics),
+            limits,
+            replay_budget: Arc::clone(&self.replay_budget),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! One listener, and what it serves with: a snapshot that a reload swaps as a whole.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::ConnectionLimits;
+use super::capacity::{Capacity, Full, Slot};
+use super::tls::ListenerTls;
+use crate::fair::Part;
+use crate::guard::Allowlist;
+use crate::proxy::{Peer, Pipeline};
+use crate::time::SharedClock;
+
+/// What a listener serves with. Never edited: see [`Listener::replace`].
+pub struct Snapshot {
+    /// What a request means.
+    pub pipeline: Arc<Pipeline>,
+    /// Who may connect.
+    pub allow: Allowlist,
+    /// User ids that may connect to a unix socket; empty: whoever its mode lets in.
+    pub uids: Vec<u32>,
+    /// TLS, when it speaks that.
+    pub tls: Option<ListenerTls>,
+    /// Bounds of one connection.
+    pub limits: ConnectionLimits,
+    /// Tells when a client's certificate has expired.
+    pub clock: SharedClock,
+}
+
+/// One listener, from one snapshot to the next.
+pub struct Listener {
+    snapshot: ArcSwap<Snapshot>,
+    /// Slots for open connections, shared by all listeners.
+    pub(super) capacity: Arc<Capacity>,
+    /// This one's part of them.
+    part: Arc<Part>,
+}
+
+impl Listener {
+    /// A listener with its first snapshot.
+    pub fn new(snapshot: Snapshot, capacity: Arc<Capacity>) -> Arc<Self> {
+        Arc::new(Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            part: capacity.part(),
+            capacity,
+        })
+    }
+
+    /// Serves every connection and every request that comes from now on by another snapshot. Open connections stay; their
+    /// next request is served by it, or refused if it would not let them in: see `Standing::check`.
+    pub fn replace(&self, snapshot: Snapshot) {
+        self.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// A slot for one more connection of `peer`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(super) fn admit(&self, peer: Peer) -> Result<Slot, Full> {
+        self.capacity.admit(&self.part, peer)
+    }
+
+    /// The snapshot in force.
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+}
+
+impl Snapshot {
+    /// Whether a peer may connect, by what the kernel says of it.
+    pub(super) fn admits(&self, peer: Peer) -> bool {
+        match peer {
+            Peer::Ip(ip) => self.allow.allows(ip),
+            Peer::Unix(uid) => self.uids.is_empty() || self.uids.contains(&uid),
+        }
+    }
+}
