@@ -19,8 +19,6 @@ mod blocked;
 mod browser;
 #[cfg(feature = "emulator")]
 mod check;
-#[cfg(all(feature = "emulator", feature = "token-store"))]
-mod check_serving;
 #[cfg(feature = "emulator")]
 mod digest;
 mod digest_places;

@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use tokio::process::{Child, Command};
 
-use crate::check::Setup;
+use crate::support::check::Setup;
 use crate::support::client::client;
 use crate::support::needs::needs;
 use crate::support::ports::free_address;

@@ -1,5 +1,7 @@
 //! A kit for stories: a scripted upstream, a proxy in front of it, a client.
 
+#[cfg(feature = "emulator")]
+pub mod check;
 pub mod chromium;
 pub mod client;
 pub mod h2_upstream;

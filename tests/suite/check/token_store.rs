@@ -1,68 +1,15 @@
-//! `check` sees what the serving side needs: certificates of listeners, and the shared token store.
+//! The shared token store.
 
 use atlas_auth_proxy::token_store::DEFAULT_PORT;
+use tokio::process::Command;
 
-use crate::check::{Atlas, Said, Setup};
+use crate::support::check::{Atlas, Said, Setup};
 use crate::support::client::client;
 use crate::support::ports::free_address;
 use crate::support::program::Program;
 use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET};
 use crate::support::redis::{KEY, Redis};
-use crate::support::tls::{TestCa, expired, not_yet_valid};
 use crate::support::until;
-use rcgen::CertificateParams;
-
-/// `check` with a TLS listener of these names, whose certificate is for `localhost` and `app.example.org`.
-async fn listener(atlas: &Atlas, hosts: &str, change: impl FnOnce(&mut CertificateParams)) -> Said {
-    let identity = TestCa::new().identity(&["localhost", "app.example.org", "192.0.2.7"], change);
-    let (certificate, key) = (
-        atlas.file("tls.crt", &identity.certificate, 0o644),
-        atlas.file("tls.key", &identity.key, 0o600),
-    );
-    let text = format!(
-        "[[listener]]\nname = 'gateway'\nbind = '127.0.0.1:0'\nhosts = [{hosts}]\n[listener.tls]\n\
-         certificate = '{certificate}'\nkey = '{key}'\n[admin]\nbind = '127.0.0.1:0'\n"
-    );
-    let file = atlas.file("settings.toml", text, 0o644);
-    atlas.before(Setup::bearer().args(&["--config", &file])).check().await
-}
-
-#[tokio::test]
-async fn a_listeners_certificate_that_is_good() {
-    let atlas = Atlas::start(|_| ()).await;
-    let said = listener(&atlas, "'APP.example.org', '192.0.2.7'", |_| ()).await;
-    said.works("all is well");
-    said.line("ok", "certificate", &["listener gateway is good for"], &[]);
-}
-
-#[tokio::test]
-async fn a_listeners_certificate_that_no_client_accepts() {
-    let atlas = Atlas::start(|_| ()).await;
-    let said = listener(&atlas, "", expired).await;
-    said.fails(
-        "certificate",
-        &["listener gateway expired on 2002-01-01"],
-        &["renew it"],
-    );
-    let said = listener(&atlas, "", not_yet_valid).await;
-    said.fails(
-        "certificate",
-        &["listener gateway is not valid yet"],
-        &["one that is valid"],
-    );
-}
-
-#[tokio::test]
-async fn a_listeners_certificate_without_its_names() {
-    let atlas = Atlas::start(|_| ()).await;
-    let hosts = "'app.example.org', 'other.example.org', '192.0.2.8', '2001:db8::1'";
-    let said = listener(&atlas, hosts, |_| ()).await;
-    said.fails(
-        "certificate",
-        &["gateway is not for other.example.org, 192.0.2.8, [2001:db8::1]"],
-        &["subject alternative names"],
-    );
-}
 
 /// `check` with this store.
 async fn store(atlas: &Atlas, url: &str, more: &str, key: &[u8]) -> Said {
@@ -129,7 +76,7 @@ async fn a_token_store_with_a_token_of_another_key_is_a_failure_and_status_and_l
         0o644,
     );
     let start = async || {
-        let command = tokio::process::Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"));
+        let command = Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"));
         let environment = [
             ("MONGODB_ATLAS_CLIENT_ID", CLIENT_ID),
             ("MONGODB_ATLAS_CLIENT_SECRET", CLIENT_SECRET),
