@@ -1,7 +1,7 @@
 //! Arguments in, flags or exit code out; and the help and the reference in step with them.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::{CommandFactory, Parser};
 
@@ -219,26 +219,63 @@ fn help_and_reference_name_every_flag_with_its_variable_and_default() {
     let run = command.find_subcommand_mut("run").unwrap();
     let help = run.render_long_help().to_string();
     let tested: Vec<&str> = every_flag().iter().map(|(flag, ..)| *flag).collect();
+    let mut documented: BTreeMap<&str, &str> = REFERENCE
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `--")?.split_once(" | "))
+        .collect();
     for arg in run.get_arguments().filter(|arg| arg.get_id() != "help") {
-        let flag = format!("--{}", arg.get_long().unwrap());
+        let name = arg.get_long().unwrap();
+        let flag = format!("--{name}");
         assert!(tested.contains(&flag.as_str()), "{flag} is not tested");
-        assert!(
-            REFERENCE.contains(&format!("`{flag}`")) || REFERENCE.contains(&format!("`{flag} ")),
-            "{flag}"
-        );
+        assert!(help.contains(&flag));
         let about = arg.get_long_help().unwrap().to_string();
         assert!(
             about.contains("[env: ") && about.contains("[default: "),
             "{flag}: {about}"
         );
-        assert!(help.contains(&flag));
-        for name in about
-            .split(|c: char| !c.is_ascii_uppercase() && c != '_')
-            .filter(|word| word.contains("ATLAS_"))
-        {
-            assert!(REFERENCE.contains(&format!("`{name}`")), "{flag}: {name}");
-        }
+        let row = documented.keys().find(|row| row.split([' ', '`']).next() == Some(name));
+        let row = *row.unwrap_or_else(|| panic!("{flag} has no row in the reference"));
+        let cells = documented.remove(row).unwrap();
+        let variables = cells.split(" | ").next().unwrap();
+        assert_eq!(
+            variables_in(&about),
+            variables_in(variables),
+            "{flag}: the help, and the reference"
+        );
     }
+    assert!(documented.is_empty(), "in the reference alone: {documented:?}");
+}
+
+fn variables_in(text: &str) -> Vec<&str> {
+    text.split(|c: char| !c.is_ascii_uppercase() && c != '_')
+        .filter(|word| word.contains("ATLAS_"))
+        .collect()
+}
+
+/// Those of `check` and `rotate-secret` stand in `docs/OPERATIONS.md`.
+#[test]
+fn the_pages_name_the_flags_that_there_are() {
+    let command = Cli::command();
+    let known: BTreeSet<String> = command
+        .get_subcommands()
+        .flat_map(|subcommand| subcommand.get_arguments())
+        .filter_map(|arg| arg.get_long())
+        .filter(|name| *name != "help")
+        .map(|name| format!("--{name}"))
+        .collect();
+    let flags_of = |page: &'static str| {
+        let quoted = page.split('`').skip(1).step_by(2);
+        let flags = quoted.filter(|text| text.starts_with("--"));
+        flags.map(|text| text.split([' ', '=']).next().unwrap().to_owned())
+    };
+    let named: BTreeSet<String> = flags_of(REFERENCE).collect();
+    assert!(named.is_subset(&known), "{named:?}");
+    let named: BTreeSet<String> = named
+        .into_iter()
+        .chain(flags_of(include_str!("../../docs/OPERATIONS.md")))
+        .collect();
+    let missing: Vec<&String> = known.difference(&named).collect();
+    assert!(missing.is_empty(), "named nowhere: {missing:?}");
 }
 
 #[test]

@@ -33,7 +33,7 @@ impl Roster {
     /// Those with a table, and the one that needs none because flags and variables describe it: `default`, or the only
     /// one that the file speaks of.
     pub(crate) fn of(file: &FileConfig) -> Self {
-        let mut names: BTreeSet<String> = file.accounts.iter().map(|a| a.name.value.clone()).collect();
+        let mut names: BTreeSet<String> = file.accounts.keys().cloned().collect();
         let named_by_listeners = || {
             file.listeners
                 .iter()
@@ -114,7 +114,7 @@ pub(crate) fn build(
     }
     let mut accounts = BTreeMap::new();
     for name in &roster.names {
-        let table = file.accounts.iter().find(|a| a.name.value == *name);
+        let table = file.accounts.get(name);
         let mine = roster.target.as_ref() == Some(name);
         let overrides = if mine { overrides.take() } else { None };
         let found = credential::find(

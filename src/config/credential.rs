@@ -396,7 +396,7 @@ fn report_nothing(account: &Account<'_>, inputs: &mut Inputs<'_>) {
     let in_file = format!(
         "`client_id` and `client_secret_file`, or `public_key` and `private_key_file`, in the file's [account.{name}]"
     );
-    let source = account.table.map_or(Source::Nowhere, |table| table.name.source.clone());
+    let source = account.table.map_or(Source::Nowhere, |table| table.place.clone());
     let text = if account.takes_environment {
         format!(
             "no credential for account `{name}`. For a service account set MONGODB_ATLAS_CLIENT_ID and \

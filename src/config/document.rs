@@ -1,6 +1,7 @@
 //! A TOML document with places: every value that is taken out of it knows its line, column and key, and a key that
 //! nobody knows is reported with the one that was probably meant.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,9 +10,32 @@ use toml::de::{DeTable, DeValue};
 
 use super::problem::{Problems, looks_like_a_secret};
 use super::source::{Given, Place, Source};
-use super::value::nearest;
+use super::value::{self, nearest};
 
 const SECRET_AS_KEY: &str = "a key that looks like a secret (it is not shown)";
+
+/// A kind of table: which keys it has, and how they are read (`file.rs`).
+pub(crate) trait Table: Default {
+    const SHAPE: &'static Shape;
+
+    fn read(reader: &Reader<'_>, problems: &mut Problems) -> Self;
+
+    /// Adds every key with the header of its table, such as `[[listener]]`, and those of the tables below.
+    #[cfg(test)]
+    fn keys(header: &str, all: &mut Vec<(String, &'static str)>);
+}
+
+/// The header of a table that stands at `key` of another one, by the [`Reader`] method that reads it.
+#[cfg(test)]
+pub(crate) fn header(method: &str, above: &str, key: &str) -> String {
+    let path = format!("{}.{key}", above.trim_matches(['[', ']']));
+    let path = path.trim_start_matches('.');
+    match method {
+        "tables" => format!("[[{path}]]"),
+        "named" => format!("[{path}.NAME]"),
+        _ => format!("[{path}]"),
+    }
+}
 
 /// The keys that a table may have.
 pub(crate) struct Shape {
@@ -35,9 +59,16 @@ impl<'d> Document<'d> {
         }
     }
 
+    /// Reads the text; what is wrong with it is noted. `None`: it is not TOML.
+    pub(crate) fn read<T: Table>(&self, problems: &mut Problems) -> Option<T> {
+        let table = self.parse(problems)?;
+        let reader = Reader::new::<T>(self, table.get_ref(), String::new(), self.place(0, ""), problems);
+        Some(T::read(&reader, problems))
+    }
+
     /// Reads the text as TOML. The first syntax error, from which others follow, is noted with its place, never with the
     /// line itself: that may hold a secret.
-    pub(crate) fn parse(&self, problems: &mut Problems) -> Option<Spanned<DeTable<'d>>> {
+    fn parse(&self, problems: &mut Problems) -> Option<Spanned<DeTable<'d>>> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
         if let Some(error) = errors.first() {
             let place = self.place(error.span().map_or(0, |span| span.start), "");
@@ -74,29 +105,11 @@ pub(crate) struct Reader<'d> {
 }
 
 impl<'d> Reader<'d> {
-    /// The document's own table.
-    pub(crate) fn of(
-        document: &'d Document<'d>,
-        table: &'d Spanned<DeTable<'d>>,
-        shape: &'static Shape,
-        problems: &mut Problems,
-    ) -> Self {
-        Self::new(
-            document,
-            table.get_ref(),
-            String::new(),
-            document.place(0, ""),
-            shape,
-            problems,
-        )
-    }
-
-    fn new(
+    fn new<T: Table>(
         document: &'d Document<'d>,
         table: &'d DeTable<'d>,
         path: String,
         place: Source,
-        shape: &'static Shape,
         problems: &mut Problems,
     ) -> Self {
         let reader = Self {
@@ -104,7 +117,7 @@ impl<'d> Reader<'d> {
             table,
             path,
             place,
-            shape,
+            shape: T::SHAPE,
         };
         reader.report_strange_keys(problems);
         reader
@@ -204,18 +217,30 @@ impl<'d> Reader<'d> {
         }
     }
 
+    /// The name of a listener or an account. It is checked here: everything that is said later of one repeats it.
+    pub(crate) fn name(&self, key: &str, problems: &mut Problems) -> Option<Given<String>> {
+        let given = self.text(key, problems)?;
+        problems.parse(given, value::name)
+    }
+
     /// The table `[key]`.
-    pub(crate) fn table(&self, key: &str, shape: &'static Shape, problems: &mut Problems) -> Option<Reader<'d>> {
+    pub(crate) fn table<T: Table>(&self, key: &str, problems: &mut Problems) -> Option<T> {
         match self.value(key)? {
             (DeValue::Table(table), place) => {
-                Some(self.within(table, place, &format!("{}{key}.", self.path), shape, problems))
+                let reader = self.within::<T>(table, place, key, problems);
+                Some(T::read(&reader, problems))
             }
             (value, source) => wrong_type(&format!("a table `[{}{key}]`", self.path), value, &source, problems),
         }
     }
 
+    /// The table `[key]`, where a missing one means the same as an empty one.
+    pub(crate) fn section<T: Table>(&self, key: &str, problems: &mut Problems) -> T {
+        self.table(key, problems).unwrap_or_default()
+    }
+
     /// The tables `[[key]]`.
-    pub(crate) fn tables(&self, key: &str, shape: &'static Shape, problems: &mut Problems) -> Vec<Reader<'d>> {
+    pub(crate) fn tables<T: Table>(&self, key: &str, problems: &mut Problems) -> Vec<T> {
         let wanted = format!("written `[[{}{key}]]`, with two brackets, once for each", self.path);
         let Some((value, source)) = self.value(key) else {
             return Vec::new();
@@ -224,31 +249,27 @@ impl<'d> Reader<'d> {
             wrong_type::<()>(&wanted, value, &source, problems);
             return Vec::new();
         };
-        let mut readers = Vec::new();
+        let mut tables = Vec::new();
         for item in items.iter() {
             let place = self.place_of(item.span().start, key);
             match item.get_ref() {
                 DeValue::Table(table) => {
-                    readers.push(self.within(table, place, &format!("{}{key}.", self.path), shape, problems));
+                    let reader = self.within::<T>(table, place, key, problems);
+                    tables.push(T::read(&reader, problems));
                 }
                 other => {
                     wrong_type::<()>(&wanted, other, &place, problems);
                 }
             }
         }
-        readers
+        tables
     }
 
-    /// Every table `[self.NAME]`, with NAME and where it stands: for tables whose keys are names that the user chooses.
-    pub(crate) fn named(
-        &self,
-        key: &str,
-        shape: &'static Shape,
-        problems: &mut Problems,
-    ) -> Vec<(Given<String>, Reader<'d>)> {
-        let (value, source) = match self.value(key) {
-            Some(found) => found,
-            None => return Vec::new(),
+    /// Every table `[key.NAME]`, by NAME: for tables whose keys are names that the user chooses.
+    pub(crate) fn named<T: Table>(&self, key: &str, problems: &mut Problems) -> BTreeMap<String, T> {
+        let mut tables = BTreeMap::new();
+        let Some((value, source)) = self.value(key) else {
+            return tables;
         };
         let DeValue::Table(all) = value else {
             wrong_type::<()>(
@@ -257,42 +278,42 @@ impl<'d> Reader<'d> {
                 &source,
                 problems,
             );
-            return Vec::new();
+            return tables;
         };
-        let mut readers = Vec::new();
         for (name, value) in all.iter() {
             if looks_like_a_secret(name.get_ref()) {
                 problems.add(&self.document.place(name.span().start, ""), SECRET_AS_KEY);
                 continue;
             }
-            let place = self.place_of(name.span().start, &format!("{key}.{}", name.get_ref()));
-            let name = Given {
-                value: name.get_ref().to_string(),
-                source: place.clone(),
-            };
-            match value.get_ref() {
-                DeValue::Table(table) => {
-                    let path = format!("{key}.{}.", name.value);
-                    readers.push((name, self.within(table, place, &path, shape, problems)));
-                }
-                _ => problems.add(
+            let path = format!("{key}.{}", name.get_ref());
+            let place = self.place_of(name.span().start, &path);
+            let DeValue::Table(table) = value.get_ref() else {
+                problems.add(
                     &place,
                     format_args!("settings of an account stand in a table of its name, such as `[{key}.default]`"),
-                ),
+                );
+                continue;
+            };
+            let reader = self.within::<T>(table, place.clone(), &path, problems);
+            let name = Given {
+                value: name.get_ref().to_string(),
+                source: place,
+            };
+            if let Some(name) = problems.parse(name, value::name) {
+                tables.insert(name.value, T::read(&reader, problems));
             }
         }
-        readers
+        tables
     }
 
-    fn within(
+    fn within<T: Table>(
         &self,
         table: &'d DeTable<'d>,
         place: Source,
-        path: &str,
-        shape: &'static Shape,
+        key: &str,
         problems: &mut Problems,
     ) -> Reader<'d> {
-        Reader::new(self.document, table, path.to_owned(), place, shape, problems)
+        Reader::new::<T>(self.document, table, format!("{}{key}.", self.path), place, problems)
     }
 }
 

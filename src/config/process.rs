@@ -66,10 +66,10 @@ pub(crate) fn log(file: &FileConfig, inputs: &mut Inputs<'_>) -> LogSettings {
     };
     LogSettings {
         level: inputs
-            .choose(level, file.log_level.as_ref(), value::level)
+            .choose(level, file.log.level.as_ref(), value::level)
             .map_or(LevelFilter::INFO, |given| given.value),
         format: inputs
-            .choose(format, file.log_format.as_ref(), value::log_format)
+            .choose(format, file.log.format.as_ref(), value::log_format)
             .map_or(default_format, |given| given.value),
     }
 }

@@ -159,7 +159,7 @@ pub struct Sources<'a> {
 }
 
 /// Where one value came from. The order is that in which problems are reported.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Source {
     /// A flag, with its dashes.
     Flag(&'static str),
@@ -170,6 +170,7 @@ pub(crate) enum Source {
     /// A file of `$CREDENTIALS_DIRECTORY`, by its own name.
     CredentialsDirectory(&'static str),
     /// No single place: something is missing, or two places contradict each other.
+    #[default]
     Nowhere,
 }
 

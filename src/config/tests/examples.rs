@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use super::*;
-use crate::config::file::{ACCOUNT, ADMIN, LIMITS, LISTENER, LOG, RULE, TLS, TOKEN_STORE, TOP};
 use crate::server::Bind;
 use crate::settings::Limits;
 
@@ -78,18 +77,7 @@ fn each_file_loads_without_a_warning() {
 #[test]
 fn the_full_file_shows_every_key_and_the_defaults() {
     let text = example("full.toml");
-    let known = [
-        &TOP,
-        &LISTENER,
-        &RULE,
-        &ACCOUNT,
-        &ADMIN,
-        &LIMITS,
-        &LOG,
-        &TLS,
-        &TOKEN_STORE,
-    ];
-    for key in known.iter().flat_map(|shape| shape.keys) {
+    for (_, key) in super::reference::keys() {
         let shown = [format!("{key} = "), format!("[{key}"), format!(".{key}]")]
             .iter()
             .any(|form| text.contains(form));

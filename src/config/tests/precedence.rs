@@ -8,11 +8,11 @@ use crate::server::Bind;
 use crate::upstream::HttpVersion;
 
 /// One row: how to give a setting in each way, and what the settings then say.
-struct Row {
-    name: &'static str,
+pub(super) struct Row {
+    pub(super) name: &'static str,
     flag: (fn(&mut Flags), &'static str),
-    variable: (&'static str, &'static str, &'static str),
-    file: (&'static str, &'static str),
+    pub(super) variable: (&'static str, &'static str, &'static str),
+    pub(super) file: (&'static str, &'static str),
     default: &'static str,
     read: fn(&Settings) -> String,
 }
@@ -48,7 +48,7 @@ fn account(settings: &Settings) -> &crate::settings::AccountSettings {
     &settings.accounts["default"]
 }
 
-fn rows() -> Vec<Row> {
+pub(super) fn rows() -> Vec<Row> {
     vec![
         Row {
             name: "listen",
