@@ -2,6 +2,7 @@
 //!
 //! Labels come from closed sets: no path, project or text of a client ever becomes one.
 
+mod gauge_guard;
 mod labels;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use prometheus::{
 
 use crate::code::ErrorCode;
 
+pub use gauge_guard::GaugeGuard;
 pub use labels::{
     AttemptCause, ChallengeCause, DenyReason, Direction, ReloadOutcome, TokenOutcome, TokenStoreOutcome,
     UpstreamErrorKind,

@@ -219,8 +219,8 @@ impl ConnectionClock {
         }
     }
 
-    /// The time for a rest begins anew.
-    pub(super) fn rested(&self) {
+    /// The time for being idle begins anew.
+    pub(super) fn begin_idle_anew(&self) {
         self.idle_since.store(self.now(), Ordering::Relaxed);
     }
 
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answered_one_may_rest() {
+    async fn an_answered_one_is_idle() {
         let clock = Arc::new(ConnectionClock::default());
         clock.head_came();
         let serving = clock.serve();
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn pipelined_requests_in_the_parsers_buffer_are_no_rest() {
+    async fn one_with_pipelined_requests_in_the_parsers_buffer_is_not_idle() {
         let clock = Arc::new(ConnectionClock::default());
         clock.head_came();
         clock.head_came();

@@ -25,7 +25,7 @@ use super::last_words::LastWords;
 use super::queue::{self, LONGEST_WAIT};
 use super::{ConnectError, HttpVersion, Origin, SendError, SendFailure, UpstreamSettings};
 use crate::fair::Part;
-use crate::metrics::IntGauge;
+use crate::metrics::{GaugeGuard, IntGauge};
 
 /// An idle connection older than this is not used again: middleboxes forget silent connections after a minute or so.
 const IDLE_FOR: Duration = Duration::from_secs(55);
@@ -514,8 +514,7 @@ where
     where
         C: Future<Output = Result<(), hyper::Error>> + Send + 'static,
     {
-        self.open.inc();
-        let open = OpenGuard(self.open.clone());
+        let open = GaugeGuard::new(&self.open);
         tokio::spawn(async move {
             let _open = open;
             if let Err(error) = connection.await {
@@ -535,14 +534,6 @@ where
         ConnectError::NoHttp2 {
             host: self.settings.origin.host().to_owned(),
         }
-    }
-}
-
-struct OpenGuard(IntGauge);
-
-impl Drop for OpenGuard {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }
 

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 pub struct ClientBody {
     /// Only taken when it is dropped.
     incoming: Option<Incoming>,
-    rest: Option<Arc<Unread>>,
+    unread: Option<Arc<Unread>>,
 }
 
 /// Where the content goes that nobody has read.
@@ -32,19 +32,19 @@ struct UnreadState {
 }
 
 impl ClientBody {
-    /// Whose rest is the connection's business.
+    /// What nobody reads of it is the connection's business.
     pub fn new(incoming: Incoming) -> Self {
         Self {
             incoming: Some(incoming),
-            rest: None,
+            unread: None,
         }
     }
 
-    /// Whose rest goes to `rest`.
-    pub fn leaving(incoming: Incoming, rest: Arc<Unread>) -> Self {
+    /// What nobody reads of it goes to `unread`.
+    pub fn leaving(incoming: Incoming, unread: Arc<Unread>) -> Self {
         Self {
             incoming: Some(incoming),
-            rest: Some(rest),
+            unread: Some(unread),
         }
     }
 }
@@ -73,8 +73,8 @@ impl Body for ClientBody {
 
 impl Drop for ClientBody {
     fn drop(&mut self) {
-        let Some(rest) = &self.rest else { return };
-        let mut left = rest.0.lock();
+        let Some(unread) = &self.unread else { return };
+        let mut left = unread.0.lock();
         left.given_up = true;
         left.incoming = self.incoming.take().filter(|incoming| !incoming.is_end_stream());
         if let Some(waker) = left.waker.take() {

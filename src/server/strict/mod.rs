@@ -132,7 +132,7 @@ impl<S, R: FnMut(&Refusal) -> Vec<u8>> Strict<S, R> {
     }
 
     /// Whether nothing but empty lines is waiting, and no message is half read.
-    pub(super) fn rests(&self) -> bool {
+    pub(super) fn is_between_messages(&self) -> bool {
         matches!(self.phase, Phase::Head(_)) && self.refused.is_none() && is_blank(&self.held)
     }
 

@@ -1,0 +1,56 @@
+//! Which streams a connection can be parked on.
+
+use std::io;
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::server::TlsStream;
+
+/// A stream that can say that there is something to read before anybody has a buffer for it.
+pub(in crate::server) trait Parkable {
+    /// Whether it can.
+    const PARKS: bool;
+
+    /// Ends when there is something to read, or the end.
+    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Has the end of the stream look like a failure, where it would look like a good end.
+    fn reset(&self) {}
+}
+
+impl Parkable for TcpStream {
+    const PARKS: bool = true;
+
+    async fn readable(&self) -> io::Result<()> {
+        Self::readable(self).await
+    }
+
+    fn reset(&self) {
+        // An error says that the connection is gone already.
+        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+}
+
+/// A unix socket has no reset that its owner can cause: its peer sees one only where we leave bytes of it unread.
+impl Parkable for UnixStream {
+    const PARKS: bool = true;
+
+    async fn readable(&self) -> io::Result<()> {
+        Self::readable(self).await
+    }
+}
+
+/// What was received may be waiting in it, decrypted or half so: it always reads.
+impl<S: Parkable + Sync> Parkable for TlsStream<S> {
+    const PARKS: bool = false;
+
+    async fn readable(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Not every client minds that the end of TLS was not told.
+    fn reset(&self) {
+        self.get_ref().0.reset();
+    }
+}
