@@ -52,13 +52,13 @@ pub(in crate::server) async fn serve_http1<S>(
         let mut last = false;
         if S::PARKS {
             match park(&stream, &clock, &listener.snapshot().limits, &mut drain).await {
-                Parked::Awake => {}
-                Parked::LastCall => last = true,
-                Parked::Over(Over::Head) => return Box::pin(head_timeout(stream, &standing, &listener)).await,
-                Parked::Over(_) => return,
+                Woken::Readable => {}
+                Woken::LastCall => last = true,
+                Woken::Over(Over::Head) => return Box::pin(head_timeout(stream, &standing, &listener)).await,
+                Woken::Over(_) => return,
             }
         }
-        // In a box of its own: a connection that rests holds next to nothing.
+        // In a box of its own: a connection that is parked holds next to nothing.
         match Box::pin(serve_awake(stream, &standing, &listener, &clock, drain.clone(), last)).await {
             Some(back) => stream = back,
             None => return,
@@ -67,9 +67,9 @@ pub(in crate::server) async fn serve_http1<S>(
 }
 
 /// What woke a connection that was parked.
-enum Parked {
+enum Woken {
     /// There is something to read, if only the end.
-    Awake,
+    Readable,
     /// The same, while draining: one more request is served, and the client is told that it is the last.
     LastCall,
     /// A time is over, or the drain is.
@@ -82,19 +82,19 @@ async fn park<S: Parkable>(
     clock: &ConnectionClock,
     limits: &ConnectionLimits,
     drain: &mut DrainHandle,
-) -> Parked {
+) -> Woken {
     tokio::select! {
         biased;
         _ = stream.readable() => {
-            return if drain.is_draining() { Parked::LastCall } else { Parked::Awake };
+            return if drain.is_draining() { Woken::LastCall } else { Woken::Readable };
         }
-        over = clock.over(limits.header_read_timeout, IDLE_FOR) => return Parked::Over(over),
+        over = clock.over(limits.header_read_timeout, IDLE_FOR) => return Woken::Over(over),
         () = drain.draining() => {}
     }
     // A client that is about to send must not find the door shut: its request may be on its way.
     match tokio::time::timeout(LAST_CALL, stream.readable()).await {
-        Ok(_) => Parked::LastCall,
-        Err(_elapsed) => Parked::Over(Over::Idle),
+        Ok(_) => Woken::LastCall,
+        Err(_elapsed) => Woken::Over(Over::Idle),
     }
 }
 
