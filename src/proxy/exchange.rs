@@ -33,7 +33,7 @@ use crate::credential::digest::{Authorized, BodyForDigest, Digest, Held, Need, T
 use crate::fair::Part;
 use crate::metrics::{AttemptCause, UpstreamErrorKind};
 use crate::time::retry_after;
-use crate::upstream::{ConnectError, Outbound, SendError, SendFailure, UpstreamBody};
+use crate::upstream::{ConnectError, SendError, SendFailure, UpstreamBody, UpstreamRequest};
 
 /// Sends of one request, whatever their causes; those that wait for a 429 and the one after "not processed" not counted.
 const MOST_SENDS: u32 = 3;
@@ -419,7 +419,7 @@ impl<'a> Exchange<'a> {
             headers.insert(header::AUTHORIZATION, authorization.clone());
         }
         self.last_authorization = authorization;
-        let outbound = Outbound {
+        let request = UpstreamRequest {
             method: self.method.clone(),
             path: self.path.clone(),
             headers,
@@ -428,7 +428,7 @@ impl<'a> Exchange<'a> {
             once: self.source.is_once(),
             part: Arc::clone(self.part),
         };
-        let failure = match self.ask(outbound, self.cause).await {
+        let failure = match self.ask(request, self.cause).await {
             Ok(mut response) => {
                 match &self.last_authorization {
                     Some(authorization) => echo::clean_head(&mut response, authorization),
@@ -469,7 +469,7 @@ impl<'a> Exchange<'a> {
         ] {
             headers.remove(name);
         }
-        let outbound = Outbound {
+        let request = UpstreamRequest {
             method: Method::GET,
             path: self.path.clone(),
             headers,
@@ -479,7 +479,7 @@ impl<'a> Exchange<'a> {
             part: Arc::clone(self.part),
         };
         self.last_authorization = None;
-        let sent = self.ask(outbound, AttemptCause::DigestChallenge).await;
+        let sent = self.ask(request, AttemptCause::DigestChallenge).await;
         let mut response = sent.map_err(|failure| self.error_of(&failure))?;
         echo::clean_reason(&mut response);
         Ok(response)
@@ -487,13 +487,13 @@ impl<'a> Exchange<'a> {
 
     async fn ask(
         &mut self,
-        outbound: Outbound<RequestBody>,
+        request: UpstreamRequest<RequestBody>,
         cause: AttemptCause,
     ) -> Result<UpstreamResponse, SendFailure<RequestBody>> {
         *self.attempts += 1;
         self.slot.metrics.upstream_attempt(cause);
         self.last_sent = Instant::now();
-        let result = self.account.upstream.send(outbound).await;
+        let result = self.account.upstream.send(request).await;
         if result.is_ok() {
             self.slot.metrics.upstream_duration(self.last_sent.elapsed());
         }

@@ -23,7 +23,7 @@ use crate::credential::bearer::{Bearer, Token};
 use crate::credential::digest::{Authorized, BodyForDigest, Digest, GiveUp, Turn, Verdict};
 use crate::fair::{Part, Places};
 use crate::metrics::AttemptCause;
-use crate::upstream::Outbound;
+use crate::upstream::UpstreamRequest;
 
 /// Every credential may make this call, and its answer is short.
 const PATH: &str = "/api/atlas/v2/groups?itemsPerPage=1";
@@ -374,7 +374,7 @@ async fn send(
     if let Some(authorization) = authorization {
         headers.insert(header::AUTHORIZATION, authorization);
     }
-    let outbound = Outbound {
+    let request = UpstreamRequest {
         method: Method::GET,
         path: PathAndQuery::from_static(path),
         headers,
@@ -383,7 +383,7 @@ async fn send(
         once: false,
         part: Arc::clone(&account.prober.part),
     };
-    let response = account.upstream.send(outbound).await.ok()?;
+    let response = account.upstream.send(request).await.ok()?;
     let (parts, body) = response.into_parts();
     super::exchange::drain(body).await;
     Some((parts.status, parts.headers))

@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use super::pool::Lease;
+use super::request::SendableBody;
 use crate::fair::Place;
 
 /// Why a response body ended early. The client must see a broken transfer.
@@ -38,11 +39,7 @@ pub struct UpstreamBody<B> {
     idle: Option<Pin<Box<Sleep>>>,
 }
 
-impl<B> UpstreamBody<B>
-where
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+impl<B: SendableBody> UpstreamBody<B> {
     pub(super) fn new(incoming: Incoming, lease: Option<Lease<B>>, place: Place, idle_limit: Duration) -> Self {
         let mut body = Self {
             incoming,
@@ -74,11 +71,7 @@ where
     }
 }
 
-impl<B> Body for UpstreamBody<B>
-where
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+impl<B: SendableBody> Body for UpstreamBody<B> {
     type Data = Bytes;
     type Error = UpstreamBodyError;
 

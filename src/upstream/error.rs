@@ -134,3 +134,25 @@ pub struct SendFailure<B> {
     /// The upstream said that it did not process the request (RFC 9113 section 8.7): then any method may go again.
     pub not_processed: bool,
 }
+
+impl<B> SendFailure<B> {
+    /// Nothing of the request was sent.
+    pub(super) fn unsent(error: impl Into<SendError>, request: Request<B>) -> Self {
+        Self {
+            error: error.into(),
+            unsent: Some(request),
+            reused: false,
+            not_processed: false,
+        }
+    }
+
+    /// The request was sent, and nobody knows what became of it.
+    pub(super) fn sent(error: SendError, reused: bool) -> Self {
+        Self {
+            error,
+            unsent: None,
+            reused,
+            not_processed: false,
+        }
+    }
+}

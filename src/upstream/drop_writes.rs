@@ -8,12 +8,12 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Once the peer takes nothing any more, what is written is dropped: what can be read decides how the exchange ends.
-pub(super) struct LastWords<S> {
+pub(super) struct DropWritesOnceClosed<S> {
     stream: S,
     closed_to_us: bool,
 }
 
-impl<S> LastWords<S> {
+impl<S> DropWritesOnceClosed<S> {
     pub(super) fn new(stream: S) -> Self {
         Self {
             stream,
@@ -21,7 +21,7 @@ impl<S> LastWords<S> {
         }
     }
 
-    fn hear_out<T>(&mut self, polled: Poll<io::Result<T>>, as_if: T) -> Poll<io::Result<T>> {
+    fn note_close<T>(&mut self, polled: Poll<io::Result<T>>, as_if: T) -> Poll<io::Result<T>> {
         match polled {
             Poll::Ready(Err(error))
                 if matches!(
@@ -37,20 +37,20 @@ impl<S> LastWords<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for LastWords<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for DropWritesOnceClosed<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for LastWords<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for DropWritesOnceClosed<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if this.closed_to_us {
             return Poll::Ready(Ok(buf.len()));
         }
         let polled = Pin::new(&mut this.stream).poll_write(cx, buf);
-        this.hear_out(polled, buf.len())
+        this.note_close(polled, buf.len())
     }
 
     fn poll_write_vectored(
@@ -64,7 +64,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for LastWords<S> {
             return Poll::Ready(Ok(all));
         }
         let polled = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
-        this.hear_out(polled, all)
+        this.note_close(polled, all)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -77,7 +77,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for LastWords<S> {
             return Poll::Ready(Ok(()));
         }
         let polled = Pin::new(&mut this.stream).poll_flush(cx);
-        this.hear_out(polled, ())
+        this.note_close(polled, ())
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

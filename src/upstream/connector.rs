@@ -1,0 +1,97 @@
+//! Makes the connections of one upstream, and sees to it that each is driven.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+
+use super::connect::{Stream, connect};
+use super::drop_writes::DropWritesOnceClosed;
+use super::pool::Connection;
+use super::request::SendableBody;
+use super::{ConnectError, UpstreamSettings};
+use crate::metrics::{GaugeGuard, IntGauge};
+
+/// Bound on a response head, bytes; Atlas's own stay under 4 KiB.
+pub(super) const MAX_RESPONSE_HEAD: usize = 64 << 10;
+
+pub(super) struct Connector {
+    pub(super) settings: UpstreamSettings,
+    /// Offers `http/1.1`.
+    tls_h1: Arc<ClientConfig>,
+    /// Offers `h2`.
+    tls_h2: Arc<ClientConfig>,
+    /// Counts open connections.
+    open: IntGauge,
+}
+
+impl Connector {
+    pub(super) fn new(settings: UpstreamSettings, tls: &ClientConfig, open: IntGauge) -> Self {
+        let with_alpn = |name: &[u8]| {
+            let mut config = tls.clone();
+            config.alpn_protocols = vec![name.to_vec()];
+            Arc::new(config)
+        };
+        Self {
+            tls_h1: with_alpn(b"http/1.1"),
+            tls_h2: with_alpn(b"h2"),
+            settings,
+            open,
+        }
+    }
+
+    /// A connection of HTTP/1.1.
+    pub(super) async fn http1<B: SendableBody>(&self) -> Result<Connection<B>, ConnectError> {
+        let stream = connect(&self.settings, &self.tls_h1, self.settings.limits.connect_timeout).await?;
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(MAX_RESPONSE_HEAD)
+            // Old programs compare the bytes of a field's name: they get it as Atlas wrote it.
+            .preserve_header_case(true)
+            .handshake(TokioIo::new(DropWritesOnceClosed::new(stream)))
+            .await
+            .map_err(|source| self.not_started(source))?;
+        self.drive(connection);
+        Ok(Connection::new(sender))
+    }
+
+    /// A stream for a connection of HTTP/2.
+    pub(super) async fn http2_stream(&self, limit: Duration) -> Result<Stream, ConnectError> {
+        connect(&self.settings, &self.tls_h2, limit).await
+    }
+
+    /// Runs a connection until it ends. Its errors reach the request that met them; an idle one has nobody to tell.
+    pub(super) fn drive<C>(&self, connection: C)
+    where
+        C: Future<Output = Result<(), hyper::Error>> + Send + 'static,
+    {
+        let open = GaugeGuard::new(&self.open);
+        tokio::spawn(async move {
+            let _open = open;
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "upstream connection ended");
+            }
+        });
+    }
+
+    pub(super) fn not_started(&self, source: hyper::Error) -> ConnectError {
+        ConnectError::Http {
+            host: self.settings.origin.host().to_owned(),
+            source,
+        }
+    }
+}
+
+/// Whether the peer refused the handshake for want of a common protocol (RFC 7301 section 3.2).
+pub(super) fn refused_alpn(error: &std::io::Error) -> bool {
+    error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+        .is_some_and(|error| {
+            matches!(
+                error,
+                rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)
+            )
+        })
+}

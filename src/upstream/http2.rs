@@ -1,0 +1,137 @@
+//! The one connection of HTTP/2 to an origin. It serves all requests; a burst makes one.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use http::uri::Parts;
+use http::{Request, Uri, header};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::connect::Stream;
+use super::connector::{Connector, MAX_RESPONSE_HEAD, refused_alpn};
+use super::request::SendableBody;
+use super::{ConnectError, HttpVersion, Origin};
+
+/// A silently dead HTTP/2 connection would hang all its streams.
+const H2_PING_EVERY: Duration = Duration::from_secs(20);
+const H2_PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(super) struct Http2<B> {
+    connection: Mutex<Option<(http2::SendRequest<B>, Instant)>>,
+    /// Held while a connection is made.
+    connecting: tokio::sync::Mutex<()>,
+    /// `Auto` has made a connection of HTTP/2 after HTTP/1.1 was refused. Forgotten when no such connection can be made:
+    /// an alert on the way can be forged, a handshake that succeeds can't.
+    only: AtomicBool,
+}
+
+impl<B: SendableBody> Http2<B> {
+    /// No connection yet.
+    pub(super) fn new() -> Self {
+        Self {
+            connection: Mutex::new(None),
+            connecting: tokio::sync::Mutex::new(()),
+            only: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the upstream was found to speak nothing else.
+    pub(super) fn is_all_there_is(&self) -> bool {
+        self.only.load(Ordering::Relaxed)
+    }
+
+    /// It may speak HTTP/1.1 by now.
+    pub(super) fn forget(&self) {
+        self.only.store(false, Ordering::Relaxed);
+    }
+
+    /// A sender on it, and whether the connection was there already.
+    ///
+    /// # Errors
+    /// When there is none, and none can be made.
+    pub(super) async fn sender(&self, connector: &Connector) -> Result<(http2::SendRequest<B>, bool), ConnectError> {
+        let settings = &connector.settings;
+        let no_h2 = || ConnectError::NoHttp2 {
+            host: settings.origin.host().to_owned(),
+        };
+        let cached = || {
+            let connection = self.connection.lock();
+            let (sender, made) = connection.as_ref()?;
+            let good = !sender.is_closed() && made.elapsed() <= settings.limits.connection_max_age;
+            good.then(|| sender.clone())
+        };
+        if let Some(sender) = cached() {
+            return Ok((sender, true));
+        }
+        let limit = settings.limits.connect_timeout;
+        let deadline = Instant::now() + limit;
+        let too_late = || ConnectError::Timeout {
+            host: settings.origin.host().to_owned(),
+            port: settings.origin.port(),
+            after: limit,
+        };
+        // One limit for the wait and the attempt: those who wait must not have their attempts one after the other.
+        let Ok(_one_at_a_time) = tokio::time::timeout_at(deadline, self.connecting.lock()).await else {
+            return Err(too_late());
+        };
+        if let Some(sender) = cached() {
+            return Ok((sender, true));
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        let stream = connector.http2_stream(left).await.map_err(|e| match e {
+            ConnectError::Tls { source, .. } if refused_alpn(&source) => no_h2(),
+            ConnectError::Timeout { .. } => too_late(),
+            other => other,
+        })?;
+        if !stream.negotiated_h2() && matches!(stream, Stream::Tls(_)) {
+            return Err(no_h2());
+        }
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(H2_PING_EVERY)
+            .keep_alive_timeout(H2_PING_TIMEOUT)
+            // Until the upstream's SETTINGS say how many it takes: more would be refused (RFC 9113 section 5.1.2).
+            .initial_max_send_streams(1)
+            .max_header_list_size(MAX_RESPONSE_HEAD as u32)
+            .initial_stream_window_size(1 << 20)
+            .initial_connection_window_size(4 << 20)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|source| connector.not_started(source))?;
+        connector.drive(connection);
+        *self.connection.lock() = Some((sender.clone(), Instant::now()));
+        self.only.store(settings.http == HttpVersion::Auto, Ordering::Relaxed);
+        Ok((sender, false))
+    }
+}
+
+/// Has the request say scheme and authority, as HTTP/2 does (RFC 9113 section 8.3.1).
+pub(super) fn with_pseudo_fields<B>(request: &mut Request<B>, origin: &Origin) {
+    let mut uri = Parts::default();
+    uri.scheme = Some(origin.scheme().clone());
+    uri.authority = Some(origin.authority().clone());
+    uri.path_and_query = request.uri().path_and_query().cloned();
+    if let Ok(uri) = Uri::from_parts(uri) {
+        *request.uri_mut() = uri;
+    }
+    request.headers_mut().remove(header::HOST);
+    request.headers_mut().remove(header::TRANSFER_ENCODING);
+}
+
+/// Whether the upstream said of a request that it did not process it: a refused stream, or one above the last that a
+/// `GOAWAY` names (RFC 9113 section 8.7). Then any method may go again.
+pub(super) fn says_not_processed(error: &hyper::Error) -> bool {
+    let mut next = std::error::Error::source(error);
+    while let Some(source) = next {
+        if let Some(h2) = source.downcast_ref::<h2::Error>() {
+            let refused = h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM);
+            // h2 says so of the streams above the last one only; the others fail otherwise.
+            return h2.is_remote() && (refused || h2.is_go_away());
+        }
+        next = source.source();
+    }
+    false
+}
