@@ -7,11 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep};
 
 use super::pool::Lease;
 use super::request::SendableBody;
 use crate::fair::Place;
+use crate::time::WaitTimer;
 
 /// Why a response body ended early. The client must see a broken transfer.
 #[derive(Debug, thiserror::Error)]
@@ -35,8 +35,7 @@ pub struct UpstreamBody<B> {
     lease: Option<Lease<B>>,
     place: Option<Place>,
     idle_limit: Duration,
-    /// Armed only while waiting: most bodies come with their head.
-    idle: Option<Pin<Box<Sleep>>>,
+    idle: WaitTimer,
 }
 
 impl<B: SendableBody> UpstreamBody<B> {
@@ -47,7 +46,7 @@ impl<B: SendableBody> UpstreamBody<B> {
             lease,
             place: Some(place),
             idle_limit,
-            idle: None,
+            idle: WaitTimer::default(),
         };
         if body.incoming.is_end_stream() {
             body.release();
@@ -61,14 +60,6 @@ impl<B: SendableBody> UpstreamBody<B> {
         }
         self.place = None;
     }
-
-    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let limit = self.idle_limit;
-        self.idle
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)))
-            .as_mut()
-            .poll(cx)
-    }
 }
 
 impl<B: SendableBody> Body for UpstreamBody<B> {
@@ -78,13 +69,12 @@ impl<B: SendableBody> Body for UpstreamBody<B> {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
         let Poll::Ready(polled) = Pin::new(&mut this.incoming).poll_frame(cx) else {
-            ready!(this.poll_idle(cx));
+            let until = this.idle.begin() + this.idle_limit;
+            ready!(this.idle.poll_until(cx, until));
             this.lease = None;
             return Poll::Ready(Some(Err(UpstreamBodyError::Idle(this.idle_limit))));
         };
-        if let Some(idle) = &mut this.idle {
-            idle.as_mut().reset(Instant::now() + this.idle_limit);
-        }
+        this.idle.end();
         match polled {
             Some(Ok(frame)) => {
                 if this.incoming.is_end_stream() {

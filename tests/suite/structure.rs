@@ -21,7 +21,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("certificate", &[]),
     // Parts.
     ("guard", &[]),
-    ("upstream", &["blocking", "crypto", "fair", "metrics", "outbound"]),
+    (
+        "upstream",
+        &["blocking", "crypto", "fair", "metrics", "outbound", "time"],
+    ),
     (
         "credential",
         &["crypto", "fair", "outbound", "upstream", "secret", "time", "metrics"],

@@ -1,13 +1,13 @@
 //! How long a request body is waited for. Only time in which the proxy waits for the client counts: what the upstream takes
 //! is not the client's fault.
 
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::inbound::ClientFault;
+use crate::time::WaitTimer;
 
 /// The time of waiting that a rate is averaged over.
 const WINDOW: Duration = Duration::from_secs(30);
@@ -19,17 +19,12 @@ pub(super) struct Patience {
     least: u64,
     /// Bytes that have come in this one.
     came: u64,
-    /// What is left of this window.
+    /// What was left of this window when the last wait ended.
     left: Duration,
-    wait: Option<Wait>,
-    /// Made at the first wait: most bodies come with their head.
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-#[derive(Clone, Copy)]
-struct Wait {
-    since: Instant,
-    window_ends: Instant,
+    /// When this window ends, if the wait that is under way goes on.
+    window_ends: Option<Instant>,
+    /// Most bodies come with their head.
+    wait: WaitTimer,
 }
 
 impl Patience {
@@ -40,79 +35,48 @@ impl Patience {
             least: (least as u64).saturating_mul(WINDOW.as_secs()),
             came: 0,
             left: WINDOW,
-            wait: None,
-            timer: None,
+            window_ends: None,
+            wait: WaitTimer::default(),
         }
     }
 
     /// Something came.
     pub(super) fn came(&mut self, bytes: usize) {
         self.came = self.came.saturating_add(bytes as u64);
-        if let Some(wait) = self.wait.take() {
-            self.left = wait.window_ends.saturating_duration_since(Instant::now());
+        if let Some(window_ends) = self.window_ends.take() {
+            self.left = window_ends.saturating_duration_since(Instant::now());
+            self.wait.end();
         }
     }
 
     /// The wait that is under way, if any, is over, and nothing of it counts: nobody has read since who knows when.
     pub(super) fn begin_anew(&mut self) {
-        self.wait = None;
+        self.window_ends = None;
+        self.wait.end();
     }
 
     /// To be asked while nothing comes: ends when the patience is lost.
     pub(super) fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<ClientFault> {
+        let began = self.wait.begin();
+        let gives_up = began + self.idle_limit;
         loop {
-            let wait = match self.wait {
-                Some(wait) => wait,
-                None => {
-                    let since = Instant::now();
-                    let wait = Wait {
-                        since,
-                        window_ends: since + self.left,
-                    };
-                    self.wait = Some(wait);
-                    self.arm(self.next(wait));
-                    wait
-                }
+            let window_ends = *self.window_ends.get_or_insert(began + self.left);
+            let next = match self.least {
+                0 => gives_up,
+                _ => gives_up.min(window_ends),
             };
-            if let Some(timer) = &mut self.timer {
-                ready!(timer.as_mut().poll(cx));
-            }
+            ready!(self.wait.poll_until(cx, next));
             let now = Instant::now();
-            if now >= wait.since + self.idle_limit {
+            if now >= gives_up {
                 return Poll::Ready(ClientFault::Idle);
             }
-            if self.least > 0 && now >= wait.window_ends {
+            if now >= window_ends {
                 if self.came < self.least {
                     return Poll::Ready(ClientFault::Slow);
                 }
                 self.came = 0;
+                self.window_ends = Some(now + WINDOW);
             }
-            let wait = Wait {
-                since: wait.since,
-                window_ends: if now >= wait.window_ends {
-                    now + WINDOW
-                } else {
-                    wait.window_ends
-                },
-            };
-            self.wait = Some(wait);
-            self.arm(self.next(wait));
-        }
-    }
-
-    fn next(&self, wait: Wait) -> Instant {
-        let idle = wait.since + self.idle_limit;
-        if self.least > 0 {
-            idle.min(wait.window_ends)
-        } else {
-            idle
-        }
-    }
-
-    fn arm(&mut self, at: Instant) {
-        match &mut self.timer {
-            Some(timer) => timer.as_mut().reset(at),
-            None => self.timer = Some(Box::pin(tokio::time::sleep_until(at))),
         }
     }
 }

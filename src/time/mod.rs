@@ -1,9 +1,13 @@
-//! Clocks as a parameter: what depends on time takes a [`Clock`], so that tests hand in their own.
+//! Clocks as a parameter, and a timer of waits: what depends on time takes a [`Clock`], so that tests hand in their own.
+
+mod wait;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, header};
+
+pub use wait::WaitTimer;
 
 /// The two clocks that decide whether a credential is still valid.
 pub trait Clock: Send + Sync + 'static {
