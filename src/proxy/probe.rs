@@ -385,7 +385,7 @@ async fn send(
     };
     let response = account.upstream.send(request).await.ok()?;
     let (parts, body) = response.into_parts();
-    super::exchange::drain(body).await;
+    body.discard().await;
     Some((parts.status, parts.headers))
 }
 

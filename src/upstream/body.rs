@@ -6,12 +6,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::pool::Lease;
 use super::request::SendableBody;
 use crate::fair::Place;
 use crate::time::WaitTimer;
+
+/// An answer that nobody will see is read up to here, so that its connection can be used again.
+const DISCARDED_BYTES: usize = 64 << 10;
+const DISCARD_TIME: Duration = Duration::from_millis(500);
 
 /// Why a response body ended early. The client must see a broken transfer.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +57,21 @@ impl<B: SendableBody> UpstreamBody<B> {
             body.release();
         }
         body
+    }
+
+    /// Reads the rest of an answer that nobody will see, if it is short, so that its connection can be used again.
+    pub async fn discard(mut self) {
+        let read = async {
+            let mut left = DISCARDED_BYTES;
+            while let Some(Ok(frame)) = self.frame().await {
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                match left.checked_sub(length) {
+                    Some(rest) => left = rest,
+                    None => break,
+                }
+            }
+        };
+        let _ = tokio::time::timeout(DISCARD_TIME, read).await;
     }
 
     fn release(&mut self) {

@@ -1,0 +1,223 @@
+//! One request's tries against the upstream: authorize, send, and decide whether it may go again.
+//!
+//! What may be sent twice is decided here and nowhere else:
+//!
+//! | what happened | sent again, within three in all (`tries`) |
+//! |---|---|
+//! | the request was never started | in `upstream`, any method; no send |
+//! | the upstream says that it did not process it (RFC 9113 section 8.7) | once, any method, beside the others |
+//! | the connection ended before a byte of the content was asked for | the same |
+//! | a reused connection broke | an idempotent method (RFC 9110 section 9.2.2) |
+//! | 401, and the token was dead | once, with its successor |
+//! | 401 to a Digest answer | at most twice, with another nonce |
+//! | 401, and the account's credential was replaced meanwhile | with the new one |
+//! | 429, and the listener waits for it (`retry_429`) | an idempotent method; bounded by time, and no new budget |
+//!
+//! All of it only while the body can be repeated.
+//!
+//! ```text
+//! mod      run: the account in force, its successor, waits for 429
+//!   ├ bearer   with a token; a 401 may bring its successor
+//!   ├ digest   with an answer to a challenge; a 401 may bring another nonce
+//!   └ send     one send, and whether it may be repeated when it fails; tries: how often
+//! ```
+
+mod bearer;
+mod digest;
+mod send;
+mod tries;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use tokio::time::Instant;
+
+use super::body::{BodyFacts, BodySource, RequestBody};
+use super::error::ProxyError;
+use super::{Account, AccountSlot, Authorizer, Pipeline};
+use crate::code::ErrorCode;
+use crate::fair::Part;
+use crate::metrics::AttemptCause;
+use crate::time::retry_after;
+use crate::upstream::UpstreamBody;
+
+use tries::Tries;
+
+/// The pause before the first retry of a 429 that names none, and the least of all.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+const LEAST_RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+type UpstreamResponse = Response<UpstreamBody<RequestBody>>;
+
+/// The upstream's final answer.
+pub(super) struct Answered {
+    pub(super) response: UpstreamResponse,
+    /// The account that it was asked with.
+    pub(super) account: Arc<Account>,
+    /// The credential that it was asked with; nothing of it may come back.
+    pub(super) authorization: Option<HeaderValue>,
+}
+
+pub(super) struct Exchange<'a> {
+    slot: &'a Arc<AccountSlot>,
+    part: &'a Arc<Part>,
+    /// What was in force when the request came, or what took its place since.
+    account: Arc<Account>,
+    method: Method,
+    path: PathAndQuery,
+    headers: HeaderMap,
+    source: BodySource,
+    /// The body of the next try, where that was taken beforehand.
+    next_body: Option<RequestBody>,
+    inbound: Option<Arc<BodyFacts>>,
+    tries: Tries<'a>,
+    last_sent: Instant,
+    last_authorization: Option<HeaderValue>,
+}
+
+impl<'a> Exchange<'a> {
+    pub(super) fn new(
+        pipeline: &'a Pipeline,
+        method: Method,
+        path: PathAndQuery,
+        headers: HeaderMap,
+        source: BodySource,
+        inbound: Option<Arc<BodyFacts>>,
+        attempts: &'a mut u32,
+    ) -> Self {
+        Self {
+            slot: &pipeline.account,
+            part: &pipeline.part,
+            account: pipeline.account.current(),
+            method,
+            path,
+            headers,
+            source,
+            next_body: None,
+            inbound,
+            tries: Tries::new(attempts),
+            last_sent: Instant::now(),
+            last_authorization: None,
+        }
+    }
+
+    /// The upstream's final answer.
+    ///
+    /// # Errors
+    /// What the client gets instead.
+    pub(super) async fn run(mut self, retry_429: Option<Duration>) -> Result<Answered, ProxyError> {
+        let began = Instant::now();
+        loop {
+            let response = self.send_with_account_in_force().await?;
+            let left = retry_429.map(|limit| limit.saturating_sub(began.elapsed()));
+            let pause = left.and_then(|left| self.pause_before_retry(&response, left));
+            // Taken now, the body stays as it is during the pause: nobody reads on for the try that was refused.
+            let Some(pause) = pause.filter(|_| self.take_next_body()) else {
+                return Ok(Answered {
+                    response,
+                    account: self.account,
+                    authorization: self.last_authorization,
+                });
+            };
+            response.into_body().discard().await;
+            tokio::time::sleep(pause).await;
+            self.tries.repeat(AttemptCause::RateLimited);
+        }
+    }
+
+    /// How long to wait before an answer 429 is asked for again; `None`: it is final.
+    fn pause_before_retry(&self, response: &UpstreamResponse, left: Duration) -> Option<Duration> {
+        let limited = response.status() == StatusCode::TOO_MANY_REQUESTS;
+        if !limited || !is_idempotent(&self.method) || !self.source.can_repeat() {
+            return None;
+        }
+        let headers = response.headers();
+        let pause = if headers.contains_key(header::RETRY_AFTER) {
+            // What can't be read, or is a date in an answer without one, is for the client to read.
+            retry_after(headers, None)?
+        } else {
+            // Without a word from Atlas: 1, 2, 4 s.
+            RETRY_PAUSE.saturating_mul(1 << self.tries.rate_limits().min(6))
+        };
+        (pause <= left).then_some(pause.max(LEAST_RETRY_PAUSE))
+    }
+
+    /// A credential that was replaced while the request was on its way is no reason to fail.
+    async fn send_with_account_in_force(&mut self) -> Result<UpstreamResponse, ProxyError> {
+        let result = self.send_with_credential().await;
+        let refused = match &result {
+            Ok(response) => response.status() == StatusCode::UNAUTHORIZED,
+            Err(error) => is_about_credential(error.code),
+        };
+        if !refused {
+            return result;
+        }
+        let Some(account) = self.successor() else { return result };
+        if result.is_ok() && !self.take_next_body() {
+            return result;
+        }
+        if let Ok(response) = result {
+            response.into_body().discard().await;
+        }
+        self.account = account;
+        self.send_with_credential().await
+    }
+
+    /// What took the account's place since the request came, if the request can be made with it: at the same upstream, and
+    /// with the same body.
+    fn successor(&mut self) -> Option<Arc<Account>> {
+        let now = self.slot.current();
+        let another = !Arc::ptr_eq(&now, &self.account);
+        let same_origin = now.upstream.origin() == self.account.upstream.origin();
+        (another && same_origin && self.may_go_again()).then_some(now)
+    }
+
+    fn may_go_again(&self) -> bool {
+        self.tries.has_room() && self.source.can_repeat()
+    }
+
+    /// Takes the body for one more try, before the answer or the error that is there is given up. False: it has grown too
+    /// large meanwhile, and that is the client's.
+    fn take_next_body(&mut self) -> bool {
+        self.next_body = self.source.next_body();
+        self.next_body.is_some()
+    }
+
+    async fn send_with_credential(&mut self) -> Result<UpstreamResponse, ProxyError> {
+        match self.account.authorizer.clone() {
+            Authorizer::Bearer(bearer) => self.send_with_bearer(&bearer).await,
+            Authorizer::Digest(digest) => self.send_with_digest(&digest).await,
+        }
+    }
+
+    /// Whether a status tells that the credential passed. A request of a client's choice must not make up for the refusals of
+    /// all others: something before Atlas may answer 3xx and 4xx to whom it does not know, and some paths need no credential.
+    fn shows_acceptance(&self, status: StatusCode) -> bool {
+        (status.is_success() || status == StatusCode::NOT_MODIFIED) && !needs_no_credential(self.path.path())
+    }
+}
+
+fn is_about_credential(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::TokenUnavailable | ErrorCode::CredentialRejected)
+}
+
+/// RFC 9110 section 9.2.2.
+fn is_idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
+    )
+}
+
+/// Atlas's paths for those who have no credential yet (`/api/private/unauth/…`), in any spelling that a server could read so.
+fn needs_no_credential(path: &str) -> bool {
+    let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
+    let private = |segment: &str| {
+        segment
+            .get(..6)
+            .is_some_and(|start| start.eq_ignore_ascii_case("unauth"))
+    };
+    decoded.split(['/', '\\', ';']).any(private) || decoded.contains('%')
+}

@@ -1,0 +1,145 @@
+//! One send of a request, and whether it may be repeated when that fails.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, Method, header};
+use tokio::time::Instant;
+
+use super::{Exchange, UpstreamResponse, is_idempotent};
+use crate::metrics::{AttemptCause, UpstreamErrorKind};
+use crate::proxy::body::RequestBody;
+use crate::proxy::{ProxyError, echo};
+use crate::upstream::{ConnectError, SendError, SendFailure, UpstreamRequest};
+
+/// How sending ended, if not with an error. Moved once: a box would cost each request an allocation.
+#[allow(clippy::large_enum_variant)]
+pub(super) enum Sent {
+    Answer(UpstreamResponse),
+    /// The connection broke, or the upstream did not process the request: sending it again is safe.
+    MayRepeat,
+}
+
+impl Exchange<'_> {
+    /// Sends the request with a credential that may go as often as one likes.
+    pub(super) async fn send(&mut self, authorization: Option<HeaderValue>) -> Result<UpstreamResponse, ProxyError> {
+        loop {
+            if let Sent::Answer(response) = self.send_once(authorization.clone()).await? {
+                return Ok(response);
+            }
+        }
+    }
+
+    /// Sends the request. Whether it may be repeated when that fails is decided here.
+    pub(super) async fn send_once(&mut self, authorization: Option<HeaderValue>) -> Result<Sent, ProxyError> {
+        let Some(body) = self.next_body.take().or_else(|| self.source.next_body()) else {
+            return Err(ProxyError::upstream_broke_unrepeatable());
+        };
+        let cause = self.tries.begin();
+        let mut headers = self.headers.clone();
+        if let Some(authorization) = &authorization {
+            headers.insert(header::AUTHORIZATION, authorization.clone());
+        }
+        self.last_authorization = authorization;
+        let request = UpstreamRequest {
+            method: self.method.clone(),
+            path: self.path.clone(),
+            headers,
+            body,
+            progress: self.inbound.as_ref().map(|facts| facts.progress.clone()),
+            once: self.source.is_once(),
+            part: Arc::clone(self.part),
+        };
+        let failure = match self.ask(request, cause).await {
+            Ok(mut response) => {
+                match &self.last_authorization {
+                    Some(authorization) => echo::clean_head(&mut response, authorization),
+                    None => echo::clean_reason(&mut response),
+                }
+                return Ok(Sent::Answer(response));
+            }
+            Err(failure) => failure,
+        };
+        let broken = matches!(failure.error, SendError::Broken { .. });
+        // A request that waited for a stream when the connection of HTTP/2 ended, of which hyper says only that it is gone.
+        // Its content tells: what nobody asked for was not sent, and half a request was not processed. Without content
+        // nobody knows.
+        let unsent = broken && self.source.is_unasked();
+        let not_processed = (failure.not_processed || unsent) && self.tries.may_repeat_unprocessed();
+        if not_processed && self.source.can_repeat() && self.take_next_body() {
+            self.tries.repeat(AttemptCause::NotProcessed);
+            return Ok(Sent::MayRepeat);
+        }
+        let may_repeat = broken && failure.reused && is_idempotent(&self.method) && self.may_go_again();
+        if may_repeat && self.take_next_body() {
+            self.tries.repeat(AttemptCause::Reconnect);
+            return Ok(Sent::MayRepeat);
+        }
+        Err(self.error_of(&failure))
+    }
+
+    /// Fetches a challenge without risking the body: same path, no content, no credential.
+    pub(super) async fn send_bodyless_get(&mut self) -> Result<UpstreamResponse, ProxyError> {
+        let mut headers = self.headers.clone();
+        for name in [
+            header::CONTENT_LENGTH,
+            header::TRANSFER_ENCODING,
+            header::CONTENT_TYPE,
+            header::CONTENT_ENCODING,
+        ] {
+            headers.remove(name);
+        }
+        let request = UpstreamRequest {
+            method: Method::GET,
+            path: self.path.clone(),
+            headers,
+            body: RequestBody::empty(),
+            progress: None,
+            once: false,
+            part: Arc::clone(self.part),
+        };
+        self.last_authorization = None;
+        let sent = self.ask(request, AttemptCause::DigestChallenge).await;
+        let mut response = sent.map_err(|failure| self.error_of(&failure))?;
+        echo::clean_reason(&mut response);
+        Ok(response)
+    }
+
+    async fn ask(
+        &mut self,
+        request: UpstreamRequest<RequestBody>,
+        cause: AttemptCause,
+    ) -> Result<UpstreamResponse, SendFailure<RequestBody>> {
+        self.tries.count_sent();
+        self.slot.metrics.upstream_attempt(cause);
+        self.last_sent = Instant::now();
+        let result = self.account.upstream.send(request).await;
+        if result.is_ok() {
+            self.slot.metrics.upstream_duration(self.last_sent.elapsed());
+        }
+        result
+    }
+
+    /// What the client did, where that is why the request failed.
+    pub(super) fn client_error(&self) -> Option<ProxyError> {
+        self.inbound.as_ref()?.fault().map(ProxyError::from)
+    }
+
+    fn error_of(&self, failure: &SendFailure<RequestBody>) -> ProxyError {
+        if let Some(error) = self.client_error() {
+            return error;
+        }
+        self.slot.metrics.upstream_error(kind(&failure.error));
+        ProxyError::from(&failure.error)
+    }
+}
+
+fn kind(error: &SendError) -> UpstreamErrorKind {
+    match error {
+        SendError::Connect(ConnectError::Dns { .. }) => UpstreamErrorKind::Dns,
+        SendError::Connect(ConnectError::Tls { .. } | ConnectError::NoHttp2 { .. }) => UpstreamErrorKind::Tls,
+        SendError::Connect(ConnectError::Timeout { .. }) | SendError::HeadTimeout { .. } => UpstreamErrorKind::Timeout,
+        SendError::Connect(_) => UpstreamErrorKind::Connect,
+        SendError::Queue { .. } => UpstreamErrorKind::Queue,
+        SendError::Broken { .. } | SendError::Switched { .. } | SendError::Framing { .. } => UpstreamErrorKind::Reset,
+    }
+}
