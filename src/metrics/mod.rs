@@ -2,146 +2,33 @@
 //!
 //! Labels come from closed sets: no path, project or text of a client ever becomes one.
 
+mod account;
+mod families;
 mod gauge_guard;
 mod labels;
+mod listener;
+mod token_store;
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::SystemTime;
 
-use http::{Method, StatusCode};
 use parking_lot::Mutex;
-use prometheus::core::Collector;
-use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
-    TextEncoder,
-};
+use prometheus::{Encoder, GaugeVec, IntCounter, Registry, TextEncoder};
 
 use crate::code::ErrorCode;
 
+pub use account::AccountMetrics;
 pub use gauge_guard::GaugeGuard;
 pub use labels::{
     AttemptCause, ChallengeCause, DenyReason, Direction, ReloadOutcome, TokenOutcome, TokenStoreOutcome,
     UpstreamErrorKind,
 };
+pub use listener::ListenerMetrics;
 pub use prometheus::IntGauge;
+pub use token_store::{TokenStoreOperations, TokenStoreUp};
 
-use labels::{METHODS, STATUSES, method_index, status_index};
-
-/// From a local answer (a refusal) to the longest wait that the default timeouts allow. Atlas's own answers take 20 ms to a
-/// few seconds.
-const BUCKETS: &[f64] = &[
-    0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
-];
-/// Statuses that exist at zero from the start, for each method: enough for rates and alerts to have a beginning.
-const EXPECTED: &[u16] = &[200, 401, 403, 404, 429, 500, 502, 503, 504];
-
-macro_rules! families {
-    ($($(#[doc = $help:literal])+ $field:ident: $kind:ident $name:literal [$($label:literal),*];)*) => {
-        struct Families { $($(#[doc = $help])+ $field: $kind,)* }
-
-        impl Families {
-            fn new(registry: &Registry) -> Self {
-                Self { $($field: registered(registry, $kind::family(
-                    concat!("atlas_auth_proxy_", $name), concat!($($help),+).trim(), &[$($label),*])),)* }
-            }
-        }
-    };
-}
-
-trait Family: Collector + Clone + 'static {
-    fn family(name: &str, help: &str, labels: &[&str]) -> Self;
-}
-
-// Names, labels and buckets are constants of this file: a test builds them all.
-const CONSTANT: &str = "a well-formed constant";
-
-impl Family for IntCounterVec {
-    fn family(name: &str, help: &str, labels: &[&str]) -> Self {
-        Self::new(Opts::new(name, help), labels).expect(CONSTANT)
-    }
-}
-
-impl Family for IntGaugeVec {
-    fn family(name: &str, help: &str, labels: &[&str]) -> Self {
-        Self::new(Opts::new(name, help), labels).expect(CONSTANT)
-    }
-}
-
-impl Family for GaugeVec {
-    fn family(name: &str, help: &str, labels: &[&str]) -> Self {
-        Self::new(Opts::new(name, help), labels).expect(CONSTANT)
-    }
-}
-
-impl Family for HistogramVec {
-    fn family(name: &str, help: &str, labels: &[&str]) -> Self {
-        Self::new(HistogramOpts::new(name, help).buckets(BUCKETS.to_vec()), labels).expect(CONSTANT)
-    }
-}
-
-fn registered<F: Family>(registry: &Registry, family: F) -> F {
-    registry.register(Box::new(family.clone())).expect("each name once");
-    family
-}
-
-// A field's doc comment is the family's help text, so the two cannot drift.
-families! {
-    /// Requests answered, whoever made the answer.
-    requests: IntCounterVec "requests_total" ["listener", "account", "method", "status"];
-    /// Seconds from the head of a request to the end of its answer.
-    request_duration: HistogramVec "request_duration_seconds" ["listener"];
-    /// Seconds from sending a request to the head of the upstream's answer, each try by itself.
-    upstream_duration: HistogramVec "upstream_duration_seconds" ["account"];
-    /// Requests being served.
-    in_flight: IntGaugeVec "requests_in_flight" ["listener"];
-    /// Open client connections.
-    connections_open: IntGaugeVec "connections_open" ["listener"];
-    /// Connections and requests refused, by reason.
-    denied: IntCounterVec "denied_total" ["listener", "reason"];
-    /// Answers that the proxy made itself, by errorCode.
-    errors: IntCounterVec "proxy_errors_total" ["code"];
-    /// Requests to the token endpoint.
-    token_requests: IntCounterVec "token_requests_total" ["account", "outcome"];
-    /// When the current token expires, seconds since 1970; absent without one.
-    token_expiry: GaugeVec "token_expiry_timestamp_seconds" ["account"];
-    /// When the current token was obtained, seconds since 1970; absent before the first.
-    token_refresh: GaugeVec "token_refresh_timestamp_seconds" ["account"];
-    /// 1 while the store that replicas share tokens in answers; absent without one.
-    token_store_up: IntGaugeVec "token_store_up" [];
-    /// Looks for a token in the store that replicas share, by how they ended; absent without one.
-    token_store_operations: IntCounterVec "token_store_operations_total" ["account", "outcome"];
-    /// When the client secret expires, seconds since 1970; absent while unknown.
-    secret_expiry: GaugeVec "secret_expiry_timestamp_seconds" ["account"];
-    /// 1 while the account has a credential that works, as far as is known.
-    usable: IntGaugeVec "credential_usable" ["account"];
-    /// Replacements of a credential.
-    credential_reloads: IntCounterVec "credential_reloads_total" ["account", "outcome"];
-    /// Digest challenges received, by cause.
-    digest_challenges: IntCounterVec "digest_challenges_total" ["account", "cause"];
-    /// Digest answers computed; divided by challenges, how long a nonce serves.
-    digest_nonce_uses: IntCounterVec "digest_nonce_uses_total" ["account"];
-    /// Requests sent upstream, by what caused the try.
-    upstream_attempts: IntCounterVec "upstream_attempts_total" ["account", "cause"];
-    /// Open upstream connections.
-    upstream_connections: IntGaugeVec "upstream_connections_open" ["account"];
-    /// Failures of the upstream or of the way to it, by kind.
-    upstream_errors: IntCounterVec "upstream_errors_total" ["account", "kind"];
-    /// What Atlas said last in RateLimit-Remaining; absent before.
-    rate_limit_remaining: IntGaugeVec "rate_limit_remaining" ["account"];
-    /// Bytes of bodies forwarded.
-    bytes: IntCounterVec "bytes_total" ["direction"];
-    /// Reloads of the configuration.
-    config_reloads: IntCounterVec "config_reloads_total" ["outcome"];
-    /// Log lines that were lost, because nobody read the log in time.
-    log_lines_dropped: IntCounterVec "log_lines_dropped_total" [];
-    /// 1: the settings that were read last are in force; 0: they were refused, and older ones are.
-    config_last_reload: IntGaugeVec "config_last_reload_successful" [];
-    /// When a listener's own certificate expires; absent without TLS.
-    listener_certificate_expiry: GaugeVec "listener_certificate_expiry_timestamp_seconds" ["listener"];
-    /// 1; the version is in the labels.
-    build_info: IntGaugeVec "build_info" ["version"];
-}
+use families::Families;
 
 /// The metrics of one running app. No globals: two apps in a process count apart.
 pub struct Metrics {
@@ -239,244 +126,6 @@ impl Metrics {
             Direction::ToClient => self.to_client.inc_by(bytes),
         }
     }
-
-    /// The handles of one listener.
-    pub fn listener(&self, name: &str, account: &str) -> Arc<ListenerMetrics> {
-        let f = &self.families;
-        let listener = ListenerMetrics {
-            labels: [name.to_owned(), account.to_owned()],
-            family: f.requests.clone(),
-            requests: std::iter::repeat_with(OnceLock::new)
-                .take(METHODS.len() * STATUSES.len())
-                .collect(),
-            duration: f.request_duration.with_label_values(&[name]),
-            in_flight: f.in_flight.with_label_values(&[name]),
-            connections_open: f.connections_open.with_label_values(&[name]),
-            denied: DenyReason::ALL
-                .iter()
-                .map(|r| f.denied.with_label_values(&[name, r.as_str()]))
-                .collect(),
-        };
-        for method in 0..METHODS.len() {
-            for status in EXPECTED.iter().map(|status| status_index(*status)) {
-                listener.counter(method, status);
-            }
-        }
-        Arc::new(listener)
-    }
-
-    /// The handle of the store of shared tokens.
-    pub fn token_store_up(&self) -> TokenStoreUp {
-        TokenStoreUp(self.families.token_store_up.clone())
-    }
-
-    /// The handles of one account's part in it.
-    pub fn token_store_operations(&self, account: &str) -> TokenStoreOperations {
-        let family = &self.families.token_store_operations;
-        TokenStoreOperations(
-            TokenStoreOutcome::NAMES
-                .iter()
-                .map(|name| (*name, family.with_label_values(&[account, name])))
-                .collect(),
-        )
-    }
-
-    /// The handles of one account.
-    pub fn account(&self, name: &str) -> Arc<AccountMetrics> {
-        let mut accounts = self.accounts.lock();
-        let known = accounts.entry(name.to_owned());
-        Arc::clone(known.or_insert_with(|| self.new_account(name)))
-    }
-
-    fn new_account(&self, name: &str) -> Arc<AccountMetrics> {
-        let f = &self.families;
-        let each = |family: &IntCounterVec, values: &[&'static str]| {
-            values
-                .iter()
-                .map(|value| (*value, family.with_label_values(&[name, value])))
-                .collect::<HashMap<_, _>>()
-        };
-        for outcome in ReloadOutcome::ALL {
-            f.credential_reloads.with_label_values(&[name, outcome.as_str()]);
-        }
-        Arc::new(AccountMetrics {
-            name: name.to_owned(),
-            upstream_duration: f.upstream_duration.with_label_values(&[name]),
-            token_requests: each(&f.token_requests, &TokenOutcome::NAMES),
-            token_expiry: f.token_expiry.clone(),
-            token_refresh: f.token_refresh.clone(),
-            secret_expiry: f.secret_expiry.clone(),
-            secret_expiry_known: Mutex::default(),
-            usable: f.usable.with_label_values(&[name]),
-            credential_reloads: f.credential_reloads.clone(),
-            digest_challenges: each(&f.digest_challenges, &ChallengeCause::NAMES),
-            digest_nonce_uses: f.digest_nonce_uses.with_label_values(&[name]),
-            upstream_attempts: AttemptCause::ALL
-                .iter()
-                .map(|cause| f.upstream_attempts.with_label_values(&[name, cause.as_str()]))
-                .collect(),
-            upstream_connections_open: f.upstream_connections.with_label_values(&[name]),
-            upstream_errors: each(&f.upstream_errors, &UpstreamErrorKind::NAMES),
-            rate_limit: f.rate_limit_remaining.clone(),
-            rate_limit_known: Mutex::new(None),
-        })
-    }
-}
-
-/// Whether the store of shared tokens answers; absent until that is known.
-#[derive(Clone)]
-pub struct TokenStoreUp(IntGaugeVec);
-
-impl TokenStoreUp {
-    /// It answers, or doesn't.
-    pub fn set(&self, up: bool) {
-        self.0.with_label_values::<&str>(&[]).set(i64::from(up));
-    }
-}
-
-/// What comes of looking for one account's token in the store.
-#[derive(Clone)]
-pub struct TokenStoreOperations(HashMap<&'static str, IntCounter>);
-
-impl TokenStoreOperations {
-    /// Counts one.
-    pub fn count(&self, outcome: TokenStoreOutcome) {
-        count(&self.0, outcome.as_str());
-    }
-}
-
-/// The metrics of one listener.
-pub struct ListenerMetrics {
-    labels: [String; 2],
-    family: IntCounterVec,
-    requests: Vec<OnceLock<IntCounter>>,
-    duration: Histogram,
-    /// Requests being served.
-    pub in_flight: IntGauge,
-    /// Open client connections.
-    pub connections_open: IntGauge,
-    denied: Vec<IntCounter>,
-}
-
-impl ListenerMetrics {
-    /// Counts a request that was answered.
-    pub fn request(&self, method: &Method, status: StatusCode, elapsed: Duration) {
-        self.counter(method_index(method.as_str()), status_index(status.as_u16()))
-            .inc();
-        self.duration.observe(elapsed.as_secs_f64());
-    }
-
-    /// Counts a refusal.
-    pub fn denied(&self, reason: DenyReason) {
-        if let Some(counter) = self.denied.get(reason as usize) {
-            counter.inc();
-        }
-    }
-
-    fn counter(&self, method: usize, status: usize) -> &IntCounter {
-        self.requests[method * STATUSES.len() + status].get_or_init(|| {
-            let [listener, account] = &self.labels;
-            self.family
-                .with_label_values(&[listener.as_str(), account, METHODS[method], STATUSES[status].1])
-        })
-    }
-}
-
-/// The metrics of one account.
-pub struct AccountMetrics {
-    name: String,
-    upstream_duration: Histogram,
-    token_requests: HashMap<&'static str, IntCounter>,
-    token_expiry: GaugeVec,
-    token_refresh: GaugeVec,
-    secret_expiry: GaugeVec,
-    secret_expiry_known: Mutex<Option<SystemTime>>,
-    usable: IntGauge,
-    credential_reloads: IntCounterVec,
-    digest_challenges: HashMap<&'static str, IntCounter>,
-    digest_nonce_uses: IntCounter,
-    upstream_attempts: Vec<IntCounter>,
-    /// Open upstream connections.
-    pub upstream_connections_open: IntGauge,
-    upstream_errors: HashMap<&'static str, IntCounter>,
-    rate_limit: IntGaugeVec,
-    rate_limit_known: Mutex<Option<IntGauge>>,
-}
-
-impl AccountMetrics {
-    /// One try, to the head of its answer.
-    pub fn upstream_duration(&self, elapsed: Duration) {
-        self.upstream_duration.observe(elapsed.as_secs_f64());
-    }
-
-    /// A token request ended.
-    pub fn token_request(&self, outcome: TokenOutcome) {
-        count(&self.token_requests, outcome.as_str());
-    }
-
-    /// When the current token expires; `None`: there is none.
-    pub fn token_expiry(&self, at: Option<SystemTime>) {
-        set_timestamp(&self.token_expiry, &self.name, at);
-    }
-
-    /// A token was obtained.
-    pub fn token_refreshed(&self, at: SystemTime) {
-        set_timestamp(&self.token_refresh, &self.name, Some(at));
-    }
-
-    /// When the client secret expires; `None`: not known.
-    pub fn secret_expiry(&self, at: Option<SystemTime>) {
-        *self.secret_expiry_known.lock() = at;
-        set_timestamp(&self.secret_expiry, &self.name, at);
-    }
-
-    /// When the client secret expires, if that was told.
-    pub fn known_secret_expiry(&self) -> Option<SystemTime> {
-        *self.secret_expiry_known.lock()
-    }
-
-    /// Whether the credential works, as far as is known.
-    pub fn usable(&self, usable: bool) {
-        self.usable.set(i64::from(usable));
-    }
-
-    /// A credential was replaced, or not.
-    pub fn credential_reload(&self, outcome: ReloadOutcome) {
-        self.credential_reloads
-            .with_label_values(&[self.name.as_str(), outcome.as_str()])
-            .inc();
-    }
-
-    /// A Digest challenge came.
-    pub fn digest_challenge(&self, cause: ChallengeCause) {
-        count(&self.digest_challenges, cause.as_str());
-    }
-
-    /// A Digest answer was computed.
-    pub fn digest_nonce_use(&self) {
-        self.digest_nonce_uses.inc();
-    }
-
-    /// A request is sent upstream.
-    pub fn upstream_attempt(&self, cause: AttemptCause) {
-        if let Some(counter) = self.upstream_attempts.get(cause as usize) {
-            counter.inc();
-        }
-    }
-
-    /// The upstream, or the way to it, failed.
-    pub fn upstream_error(&self, kind: UpstreamErrorKind) {
-        count(&self.upstream_errors, kind.as_str());
-    }
-
-    /// What Atlas says is left; `None` says nothing new.
-    pub fn rate_limit_remaining(&self, remaining: Option<i64>) {
-        let Some(remaining) = remaining else { return };
-        let mut known = self.rate_limit_known.lock();
-        known
-            .get_or_insert_with(|| self.rate_limit.with_label_values(&[self.name.as_str()]))
-            .set(remaining);
-    }
 }
 
 fn count(counters: &HashMap<&'static str, IntCounter>, label: &'static str) {
@@ -498,6 +147,10 @@ fn set_timestamp(family: &GaugeVec, of: &str, at: Option<SystemTime>) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use http::{Method, StatusCode};
+
     use super::*;
 
     #[test]

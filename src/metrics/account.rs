@@ -1,0 +1,151 @@
+//! The metrics of one account.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+use prometheus::{GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+
+use super::labels::{AttemptCause, ChallengeCause, ReloadOutcome, TokenOutcome, UpstreamErrorKind};
+use super::{Metrics, count, set_timestamp};
+
+impl Metrics {
+    /// The handles of one account.
+    pub fn account(&self, name: &str) -> Arc<AccountMetrics> {
+        let mut accounts = self.accounts.lock();
+        let known = accounts.entry(name.to_owned());
+        Arc::clone(known.or_insert_with(|| self.new_account(name)))
+    }
+
+    fn new_account(&self, name: &str) -> Arc<AccountMetrics> {
+        let f = &self.families;
+        let each = |family: &IntCounterVec, values: &[&'static str]| {
+            values
+                .iter()
+                .map(|value| (*value, family.with_label_values(&[name, value])))
+                .collect::<HashMap<_, _>>()
+        };
+        for outcome in ReloadOutcome::ALL {
+            f.credential_reloads.with_label_values(&[name, outcome.as_str()]);
+        }
+        Arc::new(AccountMetrics {
+            name: name.to_owned(),
+            upstream_duration: f.upstream_duration.with_label_values(&[name]),
+            token_requests: each(&f.token_requests, &TokenOutcome::NAMES),
+            token_expiry: f.token_expiry.clone(),
+            token_refresh: f.token_refresh.clone(),
+            secret_expiry: f.secret_expiry.clone(),
+            secret_expiry_known: Mutex::default(),
+            usable: f.usable.with_label_values(&[name]),
+            credential_reloads: f.credential_reloads.clone(),
+            digest_challenges: each(&f.digest_challenges, &ChallengeCause::NAMES),
+            digest_nonce_uses: f.digest_nonce_uses.with_label_values(&[name]),
+            upstream_attempts: AttemptCause::ALL
+                .iter()
+                .map(|cause| f.upstream_attempts.with_label_values(&[name, cause.as_str()]))
+                .collect(),
+            upstream_connections_open: f.upstream_connections.with_label_values(&[name]),
+            upstream_errors: each(&f.upstream_errors, &UpstreamErrorKind::NAMES),
+            rate_limit: f.rate_limit_remaining.clone(),
+            rate_limit_known: Mutex::new(None),
+        })
+    }
+}
+
+/// The metrics of one account.
+pub struct AccountMetrics {
+    name: String,
+    upstream_duration: Histogram,
+    token_requests: HashMap<&'static str, IntCounter>,
+    token_expiry: GaugeVec,
+    token_refresh: GaugeVec,
+    secret_expiry: GaugeVec,
+    secret_expiry_known: Mutex<Option<SystemTime>>,
+    usable: IntGauge,
+    credential_reloads: IntCounterVec,
+    digest_challenges: HashMap<&'static str, IntCounter>,
+    digest_nonce_uses: IntCounter,
+    upstream_attempts: Vec<IntCounter>,
+    /// Open upstream connections.
+    pub upstream_connections_open: IntGauge,
+    upstream_errors: HashMap<&'static str, IntCounter>,
+    rate_limit: IntGaugeVec,
+    rate_limit_known: Mutex<Option<IntGauge>>,
+}
+
+impl AccountMetrics {
+    /// One try, to the head of its answer.
+    pub fn upstream_duration(&self, elapsed: Duration) {
+        self.upstream_duration.observe(elapsed.as_secs_f64());
+    }
+
+    /// A token request ended.
+    pub fn token_request(&self, outcome: TokenOutcome) {
+        count(&self.token_requests, outcome.as_str());
+    }
+
+    /// When the current token expires; `None`: there is none.
+    pub fn token_expiry(&self, at: Option<SystemTime>) {
+        set_timestamp(&self.token_expiry, &self.name, at);
+    }
+
+    /// A token was obtained.
+    pub fn token_refreshed(&self, at: SystemTime) {
+        set_timestamp(&self.token_refresh, &self.name, Some(at));
+    }
+
+    /// When the client secret expires; `None`: not known.
+    pub fn secret_expiry(&self, at: Option<SystemTime>) {
+        *self.secret_expiry_known.lock() = at;
+        set_timestamp(&self.secret_expiry, &self.name, at);
+    }
+
+    /// When the client secret expires, if that was told.
+    pub fn known_secret_expiry(&self) -> Option<SystemTime> {
+        *self.secret_expiry_known.lock()
+    }
+
+    /// Whether the credential works, as far as is known.
+    pub fn usable(&self, usable: bool) {
+        self.usable.set(i64::from(usable));
+    }
+
+    /// A credential was replaced, or not.
+    pub fn credential_reload(&self, outcome: ReloadOutcome) {
+        self.credential_reloads
+            .with_label_values(&[self.name.as_str(), outcome.as_str()])
+            .inc();
+    }
+
+    /// A Digest challenge came.
+    pub fn digest_challenge(&self, cause: ChallengeCause) {
+        count(&self.digest_challenges, cause.as_str());
+    }
+
+    /// A Digest answer was computed.
+    pub fn digest_nonce_use(&self) {
+        self.digest_nonce_uses.inc();
+    }
+
+    /// A request is sent upstream.
+    pub fn upstream_attempt(&self, cause: AttemptCause) {
+        if let Some(counter) = self.upstream_attempts.get(cause as usize) {
+            counter.inc();
+        }
+    }
+
+    /// The upstream, or the way to it, failed.
+    pub fn upstream_error(&self, kind: UpstreamErrorKind) {
+        count(&self.upstream_errors, kind.as_str());
+    }
+
+    /// What Atlas says is left; `None` says nothing new.
+    pub fn rate_limit_remaining(&self, remaining: Option<i64>) {
+        let Some(remaining) = remaining else { return };
+        let mut known = self.rate_limit_known.lock();
+        known
+            .get_or_insert_with(|| self.rate_limit.with_label_values(&[self.name.as_str()]))
+            .set(remaining);
+    }
+}

@@ -1,0 +1,117 @@
+//! Every metric family, in one table: name, kind, labels, help text.
+
+use prometheus::core::Collector;
+use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
+
+/// From a local answer (a refusal) to the longest wait that the default timeouts allow. Atlas's own answers take 20 ms to a
+/// few seconds.
+const BUCKETS: &[f64] = &[
+    0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
+
+macro_rules! families {
+    ($($(#[doc = $help:literal])+ $field:ident: $kind:ident $name:literal [$($label:literal),*];)*) => {
+        pub(super) struct Families { $($(#[doc = $help])+ pub(super) $field: $kind,)* }
+
+        impl Families {
+            pub(super) fn new(registry: &Registry) -> Self {
+                Self { $($field: registered(registry, $kind::family(
+                    concat!("atlas_auth_proxy_", $name), concat!($($help),+).trim(), &[$($label),*])),)* }
+            }
+        }
+    };
+}
+
+trait Family: Collector + Clone + 'static {
+    fn family(name: &str, help: &str, labels: &[&str]) -> Self;
+}
+
+// Names, labels and buckets are constants of this file: a test builds them all.
+const CONSTANT: &str = "a well-formed constant";
+
+impl Family for IntCounterVec {
+    fn family(name: &str, help: &str, labels: &[&str]) -> Self {
+        Self::new(Opts::new(name, help), labels).expect(CONSTANT)
+    }
+}
+
+impl Family for IntGaugeVec {
+    fn family(name: &str, help: &str, labels: &[&str]) -> Self {
+        Self::new(Opts::new(name, help), labels).expect(CONSTANT)
+    }
+}
+
+impl Family for GaugeVec {
+    fn family(name: &str, help: &str, labels: &[&str]) -> Self {
+        Self::new(Opts::new(name, help), labels).expect(CONSTANT)
+    }
+}
+
+impl Family for HistogramVec {
+    fn family(name: &str, help: &str, labels: &[&str]) -> Self {
+        Self::new(HistogramOpts::new(name, help).buckets(BUCKETS.to_vec()), labels).expect(CONSTANT)
+    }
+}
+
+fn registered<F: Family>(registry: &Registry, family: F) -> F {
+    registry.register(Box::new(family.clone())).expect("each name once");
+    family
+}
+
+// A field's doc comment is the family's help text, so the two cannot drift.
+families! {
+    /// Requests answered, whoever made the answer.
+    requests: IntCounterVec "requests_total" ["listener", "account", "method", "status"];
+    /// Seconds from the head of a request to the end of its answer.
+    request_duration: HistogramVec "request_duration_seconds" ["listener"];
+    /// Seconds from sending a request to the head of the upstream's answer, each try by itself.
+    upstream_duration: HistogramVec "upstream_duration_seconds" ["account"];
+    /// Requests being served.
+    in_flight: IntGaugeVec "requests_in_flight" ["listener"];
+    /// Open client connections.
+    connections_open: IntGaugeVec "connections_open" ["listener"];
+    /// Connections and requests refused, by reason.
+    denied: IntCounterVec "denied_total" ["listener", "reason"];
+    /// Answers that the proxy made itself, by errorCode.
+    errors: IntCounterVec "proxy_errors_total" ["code"];
+    /// Requests to the token endpoint.
+    token_requests: IntCounterVec "token_requests_total" ["account", "outcome"];
+    /// When the current token expires, seconds since 1970; absent without one.
+    token_expiry: GaugeVec "token_expiry_timestamp_seconds" ["account"];
+    /// When the current token was obtained, seconds since 1970; absent before the first.
+    token_refresh: GaugeVec "token_refresh_timestamp_seconds" ["account"];
+    /// 1 while the store that replicas share tokens in answers; absent without one.
+    token_store_up: IntGaugeVec "token_store_up" [];
+    /// Looks for a token in the store that replicas share, by how they ended; absent without one.
+    token_store_operations: IntCounterVec "token_store_operations_total" ["account", "outcome"];
+    /// When the client secret expires, seconds since 1970; absent while unknown.
+    secret_expiry: GaugeVec "secret_expiry_timestamp_seconds" ["account"];
+    /// 1 while the account has a credential that works, as far as is known.
+    usable: IntGaugeVec "credential_usable" ["account"];
+    /// Replacements of a credential.
+    credential_reloads: IntCounterVec "credential_reloads_total" ["account", "outcome"];
+    /// Digest challenges received, by cause.
+    digest_challenges: IntCounterVec "digest_challenges_total" ["account", "cause"];
+    /// Digest answers computed; divided by challenges, how long a nonce serves.
+    digest_nonce_uses: IntCounterVec "digest_nonce_uses_total" ["account"];
+    /// Requests sent upstream, by what caused the try.
+    upstream_attempts: IntCounterVec "upstream_attempts_total" ["account", "cause"];
+    /// Open upstream connections.
+    upstream_connections: IntGaugeVec "upstream_connections_open" ["account"];
+    /// Failures of the upstream or of the way to it, by kind.
+    upstream_errors: IntCounterVec "upstream_errors_total" ["account", "kind"];
+    /// What Atlas said last in RateLimit-Remaining; absent before.
+    rate_limit_remaining: IntGaugeVec "rate_limit_remaining" ["account"];
+    /// Bytes of bodies forwarded.
+    bytes: IntCounterVec "bytes_total" ["direction"];
+    /// Reloads of the configuration.
+    config_reloads: IntCounterVec "config_reloads_total" ["outcome"];
+    /// Log lines that were lost, because nobody read the log in time.
+    log_lines_dropped: IntCounterVec "log_lines_dropped_total" [];
+    /// 1: the settings that were read last are in force; 0: they were refused, and older ones are.
+    config_last_reload: IntGaugeVec "config_last_reload_successful" [];
+    /// When a listener's own certificate expires; absent without TLS.
+    listener_certificate_expiry: GaugeVec "listener_certificate_expiry_timestamp_seconds" ["listener"];
+    /// 1; the version is in the labels.
+    build_info: IntGaugeVec "build_info" ["version"];
+}
