@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
 use crate::support::client::read_head;
-use crate::support::proxy::{Proxy, ProxyBuilder, bearer, proxy};
+use crate::support::proxy::{Proxy, ProxyBuilder};
 use crate::support::tls::{Identity, TestCa, expired, for_clients};
 use crate::support::upstream::{Answer, Upstream, json};
 use crate::support::{PATIENCE, until};
@@ -96,8 +96,7 @@ impl Gateway {
             ca: &ca.pem,
             ..Rule::default()
         };
-        let mut builder = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-            .with(|s| s.listeners[0].tls = Some(rule.tls(&server)));
+        let mut builder = upstream.proxy().with(|s| s.listeners[0].tls = Some(rule.tls(&server)));
         builder.clock = Arc::<Ahead>::clone(&clock);
         let builder = change(builder, &ca, &server);
         let settings = builder.settings.clone();

@@ -9,8 +9,7 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio_rustls::TlsConnector;
 
-use crate::support::program::Program;
-use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET};
+use crate::support::program::{PROGRAM, Program, SERVICE_ACCOUNT};
 use crate::support::tls::{Identity, TestCa, for_clients};
 use crate::support::until;
 use crate::support::upstream::{Upstream, json};
@@ -52,13 +51,8 @@ async fn gateway(upstream: &Upstream, ca: &TestCa, folder: &Path, crl: &str) -> 
         "[[listener]]\n[listener.tls]\ncertificate = 'tls.crt'\nkey = 'tls.key'\nclient_ca = 'ca.crt'\n\
          client_names = ['*.example.org']\nclient_crl = 'clients.crl'\n",
     );
-    let environment = [
-        ("MONGODB_ATLAS_CLIENT_ID", CLIENT_ID),
-        ("MONGODB_ATLAS_CLIENT_SECRET", CLIENT_SECRET),
-    ];
-    let command = Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"));
     let args = ["--config", config.to_str().unwrap(), "--log-format", "json"];
-    Program::start(command, upstream, &environment, &args).await
+    Program::start(Command::new(PROGRAM), upstream, &SERVICE_ACCOUNT, &args).await
 }
 
 fn web(params: &mut CertificateParams) {

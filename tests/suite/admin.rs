@@ -16,8 +16,8 @@ use tokio::process::Command;
 
 use crate::support::client::{client, raw, read_head, read_to_end};
 use crate::support::needs::{needs, skip};
-use crate::support::program::Program;
-use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, Proxy, bearer, proxy};
+use crate::support::program::{PROGRAM, Program, SERVICE_ACCOUNT};
+use crate::support::proxy::{Proxy, bearer};
 use crate::support::upstream::{Answer, Upstream, json};
 use crate::support::{PATIENCE, until};
 
@@ -27,18 +27,13 @@ async fn ok(_: Request<Incoming>) -> Answer {
 
 async fn start(change: impl FnOnce(&mut Settings)) -> (Upstream, Proxy) {
     let upstream = Upstream::start(ok).await;
-    let builder = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer()).with(change);
+    let builder = upstream.proxy().with(change);
     let proxy = builder.start().await;
     (upstream, proxy)
 }
 
-const ENVIRONMENT: [(&str, &str); 2] = [
-    ("MONGODB_ATLAS_CLIENT_ID", CLIENT_ID),
-    ("MONGODB_ATLAS_CLIENT_SECRET", CLIENT_SECRET),
-];
-
 fn program() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"))
+    Command::new(PROGRAM)
 }
 
 /// `healthcheck` with these variables, and what it said.
@@ -100,7 +95,7 @@ async fn the_end_is_asked_for_only_where_that_is_turned_on() {
 async fn who_asks_for_the_end_is_named_in_the_log_and_so_is_a_bind_beyond_loopback() {
     let upstream = Upstream::start(ok).await;
     let args = ["--admin-listen", "0.0.0.0:0", "--admin-quit"];
-    let program = Program::start(program(), &upstream, &ENVIRONMENT, &args).await;
+    let program = Program::start(program(), &upstream, &SERVICE_ACCOUNT, &args).await;
     program.until_said("bound beyond loopback").await;
     program.until_said("/metrics, /livez, /readyz and /startupz").await;
     let admin = format!("127.0.0.1:{}", program.admin.port());
@@ -142,7 +137,7 @@ async fn the_admin_port_may_be_a_unix_socket() {
         let answer = over_socket(&path, &get(page, "")).await;
         assert!(answer.starts_with(start), "{page}: {answer}");
     }
-    let mut settings = crate::support::proxy::proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer()).settings;
+    let mut settings = upstream.proxy().settings;
     let mut open = UnixStream::connect(&path).await.unwrap();
     let kept_alive = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
     open.write_all(kept_alive).await.unwrap();
@@ -186,7 +181,7 @@ async fn healthcheck_finds_the_admin_port_the_admin_socket_or_the_first_listener
         ),
     ] {
         assert!(!healthcheck(&environment).await.0, "nobody is there");
-        let mut all = ENVIRONMENT.to_vec();
+        let mut all = SERVICE_ACCOUNT.to_vec();
         all.extend(environment);
         let mut child = program()
             .args(["run", "--base-url", &upstream.base_url(), "--upstream-ca"])

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use atlas_auth_proxy::credential::CredentialSettings;
+use atlas_auth_proxy::upstream::HttpVersion;
 use base64::Engine as _;
 use bytes::Bytes;
 use http::Response;
@@ -15,9 +17,6 @@ use crate::support::client::{client, head_of, raw};
 use crate::support::h2_upstream::{H2Upstream, answer};
 use crate::support::proxy::{Proxy, bearer, digest, proxy};
 use crate::support::upstream::{Upstream, full, json};
-
-use atlas_auth_proxy::credential::CredentialSettings;
-use atlas_auth_proxy::upstream::HttpVersion;
 
 async fn before_h2(upstream: &H2Upstream) -> Proxy {
     proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
@@ -235,9 +234,7 @@ async fn an_edit_works_with_the_tag_that_its_read_brought() {
         }
     })
     .await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
+    let proxy = upstream.proxy().start().await;
     let read = client().get(proxy.url("/x")).send().await.unwrap();
     let tag = read.headers()["etag"].to_str().unwrap().to_owned();
     assert!(tag.starts_with("W/\"") && tag != "W/\"v1\"", "{tag}");
@@ -323,9 +320,7 @@ async fn an_early_401_to_an_upload_that_outgrows_its_record_is_atlass_or_cured()
     })
     .await;
     for size in [1000, 3 << 20] {
-        let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-            .start()
-            .await;
+        let proxy = upstream.proxy().start().await;
         let pieces: Vec<_> = (0..size / 1000)
             .map(|_| Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; 1000])))
             .collect();

@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::client::{client, read_head};
-use crate::support::proxy::{ProxyBuilder, bearer, proxy};
+use crate::support::proxy::ProxyBuilder;
 use crate::support::until;
 use crate::support::upstream::{Answer, Upstream, json};
 
@@ -41,7 +41,7 @@ async fn upstream() -> Upstream {
 }
 
 fn before(upstream: &Upstream) -> ProxyBuilder {
-    proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+    upstream.proxy()
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::support::client::client;
-use crate::support::proxy::{Proxy, bearer, proxy};
+use crate::support::proxy::Proxy;
 use crate::support::until;
 use crate::support::upstream::{Tokens, Upstream, json};
 
@@ -29,9 +29,7 @@ async fn strict() -> Upstream {
 }
 
 async fn before(upstream: &Upstream) -> Proxy {
-    proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await
+    upstream.proxy().start().await
 }
 
 async fn ready(proxy: &Proxy) {

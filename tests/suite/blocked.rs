@@ -11,13 +11,13 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
 use crate::support::client::{client, raw};
+use crate::support::metrics::metric;
 use crate::support::needs::skip;
-use crate::support::program::{Program, metric};
+use crate::support::program::{PROGRAM, Program};
 use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET};
 use crate::support::upstream::{Upstream, json};
 use crate::support::{PATIENCE, until};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_atlas-auth-proxy");
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 /// More than a program needs that has just started.
 const PROCESSES: u64 = 20;
@@ -220,7 +220,7 @@ async fn when_no_more_threads_can_be_made_requests_probes_and_signals_go_on() {
     assert!(live(&program).await);
     kill_process(pid, Signal::HUP).unwrap();
     until("a reload came to its end", || async {
-        metric(program.admin, "atlas_auth_proxy_config_reloads_total").await > 0.0
+        metric(program.admin, "atlas_auth_proxy_config_reloads_total", &[]).await > 0.0
     })
     .await;
     let (status, said) = program.stop().await;

@@ -12,6 +12,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::support::client::client;
 use crate::support::needs::needs;
+use crate::support::program::PROGRAM;
 use crate::support::proxy::{PRIVATE_KEY, PUBLIC_KEY, Proxy, digest, proxy};
 use crate::support::until;
 
@@ -179,7 +180,7 @@ async fn the_demo_starts_answers_on_all_listeners_and_ends_cleanly() {
     if needs(&["curl"], "curl").is_none() {
         return;
     }
-    let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"))
+    let mut child = tokio::process::Command::new(PROGRAM)
         .arg("demo")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::support::client::client;
-use crate::support::proxy::{PRIVATE_KEY, PUBLIC_KEY, Proxy, listener, proxy};
+use crate::support::proxy::{PRIVATE_KEY, PUBLIC_KEY, Proxy, listener};
 use crate::support::until;
 use crate::support::upstream::{Upstream, json};
 
@@ -48,7 +48,8 @@ async fn before(upstream: &Upstream, max_concurrent: Option<usize>) -> Proxy {
         private_key: atlas_auth_proxy::secret::Secret::new(PRIVATE_KEY),
         max_concurrent: max_concurrent.and_then(NonZeroUsize::new),
     };
-    proxy(&upstream.base_url(), Some(&upstream.ca_file), credential)
+    upstream
+        .proxy_with(credential)
         .with(|settings| {
             let mut other = listener("default");
             other.name = Some("other".to_owned());

@@ -21,7 +21,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::support::client::{raw, read_head, read_to_end};
 use crate::support::needs::needs;
-use crate::support::proxy::{Proxy, bearer, proxy};
+use crate::support::proxy::Proxy;
 use crate::support::tls::TestCa;
 use crate::support::upstream::{Answer, Upstream, full, json};
 
@@ -33,7 +33,8 @@ async fn too_large(_: http::Request<hyper::body::Incoming>) -> Answer {
 async fn over_tls(upstream: &Upstream, ca: &TestCa, change: impl FnOnce(&mut Settings)) -> Proxy {
     let server = ca.identity(&["localhost"], |_| ());
     let tls = ListenerTls::new(server.certificate.as_bytes(), server.key.as_bytes(), None).unwrap();
-    proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+    upstream
+        .proxy()
         .with(|s| s.listeners[0].tls = Some(tls))
         .with(change)
         .start()
@@ -146,7 +147,8 @@ async fn answers_408_and_429_arrive_whole_over_http2_while_content_is_unread() {
 #[tokio::test]
 async fn an_answer_that_ends_the_connection_says_so() {
     let upstream = Upstream::start(too_large).await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+    let proxy = upstream
+        .proxy()
         .with(|s| s.listeners[0].rules.fairness.per_minute = std::num::NonZeroUsize::new(1))
         .start()
         .await;
@@ -187,9 +189,7 @@ async fn http_1_0_is_promised_another_request_only_where_it_finds_the_end_of_the
         answer
     })
     .await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
+    let proxy = upstream.proxy().start().await;
     let get = |path: &str| format!("GET {path} HTTP/1.0\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n");
     let mut stream = TcpStream::connect(proxy.address).await.unwrap();
     for _ in 0..2 {

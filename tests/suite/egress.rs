@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 
 use crate::support::client::{client, head_of};
-use crate::support::program::Program;
+use crate::support::program::{PROGRAM, Program};
 use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, bearer, proxy};
 use crate::support::until;
 use crate::support::upstream::{Upstream, json};
@@ -85,7 +85,8 @@ const BASIC: &str = "Basic dXNlcjpwYXNz";
 async fn token_and_api_go_through_the_proxy_with_its_credentials() {
     let upstream = Upstream::start(|_| async { json(200, "{}") }).await;
     let forward = Forward::start(Some(BASIC)).await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+    let proxy = upstream
+        .proxy()
         .upstream(|upstream| upstream.egress = Some(EgressProxy::parse(&forward.url("user:pass@")).unwrap()))
         .start()
         .await;
@@ -152,8 +153,7 @@ async fn https_proxy_and_no_proxy_are_followed() {
             ("MONGODB_ATLAS_CLIENT_SECRET", CLIENT_SECRET),
         ];
         environment.extend_from_slice(variables);
-        let command = Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"));
-        let program = Program::start(command, &upstream, &environment, &[]).await;
+        let program = Program::start(Command::new(PROGRAM), &upstream, &environment, &[]).await;
         let url = format!("http://{}/x", program.address);
         assert_eq!(client().get(url).send().await.unwrap().status(), 200, "{variables:?}");
         let came = forward.heads().len() - before;
@@ -207,7 +207,7 @@ async fn an_idle_connection_is_not_used_beyond_what_the_upstream_says() {
     })
     .await;
     let key = crate::support::proxy::digest();
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), key).start().await;
+    let proxy = upstream.proxy_with(key).start().await;
     let get = async |path: &str| {
         let answer = client().get(proxy.url(path)).send().await.unwrap();
         assert_eq!(answer.status(), 200);
@@ -249,7 +249,8 @@ async fn a_tunnel_begins_with_any_2xx_after_any_number_of_1xx() {
         });
         for credential in [bearer(), crate::support::proxy::digest()] {
             let tokens = upstream.token_requests() + usize::from(matches!(credential, ServiceAccount { .. }));
-            let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), credential)
+            let proxy = upstream
+                .proxy_with(credential)
                 .upstream(|upstream| upstream.egress = Some(EgressProxy::parse(&url).unwrap()))
                 .start()
                 .await;
@@ -276,7 +277,8 @@ async fn a_proxy_that_refuses_is_named_with_its_status_in_token_errors() {
             });
         }
     });
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+    let proxy = upstream
+        .proxy()
         .upstream(|upstream| upstream.egress = Some(EgressProxy::parse(&url).unwrap()))
         .start()
         .await;

@@ -10,7 +10,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::support::client::{read_head, read_to_end};
-use crate::support::proxy::{Proxy, bearer, proxy};
+use crate::support::proxy::Proxy;
 use crate::support::raw_h2::{
     DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, frame,
 };
@@ -30,7 +30,8 @@ impl Story {
         let server = ca.identity(&["localhost"], |_| ());
         let tls = ListenerTls::new(server.certificate.as_bytes(), server.key.as_bytes(), None).unwrap();
         let upstream = Upstream::start(|_| async { json(200, "{}") }).await;
-        let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+        let proxy = upstream
+            .proxy()
             .with(|s| {
                 s.listeners[0].tls = Some(tls);
                 s.drain_timeout = Duration::from_secs(3600);

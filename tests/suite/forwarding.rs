@@ -34,9 +34,7 @@ async fn echo(request: http::Request<hyper::body::Incoming>) -> Answer {
 #[tokio::test]
 async fn a_request_without_credentials_gets_an_authenticated_answer() {
     let upstream = Upstream::start(ok).await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
+    let proxy = upstream.proxy().start().await;
     let answer = client().get(proxy.url("/api/atlas/v2/groups")).send().await.unwrap();
     assert_eq!(answer.status(), 200);
     assert!(answer.headers().get("x-atlas-auth-proxy-error").is_none());
@@ -51,9 +49,7 @@ async fn a_request_without_credentials_gets_an_authenticated_answer() {
 #[tokio::test]
 async fn path_and_query_go_through_byte_for_byte() {
     let upstream = Upstream::start(ok).await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
+    let proxy = upstream.proxy().start().await;
     for target in [
         "/api/atlas/v2/groups/1/clusters/c:restart",
         "/api/atlas/v2/a%2Fb%20c/%7Bx%7D?q=%zz&a=b+c&&=",
@@ -74,9 +70,7 @@ async fn path_and_query_go_through_byte_for_byte() {
 #[tokio::test]
 async fn bodies_go_through_with_length_and_chunked() {
     let upstream = Upstream::start(echo).await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
+    let proxy = upstream.proxy().start().await;
     let content: Bytes = (0..3_000_000u32).map(|i| (i >> 4) as u8).collect::<Vec<_>>().into();
     for size in [0, 1, 65_536, 3_000_000] {
         let body = content.slice(..size);
@@ -94,9 +88,7 @@ async fn bodies_go_through_with_length_and_chunked() {
 #[tokio::test]
 async fn a_get_may_have_a_body() {
     let upstream = Upstream::start(echo).await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
+    let proxy = upstream.proxy().start().await;
     let get = b"GET /x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
     assert!(raw(proxy.address, get).await.ends_with("abc"));
 }
@@ -124,9 +116,7 @@ async fn trailers_go_both_ways_but_never_a_credential() {
             .unwrap()
     })
     .await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
+    let proxy = upstream.proxy().start().await;
     let answer = raw(
         proxy.address,
         b"POST /x HTTP/1.1\r\nHost: localhost\r\nConnection: close, TE\r\nTE: trailers\r\nTrailer: x-checksum, authorization\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx-checksum: up\r\nAuthorization: Bearer mine\r\n\r\n",
@@ -144,9 +134,7 @@ fn tokio_stream<T>(items: Vec<T>) -> impl futures_core::Stream<Item = T> {
 #[tokio::test]
 async fn a_client_that_expects_100_continue_gets_it_before_it_sends() {
     let upstream = Upstream::start(echo).await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
+    let proxy = upstream.proxy().start().await;
     let mut stream = TcpStream::connect(proxy.address).await.unwrap();
     stream
         .write_all(b"POST /x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
@@ -171,9 +159,7 @@ async fn head_204_and_304_have_no_body_and_keep_the_connection() {
         answer
     })
     .await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
+    let proxy = upstream.proxy().start().await;
     let mut stream = TcpStream::connect(proxy.address).await.unwrap();
     for (method, path) in [("HEAD", "/200"), ("GET", "/204"), ("GET", "/304"), ("DELETE", "/204")] {
         stream
@@ -191,9 +177,7 @@ async fn head_204_and_304_have_no_body_and_keep_the_connection() {
 #[tokio::test]
 async fn connections_are_kept_and_reused() {
     let upstream = Upstream::start(ok).await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
+    let proxy = upstream.proxy().start().await;
     for _ in 0..20 {
         client()
             .get(proxy.url("/x"))
@@ -217,9 +201,7 @@ async fn connections_are_kept_and_reused() {
 #[tokio::test]
 async fn an_upload_that_cannot_be_repeated_goes_over_a_connection_of_its_own() {
     let upstream = Upstream::start(echo).await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
+    let proxy = upstream.proxy().start().await;
     let http = client();
     assert_eq!(http.get(proxy.url("/x")).send().await.unwrap().status(), 200);
     let before = upstream.connections();
@@ -250,7 +232,8 @@ async fn http_2_upstream_is_spoken_when_asked_for_or_alone_on_offer() {
             atlas_auth_proxy::credential::CredentialSettings::ServiceAccount { .. }
         );
         let upstream = Upstream::start_with(offer, echo).await;
-        let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), credential)
+        let proxy = upstream
+            .proxy_with(credential)
             .upstream(|u| u.http = setting)
             .start()
             .await;
@@ -269,9 +252,7 @@ async fn http_2_upstream_is_spoken_when_asked_for_or_alone_on_offer() {
 #[tokio::test]
 async fn an_unreachable_upstream_is_a_clear_502() {
     let upstream = Upstream::start(ok).await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
+    let proxy = upstream.proxy().start().await;
     assert_eq!(client().get(proxy.url("/x")).send().await.unwrap().status(), 200);
     let closed = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -318,7 +299,8 @@ async fn a_silent_upstream_is_a_504() {
         json(200, "{}")
     })
     .await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+    let proxy = upstream
+        .proxy()
         .upstream(|u| u.limits.response_head_timeout = Duration::from_millis(200))
         .start()
         .await;
@@ -339,9 +321,7 @@ async fn a_body_that_breaks_off_is_never_a_clean_end() {
         Response::new(BodyExt::boxed(StreamBody::new(tokio_stream(frames))))
     })
     .await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
+    let proxy = upstream.proxy().start().await;
     let get = b"GET /x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let answer = raw(proxy.address, get).await;
     assert!(answer.starts_with("HTTP/1.1 200 ") && !answer.ends_with("0\r\n\r\n"));
@@ -400,9 +380,7 @@ async fn a_download_is_paced_by_its_reader() {
         }
     })
     .await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
+    let proxy = upstream.proxy().start().await;
     let mut stream = TcpStream::connect(proxy.address).await.unwrap();
     stream
         .write_all(b"GET /x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
@@ -457,9 +435,7 @@ async fn a_client_that_goes_away_ends_its_upstream_request() {
         }
     })
     .await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
+    let proxy = upstream.proxy().start().await;
     let mut stream = TcpStream::connect(proxy.address).await.unwrap();
     stream
         .write_all(b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -475,9 +451,7 @@ async fn a_client_that_goes_away_ends_its_upstream_request() {
 #[tokio::test]
 async fn a_client_that_shuts_its_side_still_gets_its_answer() {
     let upstream = Upstream::start(ok).await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
+    let proxy = upstream.proxy().start().await;
     let mut stream = TcpStream::connect(proxy.address).await.unwrap();
     stream
         .write_all(b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -493,7 +467,8 @@ async fn a_unix_socket_serves_with_its_mode_and_is_removed_at_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("proxy.sock");
     let upstream = Upstream::start(ok).await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+    let proxy = upstream
+        .proxy()
         .with(|s| {
             s.listeners[0].bind = atlas_auth_proxy::server::Bind::Unix {
                 path: path.clone(),
@@ -517,7 +492,8 @@ async fn a_unix_socket_serves_with_its_mode_and_is_removed_at_the_end() {
 #[tokio::test]
 async fn ipv6_listens_and_forwards() {
     let upstream = Upstream::start(ok).await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+    let proxy = upstream
+        .proxy()
         .with(|s| s.listeners[0].bind = atlas_auth_proxy::server::Bind::Tcp("[::1]:0".parse().unwrap()))
         .start()
         .await;

@@ -3,7 +3,7 @@
 use atlas_auth_proxy::guard::{Allowlist, HostName, HostNames, RequiredHeader};
 
 use crate::support::client::{raw, read_to_end};
-use crate::support::proxy::{Proxy, ProxyBuilder, bearer, proxy};
+use crate::support::proxy::{Proxy, ProxyBuilder};
 use crate::support::upstream::{Answer, Upstream, json};
 
 async fn ok(_: http::Request<hyper::body::Incoming>) -> Answer {
@@ -15,7 +15,7 @@ async fn upstream() -> Upstream {
 }
 
 fn builder(upstream: &Upstream) -> ProxyBuilder {
-    proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+    upstream.proxy()
 }
 
 async fn refused(proxy: &Proxy, upstream: &Upstream, request: &str, status: u16, code: &str) {

@@ -10,11 +10,10 @@ use tokio::process::Command;
 
 use crate::support::client::client;
 use crate::support::needs::skip;
-use crate::support::program::Program;
+use crate::support::program::{PROGRAM, Program};
 use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET};
 use crate::support::upstream::{Upstream, json};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_atlas-auth-proxy");
 /// `nobody` of Debian; any id that is not root's does.
 const NOBODY: u32 = 65_534;
 

@@ -8,8 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 
 use crate::support::client::client;
-use crate::support::program::Program;
-use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, bearer, proxy};
+use crate::support::program::{PROGRAM, Program, SERVICE_ACCOUNT};
 use crate::support::redis::{Redis, settings};
 use crate::support::until;
 use crate::support::upstream::{Upstream, json};
@@ -100,7 +99,8 @@ async fn whatever_a_store_says_no_more_than_an_answer_is_taken_and_clients_are_s
     for password in [None, Some("only-for-tests-store-password")] {
         for (first, endless) in cases {
             let store = Hostile::start(first, endless).await;
-            let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+            let proxy = upstream
+                .proxy()
                 .with(|all| all.token_store = Some(settings(store.address, password, None)))
                 .start()
                 .await;
@@ -131,12 +131,13 @@ async fn program(upstream: &Upstream, folder: &std::path::Path, store: std::net:
         format!("[token_store]\nurl = 'redis://{store}'\nkey_file = 'key'\n"),
     )
     .unwrap();
-    let environment = [
-        ("MONGODB_ATLAS_CLIENT_ID", CLIENT_ID),
-        ("MONGODB_ATLAS_CLIENT_SECRET", CLIENT_SECRET),
-    ];
-    let command = Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"));
-    Program::start(command, upstream, &environment, &["--config", file.to_str().unwrap()]).await
+    Program::start(
+        Command::new(PROGRAM),
+        upstream,
+        &SERVICE_ACCOUNT,
+        &["--config", file.to_str().unwrap()],
+    )
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,8 +8,9 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::process::Command;
 
 use crate::support::client::{client, raw, read_head, read_to_end};
-use crate::support::program::Program;
-use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, Proxy, ProxyBuilder, bearer, proxy};
+use crate::support::metrics::metric;
+use crate::support::program::{PROGRAM, Program, SERVICE_ACCOUNT};
+use crate::support::proxy::{Proxy, ProxyBuilder};
 use crate::support::until;
 use crate::support::upstream::{Answer, Upstream, json};
 
@@ -18,7 +19,7 @@ async fn ok(_: http::Request<hyper::body::Incoming>) -> Answer {
 }
 
 fn builder(upstream: &Upstream) -> ProxyBuilder {
-    proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+    upstream.proxy()
 }
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -199,16 +200,8 @@ async fn an_early_refusal_reaches_a_client_that_is_still_sending() {
 async fn running_out_of_descriptors_ends_nothing() {
     let upstream = Upstream::start(ok).await;
     let mut shell = Command::new("/bin/sh");
-    shell.args([
-        "-c",
-        "ulimit -n 128; exec \"$0\" \"$@\"",
-        env!("CARGO_BIN_EXE_atlas-auth-proxy"),
-    ]);
-    let environment = [
-        ("MONGODB_ATLAS_CLIENT_ID", CLIENT_ID),
-        ("MONGODB_ATLAS_CLIENT_SECRET", CLIENT_SECRET),
-    ];
-    let program = Program::start(shell, &upstream, &environment, &[]).await;
+    shell.args(["-c", "ulimit -n 128; exec \"$0\" \"$@\"", PROGRAM]);
+    let program = Program::start(shell, &upstream, &SERVICE_ACCOUNT, &[]).await;
     let mut open = Vec::new();
     for _ in 0..300 {
         // The kernel completes more connections than the process can have.
@@ -257,12 +250,7 @@ async fn a_body_of_single_bytes_holds_little_memory() {
         json(200, "{}")
     })
     .await;
-    let environment = [
-        ("MONGODB_ATLAS_CLIENT_ID", CLIENT_ID),
-        ("MONGODB_ATLAS_CLIENT_SECRET", CLIENT_SECRET),
-    ];
-    let command = Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"));
-    let program = Program::start(command, &upstream, &environment, &["--workers", "1"]).await;
+    let program = Program::start(Command::new(PROGRAM), &upstream, &SERVICE_ACCOUNT, &["--workers", "1"]).await;
     let resident = || {
         let status = std::fs::read_to_string(format!("/proc/{}/status", program.pid())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
@@ -345,19 +333,11 @@ async fn a_listener_full_of_slow_bodies_leaves_the_others_their_part() {
     })
     .await;
     let mut shell = Command::new("/bin/sh");
-    shell.args([
-        "-c",
-        "ulimit -n 160; exec \"$0\" \"$@\"",
-        env!("CARGO_BIN_EXE_atlas-auth-proxy"),
-    ]);
-    let environment = [
-        ("MONGODB_ATLAS_CLIENT_ID", CLIENT_ID),
-        ("MONGODB_ATLAS_CLIENT_SECRET", CLIENT_SECRET),
-    ];
+    shell.args(["-c", "ulimit -n 160; exec \"$0\" \"$@\"", PROGRAM]);
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("proxy.sock");
     let listen = format!("unix:{}", socket.display());
-    let program = Program::start(shell, &upstream, &environment, &["--listen", &listen]).await;
+    let program = Program::start(shell, &upstream, &SERVICE_ACCOUNT, &["--listen", &listen]).await;
     let mut slow = Vec::new();
     let post = b"POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n1234";
     // More than there are places (a third of what 160 descriptors leave), fewer than there are connections.
@@ -367,7 +347,7 @@ async fn a_listener_full_of_slow_bodies_leaves_the_others_their_part() {
         slow.push(stream);
     }
     until("one is told that there is no place", || async {
-        crate::support::program::metric(program.admin, "atlas_auth_proxy_upstream_errors_total").await > 0.0
+        metric(program.admin, "atlas_auth_proxy_upstream_errors_total", &[]).await > 0.0
     })
     .await;
     for _ in 0..5 {

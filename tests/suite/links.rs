@@ -8,7 +8,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 
 use crate::support::client::{client, raw};
-use crate::support::proxy::{Proxy, bearer, proxy};
+use crate::support::proxy::Proxy;
 use crate::support::upstream::{Answer, Upstream, full};
 
 type Incoming = http::Request<hyper::body::Incoming>;
@@ -90,9 +90,7 @@ async fn answer(request: Incoming) -> Answer {
 
 async fn set_up() -> (Upstream, Proxy) {
     let upstream = Upstream::start(answer).await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
+    let proxy = upstream.proxy().start().await;
     (upstream, proxy)
 }
 
@@ -154,7 +152,8 @@ async fn head_says_what_get_would() {
 #[tokio::test]
 async fn rewriting_can_be_turned_off() {
     let upstream = Upstream::start(answer).await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+    let proxy = upstream
+        .proxy()
         .with(|s| s.listeners[0].rules.rewrite_links = false)
         .start()
         .await;
@@ -181,9 +180,7 @@ async fn a_truncated_gzip_body_is_a_broken_transfer() {
         answer
     })
     .await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
+    let proxy = upstream.proxy().start().await;
     let answer = raw(
         proxy.address,
         b"GET /api/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",

@@ -9,21 +9,22 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::support::client::{client, read_head};
-use crate::support::program::{Program, metric};
-use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET};
+use crate::support::metrics::metric;
+use crate::support::program::{PROGRAM, Program, SERVICE_ACCOUNT};
 use crate::support::until;
 use crate::support::upstream::{Upstream, json};
-
-const ENVIRONMENT: [(&str, &str); 2] = [
-    ("MONGODB_ATLAS_CLIENT_ID", CLIENT_ID),
-    ("MONGODB_ATLAS_CLIENT_SECRET", CLIENT_SECRET),
-];
 
 /// A pipe that holds as little as a pipe can, and a program that logs to it.
 async fn unread(upstream: &Upstream) -> (Program, std::io::PipeReader) {
     let (reader, writer) = std::io::pipe().unwrap();
-    let command = Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"));
-    let program = Program::start_with_log(command, upstream, &ENVIRONMENT, &[], OwnedFd::from(writer)).await;
+    let program = Program::start_with_log(
+        Command::new(PROGRAM),
+        upstream,
+        &SERVICE_ACCOUNT,
+        &[],
+        OwnedFd::from(writer),
+    )
+    .await;
     (program, reader)
 }
 
@@ -32,7 +33,7 @@ async fn fill(program: &Program) -> usize {
     let mut stream = TcpStream::connect(program.address).await.unwrap();
     let get = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(600));
     let mut sent = 0;
-    while metric(program.admin, "atlas_auth_proxy_log_lines_dropped_total").await == 0.0 {
+    while metric(program.admin, "atlas_auth_proxy_log_lines_dropped_total", &[]).await == 0.0 {
         for _ in 0..200 {
             stream.write_all(get.as_bytes()).await.unwrap();
             assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 200 "));
@@ -53,7 +54,7 @@ async fn a_log_that_nobody_reads_stops_nothing_and_what_is_lost_is_counted() {
     let live = client().get(format!("http://{}/livez", program.admin)).send().await;
     assert_eq!(live.unwrap().status(), 200);
     // Somebody reads again: the count is told, and agrees with the metric.
-    let lost = metric(program.admin, "atlas_auth_proxy_log_lines_dropped_total").await;
+    let lost = metric(program.admin, "atlas_auth_proxy_log_lines_dropped_total", &[]).await;
     let log = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
     let reading = std::thread::spawn({
         let log = std::sync::Arc::clone(&log);
@@ -109,13 +110,13 @@ async fn a_standard_output_that_nobody_reads_stops_nothing() {
     rustix::io::ioctl_fionbio(&writer, false).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("proxy.sock");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"))
+    let mut child = Command::new(PROGRAM)
         .args(["run", "--admin-listen", "127.0.0.1:0", "--listen"])
         .arg(format!("unix:{}", socket.display()))
         .args(["--base-url", &upstream.base_url(), "--upstream-ca"])
         .arg(&upstream.ca_file)
         .env_clear()
-        .envs(ENVIRONMENT)
+        .envs(SERVICE_ACCOUNT)
         .stdout(std::process::Stdio::from(OwnedFd::from(writer)))
         .stderr(std::process::Stdio::null())
         .kill_on_drop(true)

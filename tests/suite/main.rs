@@ -39,6 +39,7 @@ mod metrics;
 mod records;
 #[cfg(feature = "emulator")]
 mod refusals;
+#[cfg(feature = "emulator")]
 mod rotate_secret;
 #[cfg(feature = "emulator")]
 mod rotation;

@@ -6,7 +6,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::support::client::{client, raw};
-use crate::support::proxy::{bearer, proxy};
+use crate::support::metrics::metrics;
 use crate::support::until;
 use crate::support::upstream::{Upstream, json};
 
@@ -17,9 +17,7 @@ async fn upstream() -> Upstream {
 #[tokio::test]
 async fn every_promised_family_is_there_and_parses() {
     let upstream = upstream().await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
+    let proxy = upstream.proxy().start().await;
     until("the token is there", || async {
         client()
             .get(format!("http://{}/readyz", proxy.admin))
@@ -79,9 +77,7 @@ async fn every_promised_family_is_there_and_parses() {
 #[tokio::test]
 async fn a_request_is_counted_before_its_client_can_ask() {
     let upstream = upstream().await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
+    let proxy = upstream.proxy().start().await;
     for n in 1..=5 {
         client()
             .get(proxy.url("/x"))
@@ -119,22 +115,13 @@ async fn a_request_is_counted_before_its_client_can_ask() {
 #[tokio::test]
 async fn odd_methods_and_paths_make_no_labels() {
     let upstream = upstream().await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
+    let proxy = upstream.proxy().start().await;
     raw(
         proxy.address,
         b"FROBNICATE /secret-project HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
     )
     .await;
-    let text = client()
-        .get(format!("http://{}/metrics", proxy.admin))
-        .send()
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
+    let text = metrics(proxy.admin).await;
     assert!(!text.contains("FROBNICATE") && !text.contains("secret-project"));
     assert_eq!(
         proxy
@@ -151,9 +138,7 @@ async fn odd_methods_and_paths_make_no_labels() {
 async fn health_tells_apart_alive_ready_and_started() {
     let upstream = upstream().await;
     upstream.tokens.down.store(true, std::sync::atomic::Ordering::SeqCst);
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
+    let proxy = upstream.proxy().start().await;
     let status = |path: &'static str| {
         let url = format!("http://{}{path}", proxy.admin);
         async move { client().get(url).send().await.unwrap().status().as_u16() }
@@ -174,9 +159,7 @@ async fn health_tells_apart_alive_ready_and_started() {
 #[tokio::test]
 async fn quitting_is_for_posts_of_local_programs() {
     let upstream = upstream().await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
+    let proxy = upstream.proxy().start().await;
     let url = format!("http://{}/quitquitquit", proxy.admin);
     assert_eq!(client().get(&url).send().await.unwrap().status(), 405);
     assert_eq!(
@@ -208,9 +191,7 @@ async fn quitting_is_for_posts_of_local_programs() {
 #[tokio::test]
 async fn the_admin_pages_are_not_on_the_proxied_port() {
     let upstream = upstream().await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
+    let proxy = upstream.proxy().start().await;
     let answer = client().get(proxy.url("/metrics")).send().await.unwrap();
     assert_eq!(answer.text().await.unwrap(), "{}");
     assert_eq!(upstream.last().uri, "/metrics");
@@ -220,9 +201,7 @@ async fn the_admin_pages_are_not_on_the_proxied_port() {
 #[tokio::test]
 async fn connections_that_are_held_keep_no_probe_out() {
     let upstream = upstream().await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
+    let proxy = upstream.proxy().start().await;
     let mut held = Vec::new();
     for _ in 0..80 {
         let mut stream = TcpStream::connect(proxy.admin).await.unwrap();
@@ -246,9 +225,7 @@ async fn connections_that_are_held_keep_no_probe_out() {
 #[tokio::test]
 async fn a_target_that_is_none_is_counted() {
     let upstream = upstream().await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
+    let proxy = upstream.proxy().start().await;
     let answer = raw(proxy.address, b"GET /<>^ HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     let denied = [("reason", "malformed")];

@@ -4,18 +4,12 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::support::client::raw;
-use crate::support::program::Program;
-use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET};
+use crate::support::program::{PROGRAM, Program, SERVICE_ACCOUNT};
 use crate::support::upstream::{Answer, Upstream, json};
 
 async fn start(upstream: &Upstream, args: &[&str]) -> Program {
-    let environment = [
-        ("MONGODB_ATLAS_CLIENT_ID", CLIENT_ID),
-        ("MONGODB_ATLAS_CLIENT_SECRET", CLIENT_SECRET),
-    ];
-    let command = Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"));
     let args = [&["--log-format", "json"], args].concat();
-    Program::start(command, upstream, &environment, &args).await
+    Program::start(Command::new(PROGRAM), upstream, &SERVICE_ACCOUNT, &args).await
 }
 
 /// The records of requests in a log of JSON lines, each of which must be one object.

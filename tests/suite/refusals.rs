@@ -8,7 +8,7 @@ use http::{HeaderValue, Request};
 use hyper::body::Incoming;
 
 use crate::support::client::client;
-use crate::support::proxy::{Proxy, bearer, digest, proxy};
+use crate::support::proxy::{Proxy, digest};
 use crate::support::until;
 use crate::support::upstream::{Answer, Tokens, Upstream, json};
 
@@ -44,9 +44,7 @@ async fn upstream_of_tokens() -> Upstream {
 }
 
 async fn before(upstream: &Upstream) -> Proxy {
-    proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await
+    upstream.proxy().start().await
 }
 
 fn probes(upstream: &Upstream) -> usize {
@@ -87,7 +85,8 @@ async fn a_token_that_is_revoked_again_and_again_is_replaced_each_time() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_that_are_only_announced_take_nothing_of_the_replay_budget() {
     let upstream = upstream_of_tokens().await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+    let proxy = upstream
+        .proxy()
         .with(|settings| settings.limits.body.replay_budget = settings.limits.body.replay_limit)
         .start()
         .await;
@@ -264,9 +263,7 @@ async fn challenges_that_are_of_no_use_show_and_their_end_does() {
         for proven in [true, false] {
             let broken = Arc::new(AtomicBool::new(!proven));
             let upstream = upstream_that_breaks(kind, &broken).await;
-            let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), digest())
-                .start()
-                .await;
+            let proxy = upstream.proxy_with(digest()).start().await;
             if proven {
                 assert_eq!(status(&proxy, "/x").await, 200);
                 // One alone says nothing.
@@ -320,9 +317,7 @@ async fn upstream_of_keys(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_path_that_refuses_every_key_spoils_no_other_path() {
     let (upstream, _) = upstream_of_keys(|request| request.uri().path() == "/forbidden").await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), digest())
-        .start()
-        .await;
+    let proxy = upstream.proxy_with(digest()).start().await;
     for _ in 0..4 {
         assert_eq!(status(&proxy, "/forbidden").await, 401);
     }
@@ -342,9 +337,7 @@ async fn a_key_that_is_refused_everywhere_shows_and_its_end_does() {
     let refuses = Arc::new(AtomicBool::new(false));
     let switch = Arc::clone(&refuses);
     let (upstream, _) = upstream_of_keys(move |_| switch.load(Ordering::SeqCst)).await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), digest())
-        .start()
-        .await;
+    let proxy = upstream.proxy_with(digest()).start().await;
     assert_eq!(status(&proxy, "/x").await, 200);
     refuses.store(true, Ordering::SeqCst);
     let usable = || proxy.metric("atlas_auth_proxy_credential_usable", &[]);
@@ -375,9 +368,7 @@ async fn what_hinders_the_request_for_a_challenge_is_the_answer_to_an_upload() {
             refused("Digest realm=\"r\", nonce=\"n\", algorithm=MD5, qop=\"auth\"")
         })
         .await;
-        let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), digest())
-            .start()
-            .await;
+        let proxy = upstream.proxy_with(digest()).start().await;
         let answer = client()
             .post(proxy.url("/x"))
             .body(vec![b'x'; 5 << 20])
@@ -402,9 +393,7 @@ async fn what_hinders_the_request_for_a_challenge_is_the_answer_to_an_upload() {
         json(200, content.to_bytes().len().to_string())
     })
     .await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), digest())
-        .start()
-        .await;
+    let proxy = upstream.proxy_with(digest()).start().await;
     let post = client().post(proxy.url("/x")).body(vec![b'x'; 5 << 20]);
     let answer = post.send().await.unwrap();
     assert_eq!(

@@ -1,75 +1,26 @@
 //! The life of a credential: it is replaced, revoked, expires, and its endpoint goes away, while requests go on.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::net::SocketAddr;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use atlas_auth_proxy::credential::CredentialSettings;
 use atlas_auth_proxy::credential::bearer::ClientSecrets;
-use atlas_auth_proxy::emulator::{Emulator, EmulatorSettings, Fault, FaultKind, Target};
+use atlas_auth_proxy::emulator::{Fault, FaultKind, Target};
 use atlas_auth_proxy::secret::Secret;
 use atlas_auth_proxy::time::{Clock, SystemClock};
-use tokio::process::Command;
-use tokio::task::JoinHandle;
 
+use crate::support::atlas::{Atlas, GROUPS, NEXT_SECRET, reloaded, reloads, write_secret};
 use crate::support::client::{client, raw};
+use crate::support::metrics::{metric, metrics};
 use crate::support::program::Program;
-use crate::support::proxy::{
-    CLIENT_ID, CLIENT_SECRET, PRIVATE_KEY, PUBLIC_KEY, Proxy, ProxyBuilder, bearer, digest, proxy,
-};
+use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, Proxy, bearer, digest};
+use crate::support::traffic::Traffic;
 use crate::support::until;
-
-pub const NEXT_SECRET: &str = "mdb_sa_sk_only-for-tests-the-next-secret";
-pub const GROUPS: &str = "/api/atlas/v2/groups";
-
-/// Atlas, and the file of its certificate authority.
-pub struct Atlas {
-    pub emulator: Arc<Emulator>,
-    pub folder: tempfile::TempDir,
-}
-
-impl Atlas {
-    pub async fn start() -> Self {
-        let settings = EmulatorSettings {
-            service_accounts: vec![(CLIENT_ID.to_owned(), CLIENT_SECRET.to_owned())],
-            api_keys: vec![
-                (PUBLIC_KEY.to_owned(), PRIVATE_KEY.to_owned()),
-                ("newkey".to_owned(), NEXT_SECRET.to_owned()),
-            ],
-            requests_per_minute: 1_000_000,
-            tokens_per_minute: 1000,
-            ..EmulatorSettings::default()
-        };
-        let atlas = Self {
-            emulator: Arc::new(Emulator::start(settings).await.unwrap()),
-            folder: tempfile::tempdir().unwrap(),
-        };
-        fs::write(atlas.ca_file(), atlas.emulator.ca_pem()).unwrap();
-        atlas
-    }
-
-    pub fn ca_file(&self) -> PathBuf {
-        self.folder.path().join("ca.pem")
-    }
-
-    fn before(&self, credential: CredentialSettings) -> ProxyBuilder {
-        proxy(&self.emulator.base_url(), Some(&self.ca_file()), credential)
-    }
-
-    /// The program itself, with the client secret in a file.
-    pub async fn program(&self, secret: &Path, more: &[(&str, &str)]) -> Program {
-        let mut environment = vec![
-            ("MONGODB_ATLAS_CLIENT_ID", CLIENT_ID),
-            ("MONGODB_ATLAS_CLIENT_SECRET_FILE", secret.to_str().unwrap()),
-        ];
-        environment.extend_from_slice(more);
-        let command = Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"));
-        Program::start_at(command, &self.emulator.base_url(), &self.ca_file(), &environment, &[]).await
-    }
-}
 
 /// The machine's clocks, ahead by what the test says.
 #[derive(Default)]
@@ -95,81 +46,45 @@ impl Clock for StepClock {
     }
 }
 
-pub fn write_secret(path: &Path, secret: &str) {
-    fs::write(path, secret).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+/// Atlas, and its client secret in a file.
+async fn atlas_and_secret() -> (Atlas, PathBuf) {
+    let atlas = Atlas::start().await;
+    let secret = atlas.folder.path().join("secret");
+    write_secret(&secret, CLIENT_SECRET);
+    (atlas, secret)
 }
 
-/// Calls all the time, on several connections, with and without a body; every answer must be 200.
-pub struct Traffic {
-    stop: Arc<AtomicBool>,
-    good: Arc<AtomicUsize>,
-    callers: Vec<JoinHandle<()>>,
+/// The program with its client secret in a file, and requests all the time.
+struct Served {
+    program: Program,
+    admin: SocketAddr,
+    traffic: Traffic,
 }
 
-impl Traffic {
-    pub fn start(url: String) -> Self {
-        let (stop, good) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let callers = (0..4)
-            .map(|n| {
-                let (stop, good, url) = (Arc::clone(&stop), Arc::clone(&good), url.clone());
-                tokio::spawn(async move {
-                    let http = client();
-                    while !stop.load(Ordering::SeqCst) {
-                        let request = if n == 0 {
-                            http.post(url.replace(GROUPS, "/api/atlas/v2/emulator/sink"))
-                                .body("content")
-                        } else {
-                            http.get(&url)
-                        };
-                        let answer = request.send().await.unwrap();
-                        let status = answer.status();
-                        let text = answer.text().await.unwrap();
-                        assert_eq!(status, 200, "{text}");
-                        good.fetch_add(1, Ordering::SeqCst);
-                    }
-                })
-            })
-            .collect();
-        Self { stop, good, callers }
-    }
-
-    /// So many more good answers.
-    pub async fn goes_on(&self) {
-        let goal = self.good.load(Ordering::SeqCst) + 50;
-        until("traffic goes on", || async {
-            self.callers.iter().any(JoinHandle::is_finished) || self.good.load(Ordering::SeqCst) >= goal
-        })
-        .await;
-        assert!(!self.callers.iter().any(JoinHandle::is_finished), "a request failed");
-    }
-
-    pub async fn end(self) {
-        self.stop.store(true, Ordering::SeqCst);
-        for caller in self.callers {
-            caller.await.unwrap();
+impl Served {
+    async fn start(atlas: &Atlas, secret: &Path, more: &[(&str, &str)]) -> Self {
+        let program = atlas.program(secret, more).await;
+        let traffic = Traffic::start(format!("http://{}{GROUPS}", program.address));
+        traffic.goes_on().await;
+        let admin = program.admin;
+        Self {
+            program,
+            admin,
+            traffic,
         }
     }
-}
 
-pub async fn metric(admin: std::net::SocketAddr, line: &str) -> f64 {
-    let text = client()
-        .get(format!("http://{admin}/metrics"))
-        .send()
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
-    let found = text.lines().find_map(|l| l.strip_prefix(line)?.trim().parse().ok());
-    found.unwrap_or(0.0)
-}
+    async fn goes_on(&self) {
+        self.traffic.goes_on().await;
+    }
 
-pub const RELOADED: &str = r#"atlas_auth_proxy_credential_reloads_total{account="default",outcome="ok"}"#;
-const REFUSED: &str = r#"atlas_auth_proxy_credential_reloads_total{account="default",outcome="error"}"#;
-
-pub async fn reloaded(admin: std::net::SocketAddr, what: &str, times: f64) {
-    until(what, || async { metric(admin, RELOADED).await >= times }).await;
+    /// No request failed, and the end is clean; gives back what was logged.
+    async fn end(self) -> String {
+        self.traffic.end().await;
+        let (status, said) = self.program.stop().await;
+        assert!(status.success());
+        said
+    }
 }
 
 /// Each way in which a secret file changes, with the old secret deleted at Atlas and its tokens revoked afterwards.
@@ -183,9 +98,7 @@ async fn a_swapped_secret_file_is_taken_in_without_a_failed_request() {
     write_secret(&at("..1/secret"), CLIENT_SECRET);
     symlink("..1", at("..data")).unwrap();
     symlink("..data/secret", at("secret")).unwrap();
-    let program = atlas.program(&at("secret"), &[]).await;
-    let traffic = Traffic::start(format!("http://{}{GROUPS}", program.address));
-    traffic.goes_on().await;
+    let served = Served::start(&atlas, &at("secret"), &[]).await;
 
     let mut old = CLIENT_SECRET.to_owned();
     let swap = |kind: usize, secret: &str| match kind {
@@ -207,53 +120,45 @@ async fn a_swapped_secret_file_is_taken_in_without_a_failed_request() {
         let new = format!("{NEXT_SECRET}-{kind}");
         atlas.emulator.add_secret(CLIENT_ID, &new);
         swap(kind, &format!("{new}\n"));
-        reloaded(program.admin, "the new secret is in force", (kind + 1) as f64).await;
+        reloaded(served.admin, "the new secret is in force", (kind + 1) as f64).await;
         atlas.emulator.remove_secret(CLIENT_ID, &old);
-        traffic.goes_on().await;
+        served.goes_on().await;
         old = new;
     }
-    traffic.end().await;
     // The tokens that were replaced are revoked; one is in use.
     until("replaced tokens are revoked", || async {
         atlas.emulator.live_tokens() == 1
     })
     .await;
-    let (status, said) = program.stop().await;
-    assert!(status.success());
+    let said = served.end().await;
     assert!(!said.contains("mdb_sa_sk_"), "{said}");
     assert_eq!(atlas.emulator.live_tokens(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bad_secret_is_reported_and_the_old_one_stays() {
-    let atlas = Atlas::start().await;
-    let secret = atlas.folder.path().join("secret");
-    write_secret(&secret, CLIENT_SECRET);
-    let program = atlas.program(&secret, &[]).await;
-    let traffic = Traffic::start(format!("http://{}{GROUPS}", program.address));
-    traffic.goes_on().await;
+    let (atlas, secret) = atlas_and_secret().await;
+    let served = Served::start(&atlas, &secret, &[]).await;
     // One that Atlas refuses.
     write_secret(&secret, "mdb_sa_sk_unknown-to-atlas");
     until("the bad secret is counted", || async {
-        metric(program.admin, REFUSED).await >= 1.0
+        reloads(served.admin, "error").await >= 1.0
     })
     .await;
-    traffic.goes_on().await;
+    served.goes_on().await;
     // One that can't be one.
     write_secret(&secret, "");
-    let bad = r#"atlas_auth_proxy_config_reloads_total{outcome="error"}"#;
+    let bad = "atlas_auth_proxy_config_reloads_total";
     until("the empty file is counted", || async {
-        metric(program.admin, bad).await >= 1.0
+        metric(served.admin, bad, &[("outcome", "error")]).await >= 1.0
     })
     .await;
-    traffic.goes_on().await;
+    served.goes_on().await;
     // And a good one again.
     atlas.emulator.add_secret(CLIENT_ID, NEXT_SECRET);
     write_secret(&secret, NEXT_SECRET);
-    reloaded(program.admin, "the good secret is in force", 1.0).await;
-    traffic.end().await;
-    let (status, said) = program.stop().await;
-    assert!(status.success());
+    reloaded(served.admin, "the good secret is in force", 1.0).await;
+    let said = served.end().await;
     for words in [
         "the new credential is not accepted; the old one stays in force",
         "this is empty",
@@ -266,56 +171,52 @@ async fn a_bad_secret_is_reported_and_the_old_one_stays() {
 /// Atlas may need a moment to know a new secret, and one refusal may be wrong.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_secret_that_is_refused_at_first_is_tried_again() {
-    let atlas = Atlas::start().await;
-    let secret = atlas.folder.path().join("secret");
-    write_secret(&secret, CLIENT_SECRET);
-    let program = atlas.program(&secret, &[]).await;
-    let traffic = Traffic::start(format!("http://{}{GROUPS}", program.address));
-    traffic.goes_on().await;
+    let (atlas, secret) = atlas_and_secret().await;
+    let served = Served::start(&atlas, &secret, &[]).await;
     write_secret(&secret, NEXT_SECRET);
-    let rejected = r#"atlas_auth_proxy_token_requests_total{account="default",outcome="rejected"}"#;
+    let rejected = "atlas_auth_proxy_token_requests_total";
     until("it is refused twice", || async {
-        metric(program.admin, rejected).await >= 2.0
+        metric(
+            served.admin,
+            rejected,
+            &[("account", "default"), ("outcome", "rejected")],
+        )
+        .await
+            >= 2.0
     })
     .await;
-    assert_eq!(metric(program.admin, REFUSED).await, 1.0, "said once");
-    traffic.goes_on().await;
+    assert_eq!(reloads(served.admin, "error").await, 1.0, "said once");
+    served.goes_on().await;
     atlas.emulator.add_secret(CLIENT_ID, NEXT_SECRET);
-    reloaded(program.admin, "the new secret is in force", 1.0).await;
-    traffic.end().await;
-    let (status, said) = program.stop().await;
-    assert!(status.success());
+    reloaded(served.admin, "the new secret is in force", 1.0).await;
+    let said = served.end().await;
     assert_eq!(said.matches("the new credential is not accepted").count(), 1, "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_key_that_is_refused_at_first_is_tried_again() {
     let atlas = Atlas::start().await;
-    let mut proxy = atlas.before(digest()).start().await;
+    let mut proxy = atlas.proxy(digest()).start().await;
     atlas.emulator.fault(Fault {
         times: 2,
         status: Some(401),
         ..Fault::once(Target::Api, FaultKind::Status)
     });
-    let mut settings = atlas.before(digest()).settings;
+    let mut settings = atlas.proxy(digest()).settings;
     settings.accounts.get_mut("default").unwrap().credential = CredentialSettings::ApiKey {
         public_key: "newkey".to_owned(),
         private_key: Secret::new(NEXT_SECRET),
         max_concurrent: None,
     };
     proxy.app.reload(settings).unwrap();
-    until("it is refused", || async { metric(proxy.admin, REFUSED).await >= 1.0 }).await;
+    until("it is refused", || async { reloads(proxy.admin, "error").await >= 1.0 }).await;
     reloaded(proxy.admin, "the new key is in force", 1.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_secret_that_cannot_be_verified_yet_waits_for_its_time() {
-    let atlas = Atlas::start().await;
-    let secret = atlas.folder.path().join("secret");
-    write_secret(&secret, CLIENT_SECRET);
-    let program = atlas.program(&secret, &[]).await;
-    let traffic = Traffic::start(format!("http://{}{GROUPS}", program.address));
-    traffic.goes_on().await;
+    let (atlas, secret) = atlas_and_secret().await;
+    let served = Served::start(&atlas, &secret, &[]).await;
     atlas.emulator.fault(Fault {
         times: 0,
         status: Some(500),
@@ -323,39 +224,33 @@ async fn a_new_secret_that_cannot_be_verified_yet_waits_for_its_time() {
     });
     atlas.emulator.add_secret(CLIENT_ID, NEXT_SECRET);
     write_secret(&secret, NEXT_SECRET);
-    let failed = r#"atlas_auth_proxy_token_requests_total{account="default",outcome="error"}"#;
+    let failed = "atlas_auth_proxy_token_requests_total";
     until("the new secret is tried", || async {
-        metric(program.admin, failed).await >= 1.0
+        metric(served.admin, failed, &[("account", "default"), ("outcome", "error")]).await >= 1.0
     })
     .await;
-    traffic.goes_on().await;
-    assert_eq!(metric(program.admin, RELOADED).await, 0.0);
+    served.goes_on().await;
+    assert_eq!(reloads(served.admin, "ok").await, 0.0);
     atlas.emulator.clear_faults();
-    reloaded(program.admin, "the new secret is in force", 1.0).await;
-    traffic.end().await;
-    assert!(program.stop().await.0.success());
+    reloaded(served.admin, "the new secret is in force", 1.0).await;
+    served.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_next_secret_steps_in_for_a_revoked_one() {
-    let atlas = Atlas::start().await;
-    let (secret, next) = (atlas.folder.path().join("secret"), atlas.folder.path().join("next"));
-    write_secret(&secret, CLIENT_SECRET);
+    let (atlas, secret) = atlas_and_secret().await;
+    let next = atlas.folder.path().join("next");
     let more = [("MONGODB_ATLAS_CLIENT_SECRET_NEXT_FILE", next.to_str().unwrap())];
-    let program = atlas.program(&secret, &more).await;
-    let traffic = Traffic::start(format!("http://{}{GROUPS}", program.address));
-    traffic.goes_on().await;
+    let served = Served::start(&atlas, &secret, &more).await;
     // It need not be there from the start.
     atlas.emulator.add_secret(CLIENT_ID, NEXT_SECRET);
     write_secret(&next, NEXT_SECRET);
-    reloaded(program.admin, "the next secret is known", 1.0).await;
+    reloaded(served.admin, "the next secret is known", 1.0).await;
     // The current one goes, and every token with it.
     atlas.emulator.remove_secret(CLIENT_ID, CLIENT_SECRET);
     atlas.emulator.revoke_tokens_of(CLIENT_ID);
-    traffic.goes_on().await;
-    traffic.end().await;
-    let (status, said) = program.stop().await;
-    assert!(status.success());
+    served.goes_on().await;
+    let said = served.end().await;
     assert!(
         said.contains("the client secret in use is no longer accepted"),
         "{said}"
@@ -376,7 +271,7 @@ async fn a_shared_token_does_not_vouch_for_a_new_secret() {
             secrets: Secret::new(secret).into(),
         };
         atlas
-            .before(credential)
+            .proxy(credential)
             .with(|settings| settings.token_store = Some(redis.settings()))
     };
     let mut proxy = with_secret(CLIENT_SECRET).start().await;
@@ -387,7 +282,7 @@ async fn a_shared_token_does_not_vouch_for_a_new_secret() {
         .reload(with_secret("mdb_sa_sk_unknown-to-atlas").settings)
         .unwrap();
     until("the wrong secret is counted", || async {
-        metric(proxy.admin, REFUSED).await >= 1.0
+        reloads(proxy.admin, "error").await >= 1.0
     })
     .await;
     traffic.goes_on().await;
@@ -409,11 +304,11 @@ async fn a_shared_token_does_not_vouch_for_a_new_secret() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_api_key_is_swapped_once_its_challenge_is_answered() {
     let atlas = Atlas::start().await;
-    let mut proxy = atlas.before(digest()).start().await;
+    let mut proxy = atlas.proxy(digest()).start().await;
     let traffic = Traffic::start(proxy.url(GROUPS));
     traffic.goes_on().await;
     let with_key = |public: &str, private: &str| {
-        let mut settings = atlas.before(digest()).settings;
+        let mut settings = atlas.proxy(digest()).settings;
         settings.accounts.get_mut("default").unwrap().credential = CredentialSettings::ApiKey {
             public_key: public.to_owned(),
             private_key: Secret::new(private),
@@ -423,7 +318,7 @@ async fn an_api_key_is_swapped_once_its_challenge_is_answered() {
     };
     proxy.app.reload(with_key("newkey", "wrong")).unwrap();
     until("the wrong key is counted", || async {
-        metric(proxy.admin, REFUSED).await >= 1.0
+        reloads(proxy.admin, "error").await >= 1.0
     })
     .await;
     traffic.goes_on().await;
@@ -437,14 +332,14 @@ async fn an_api_key_is_swapped_once_its_challenge_is_answered() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_kind_of_a_credential_may_change() {
     let atlas = Atlas::start().await;
-    let mut proxy = atlas.before(digest()).start().await;
+    let mut proxy = atlas.proxy(digest()).start().await;
     let traffic = Traffic::start(proxy.url(GROUPS));
     traffic.goes_on().await;
-    proxy.app.reload(atlas.before(bearer()).settings).unwrap();
+    proxy.app.reload(atlas.proxy(bearer()).settings).unwrap();
     reloaded(proxy.admin, "the service account is in force", 1.0).await;
     traffic.goes_on().await;
     assert_eq!(atlas.emulator.token_requests(), 1);
-    proxy.app.reload(atlas.before(digest()).settings).unwrap();
+    proxy.app.reload(atlas.proxy(digest()).settings).unwrap();
     reloaded(proxy.admin, "the API key is in force", 2.0).await;
     traffic.goes_on().await;
     until("its token is revoked", || async { atlas.emulator.live_tokens() == 0 }).await;
@@ -454,7 +349,7 @@ async fn the_kind_of_a_credential_may_change() {
 /// A service account that may read itself knows when its secret ends, and says so in time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secret_that_expires_soon_is_warned_of() {
-    const EXPIRY: &str = r#"atlas_auth_proxy_secret_expiry_timestamp_seconds{account="default"}"#;
+    const EXPIRY: &str = "atlas_auth_proxy_secret_expiry_timestamp_seconds";
     let atlas = Atlas::start().await;
     let days = |days: u64| Duration::from_secs(days * 24 * 3600 + 3600);
     atlas.emulator.remove_secret(CLIENT_ID, CLIENT_SECRET);
@@ -468,7 +363,7 @@ async fn a_secret_that_expires_soon_is_warned_of() {
         from..from + 7200.0
     };
     until("the expiry is known", || async {
-        expires_in(3).contains(&metric(program.admin, EXPIRY).await)
+        expires_in(3).contains(&metric(program.admin, EXPIRY, &[("account", "default")]).await)
     })
     .await;
     let status = client().get(format!("http://{}/status.json", program.admin));
@@ -480,7 +375,7 @@ async fn a_secret_that_expires_soon_is_warned_of() {
     atlas.emulator.add_secret_for(CLIENT_ID, another, days(90));
     write_secret(&secret, another);
     until("the new one's expiry is known", || async {
-        expires_in(90).contains(&metric(program.admin, EXPIRY).await)
+        expires_in(90).contains(&metric(program.admin, EXPIRY, &[("account", "default")]).await)
     })
     .await;
     let (status, said) = program.stop().await;
@@ -493,9 +388,7 @@ async fn a_secret_that_expires_soon_is_warned_of() {
 /// One that may not read itself works as well, and says that once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_expiry_that_may_not_be_read_is_no_harm() {
-    let atlas = Atlas::start().await;
-    let secret = atlas.folder.path().join("secret");
-    write_secret(&secret, CLIENT_SECRET);
+    let (atlas, secret) = atlas_and_secret().await;
     let program = atlas.program(&secret, &[]).await;
     atlas.emulator.fault(Fault {
         times: 0,
@@ -503,14 +396,7 @@ async fn an_expiry_that_may_not_be_read_is_no_harm() {
         ..Fault::once(Target::Api, FaultKind::Status)
     });
     program.until_said("may not read itself").await;
-    let text = client()
-        .get(format!("http://{}/metrics", program.admin))
-        .send()
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
+    let text = metrics(program.admin).await;
     assert!(!text.contains("secret_expiry_timestamp_seconds{"), "{text}");
     assert!(program.stop().await.0.success());
 }
@@ -519,7 +405,7 @@ async fn an_expiry_that_may_not_be_read_is_no_harm() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_between_two_credentials_is_made_with_the_second() {
     let atlas = Atlas::start().await;
-    let mut proxy = atlas.before(bearer()).start().await;
+    let mut proxy = atlas.proxy(bearer()).start().await;
     assert_eq!(client().get(proxy.url(GROUPS)).send().await.unwrap().status(), 200);
     // It reaches Atlas, and waits there before its credential is looked at.
     atlas.emulator.fault(Fault {
@@ -532,7 +418,7 @@ async fn a_request_between_two_credentials_is_made_with_the_second() {
     })
     .await;
     atlas.emulator.add_secret(CLIENT_ID, NEXT_SECRET);
-    let mut settings = atlas.before(bearer()).settings;
+    let mut settings = atlas.proxy(bearer()).settings;
     settings.accounts.get_mut("default").unwrap().credential = CredentialSettings::ServiceAccount {
         client_id: CLIENT_ID.to_owned(),
         secrets: Secret::new(NEXT_SECRET).into(),
@@ -552,7 +438,7 @@ async fn a_request_between_two_credentials_is_made_with_the_second() {
 async fn without_any_valid_secret_the_client_is_told_why() {
     let atlas = Atlas::start().await;
     let clock = Arc::new(StepClock::default());
-    let mut builder = atlas.before(CredentialSettings::ServiceAccount {
+    let mut builder = atlas.proxy(CredentialSettings::ServiceAccount {
         client_id: CLIENT_ID.to_owned(),
         secrets: ClientSecrets {
             current: Secret::new(CLIENT_SECRET),
@@ -582,7 +468,7 @@ async fn without_any_valid_secret_the_client_is_told_why() {
 async fn an_outage_of_twenty_minutes_is_not_seen_while_a_token_lives() {
     let atlas = Atlas::start().await;
     let clock = Arc::new(StepClock::default());
-    let mut builder = atlas.before(bearer());
+    let mut builder = atlas.proxy(bearer());
     builder.clock = Arc::clone(&clock) as _;
     let proxy = builder.start().await;
     let traffic = Traffic::start(proxy.url(GROUPS));
@@ -614,7 +500,7 @@ async fn an_outage_of_twenty_minutes_is_not_seen_while_a_token_lives() {
 async fn two_hours_of_sleep_are_not_seen() {
     let atlas = Atlas::start().await;
     let clock = Arc::new(StepClock::default());
-    let mut builder = atlas.before(bearer());
+    let mut builder = atlas.proxy(bearer());
     builder.clock = Arc::clone(&clock) as _;
     let proxy = builder.start().await;
     let traffic = Traffic::start(proxy.url(GROUPS));
@@ -631,13 +517,13 @@ async fn two_hours_of_sleep_are_not_seen() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn other_settings_take_effect_between_two_requests() {
     let atlas = Atlas::start().await;
-    let mut proxy: Proxy = atlas.before(bearer()).start().await;
+    let mut proxy: Proxy = atlas.proxy(bearer()).start().await;
     let http = client();
     let status = async |http: &reqwest::Client, url: String| http.get(url).send().await.unwrap().status().as_u16();
     assert_eq!(status(&http, proxy.url(GROUPS)).await, 200);
 
     // The same connection, no longer allowed.
-    let none = atlas.before(bearer()).with(|s| {
+    let none = atlas.proxy(bearer()).with(|s| {
         s.listeners[0].allow = atlas_auth_proxy::guard::Allowlist::new(vec!["10.0.0.0/8".parse().unwrap()]).unwrap();
     });
     assert_eq!(proxy.app.reload(none.settings).unwrap(), Vec::<&str>::new());
@@ -645,7 +531,7 @@ async fn other_settings_take_effect_between_two_requests() {
     // A new one is turned away before it has said a word.
     assert!(raw(proxy.address, b"").await.starts_with("HTTP/1.1 403 "));
 
-    let two = atlas.before(bearer()).with(|s| {
+    let two = atlas.proxy(bearer()).with(|s| {
         s.listeners.push(crate::support::proxy::listener("default"));
         s.workers = 7.try_into().unwrap();
     });
@@ -656,7 +542,7 @@ async fn other_settings_take_effect_between_two_requests() {
         assert_eq!(status(&http, format!("{}{GROUPS}", listener.url)).await, 200);
     }
     // The second goes, and its port with it.
-    proxy.app.reload(atlas.before(bearer()).settings).unwrap();
+    proxy.app.reload(atlas.proxy(bearer()).settings).unwrap();
     until("its port is closed", || async {
         client().get(&listeners[1].url).send().await.is_err()
     })
@@ -665,7 +551,7 @@ async fn other_settings_take_effect_between_two_requests() {
     assert_eq!(atlas.emulator.token_requests(), 1, "the token stayed through all of it");
 
     // A port that is taken: nothing of the new settings is taken over.
-    let taken = atlas.before(bearer()).with(|s| {
+    let taken = atlas.proxy(bearer()).with(|s| {
         let mut other = crate::support::proxy::listener("default");
         other.bind = atlas_auth_proxy::server::Bind::Tcp(proxy.admin);
         s.listeners.push(other);
@@ -677,15 +563,13 @@ async fn other_settings_take_effect_between_two_requests() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sighup_reads_the_settings_again() {
-    let atlas = Atlas::start().await;
-    let secret = atlas.folder.path().join("secret");
-    write_secret(&secret, CLIENT_SECRET);
+    let (atlas, secret) = atlas_and_secret().await;
     let program = atlas.program(&secret, &[]).await;
     let pid = rustix::process::Pid::from_raw(program.pid().cast_signed()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
-    let good = r#"atlas_auth_proxy_config_reloads_total{outcome="ok"}"#;
+    let good = "atlas_auth_proxy_config_reloads_total";
     until("the reload is counted", || async {
-        metric(program.admin, good).await >= 1.0
+        metric(program.admin, good, &[("outcome", "ok")]).await >= 1.0
     })
     .await;
     let url = format!("http://{}{GROUPS}", program.address);

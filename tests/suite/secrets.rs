@@ -6,6 +6,7 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
 use crate::support::client::{client, raw};
+use crate::support::program::PROGRAM;
 use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, PRIVATE_KEY, PUBLIC_KEY};
 use crate::support::upstream::{Upstream, json};
 
@@ -18,7 +19,7 @@ struct Run {
 
 /// Runs the program against `upstream`, makes some calls, ends it with SIGTERM, and gives back all that it said.
 async fn run(upstream: &Upstream, credential: &[(&str, &str)], format: &str) -> Run {
-    let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"))
+    let mut child = tokio::process::Command::new(PROGRAM)
         .args([
             "run",
             "--listen",

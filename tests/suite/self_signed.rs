@@ -10,11 +10,9 @@ use crate::support::check::Setup;
 use crate::support::client::client;
 use crate::support::needs::needs;
 use crate::support::ports::free_address;
-use crate::support::program::Program;
-use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, PUBLIC_KEY};
+use crate::support::program::{PROGRAM, Program, SERVICE_ACCOUNT};
+use crate::support::proxy::{PRIVATE_KEY, PUBLIC_KEY};
 use crate::support::until;
-
-const PRIVATE_KEY: &str = "01234567-89ab-cdef-0123-456789abcdef";
 
 /// `openssl s_server` with the certificate of this folder.
 async fn server(folder: &Path) -> (Child, String) {
@@ -81,7 +79,7 @@ async fn a_self_signed_certificate_of_an_authority_is_named_with_the_command_tha
         ("MONGODB_ATLAS_PUBLIC_API_KEY", PUBLIC_KEY),
         ("MONGODB_ATLAS_PRIVATE_API_KEY", PRIVATE_KEY),
     ];
-    let program = || Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"));
+    let program = || Command::new(PROGRAM);
     let digest = Program::start_at(program(), &url, &ca_file, &environment, &[]).await;
     let answer = client()
         .get(format!("http://{}/x", digest.address))
@@ -96,11 +94,7 @@ async fn a_self_signed_certificate_of_an_authority_is_named_with_the_command_tha
     assert!(logged.contains("CA:TRUE"), "{logged}");
 
     // The token endpoint, too.
-    let environment = [
-        ("MONGODB_ATLAS_CLIENT_ID", CLIENT_ID),
-        ("MONGODB_ATLAS_CLIENT_SECRET", CLIENT_SECRET),
-    ];
-    let bearer = Program::start_at(program(), &url, &ca_file, &environment, &[]).await;
+    let bearer = Program::start_at(program(), &url, &ca_file, &SERVICE_ACCOUNT, &[]).await;
     bearer.until_said("CA:TRUE").await;
     bearer.stop().await;
 

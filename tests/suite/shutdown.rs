@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
 
 use crate::support::client::{client, read_head, read_to_end};
-use crate::support::proxy::{bearer, listener, proxy};
+use crate::support::proxy::listener;
 use crate::support::tls::TestCa;
 use crate::support::upstream::{Held, Upstream, full, json};
 use crate::support::{PATIENCE, until};
@@ -24,9 +24,7 @@ use crate::support::{PATIENCE, until};
 async fn requests_in_flight_finish_and_new_ones_are_refused() {
     let held = Held::start().await;
     let upstream = &held.upstream;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
+    let proxy = upstream.proxy().start().await;
     let address = proxy.address;
     let calls: Vec<_> = (0..200)
         .map(|_| {
@@ -39,7 +37,7 @@ async fn requests_in_flight_finish_and_new_ones_are_refused() {
     let ending = tokio::spawn(proxy.app.shutdown());
     // An idle connection ends at once, and nobody is accepted any more.
     assert_eq!(read_to_end(&mut idle).await, "");
-    crate::support::until("nobody is accepted", || async {
+    until("nobody is accepted", || async {
         TcpStream::connect(address).await.is_err()
     })
     .await;
@@ -60,45 +58,32 @@ async fn what_does_not_finish_in_time_is_broken_off() {
         async { std::future::pending().await }
     })
     .await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+    let proxy = upstream
+        .proxy()
         .with(|s| s.drain_timeout = Duration::from_millis(100))
         .start()
         .await;
     let url = proxy.url("/x");
     let call = tokio::spawn(async move { client().get(url).send().await });
     begun.notified().await;
-    tokio::time::timeout(crate::support::PATIENCE, proxy.app.shutdown())
-        .await
-        .unwrap();
+    tokio::time::timeout(PATIENCE, proxy.app.shutdown()).await.unwrap();
     assert!(call.await.unwrap().is_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kept_alive_client_is_told_to_close() {
-    let (begun, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (tell, wait) = (Arc::clone(&begun), Arc::clone(&release));
-    let upstream = Upstream::start(move |_| {
-        let (tell, wait) = (Arc::clone(&tell), Arc::clone(&wait));
-        async move {
-            tell.notify_one();
-            wait.notified().await;
-            json(200, "{}")
-        }
-    })
-    .await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
+    let held = Held::start().await;
+    let proxy = held.upstream.proxy().start().await;
     let (address, admin) = (proxy.address, proxy.admin);
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream
         .write_all(b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .await
         .unwrap();
-    begun.notified().await;
+    held.begun(1).await;
     let ending = tokio::spawn(proxy.app.shutdown());
     let url = format!("http://{admin}/readyz");
-    crate::support::until("readyz says draining", || async {
+    until("readyz says draining", || async {
         client()
             .get(&url)
             .send()
@@ -106,7 +91,7 @@ async fn a_kept_alive_client_is_told_to_close() {
             .is_ok_and(|answer| answer.status() == 503)
     })
     .await;
-    release.notify_one();
+    held.release.add_permits(1);
     assert!(
         read_head(&mut stream)
             .await
@@ -119,9 +104,7 @@ async fn a_kept_alive_client_is_told_to_close() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_on_its_way_when_the_drain_begins_is_served_as_the_last() {
     let upstream = Upstream::start(|_| async { json(200, "{}") }).await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
+    let proxy = upstream.proxy().start().await;
     let get = b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut resting = TcpStream::connect(proxy.address).await.unwrap();
     let mut new = TcpStream::connect(proxy.address).await.unwrap();
@@ -129,7 +112,7 @@ async fn a_request_on_its_way_when_the_drain_begins_is_served_as_the_last() {
     assert!(read_head(&mut resting).await.starts_with("HTTP/1.1 200 "));
     let address = proxy.address;
     let ending = tokio::spawn(proxy.app.shutdown());
-    crate::support::until("nobody is accepted", || async {
+    until("nobody is accepted", || async {
         TcpStream::connect(address).await.is_err()
     })
     .await;
@@ -152,7 +135,7 @@ async fn a_request_on_its_way_when_the_drain_begins_is_served_as_the_last() {
 async fn what_a_reload_took_away_ends_as_well_as_what_stays() {
     let held = Held::start().await;
     let upstream = &held.upstream;
-    let builder = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer());
+    let builder = upstream.proxy();
     let rest = builder.settings.clone();
     let mut proxy = builder
         .with(|s| {
@@ -192,7 +175,8 @@ async fn a_slow_reader_has_its_whole_answer_in_a_drain() {
         mode: 0o600,
         uids: Vec::new(),
     };
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+    let proxy = upstream
+        .proxy()
         .with(|s| {
             s.drain_timeout = Duration::from_secs(3600);
             s.listeners[0].bind = bind;
@@ -237,7 +221,8 @@ async fn a_slow_reader_of_http2_has_its_whole_answer_in_a_drain() {
     let ca = TestCa::new();
     let server = ca.identity(&["localhost"], |_| ());
     let tls = ListenerTls::new(server.certificate.as_bytes(), server.key.as_bytes(), None).unwrap();
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+    let proxy = upstream
+        .proxy()
         .with(|s| {
             s.drain_timeout = Duration::from_secs(3600);
             s.listeners[0].tls = Some(tls);
@@ -283,9 +268,9 @@ async fn a_slow_reader_of_http2_has_its_whole_answer_in_a_drain() {
 async fn a_token_is_not_revoked_under_a_request_from_before_a_reload() {
     let held = Held::start().await;
     let upstream = &held.upstream;
-    let before = || proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer());
+    let before = || upstream.proxy();
     let other = Upstream::start(|_| async { json(200, "{}") }).await;
-    let idle = proxy(&other.base_url(), Some(&other.ca_file), bearer()).start().await;
+    let idle = other.proxy().start().await;
     assert_eq!(client().get(idle.url("/x")).send().await.unwrap().status(), 200);
     let mut proxy = before().start().await;
     let url = proxy.url("/x");

@@ -10,8 +10,8 @@ use tokio::process::Command;
 use tokio::sync::Semaphore;
 
 use crate::support::client::{client, raw, read_head, read_to_end};
-use crate::support::program::Program;
-use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, bearer, proxy};
+use crate::support::program::{PROGRAM, Program, SERVICE_ACCOUNT};
+use crate::support::proxy::Proxy;
 use crate::support::upstream::{Held, Upstream, json};
 use crate::support::{PATIENCE, until};
 
@@ -20,15 +20,10 @@ const GET: &[u8] = b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n";
 /// A program with a request in flight, which is answered when the semaphore has a permit.
 async fn in_flight() -> (Program, TcpStream, Arc<Semaphore>, Upstream) {
     let held = Held::start().await;
-    let environment = [
-        ("MONGODB_ATLAS_CLIENT_ID", CLIENT_ID),
-        ("MONGODB_ATLAS_CLIENT_SECRET", CLIENT_SECRET),
-    ];
-    let command = Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"));
     let program = Program::start(
-        command,
+        Command::new(PROGRAM),
         &held.upstream,
-        &environment,
+        &SERVICE_ACCOUNT,
         &["--drain-timeout", "1h", "--admin-quit"],
     )
     .await;
@@ -38,22 +33,34 @@ async fn in_flight() -> (Program, TcpStream, Arc<Semaphore>, Upstream) {
     (program, stream, held.release, held.upstream)
 }
 
+/// The request has its answer, and the drain its end; gives back what was logged.
+async fn answered_and_over(program: Program, mut stream: TcpStream, release: &Semaphore) -> String {
+    release.add_permits(1);
+    assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 200 "));
+    drop(stream);
+    let (status, said) = program.ended().await;
+    assert_eq!(status.code(), Some(0), "{said}");
+    said
+}
+
+/// A proxy whose drain ends when nothing holds it, and not before.
+async fn patient(upstream: &Upstream) -> Proxy {
+    let builder = upstream.proxy().with(|s| s.drain_timeout = Duration::from_secs(3600));
+    builder.start().await
+}
+
 fn send(program: &Program, signal: Signal) {
     kill_process(Pid::from_raw(program.pid().cast_signed()).unwrap(), signal).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_sigterm_lets_the_drain_go_on() {
-    let (program, mut stream, release, upstream) = in_flight().await;
+    let (program, stream, release, upstream) = in_flight().await;
     send(&program, Signal::TERM);
     program.until_said("stopping").await;
     send(&program, Signal::TERM);
     program.until_said("the drain goes on").await;
-    release.add_permits(1);
-    assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 200 "));
-    drop(stream);
-    let (status, said) = program.ended().await;
-    assert_eq!(status.code(), Some(0), "{said}");
+    let said = answered_and_over(program, stream, &release).await;
     assert!(said.contains("the drain has ended"), "{said}");
     assert!(said.contains("access token revoked"), "{said}");
     assert_eq!(upstream.revocations(), 1);
@@ -62,7 +69,7 @@ async fn a_second_sigterm_lets_the_drain_go_on() {
 /// A Job ends its sidecar by the admin port; the SIGTERM that follows with the pod's end is the first of its kind.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_sigterm_after_quitquitquit_lets_the_drain_go_on() {
-    let (program, mut stream, release, _upstream) = in_flight().await;
+    let (program, stream, release, _upstream) = in_flight().await;
     let asked = client()
         .post(format!("http://{}/quitquitquit", program.admin))
         .send()
@@ -71,11 +78,7 @@ async fn the_first_sigterm_after_quitquitquit_lets_the_drain_go_on() {
     program.until_said("stopping").await;
     send(&program, Signal::TERM);
     program.until_said("the drain goes on").await;
-    release.add_permits(1);
-    assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 200 "));
-    drop(stream);
-    let (status, said) = program.ended().await;
-    assert_eq!(status.code(), Some(0), "{said}");
+    answered_and_over(program, stream, &release).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -102,10 +105,7 @@ async fn a_third_sigterm_a_second_sigint_and_sigquit_cut_the_drain() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_connections_do_not_hold_a_drain_whether_their_client_reads_or_not() {
     let upstream = Upstream::start(|_| async { json(200, "{}") }).await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .with(|s| s.drain_timeout = Duration::from_secs(3600))
-        .start()
-        .await;
+    let proxy = patient(&upstream).await;
     // One that was answered and rests, one that has said nothing yet.
     let mut rests = TcpStream::connect(proxy.address).await.unwrap();
     rests.write_all(GET).await.unwrap();
@@ -122,10 +122,7 @@ async fn idle_connections_do_not_hold_a_drain_whether_their_client_reads_or_not(
 async fn the_token_is_revoked_when_no_request_uses_it_and_not_after_the_last_connection() {
     const SIZE: usize = 32 << 20;
     let upstream = Upstream::start(|_| async { json(200, "x".repeat(SIZE)) }).await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .with(|s| s.drain_timeout = Duration::from_secs(3600))
-        .start()
-        .await;
+    let proxy = patient(&upstream).await;
     let mut stream = TcpStream::connect(proxy.address).await.unwrap();
     stream.write_all(GET).await.unwrap();
     let head = read_head(&mut stream).await;
@@ -142,7 +139,8 @@ async fn the_token_is_revoked_when_no_request_uses_it_and_not_after_the_last_con
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn during_the_drain_delay_clients_are_served_and_told_to_close() {
     let upstream = Upstream::start(|_| async { json(200, "{}") }).await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+    let proxy = upstream
+        .proxy()
         .with(|s| s.drain_delay = Duration::from_secs(3600))
         .start()
         .await;
@@ -180,9 +178,7 @@ async fn during_the_drain_delay_clients_are_served_and_told_to_close() {
 async fn whoever_asks_for_the_end_gets_a_whole_answer() {
     let upstream = Upstream::start(|_| async { json(200, "{}") }).await;
     for _ in 0..10 {
-        let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-            .start()
-            .await;
+        let proxy = upstream.proxy().start().await;
         let asked = client().post(format!("http://{}/quitquitquit", proxy.admin)).send();
         let end = async {
             proxy.app.quit_requested().await;

@@ -19,7 +19,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::support::client::{raw, read_head, read_to_end};
 use crate::support::needs::needs;
-use crate::support::proxy::{Proxy, ProxyBuilder, bearer, proxy};
+use crate::support::proxy::{Proxy, ProxyBuilder};
 use crate::support::tls::{Identity, TestCa, expired, for_clients, for_servers_only, not_yet_valid};
 use crate::support::upstream::{Answer, Upstream, full, json};
 use crate::support::{PATIENCE, until};
@@ -50,8 +50,7 @@ fn listener_tls(ca: &TestCa, names: Option<&[&str]>) -> ListenerTls {
 async fn story(upstream: Upstream, names: Option<&[&str]>, change: impl FnOnce(ProxyBuilder) -> ProxyBuilder) -> Story {
     let ca = TestCa::new();
     let tls = listener_tls(&ca, names);
-    let builder =
-        proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer()).with(|s| s.listeners[0].tls = Some(tls));
+    let builder = upstream.proxy().with(|s| s.listeners[0].tls = Some(tls));
     let proxy = change(builder).start().await;
     Story { ca, upstream, proxy }
 }
@@ -284,9 +283,7 @@ async fn plain_http_on_a_tls_port_and_the_reverse_end_at_once() {
         Some("HTTP/1.1 400")
     );
     assert_eq!(denied().await, 2.0);
-    let plain = proxy(&story.upstream.base_url(), Some(&story.upstream.ca_file), bearer())
-        .start()
-        .await;
+    let plain = story.upstream.proxy().start().await;
     let answer = raw(plain.address, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").await;
     assert!(
         answer.starts_with("HTTP/1.1 400 ") && answer.contains("http://"),

@@ -11,8 +11,8 @@ use tokio::task::JoinSet;
 
 use crate::support::client::client;
 use crate::support::ports::free_address;
-use crate::support::program::Program;
-use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, Proxy, bearer, proxy};
+use crate::support::program::{PROGRAM, Program, SERVICE_ACCOUNT};
+use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, Proxy};
 use crate::support::redis::{KEY, Redis, settings};
 use crate::support::until;
 use crate::support::upstream::{Tokens, Upstream, json};
@@ -39,7 +39,8 @@ async fn strict() -> Upstream {
 }
 
 async fn replica(upstream: &Upstream, store: TokenStoreSettings) -> Proxy {
-    proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+    upstream
+        .proxy()
         .with(|settings| settings.token_store = Some(store))
         .start()
         .await
@@ -359,12 +360,13 @@ async fn program(upstream: &Upstream, folder: &std::path::Path, name: &str, redi
         redis.address
     );
     std::fs::write(&file, text).unwrap();
-    let environment = [
-        ("MONGODB_ATLAS_CLIENT_ID", CLIENT_ID),
-        ("MONGODB_ATLAS_CLIENT_SECRET", CLIENT_SECRET),
-    ];
-    let command = Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"));
-    Program::start(command, upstream, &environment, &["--config", file.to_str().unwrap()]).await
+    Program::start(
+        Command::new(PROGRAM),
+        upstream,
+        &SERVICE_ACCOUNT,
+        &["--config", file.to_str().unwrap()],
+    )
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::support::client::client;
 use crate::support::needs::{needs, skip};
 use crate::support::ports::free_address;
-use crate::support::program::Program;
+use crate::support::program::{PROGRAM, Program};
 use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, bearer, digest, proxy};
 use crate::support::tls::{Identity, TestCa, expired, for_clients, not_yet_valid};
 use crate::support::until;
@@ -173,7 +173,7 @@ async fn localhost_is_this_machine_whatever_a_resolver_says() {
         return skip("this user may not have a mount namespace of its own");
     }
     let mut command = tokio::process::Command::new("unshare");
-    command.args(["-m", "sh", "-c", &script, env!("CARGO_BIN_EXE_atlas-auth-proxy")]);
+    command.args(["-m", "sh", "-c", &script, PROGRAM]);
     let environment = [
         ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
         ("MONGODB_ATLAS_CLIENT_ID", CLIENT_ID),

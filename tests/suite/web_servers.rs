@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
 use crate::support::client::client;
+use crate::support::metrics::metrics;
 use crate::support::needs::needs;
 use crate::support::ports::free_address;
 use crate::support::proxy::{PRIVATE_KEY, PUBLIC_KEY, Proxy, digest, proxy};
@@ -348,14 +349,7 @@ async fn no_client_is_refused(proxy: &Proxy, url: &str, forgets: bool) {
 }
 
 async fn assert_no_errors(proxy: &Proxy) {
-    let metrics = client()
-        .get(format!("http://{}/metrics", proxy.admin))
-        .send()
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
+    let metrics = metrics(proxy.admin).await;
     // A connection that a client opened beside and never used ends with a 408 that nobody sees.
     let errors: Vec<_> = metrics
         .lines()
@@ -452,6 +446,6 @@ fn answer_of(request: &http::Request<hyper::body::Incoming>) -> Option<(String, 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_demands_a_growing_count_refuses_no_client() {
     let server = server_that_demands_a_growing_count().await;
-    let proxy = proxy(&server.base_url(), Some(&server.ca_file), digest()).start().await;
+    let proxy = server.proxy_with(digest()).start().await;
     no_client_is_refused(&proxy, &proxy.url("/api/atlas/v2/groups"), false).await;
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use tokio::process::Command;
 
 use crate::support::needs::skip;
-use crate::support::program::Program;
+use crate::support::program::{PROGRAM, Program};
 use crate::support::proxy::CLIENT_ID;
 use crate::support::until;
 use crate::support::upstream::{Upstream, json};
@@ -55,8 +55,7 @@ async fn an_old_secret_is_gone_from_memory_after_a_rotation() {
         ("MONGODB_ATLAS_CLIENT_ID", CLIENT_ID),
         ("MONGODB_ATLAS_CLIENT_SECRET_FILE", file.to_str().unwrap()),
     ];
-    let command = Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"));
-    let program = Program::start(command, &upstream, &environment, &[]).await;
+    let program = Program::start(Command::new(PROGRAM), &upstream, &environment, &[]).await;
     until("a token", || async { upstream.token_requests() == 1 }).await;
     assert!(found(program.pid(), OLD.as_bytes()) > 0, "this finds what is there");
     write(NEW);

@@ -2,7 +2,8 @@
 
 use super::{SECRET, denied, upstream};
 use crate::support::chromium::{Chromium, Site};
-use crate::support::proxy::{bearer, proxy};
+use crate::support::proxy::Proxy;
+use crate::support::upstream::Upstream;
 
 /// Script for a page or a worker: waits until `control` says that the port has another owner, reads all that it can by `fetch`, and
 /// says what it read.
@@ -39,18 +40,41 @@ fn assert_refused(said: &str, least: usize) {
     assert!(!said.contains(" 200") && !said.contains(SECRET), "{said}");
 }
 
-#[tokio::test]
-async fn an_open_tab_of_a_former_owner_of_the_port_reads_nothing() {
-    let Some(chromium) = Chromium::new(&[]).await else {
-        return;
-    };
+/// What came of a site's pages that were opened before its port was the proxy's.
+struct Story {
+    /// What the script read.
+    said: String,
+    control: Site,
+    upstream: Upstream,
+    proxy: Proxy,
+}
+
+/// `None` without chromium. `pages` makes them, each with its path and type, for the address that tells the phase.
+async fn story(pages: impl FnOnce(&str) -> Vec<(&'static str, &'static str, String)>) -> Option<Story> {
+    let chromium = Chromium::new(&[]).await?;
     let (owner, control) = (Site::start().await, Site::start().await);
     let upstream = upstream(&control).await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
-    let page = format!(
-        r#"<!doctype html><title>a dev server</title><script>{}
+    let proxy = upstream.proxy().start().await;
+    for (path, media_type, content) in pages(&control.url()) {
+        owner.page(path, media_type, content);
+    }
+    let _browser = chromium.open(&owner.url());
+    control.said("/opened").await;
+    owner.hand_over_to(proxy.address);
+    control.enter("go");
+    Some(Story {
+        said: control.said("/read").await,
+        control,
+        upstream,
+        proxy,
+    })
+}
+
+#[tokio::test]
+async fn an_open_tab_of_a_former_owner_of_the_port_reads_nothing() {
+    let page = |control: &str| {
+        format!(
+            r#"<!doctype html><title>a dev server</title><script>{}
 const frame = address => new Promise(end => {{
   const frame = document.createElement("iframe");
   frame.onload = () => end(frame.contentDocument ? frame.contentDocument.documentElement.textContent : "(closed)");
@@ -77,44 +101,36 @@ window.onload = async () => {{
   say("/read", lines);
 }};
 </script><body></body>"#,
-        reads(&control.url())
-    );
-    owner.page("/", "text/html", page);
-    let _browser = chromium.open(&owner.url());
-    control.said("/opened").await;
-    owner.hand_over_to(proxy.address);
-    control.enter("go");
-    let said = control.said("/read").await;
-    assert_refused(&said, 7);
+            reads(control)
+        )
+    };
+    let Some(story) = story(|control| vec![("/", "text/html", page(control))]).await else {
+        return;
+    };
+    assert_refused(&story.said, 7);
+    let said = &story.said;
     assert!(
         said.contains("script refused") && said.contains("image refused"),
         "{said}"
     );
-    assert!(upstream.seen().is_empty(), "{:?}", upstream.seen());
-    assert!(control.asked("/ran").is_empty());
-    assert!(denied(&proxy, "browser").await >= 11.0);
+    assert!(story.upstream.seen().is_empty(), "{:?}", story.upstream.seen());
+    assert!(story.control.asked("/ran").is_empty());
+    assert!(denied(&story.proxy, "browser").await >= 11.0);
 }
 
 #[tokio::test]
 async fn a_service_worker_of_a_former_owner_of_the_port_reads_nothing() {
-    let Some(chromium) = Chromium::new(&[]).await else {
-        return;
-    };
-    let (owner, control) = (Site::start().await, Site::start().await);
-    let upstream = upstream(&control).await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
-    let worker = format!(
-        r#"{}
+    let pages = |control: &str| {
+        let worker = format!(
+            r#"{}
 self.addEventListener("install", () => self.skipWaiting());
 self.addEventListener("activate", event => event.waitUntil(clients.claim()));
 self.addEventListener("message", event => event.waitUntil((async () => say("/read", await Promise.all(fetches())))()));
 "#,
-        reads(&control.url())
-    );
-    let page = format!(
-        r#"<!doctype html><title>a dev server</title><script>{}
+            reads(control)
+        );
+        let page = format!(
+            r#"<!doctype html><title>a dev server</title><script>{}
 (async () => {{
   await navigator.serviceWorker.register("/worker.js");
   const {{ active }} = await navigator.serviceWorker.ready;
@@ -124,15 +140,11 @@ self.addEventListener("message", event => event.waitUntil((async () => say("/rea
   active.postMessage("go");
 }})();
 </script>"#,
-        reads(&control.url())
-    );
-    owner.page("/", "text/html", page);
-    owner.page("/worker.js", "text/javascript", worker);
-    let _browser = chromium.open(&owner.url());
-    control.said("/opened").await;
-    owner.hand_over_to(proxy.address);
-    control.enter("go");
-    let said = control.said("/read").await;
-    assert_refused(&said, 7);
-    assert!(upstream.seen().is_empty(), "{:?}", upstream.seen());
+            reads(control)
+        );
+        vec![("/", "text/html", page), ("/worker.js", "text/javascript", worker)]
+    };
+    let Some(story) = story(pages).await else { return };
+    assert_refused(&story.said, 7);
+    assert!(story.upstream.seen().is_empty(), "{:?}", story.upstream.seen());
 }

@@ -101,7 +101,8 @@ async fn a_page_that_names_a_host_beyond_loopback_reaches_nothing() {
     };
     let evil = Site::start().await;
     let upstream = upstream(&evil).await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
+    let proxy = upstream
+        .proxy()
         .with(|s| {
             let name = atlas_auth_proxy::guard::HostName::parse("atlas-proxy.test").unwrap();
             s.listeners[0].rules.hosts = atlas_auth_proxy::guard::HostNames::new([name]);

@@ -2,7 +2,6 @@
 
 use super::{SECRET, denied, upstream};
 use crate::support::chromium::{Chromium, Site};
-use crate::support::proxy::{bearer, proxy};
 
 #[tokio::test]
 async fn a_typed_address_is_answered_and_the_answer_runs_nothing() {
@@ -11,9 +10,7 @@ async fn a_typed_address_is_answered_and_the_answer_runs_nothing() {
     };
     let site = Site::start().await;
     let upstream = upstream(&site).await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
+    let proxy = upstream.proxy().start().await;
     let port = proxy.address.port();
     let shown = chromium
         .typed(&format!("http://localhost:{port}/api/atlas/v2/groups"))
@@ -33,9 +30,7 @@ async fn a_redirect_to_the_proxy_gives_a_page_nothing() {
     };
     let evil = Site::start().await;
     let upstream = upstream(&evil).await;
-    let proxy = proxy(&upstream.base_url(), Some(&upstream.ca_file), bearer())
-        .start()
-        .await;
+    let proxy = upstream.proxy().start().await;
     let target = format!("http://localhost:{}", proxy.address.port());
     evil.page(
         "/",

@@ -1,6 +1,7 @@
 //! Several accounts, and one of them alone.
 
-use crate::support::check::{Atlas, OTHER_SECRET, Setup};
+use crate::support::atlas::Atlas;
+use crate::support::check::{OTHER_SECRET, Setup};
 use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET};
 
 fn two_accounts(atlas: &Atlas, second_secret: &str) -> Setup {
@@ -22,7 +23,7 @@ fn two_accounts(atlas: &Atlas, second_secret: &str) -> Setup {
 
 #[tokio::test]
 async fn one_of_two_accounts_is_broken() {
-    let atlas = Atlas::start(|_| ()).await;
+    let atlas = Atlas::start().await;
     let setup = two_accounts(&atlas, OTHER_SECRET);
     let said = setup.check().await;
     said.line("ok", "configuration", &["2 listeners, accounts first, second"], &[]);
@@ -37,7 +38,7 @@ async fn one_of_two_accounts_is_broken() {
 
 #[tokio::test]
 async fn an_account_that_does_not_exist() {
-    let atlas = Atlas::start(|_| ()).await;
+    let atlas = Atlas::start().await;
     let setup = two_accounts(&atlas, CLIENT_SECRET);
     let said = setup.clone().args(&["--account", "third"]).check().await;
     said.fails("configuration", &["no account `third`", "first, second"], &[]);

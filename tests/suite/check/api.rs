@@ -3,12 +3,13 @@
 use atlas_auth_proxy::emulator::{Fault, FaultKind, Target};
 use serde_json::json;
 
-use crate::support::check::{Atlas, CHALLENGE, Fake, Setup, TOKEN, http};
+use crate::support::atlas::Atlas;
+use crate::support::check::{CHALLENGE, Fake, Setup, TOKEN, http};
 use crate::support::proxy::CLIENT_SECRET;
 
 #[tokio::test]
 async fn an_address_that_is_not_on_the_access_list() {
-    let atlas = Atlas::start(|settings| settings.access_list = Some(vec!["10.0.0.1".parse().unwrap()])).await;
+    let atlas = Atlas::start_with(|settings| settings.access_list = Some(vec!["10.0.0.1".parse().unwrap()])).await;
     for setup in [Setup::bearer(), Setup::digest()] {
         let said = atlas.before(setup).check().await;
         said.fails(
@@ -50,7 +51,7 @@ async fn an_access_list_answer_with_more_than_an_address() {
 
 #[tokio::test]
 async fn an_api_that_says_no() {
-    let atlas = Atlas::start(|_| ()).await;
+    let atlas = Atlas::start().await;
     for (status, body, found, hint) in [
         (401, "{}", "HTTP 401", "the token was granted"),
         (
@@ -74,7 +75,7 @@ async fn an_api_that_says_no() {
         let said = atlas.before(Setup::bearer()).check().await;
         said.fails("api", &[found], &[hint]);
     }
-    let busy = Atlas::start(|settings| settings.requests_per_minute = 0).await;
+    let busy = Atlas::start_with(|settings| settings.requests_per_minute = 0).await;
     for setup in [Setup::bearer(), Setup::digest()] {
         let said = busy.before(setup).check().await;
         said.fails(

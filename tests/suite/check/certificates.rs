@@ -2,7 +2,8 @@
 
 use rcgen::CertificateParams;
 
-use crate::support::check::{Atlas, Said, Setup};
+use crate::support::atlas::Atlas;
+use crate::support::check::{Said, Setup};
 use crate::support::tls::{TestCa, expired, not_yet_valid};
 
 /// `check` with a TLS listener of these names, whose certificate is for `localhost` and `app.example.org`.
@@ -22,7 +23,7 @@ async fn listener(atlas: &Atlas, hosts: &str, change: impl FnOnce(&mut Certifica
 
 #[tokio::test]
 async fn a_listeners_certificate_that_is_good() {
-    let atlas = Atlas::start(|_| ()).await;
+    let atlas = Atlas::start().await;
     let said = listener(&atlas, "'APP.example.org', '192.0.2.7'", |_| ()).await;
     said.works("all is well");
     said.line("ok", "certificate", &["listener gateway is good for"], &[]);
@@ -30,7 +31,7 @@ async fn a_listeners_certificate_that_is_good() {
 
 #[tokio::test]
 async fn a_listeners_certificate_that_no_client_accepts() {
-    let atlas = Atlas::start(|_| ()).await;
+    let atlas = Atlas::start().await;
     let said = listener(&atlas, "", expired).await;
     said.fails(
         "certificate",
@@ -47,7 +48,7 @@ async fn a_listeners_certificate_that_no_client_accepts() {
 
 #[tokio::test]
 async fn a_listeners_certificate_without_its_names() {
-    let atlas = Atlas::start(|_| ()).await;
+    let atlas = Atlas::start().await;
     let hosts = "'app.example.org', 'other.example.org', '192.0.2.8', '2001:db8::1'";
     let said = listener(&atlas, hosts, |_| ()).await;
     said.fails(

@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use crate::support::check::{Atlas, PRIVATE_KEY, Setup};
-use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET};
+use crate::support::atlas::Atlas;
+use crate::support::check::Setup;
+use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, PRIVATE_KEY};
 
 #[tokio::test]
 async fn values_in_the_wrong_field() {
@@ -47,7 +48,7 @@ async fn values_in_the_wrong_field() {
 
 #[tokio::test]
 async fn secret_files_that_cannot_be_used() {
-    let atlas = Atlas::start(|_| ()).await;
+    let atlas = Atlas::start().await;
     let folder = atlas.folder.path().to_str().unwrap().to_owned();
     let utf_16: Vec<u8> = [0xFF, 0xFE]
         .into_iter()
@@ -93,7 +94,7 @@ async fn secret_files_that_cannot_be_used() {
 
 #[tokio::test]
 async fn secret_files_that_others_can_read() {
-    let atlas = Atlas::start(|_| ()).await;
+    let atlas = Atlas::start().await;
     for (mode, who) in [
         (0o644, "every user of this machine can read"),
         (0o660, "its group can write"),
@@ -108,7 +109,7 @@ async fn secret_files_that_others_can_read() {
 
 #[tokio::test]
 async fn secret_files_with_a_line_end() {
-    let atlas = Atlas::start(|_| ()).await;
+    let atlas = Atlas::start().await;
     for (end, found) in [("\n", "a line break"), ("\r\n", "CR LF"), ("\r", "a carriage return")] {
         let path = atlas.file("ended", format!("{CLIENT_SECRET}{end}"), 0o600);
         let said = atlas.with_secret_file(&path).await;

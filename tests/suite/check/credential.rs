@@ -5,15 +5,14 @@ use std::sync::Arc;
 use atlas_auth_proxy::emulator::{Fault, FaultKind, Target};
 use parking_lot::Mutex;
 
-use crate::support::check::{
-    Atlas, CHALLENGE, Fake, OTHER_SECRET, PRIVATE_KEY, Setup, fake_atlas, http, in_days, tunnel,
-};
-use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, PUBLIC_KEY};
+use crate::support::atlas::Atlas;
+use crate::support::check::{CHALLENGE, Fake, OTHER_SECRET, Setup, fake_atlas, http, in_days, tunnel};
+use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, PRIVATE_KEY, PUBLIC_KEY};
 use crate::support::tls::TestCa;
 
 #[tokio::test]
 async fn a_wrong_client_secret() {
-    let atlas = Atlas::start(|_| ()).await;
+    let atlas = Atlas::start().await;
     let setup = Setup::bearer().env("MONGODB_ATLAS_CLIENT_SECRET", OTHER_SECRET);
     let said = atlas.before(setup).check().await;
     said.fails(
@@ -26,7 +25,7 @@ async fn a_wrong_client_secret() {
 
 #[tokio::test]
 async fn a_wrong_api_key() {
-    let atlas = Atlas::start(|_| ()).await;
+    let atlas = Atlas::start().await;
     let setup = Setup::digest().env("MONGODB_ATLAS_PRIVATE_API_KEY", "ffffffff-89ab-cdef-0123-456789abcdef");
     let said = atlas.before(setup).check().await;
     said.fails(
@@ -85,7 +84,7 @@ async fn a_credential_of_the_other_realm() {
 
 #[tokio::test]
 async fn the_token_endpoint_is_asked_too_often() {
-    let atlas = Atlas::start(|settings| settings.tokens_per_minute = 0).await;
+    let atlas = Atlas::start_with(|settings| settings.tokens_per_minute = 0).await;
     let said = atlas.before(Setup::bearer()).check().await;
     said.fails(
         "credential",
@@ -105,7 +104,7 @@ async fn the_token_endpoint_is_asked_too_often() {
 
 #[tokio::test]
 async fn too_many_live_tokens() {
-    let atlas = Atlas::start(|settings| settings.max_tokens = 0).await;
+    let atlas = Atlas::start_with(|settings| settings.max_tokens = 0).await;
     let said = atlas.before(Setup::bearer()).check().await;
     said.fails(
         "credential",
@@ -116,7 +115,7 @@ async fn too_many_live_tokens() {
 
 #[tokio::test]
 async fn a_token_endpoint_with_a_fault() {
-    let atlas = Atlas::start(|_| ()).await;
+    let atlas = Atlas::start().await;
     for (kind, status, found, hint) in [
         (FaultKind::Status, Some(503), "HTTP 503", "status.mongodb.com"),
         (FaultKind::Status, Some(404), "HTTP 404", "not Atlas"),
@@ -138,7 +137,7 @@ async fn a_token_endpoint_with_a_fault() {
 
 #[tokio::test]
 async fn neither_of_two_secrets_is_accepted() {
-    let atlas = Atlas::start(|settings| settings.service_accounts.clear()).await;
+    let atlas = Atlas::start_with(|settings| settings.service_accounts.clear()).await;
     let next = atlas.file("next", OTHER_SECRET, 0o600);
     let setup = Setup::bearer().env("MONGODB_ATLAS_CLIENT_SECRET_NEXT_FILE", &next);
     let said = atlas.before(setup).check().await;
@@ -167,7 +166,7 @@ async fn secrets_that_expire() {
 
 #[tokio::test]
 async fn what_looks_unlike_a_service_account() {
-    let atlas = Atlas::start(|settings| {
+    let atlas = Atlas::start_with(|settings| {
         let odd = |id: &str, secret: &str| (id.to_owned(), secret.to_owned());
         settings.service_accounts = vec![odd(PUBLIC_KEY, CLIENT_SECRET), odd(CLIENT_ID, PRIVATE_KEY)];
     })

@@ -1,11 +1,12 @@
 //! The proxy on the way to Atlas.
 
-use crate::support::check::{Atlas, PASSWORD, Setup, tunnel};
+use crate::support::atlas::Atlas;
+use crate::support::check::{PASSWORD, Setup, tunnel};
 use crate::support::ports::free_address;
 
 #[tokio::test]
 async fn http_proxy_alone() {
-    let atlas = Atlas::start(|_| ()).await;
+    let atlas = Atlas::start().await;
     for name in ["HTTP_PROXY", "http_proxy"] {
         let setup = Setup::bearer().env(name, &format!("http://user:{PASSWORD}@127.0.0.1:1"));
         let said = atlas.before(setup).check().await;
@@ -16,7 +17,7 @@ async fn http_proxy_alone() {
 
 #[tokio::test]
 async fn an_egress_proxy() {
-    let atlas = Atlas::start(|_| ()).await;
+    let atlas = Atlas::start().await;
     let port = atlas.emulator.base_url().rsplit(':').next().unwrap().parse().unwrap();
     // `user:proxy-password`
     let way = tunnel(

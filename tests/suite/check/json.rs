@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::support::check::{Atlas, OTHER_SECRET, Setup};
+use crate::support::atlas::Atlas;
+use crate::support::check::{OTHER_SECRET, Setup};
 
 #[tokio::test]
 async fn json_for_machines() {
-    let atlas = Atlas::start(|_| ()).await;
+    let atlas = Atlas::start().await;
     let check = async |setup: Setup| {
         let said = atlas.before(setup.args(&["--json"])).check().await;
         let value: Value = serde_json::from_str(&said.text).unwrap();

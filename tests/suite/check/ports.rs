@@ -3,14 +3,15 @@
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
-use crate::support::check::{Atlas, Fake, OTHER_SECRET, Setup, http};
-use crate::support::program::Program;
-use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET};
+use crate::support::atlas::Atlas;
+use crate::support::check::{Fake, OTHER_SECRET, Setup, http};
+use crate::support::program::{PROGRAM, Program, SERVICE_ACCOUNT};
+use crate::support::proxy::CLIENT_ID;
 use crate::support::until;
 
 #[tokio::test]
 async fn ports_that_cannot_be_bound() {
-    let atlas = Atlas::start(|_| ()).await;
+    let atlas = Atlas::start().await;
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let said = atlas
@@ -44,7 +45,7 @@ async fn ports_that_cannot_be_bound() {
 
 #[tokio::test]
 async fn unix_sockets_that_cannot_be_bound() {
-    let atlas = Atlas::start(|_| ()).await;
+    let atlas = Atlas::start().await;
     let file = atlas.file("file", "", 0o600);
     let folder = atlas.folder.path().display().to_string();
     let check = async |path: &str| {
@@ -73,14 +74,9 @@ async fn unix_sockets_that_cannot_be_bound() {
 
 #[tokio::test]
 async fn ports_of_the_proxy_that_runs() {
-    let atlas = Atlas::start(|_| ()).await;
-    let environment = [
-        ("MONGODB_ATLAS_CLIENT_ID", CLIENT_ID),
-        ("MONGODB_ATLAS_CLIENT_SECRET", CLIENT_SECRET),
-    ];
-    let command = Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"));
+    let atlas = Atlas::start().await;
     let (url, ca) = (atlas.emulator.base_url(), atlas.ca_file());
-    let program = Program::start_at(command, &url, &ca, &environment, &[]).await;
+    let program = Program::start_at(Command::new(PROGRAM), &url, &ca, &SERVICE_ACCOUNT, &[]).await;
     until("it has a token", || async { atlas.emulator.live_tokens() == 1 }).await;
     let (listen, admin) = (program.address.to_string(), program.admin.to_string());
     let setup = Setup::bearer().args(&["--listen", &listen, "--admin-listen", &admin]);
@@ -103,7 +99,7 @@ async fn ports_of_the_proxy_that_runs() {
 /// Its status is for loopback peers; its metrics are for everybody.
 #[tokio::test]
 async fn a_running_proxy_that_keeps_its_status_to_itself() {
-    let atlas = Atlas::start(|_| ()).await;
+    let atlas = Atlas::start().await;
     let admin = Fake::start(|head| match head.starts_with("GET /metrics ") {
         true => http("200 OK", "", "atlas_auth_proxy_build_info{version=\"0.1.0\"} 1\n"),
         false => http("403 Forbidden", "", r#"{"error":403}"#),
@@ -120,14 +116,13 @@ async fn a_running_proxy_that_keeps_its_status_to_itself() {
 
 #[tokio::test]
 async fn a_proxy_that_runs_with_another_credential() {
-    let atlas = Atlas::start(|_| ()).await;
+    let atlas = Atlas::start().await;
     let environment = [
         ("MONGODB_ATLAS_CLIENT_ID", CLIENT_ID),
         ("MONGODB_ATLAS_CLIENT_SECRET", OTHER_SECRET),
     ];
-    let command = Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"));
     let (url, ca) = (atlas.emulator.base_url(), atlas.ca_file());
-    let program = Program::start_at(command, &url, &ca, &environment, &[]).await;
+    let program = Program::start_at(Command::new(PROGRAM), &url, &ca, &environment, &[]).await;
     let setup = Setup::bearer().args(&["--admin-listen", &program.admin.to_string()]);
     let said = atlas.before(setup).check().await;
     said.works("it works; 1 to look at");

@@ -5,7 +5,8 @@ use std::path::Path;
 use rcgen::CertificateParams;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::check::{Atlas, Fake, Setup, http};
+use crate::support::atlas::Atlas;
+use crate::support::check::{Fake, Setup, http};
 use crate::support::tls::{TestCa, expired, not_yet_valid};
 
 const BEHIND_TLS: [&str; 4] = ["clock", "credential", "api", "secret expiry"];
@@ -58,7 +59,7 @@ async fn certificates_that_are_no_good() {
 
 #[tokio::test]
 async fn an_authority_that_is_not_trusted() {
-    let (atlas, ca) = (Atlas::start(|_| ()).await, TestCa::new());
+    let (atlas, ca) = (Atlas::start().await, TestCa::new());
     let url = atlas.emulator.base_url();
     let said = Setup::bearer().at(&url, ca.pem_file.path()).check().await;
     said.fails(
@@ -86,7 +87,7 @@ async fn no_authorities_at_all() {
 
 #[tokio::test]
 async fn a_file_of_authorities_that_is_none() {
-    let atlas = Atlas::start(|_| ()).await;
+    let atlas = Atlas::start().await;
     let url = atlas.emulator.base_url();
     let (gone, not_pem) = (
         atlas.folder.path().join("gone.pem"),

@@ -3,11 +3,11 @@
 use atlas_auth_proxy::token_store::DEFAULT_PORT;
 use tokio::process::Command;
 
-use crate::support::check::{Atlas, Said, Setup};
+use crate::support::atlas::Atlas;
+use crate::support::check::{Said, Setup};
 use crate::support::client::client;
 use crate::support::ports::free_address;
-use crate::support::program::Program;
-use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET};
+use crate::support::program::{PROGRAM, Program, SERVICE_ACCOUNT};
 use crate::support::redis::{KEY, Redis};
 use crate::support::until;
 
@@ -24,7 +24,7 @@ async fn store(atlas: &Atlas, url: &str, more: &str, key: &[u8]) -> Said {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_store_that_is_away_is_a_warning_only() {
-    let atlas = Atlas::start(|_| ()).await;
+    let atlas = Atlas::start().await;
     let url = format!("redis://{}", free_address());
     let said = store(&atlas, &url, "", &KEY).await;
     said.works("it works; 1 to look at");
@@ -43,7 +43,7 @@ async fn a_token_store_that_refuses_the_password_is_a_failure() {
     let Some(redis) = Redis::start_with_password("only-for-tests-store-password").await else {
         return;
     };
-    let atlas = Atlas::start(|_| ()).await;
+    let atlas = Atlas::start().await;
     let url = format!("redis://{}", redis.address);
     for password in [None, Some("wrong")] {
         let more = password.map_or_else(String::new, |password| {
@@ -62,7 +62,7 @@ async fn a_token_store_that_refuses_the_password_is_a_failure() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_store_with_a_token_of_another_key_is_a_failure_and_status_and_log_tell_the_store() {
     let Some(mut redis) = Redis::start().await else { return };
-    let atlas = Atlas::start(|_| ()).await;
+    let atlas = Atlas::start().await;
     let url = format!("redis://{}", redis.address);
     // Nothing there yet; then a replica's token.
     let said = store(&atlas, &url, "", &KEY).await;
@@ -76,16 +76,11 @@ async fn a_token_store_with_a_token_of_another_key_is_a_failure_and_status_and_l
         0o644,
     );
     let start = async || {
-        let command = Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"));
-        let environment = [
-            ("MONGODB_ATLAS_CLIENT_ID", CLIENT_ID),
-            ("MONGODB_ATLAS_CLIENT_SECRET", CLIENT_SECRET),
-        ];
         Program::start_at(
-            command,
+            Command::new(PROGRAM),
             &atlas.emulator.base_url(),
             &atlas.ca_file(),
-            &environment,
+            &SERVICE_ACCOUNT,
             &["--config", &file],
         )
         .await

@@ -1,11 +1,12 @@
 //! What works, and what of it is to be looked at.
 
-use crate::support::check::{Atlas, OTHER_SECRET, Setup};
+use crate::support::atlas::Atlas;
+use crate::support::check::{OTHER_SECRET, Setup};
 use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET};
 
 #[tokio::test]
 async fn a_service_account_that_works() {
-    let atlas = Atlas::start(|_| ()).await;
+    let atlas = Atlas::start().await;
     let said = atlas
         .with_secret_file(&atlas.file("secret", CLIENT_SECRET, 0o600))
         .await;
@@ -30,7 +31,7 @@ async fn a_service_account_that_works() {
 
 #[tokio::test]
 async fn an_api_key_that_works() {
-    let atlas = Atlas::start(|_| ()).await;
+    let atlas = Atlas::start().await;
     let said = atlas.before(Setup::digest()).check().await;
     said.works("all is well");
     said.line("ok", "account", &["API key abcdefgh"], &[]);
@@ -42,7 +43,7 @@ async fn an_api_key_that_works() {
 /// The next secret has to take the current one's place some day; until then nothing is broken.
 #[tokio::test]
 async fn the_next_secret_that_has_stepped_in() {
-    let atlas = Atlas::start(|settings| settings.service_accounts[0].1 = OTHER_SECRET.to_owned()).await;
+    let atlas = Atlas::start_with(|settings| settings.service_accounts[0].1 = OTHER_SECRET.to_owned()).await;
     let next = atlas.file("next", OTHER_SECRET, 0o600);
     let setup = Setup::bearer().env("MONGODB_ATLAS_CLIENT_SECRET_NEXT_FILE", &next);
     let said = atlas.before(setup).check().await;

@@ -10,7 +10,8 @@ use serde_json::json;
 use tokio::process::Command;
 
 use super::{SECOND_SECRET, Setup, run};
-use crate::rotation::write_secret;
+use crate::support::atlas::write_secret;
+use crate::support::program::PROGRAM;
 use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, PRIVATE_KEY, PUBLIC_KEY};
 
 #[tokio::test]
@@ -103,7 +104,7 @@ async fn one_of_two_accounts_is_rotated_by_its_name() {
     let file = folder.join("two.toml");
     fs::write(&file, text.replace("client_id", &format!("{at}client_id"))).unwrap();
     let rotate = async |more: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"));
+        let mut command = Command::new(PROGRAM);
         command
             .args(["rotate-secret", "--config", file.to_str().unwrap()])
             .args(more)

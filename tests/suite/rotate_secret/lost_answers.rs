@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::{ORG, Said, command, run};
-use crate::rotation::write_secret;
+use crate::support::atlas::write_secret;
 use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET};
 use crate::support::upstream::json as json_answer;
 use crate::support::upstream::{Answer, Upstream};

@@ -17,9 +17,10 @@ use atlas_auth_proxy::emulator::{Fault, FaultKind, Target};
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::rotation::{Atlas, write_secret};
 use crate::support::PATIENCE;
-use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET};
+use crate::support::atlas::{Atlas, write_secret};
+use crate::support::program::PROGRAM;
+use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, PRIVATE_KEY};
 
 /// Its end is not that of [`CLIENT_SECRET`], so that Atlas shows which is which.
 const SECOND_SECRET: &str = "mdb_sa_sk_only-for-tests-a-second-one";
@@ -136,7 +137,7 @@ impl Setup {
 }
 
 fn command(base_url: &str, ca_file: &Path, environment: &[(&str, &str)], args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"));
+    let mut command = Command::new(PROGRAM);
     command
         .args(["rotate-secret", "--base-url", base_url, "--upstream-ca"])
         .arg(ca_file)
@@ -161,7 +162,7 @@ async fn run(command: &mut Command) -> Said {
         errors: String::from_utf8(output.stderr).unwrap(),
     };
     // No secret, no token of the emulator, no answer of the upstream as it came.
-    for never in ["mdb_sa_sk_", "eyJ", "<html>", "only-for-tests"] {
+    for never in ["mdb_sa_sk_", "eyJ", "<html>", "only-for-tests", PRIVATE_KEY] {
         assert!(
             !said.text.contains(never) && !said.errors.contains(never),
             "{never}: {said:#?}"

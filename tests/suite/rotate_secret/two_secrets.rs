@@ -1,7 +1,7 @@
 //! Atlas's limit of two secrets.
 
 use super::{SECOND_SECRET, Setup};
-use crate::rotation::write_secret;
+use crate::support::atlas::write_secret;
 use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET};
 
 #[tokio::test]

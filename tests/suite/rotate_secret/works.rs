@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::{ORG, SECOND_SECRET, Setup, command};
-use crate::rotation::{GROUPS, Traffic, reloaded};
+use crate::support::atlas::{GROUPS, reloaded};
 use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET};
+use crate::support::traffic::Traffic;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secret_is_rotated_beside_a_proxy_without_a_failed_request() {

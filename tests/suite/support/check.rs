@@ -1,14 +1,11 @@
 //! `check` as a program: a set-up of environment and arguments, what it said, and servers that are not as Atlas.
 
-use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use atlas_auth_proxy::emulator::{Emulator, EmulatorSettings};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,10 +13,11 @@ use tokio::process::Command;
 use tokio_rustls::TlsAcceptor;
 
 use crate::support::PATIENCE;
+use crate::support::atlas::Atlas;
 use crate::support::client::head_of;
-use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, PUBLIC_KEY};
+use crate::support::program::PROGRAM;
+use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, PRIVATE_KEY, PUBLIC_KEY};
 
-pub const PRIVATE_KEY: &str = "01234567-89ab-cdef-0123-456789abcdef";
 pub const OTHER_SECRET: &str = "mdb_sa_sk_only-for-tests-another-secret";
 pub const PASSWORD: &str = "proxy-password";
 
@@ -110,7 +108,7 @@ impl Setup {
 
     /// Runs `check`; ports are free unless the set-up says otherwise.
     pub async fn check(&self) -> Said {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_atlas-auth-proxy"));
+        let mut command = Command::new(PROGRAM);
         command.arg("check");
         for (flag, free) in [("--listen", "127.0.0.1:0"), ("--admin-listen", "127.0.0.1:0")] {
             if !self.args.iter().any(|arg| arg == flag || arg == "--config") {
@@ -140,42 +138,9 @@ impl Setup {
     }
 }
 
-/// The emulator, and the file of its certificate authority.
-pub struct Atlas {
-    pub emulator: Emulator,
-    pub folder: tempfile::TempDir,
-}
-
 impl Atlas {
-    pub async fn start(change: impl FnOnce(&mut EmulatorSettings)) -> Self {
-        let mut settings = EmulatorSettings {
-            service_accounts: vec![(CLIENT_ID.to_owned(), CLIENT_SECRET.to_owned())],
-            api_keys: vec![(PUBLIC_KEY.to_owned(), PRIVATE_KEY.to_owned())],
-            ..EmulatorSettings::default()
-        };
-        change(&mut settings);
-        let atlas = Self {
-            emulator: Emulator::start(settings).await.unwrap(),
-            folder: tempfile::tempdir().unwrap(),
-        };
-        fs::write(atlas.ca_file(), atlas.emulator.ca_pem()).unwrap();
-        atlas
-    }
-
-    pub fn ca_file(&self) -> PathBuf {
-        self.folder.path().join("ca.pem")
-    }
-
     pub fn before(&self, setup: Setup) -> Setup {
         setup.at(&self.emulator.base_url(), &self.ca_file())
-    }
-
-    /// A file of this content and mode.
-    pub fn file(&self, name: &str, content: impl AsRef<[u8]>, mode: u32) -> String {
-        let path = self.folder.path().join(name);
-        fs::write(&path, content).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        path.to_str().unwrap().to_owned()
     }
 
     /// `check` with the client secret in a file.

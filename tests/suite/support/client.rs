@@ -26,6 +26,11 @@ fn no_tls() -> rustls::ClientConfig {
         .with_no_client_auth()
 }
 
+/// The text of a page.
+pub async fn get(url: &str) -> String {
+    client().get(url).send().await.unwrap().text().await.unwrap()
+}
+
 /// Sends bytes, and reads until the peer closes or `stop` says that it is enough.
 pub async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();

@@ -1,10 +1,13 @@
 //! A kit for stories: a scripted upstream, a proxy in front of it, a client.
 
 #[cfg(feature = "emulator")]
+pub mod atlas;
+#[cfg(feature = "emulator")]
 pub mod check;
 pub mod chromium;
 pub mod client;
 pub mod h2_upstream;
+pub mod metrics;
 pub mod needs;
 pub mod ports;
 pub mod program;
@@ -15,6 +18,8 @@ pub mod recording_upstream;
 pub mod redis;
 pub mod strict_http;
 pub mod tls;
+#[cfg(feature = "emulator")]
+pub mod traffic;
 pub mod upstream;
 
 use std::future::Future;

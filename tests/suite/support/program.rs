@@ -12,8 +12,18 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
+use super::proxy::{CLIENT_ID, CLIENT_SECRET};
 use super::until;
 use super::upstream::Upstream;
+
+/// The program, as a path.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_atlas-auth-proxy");
+
+/// The variables of a service account.
+pub const SERVICE_ACCOUNT: [(&str, &str); 2] = [
+    ("MONGODB_ATLAS_CLIENT_ID", CLIENT_ID),
+    ("MONGODB_ATLAS_CLIENT_SECRET", CLIENT_SECRET),
+];
 
 /// A running `atlas-auth-proxy run`; killed when dropped.
 pub struct Program {
@@ -150,17 +160,4 @@ impl Program {
         let said = self.said.lock().clone();
         (status, said)
     }
-}
-
-/// A metric of a program, by its name alone; sums what matches.
-pub async fn metric(admin: SocketAddr, name: &str) -> f64 {
-    let text = super::client::client()
-        .get(format!("http://{admin}/metrics"))
-        .send()
-        .await;
-    let text = text.unwrap().text().await.unwrap();
-    text.lines()
-        .filter(|line| line.split([' ', '{']).next() == Some(name))
-        .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
-        .sum()
 }

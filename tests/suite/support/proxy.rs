@@ -18,10 +18,12 @@ use atlas_auth_proxy::settings::{AccountSettings, AdminSettings, Limits, Setting
 use atlas_auth_proxy::time::{SharedClock, SystemClock};
 use atlas_auth_proxy::upstream::{HttpVersion, Origin, UpstreamLimits, UpstreamSettings};
 
+use super::metrics::metric;
+
 pub const CLIENT_ID: &str = "mdb_sa_id_0123456789abcdef01234567";
 pub const CLIENT_SECRET: &str = "mdb_sa_sk_only-for-tests-client-secret";
 pub const PUBLIC_KEY: &str = "abcdefgh";
-pub const PRIVATE_KEY: &str = "only-for-tests-private-key";
+pub const PRIVATE_KEY: &str = "01234567-89ab-cdef-0123-456789abcdef";
 
 pub struct ProxyBuilder {
     pub settings: Settings,
@@ -129,29 +131,6 @@ impl Proxy {
 
     /// The value of a metric, by name and labels that must all be present; sums what matches.
     pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        let text = reqwest_get(&format!("http://{}/metrics", self.admin)).await;
-        let parsed = prometheus_parse::Scrape::parse(text.lines().map(|l| Ok(l.to_owned()))).unwrap();
-        parsed
-            .samples
-            .iter()
-            .filter(|s| s.metric == name && labels.iter().all(|(k, v)| s.labels.get(k) == Some(v)))
-            .map(|s| match s.value {
-                prometheus_parse::Value::Counter(v)
-                | prometheus_parse::Value::Gauge(v)
-                | prometheus_parse::Value::Untyped(v) => v,
-                _ => 0.0,
-            })
-            .sum()
+        metric(self.admin, name, labels).await
     }
-}
-
-async fn reqwest_get(url: &str) -> String {
-    super::client::client()
-        .get(url)
-        .send()
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap()
 }

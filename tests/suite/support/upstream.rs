@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use atlas_auth_proxy::credential::CredentialSettings;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, Version};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
@@ -20,6 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
+use super::proxy::{ProxyBuilder, bearer, proxy};
 use super::tls::TestCa;
 
 pub type Answer = Response<BoxBody<Bytes, std::io::Error>>;
@@ -184,6 +186,15 @@ impl Upstream {
 
     pub fn base_url(&self) -> String {
         format!("https://localhost:{}", self.address.port())
+    }
+
+    /// A proxy before it, with a service account.
+    pub fn proxy(&self) -> ProxyBuilder {
+        self.proxy_with(bearer())
+    }
+
+    pub fn proxy_with(&self, credential: CredentialSettings) -> ProxyBuilder {
+        proxy(&self.base_url(), Some(&self.ca_file), credential)
     }
 
     /// The requests to the API so far (not those to the token endpoint).
