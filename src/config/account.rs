@@ -8,13 +8,35 @@ use rustls_pki_types::pem::PemObject;
 
 use super::credential;
 use super::egress;
-use super::file::{FileAccount, FileConfig};
 use super::inputs::Inputs;
 use super::problem::shown;
 use super::source::{Given, Source};
+use super::table::tables;
 use super::{value, variable};
 use crate::settings::AccountSettings;
 use crate::upstream::{HttpVersion, Origin, UpstreamLimits, UpstreamSettings};
+
+tables! {
+    /// One `[account.NAME]`.
+    FileAccount {
+        environment: text,
+        base_url: text,
+        ca_file: text,
+        http: text_or_integer,
+        client_id: text,
+        client_id_file: text,
+        client_secret_file: text,
+        client_secret_next_file: text,
+        public_key: text,
+        public_key_file: text,
+        private_key_file: text,
+        digest_max_concurrent: integer,
+        proxy: text,
+        proxy_credentials_file: text,
+        "client_secret" => "no secret in this file: put it into a file of its own and name that with `client_secret_file`",
+        "private_key" => "no secret in this file: put it into a file of its own and name that with `private_key_file`",
+    }
+}
 
 /// The account that flags and variables are about when the file names none.
 pub(crate) const DEFAULT: &str = "default";
@@ -32,19 +54,17 @@ pub(crate) struct Roster {
 impl Roster {
     /// Those with a table, and the one that needs none because flags and variables describe it: `default`, or the only
     /// one that the file speaks of.
-    pub(crate) fn of(file: &FileConfig) -> Self {
-        let mut names: BTreeSet<String> = file.accounts.keys().cloned().collect();
-        let named_by_listeners = || {
-            file.listeners
-                .iter()
-                .filter_map(|l| Some(l.account.as_ref()?.value.clone()))
-        };
+    pub(crate) fn of<'f>(
+        accounts: &BTreeMap<String, FileAccount>,
+        named_by_listeners: impl Iterator<Item = &'f String>,
+    ) -> Self {
+        let mut names: BTreeSet<String> = accounts.keys().cloned().collect();
         let mut spoken_of = names.clone();
         if spoken_of.is_empty() {
-            spoken_of.extend(named_by_listeners());
+            spoken_of.extend(named_by_listeners.cloned());
         } else {
             // Any other name without a table is a mistake, which the listener's own check tells.
-            spoken_of.extend(named_by_listeners().filter(|name| name == DEFAULT));
+            spoken_of.extend(named_by_listeners.filter(|name| *name == DEFAULT).cloned());
         }
         let target = match spoken_of.first() {
             None => Some(DEFAULT.to_owned()),
@@ -64,7 +84,7 @@ impl Roster {
 }
 
 /// An account, and where its base URL was given, if it was.
-pub(crate) struct Built {
+pub(crate) struct BuiltAccount {
     pub(crate) settings: AccountSettings,
     pub(crate) base_url: Option<Source>,
 }
@@ -103,18 +123,18 @@ impl Overrides {
 
 /// Builds every account of the roster.
 pub(crate) fn build(
-    file: &FileConfig,
+    tables: &BTreeMap<String, FileAccount>,
     roster: &Roster,
     limits: UpstreamLimits,
     inputs: &mut Inputs<'_>,
-) -> BTreeMap<String, Built> {
+) -> BTreeMap<String, BuiltAccount> {
     let mut overrides = Some(Overrides::read(inputs));
     if roster.target.is_none() {
         report_ambiguous(roster, overrides.take().unwrap_or_default(), inputs);
     }
     let mut accounts = BTreeMap::new();
     for name in &roster.names {
-        let table = file.accounts.get(name);
+        let table = tables.get(name);
         let mine = roster.target.as_ref() == Some(name);
         let overrides = if mine { overrides.take() } else { None };
         let found = credential::find(
@@ -128,7 +148,7 @@ pub(crate) fn build(
         let (upstream, base_url) = upstream(table, overrides.unwrap_or_default(), limits, inputs);
         if let Some(credential) = found {
             let settings = AccountSettings { credential, upstream };
-            accounts.insert(name.clone(), Built { settings, base_url });
+            accounts.insert(name.clone(), BuiltAccount { settings, base_url });
         }
     }
     accounts

@@ -2,19 +2,28 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::file::{FileAdmin, FileConfig};
 use super::inputs::Inputs;
-use super::listener::{self, UnixKeys};
 use super::source::{Given, Source};
+use super::table::tables;
+use super::unix::{UnixKeys, refuse_unix_keys, with_unix_keys};
 use super::{value, variable};
 use crate::server::Bind;
 use crate::settings::AdminSettings;
 
+tables! {
+    /// `[admin]`.
+    FileAdmin {
+        bind: text,
+        mode: text_or_integer,
+        uids: integers,
+        quit: boolean,
+    }
+}
+
 const DEFAULT_BIND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9091);
 
 /// The settings, and where the address was given.
-pub(crate) fn build(file: &FileConfig, inputs: &mut Inputs<'_>) -> Given<AdminSettings> {
-    let table = &file.admin;
+pub(crate) fn build(table: &FileAdmin, inputs: &mut Inputs<'_>) -> Given<AdminSettings> {
     let flags = inputs.sources.flags;
     let over = inputs.setting("--admin-listen", flags.admin_listen.as_ref(), variable::ADMIN_LISTEN);
     let quit = inputs.setting("--admin-quit", flags.admin_quit.as_ref(), variable::ADMIN_QUIT);
@@ -51,9 +60,9 @@ fn with_keys(bind: Option<Bind>, table: &FileAdmin, inputs: &mut Inputs<'_>) -> 
         uids: table.uids.as_ref(),
     };
     match bind {
-        Some(bind) => Some(listener::with_unix_keys(bind, &keys, &mut inputs.problems)),
+        Some(bind) => Some(with_unix_keys(bind, &keys, &mut inputs.problems)),
         None => {
-            listener::refuse_unix_keys(&keys, &mut inputs.problems);
+            refuse_unix_keys(&keys, &mut inputs.problems);
             None
         }
     }

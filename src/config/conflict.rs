@@ -7,14 +7,14 @@ use super::account;
 use super::listener;
 use super::problem::Problems;
 use super::source::{Given, Source};
-use crate::server::Bind;
+use crate::server::{Bind, ListenerSettings};
 use crate::settings::AdminSettings;
 use crate::upstream::Origin;
 
 /// Notes every conflict.
 pub(crate) fn check(
-    listeners: &[listener::Built],
-    accounts: &BTreeMap<String, account::Built>,
+    listeners: &[Given<ListenerSettings>],
+    accounts: &BTreeMap<String, account::BuiltAccount>,
     admin: &Given<AdminSettings>,
     problems: &mut Problems,
 ) {
@@ -24,21 +24,21 @@ pub(crate) fn check(
         if let Some(source) = &account.base_url {
             check_base_url(&account.settings.upstream.origin, source, listeners, admin, problems);
         }
-        if !listeners.iter().any(|l| l.settings.account == *name) {
+        if !listeners.iter().any(|l| l.value.account == *name) {
             problems.warn(format_args!("no listener uses the account `{name}`"));
         }
     }
 }
 
-fn check_addresses(listeners: &[listener::Built], admin: &Given<AdminSettings>, problems: &mut Problems) {
+fn check_addresses(listeners: &[Given<ListenerSettings>], admin: &Given<AdminSettings>, problems: &mut Problems) {
     for (i, later) in listeners.iter().enumerate() {
-        let bind = &later.settings.bind;
-        let twice = listeners[..i].iter().any(|earlier| same(&earlier.settings.bind, bind));
+        let bind = &later.value.bind;
+        let twice = listeners[..i].iter().any(|earlier| same(&earlier.value.bind, bind));
         if twice {
-            problems.add(&later.bind, format_args!("{} is bound twice", show(bind)));
+            problems.add(&later.source, format_args!("{} is bound twice", show(bind)));
         } else if admin.value.bind.as_ref().is_some_and(|admin| same(bind, admin)) {
             let source = if admin.source == Source::Nowhere {
-                &later.bind
+                &later.source
             } else {
                 &admin.source
             };
@@ -73,12 +73,12 @@ fn show(bind: &Bind) -> String {
     }
 }
 
-fn check_names(listeners: &[listener::Built], problems: &mut Problems) {
+fn check_names(listeners: &[Given<ListenerSettings>], problems: &mut Problems) {
     for (i, later) in listeners.iter().enumerate() {
-        let Some(name) = &later.settings.name else { continue };
-        if listeners[..i].iter().any(|l| l.settings.name.as_ref() == Some(name)) {
+        let Some(name) = &later.value.name else { continue };
+        if listeners[..i].iter().any(|l| l.value.name.as_ref() == Some(name)) {
             problems.add(
-                &later.bind,
+                &later.source,
                 format_args!("two listeners are called `{name}`: give each a name of its own"),
             );
         }
@@ -90,14 +90,14 @@ fn check_names(listeners: &[listener::Built], problems: &mut Problems) {
 fn check_base_url(
     origin: &Origin,
     source: &Source,
-    listeners: &[listener::Built],
+    listeners: &[Given<ListenerSettings>],
     admin: &Given<AdminSettings>,
     problems: &mut Problems,
 ) {
     let ours = listeners.iter().any(|l| {
-        l.settings.bind.addresses().into_iter().any(|address| {
+        l.value.bind.addresses().into_iter().any(|address| {
             names(origin, address)
-                || origin.port() == address.port() && l.settings.rules.hosts.knows(origin.authority().as_str())
+                || origin.port() == address.port() && l.value.rules.hosts.knows(origin.authority().as_str())
         })
     });
     if ours {

@@ -5,7 +5,7 @@ use std::io;
 
 use zeroize::Zeroizing;
 
-use super::file::FileAccount;
+use super::account::FileAccount;
 use super::inputs::{Inputs, unreadable};
 use super::secret_value::{self, Field};
 use super::source::{Given, Source};

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use zeroize::Zeroizing;
 
-use super::file::FileAccount;
+use super::account::FileAccount;
 use super::inputs::Inputs;
 use super::secret_value;
 use super::source::{Given, Source};

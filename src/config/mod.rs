@@ -15,13 +15,17 @@ mod document;
 mod egress;
 mod file;
 mod inputs;
+mod limits;
 mod listener;
+mod log;
 mod problem;
 mod process;
 mod secret_value;
 mod source;
+mod table;
 mod tls;
 mod token_store;
+mod unix;
 mod value;
 mod variable;
 mod watch;
@@ -70,25 +74,30 @@ pub fn load(sources: Sources<'_>) -> Result<Loaded, ConfigErrors> {
         return Err(inputs.problems.into_errors());
     }
     variable::check_unknown(&mut inputs);
-    let limits = process::limits(&file.limits, &mut inputs.problems);
-    let admin = admin::build(&file, &mut inputs);
+    let limits = limits::build(&file.limits, &mut inputs.problems);
+    let admin = admin::build(&file.admin, &mut inputs);
     let workers = process::workers(&file, &mut inputs);
     let drain_timeout = process::drain_timeout(&file, &mut inputs);
     let drain_delay = process::drain_delay(&file, &mut inputs);
-    let log = process::log(&file, &mut inputs);
-    let roster = account::Roster::of(&file);
-    let accounts = account::build(&file, &roster, limits.upstream, &mut inputs);
+    let log = log::build(&file.log, &mut inputs);
+    let roster = account::Roster::of(
+        &file.accounts,
+        file.listeners
+            .iter()
+            .filter_map(|listener| Some(&listener.account.as_ref()?.value)),
+    );
+    let accounts = account::build(&file.accounts, &roster, limits.upstream, &mut inputs);
     #[cfg(feature = "token-store")]
-    let token_store = token_store::build(&file, &mut inputs);
+    let token_store = token_store::build(file.token_store.as_ref(), &mut inputs);
     #[cfg(not(feature = "token-store"))]
-    token_store::refuse(&file, &mut inputs);
-    let listeners = listener::build(&file, &roster, &mut inputs);
+    token_store::refuse(file.token_store.as_ref(), &mut inputs);
+    let listeners = listener::build(&file.listeners, &roster, &mut inputs);
     conflict::check(&listeners, &accounts, &admin, &mut inputs.problems);
     if !inputs.problems.is_empty() {
         return Err(inputs.problems.into_errors());
     }
     let settings = Settings {
-        listeners: listeners.into_iter().map(|built| built.settings).collect(),
+        listeners: listeners.into_iter().map(|given| given.value).collect(),
         accounts: accounts
             .into_iter()
             .map(|(name, built)| (name, built.settings))
@@ -132,9 +141,9 @@ pub enum Asked {
 pub fn health(sources: Sources<'_>) -> Result<Asked, ConfigErrors> {
     let mut inputs = Inputs::new(sources);
     let file = read_file(&mut inputs);
-    let asked = match admin::build(&file, &mut inputs).value.bind {
+    let asked = match admin::build(&file.admin, &mut inputs).value.bind {
         Some(bind) => Some(Asked::Admin(bind)),
-        None => listener::first(&file, &mut inputs).map(|(bind, tls)| Asked::Listener { bind, tls }),
+        None => listener::first(&file.listeners, &mut inputs).map(|(bind, tls)| Asked::Listener { bind, tls }),
     };
     match asked {
         Some(asked) if inputs.problems.is_empty() => Ok(asked),

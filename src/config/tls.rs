@@ -1,10 +1,25 @@
 //! `[listener.tls]`: files to a listener's TLS.
 
-use super::file::FileTls;
 use super::inputs::Inputs;
 use super::problem::shown;
 use super::source::Given;
+use super::table::tables;
 use crate::server::{Clients, ListenerTls, ListenerTlsError, NamePattern};
+
+tables! {
+    /// One `[listener.tls]`.
+    FileTls {
+        certificate: text,
+        key: text,
+        client_ca: text,
+        client_names: texts,
+        client_crl: text,
+        "certificate_file" => "there is no such key; write `certificate`",
+        "key_file" => "there is no such key; write `key`",
+        "client_ca_file" => "there is no such key; write `client_ca`",
+        "client_crl_file" => "there is no such key; write `client_crl`",
+    }
+}
 
 /// Chains and bundles of authorities are some KiB.
 const LARGEST_PEM: usize = 4 << 20;

@@ -1,15 +1,32 @@
 //! `[token_store]`: the store that replicas share tokens in.
 
-use super::file::FileConfig;
 use super::inputs::Inputs;
+use super::table::tables;
+
+tables! {
+    /// `[token_store]`.
+    #[cfg_attr(
+        not(feature = "token-store"),
+        allow(dead_code, reason = "read all the same, for the keys to be checked")
+    )]
+    FileTokenStore {
+        url: text,
+        key_file: text,
+        username: text,
+        password_file: text,
+        ca_file: text,
+        "key" => "no secret in this file: put it into a file of its own and name that with `key_file`",
+        "password" => "no secret in this file: put it into a file of its own and name that with `password_file`",
+    }
+}
 
 #[cfg(feature = "token-store")]
 pub(crate) use shared::build;
 
 /// A build that can't share says so: who wrote the table counts on it.
 #[cfg(not(feature = "token-store"))]
-pub(crate) fn refuse(file: &FileConfig, inputs: &mut Inputs<'_>) {
-    if let Some(table) = &file.token_store {
+pub(crate) fn refuse(table: Option<&FileTokenStore>, inputs: &mut Inputs<'_>) {
+    if let Some(table) = table {
         inputs.problems.add(
             &table.place,
             "this build can't share tokens: it was made without the cargo feature `token-store`",
@@ -23,11 +40,10 @@ mod shared {
     use url::{Host, Url};
 
     use super::super::account;
-    use super::super::file::FileTokenStore;
     use super::super::problem::shown;
     use super::super::secret_value;
     use super::super::source::Given;
-    use super::{FileConfig, Inputs};
+    use super::{FileTokenStore, Inputs};
     use crate::secret::Secret;
     use crate::token_store::{DEFAULT_PORT, SealKey, StoreTls, TokenStoreSettings};
 
@@ -44,8 +60,8 @@ mod shared {
     }
 
     /// Reads the table, if there is one.
-    pub(crate) fn build(file: &FileConfig, inputs: &mut Inputs<'_>) -> Option<TokenStoreSettings> {
-        let table = file.token_store.as_ref()?;
+    pub(crate) fn build(table: Option<&FileTokenStore>, inputs: &mut Inputs<'_>) -> Option<TokenStoreSettings> {
+        let table = table?;
         for (key, given, what) in [
             ("url", &table.url, "write `redis://host:6379`, or `rediss://…` for TLS"),
             (

@@ -1,0 +1,85 @@
+//! Which addresses there are listeners at.
+
+use super::FileListener;
+use crate::config::inputs::Inputs;
+use crate::config::problem::Problems;
+use crate::config::source::{Given, Source};
+use crate::config::unix::{UnixKeys, with_unix_keys};
+use crate::config::{value, variable};
+use crate::server::Bind;
+
+const DEFAULT_BIND: &str = "localhost:8080";
+
+/// An address, and the table of the file that describes its listener.
+pub(super) struct Entry<'f> {
+    pub(super) bind: Given<String>,
+    pub(super) table: Option<&'f FileListener>,
+    /// Several addresses in place of one can't share its name: the bound address tells them apart.
+    pub(super) keeps_name: bool,
+}
+
+/// Which addresses there are.
+pub(super) fn entries<'f>(tables: &'f [FileListener], inputs: &mut Inputs<'_>) -> Vec<Entry<'f>> {
+    let entry = |bind, table, keeps_name| Entry {
+        bind,
+        table,
+        keeps_name,
+    };
+    let default = || Given {
+        value: DEFAULT_BIND.to_owned(),
+        source: Source::Nowhere,
+    };
+    let listen = inputs.list("--listen", &inputs.sources.flags.listen, variable::LISTEN);
+    match (listen, tables) {
+        (None, []) => vec![entry(default(), None, true)],
+        (None, tables) => tables
+            .iter()
+            .map(|table| entry(table.bind.clone().unwrap_or_else(default), Some(table), true))
+            .collect(),
+        (Some(listen), _) if listen.value.is_empty() => {
+            inputs.problems.add(&listen.source, "this list names no address");
+            Vec::new()
+        }
+        (Some(listen), [] | [_]) => {
+            let single = listen.value.len() == 1;
+            let binds = listen.value.into_iter();
+            binds.map(|bind| entry(bind, tables.first(), single)).collect()
+        }
+        (Some(listen), several) => {
+            inputs.problems.add(
+                &listen.source,
+                format_args!(
+                    "the file has {} listeners, and this can't tell which one it is about: unset it, and change `bind` \
+                     in the file",
+                    several.len()
+                ),
+            );
+            Vec::new()
+        }
+    }
+}
+
+/// Where the first listener is bound, and whether it speaks TLS.
+pub(crate) fn first(tables: &[FileListener], inputs: &mut Inputs<'_>) -> Option<(Bind, bool)> {
+    let entry = entries(tables, inputs).into_iter().next()?;
+    let tls = entry.table.is_some_and(|table| table.tls.is_some());
+    let bind = inputs.problems.parse(entry.bind, value::bind)?;
+    Some((bind.value, tls))
+}
+
+/// `mode` and `uids` belong to a unix socket, `allow` does not.
+pub(super) fn with_unix_settings(bind: Bind, table: Option<&FileListener>, problems: &mut Problems) -> Bind {
+    let Some(table) = table else { return bind };
+    if let (Bind::Unix { .. }, Some(given)) = (&bind, &table.allow) {
+        problems.add(
+            &given.source,
+            "a unix socket has no peer addresses: remove this; `mode` and `uids` say who may connect",
+        );
+    }
+    let keys = UnixKeys {
+        place: &table.place,
+        mode: table.mode.as_ref(),
+        uids: table.uids.as_ref(),
+    };
+    with_unix_keys(bind, &keys, problems)
+}

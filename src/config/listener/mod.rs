@@ -1,0 +1,286 @@
+//! `[[listener]]`: where listeners bind, whom they let in, what they let through, and which account they add.
+
+mod address;
+mod exposure;
+mod policy;
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::account::Roster;
+use super::inputs::{GivenList, Inputs};
+use super::problem::{Problems, shown};
+use super::source::{Given, Source};
+use super::table::tables;
+use super::tls::FileTls;
+use super::{tls, value, variable};
+use crate::guard::{Allowlist, HostName, HostNames, RequiredHeader};
+use crate::proxy::{FairnessLimits, RequestRules};
+use crate::server::{Bind, ListenerSettings};
+
+use address::{Entry, entries, with_unix_settings};
+use exposure::{Tls, check_exposure, check_names};
+use policy::policy;
+
+pub(crate) use address::first;
+pub(crate) use exposure::is_loopback;
+
+tables! {
+    /// One `[[listener]]`.
+    FileListener {
+        name: name,
+        bind: text,
+        account: name,
+        allow: texts,
+        hosts: texts,
+        read_only: boolean,
+        insecure_plaintext: boolean,
+        rewrite_links: boolean,
+        max_requests_per_minute: integer,
+        max_concurrent_requests: integer,
+        retry_429: text,
+        required_header: text,
+        unmatched: text,
+        rules = "rule": tables of FileRule,
+        mode: text_or_integer,
+        uids: integers,
+        tls: table of FileTls,
+        "rules" => "there is no such key; write `[[listener.rule]]`, once for each",
+    }
+
+    /// One `[[listener.rule]]`.
+    FileRule {
+        methods: texts,
+        path: text,
+        action: text,
+    }
+}
+
+/// More than any Atlas limit. The time of each request of a minute is kept.
+const MOST_REQUESTS: usize = 1_000_000;
+const MOST_RETRY_429: Duration = Duration::from_secs(300);
+
+/// What flags and variables say: it holds for every listener.
+struct Overrides {
+    allow: Option<GivenList>,
+    hosts: Option<GivenList>,
+    required_header: Option<Given<String>>,
+    read_only: Option<Given<String>>,
+    insecure_plaintext: Option<Given<String>>,
+    rewrite_links: Option<Given<String>>,
+}
+
+impl Overrides {
+    fn read(inputs: &mut Inputs<'_>) -> Self {
+        let flags = inputs.sources.flags;
+        Self {
+            allow: inputs.list("--allow", &flags.allow, variable::ALLOW),
+            hosts: inputs.list("--host", &flags.host, variable::HOSTS),
+            required_header: inputs.setting(
+                "--required-header",
+                flags.required_header.as_ref(),
+                variable::REQUIRED_HEADER,
+            ),
+            read_only: inputs.setting("--read-only", flags.read_only.as_ref(), variable::READ_ONLY),
+            insecure_plaintext: inputs.setting(
+                "--insecure-plaintext",
+                flags.insecure_plaintext.as_ref(),
+                variable::INSECURE_PLAINTEXT,
+            ),
+            rewrite_links: inputs.setting("--rewrite-links", flags.rewrite_links.as_ref(), variable::REWRITE_LINKS),
+        }
+    }
+}
+
+/// Builds every listener; its source is where its address was given.
+pub(crate) fn build(tables: &[FileListener], roster: &Roster, inputs: &mut Inputs<'_>) -> Vec<Given<ListenerSettings>> {
+    let overrides = Overrides::read(inputs);
+    let mut built = Vec::new();
+    for entry in entries(tables, inputs) {
+        built.extend(listener(entry, &overrides, roster, inputs));
+    }
+    built
+}
+
+fn listener(
+    entry: Entry<'_>,
+    overrides: &Overrides,
+    roster: &Roster,
+    inputs: &mut Inputs<'_>,
+) -> Option<Given<ListenerSettings>> {
+    let Entry {
+        bind,
+        table,
+        keeps_name,
+    } = entry;
+    let source = bind.source.clone();
+    let bind = inputs.problems.parse(bind, value::bind);
+    let bind = bind.map(|bind| with_unix_settings(bind.value, table, &mut inputs.problems));
+    let account = account(table, roster, &mut inputs.problems);
+    let name = table.filter(|_| keeps_name).and_then(|table| table.name.clone());
+    let allow_given = overrides.allow.as_ref().or_else(|| table?.allow.as_ref());
+    let tls = match table.and_then(|table| table.tls.as_ref()) {
+        Some(given) => Tls::of(tls::build(given, inputs)),
+        None => Tls::None,
+    };
+    let remote = matches!(&bind, Some(Bind::Tcp(address)) if !is_loopback(address.ip()));
+    let allow = match allow_given {
+        Some(list) => allowlist(list, &mut inputs.problems),
+        // Certificates say who may come in.
+        None if remote && tls.demands_certificates() => Some(Allowlist::everybody()),
+        None => Some(Allowlist::loopback()),
+    };
+    let hosts = overrides.hosts.as_ref().or_else(|| table?.hosts.as_ref());
+    let hosts_source = hosts.map_or(&source, |list| &list.source);
+    let hosts = hosts.map_or_else(Vec::new, |list| host_names(list, &mut inputs.problems));
+    let required_header = overrides
+        .required_header
+        .clone()
+        .or_else(|| table?.required_header.clone());
+    let has_required_header = required_header.is_some();
+    let required_header = required_header
+        .and_then(|given| inputs.problems.parse(given, value::header_name))
+        .map(|given| RequiredHeader::new(given.value));
+    let mut switch = |over: &Option<Given<String>>, file: Option<&Given<bool>>, default| {
+        inputs.choose_bool(over.clone(), file).unwrap_or(default)
+    };
+    let read_only = switch(&overrides.read_only, table.and_then(|t| t.read_only.as_ref()), false);
+    let rewrite_links = switch(
+        &overrides.rewrite_links,
+        table.and_then(|t| t.rewrite_links.as_ref()),
+        true,
+    );
+    let plaintext = table.and_then(|t| t.insecure_plaintext.as_ref());
+    let plaintext = switch(&overrides.insecure_plaintext, plaintext, false);
+    let policy = policy(read_only, table, &mut inputs.problems);
+    let mut bound = |given: Option<&Given<String>>| {
+        let within = |text: &str| match value::count(text)? {
+            count @ 1..=MOST_REQUESTS => Ok(NonZeroUsize::new(count)),
+            _ => Err(format!("{} is not within 1 and {MOST_REQUESTS}", shown(text))),
+        };
+        inputs.problems.parse(given?.clone(), within)?.value
+    };
+    let fairness = FairnessLimits {
+        per_minute: bound(table.and_then(|table| table.max_requests_per_minute.as_ref())),
+        at_once: bound(table.and_then(|table| table.max_concurrent_requests.as_ref())),
+    };
+    let retry_429 = table
+        .and_then(|table| table.retry_429.clone())
+        .and_then(|given| inputs.problems.parse(given, retry_limit))
+        .map(|given| given.value);
+    if let Some(Bind::Tcp(address)) = &bind {
+        check_exposure(
+            *address,
+            &tls,
+            plaintext,
+            allow_given.is_some(),
+            &source,
+            &mut inputs.problems,
+        );
+    }
+    let is_tcp = matches!(&bind, Some(Bind::Tcp(_) | Bind::Localhost { .. }));
+    if is_tcp && matches!(tls, Tls::None) && !plaintext && !has_required_header {
+        check_names(&hosts, hosts_source, &mut inputs.problems);
+    }
+    if let (Some(Bind::Unix { .. }), Some(given)) = (&bind, table.and_then(|table| table.tls.as_ref())) {
+        inputs.problems.add(
+            &given.place,
+            "a unix socket never leaves the machine, and speaks no TLS: remove this table",
+        );
+    }
+    Some(Given {
+        value: ListenerSettings {
+            name: name.map(|given| given.value),
+            bind: bind?,
+            account: account?,
+            tls: tls.ready()?,
+            allow: allow?,
+            rules: RequestRules {
+                hosts: HostNames::new(hosts),
+                required_header,
+                policy: policy?,
+                rewrite_links,
+                fairness,
+                retry_429,
+            },
+        },
+        source,
+    })
+}
+
+/// How long a client may be kept waiting while Atlas says 429.
+fn retry_limit(text: &str) -> Result<Duration, String> {
+    let limit = value::wait(text)?;
+    if limit > MOST_RETRY_429 {
+        return Err(format!(
+            "{} is more than five minutes: no client waits so long",
+            shown(text)
+        ));
+    }
+    Ok(limit)
+}
+
+fn account(table: Option<&FileListener>, roster: &Roster, problems: &mut Problems) -> Option<String> {
+    match table.and_then(|table| table.account.as_ref()) {
+        Some(given) if roster.names.contains(&given.value) => Some(given.value.clone()),
+        Some(given) => {
+            problems.add(
+                &given.source,
+                format_args!(
+                    "there is no account {}; there is: {}",
+                    shown(&given.value),
+                    roster.list()
+                ),
+            );
+            None
+        }
+        None if roster.names.len() == 1 => roster.names.first().cloned(),
+        None => {
+            problems.add(
+                table.map_or(&Source::Nowhere, |table| &table.place),
+                format_args!(
+                    "there are several accounts, so each listener needs `account`: one of {}",
+                    roster.list()
+                ),
+            );
+            None
+        }
+    }
+}
+
+fn allowlist(list: &GivenList, problems: &mut Problems) -> Option<Allowlist> {
+    if list.value.is_empty() {
+        problems.add(
+            &list.source,
+            "an empty allowlist would let nobody connect: name a network such as `127.0.0.0/8`, or leave it out",
+        );
+        return None;
+    }
+    let networks: Vec<IpNet> = list
+        .value
+        .iter()
+        .filter_map(|given| problems.parse(given.clone(), value::network))
+        .map(|given| given.value)
+        .collect();
+    // Empty now only when every entry was refused, which has been noted.
+    Allowlist::new(networks).ok()
+}
+
+fn host_names(list: &GivenList, problems: &mut Problems) -> Vec<HostName> {
+    list.value
+        .iter()
+        .filter_map(|given| {
+            problems.parse(given.clone(), |text| {
+                HostName::parse(text.trim()).map_err(|_| {
+                    format!(
+                        "{} is not a host name: write a DNS name or an IP address without scheme, port or wildcard",
+                        shown(text)
+                    )
+                })
+            })
+        })
+        .map(|given| given.value)
+        .collect()
+}

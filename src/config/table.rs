@@ -1,0 +1,67 @@
+//! What makes a table of the configuration file: which keys there are, the struct that holds them, and how each is read. Each
+//! table stands with the code that says what its values mean.
+
+/// What a field holds, by the method of [`Reader`](super::document::Reader) that reads its key.
+macro_rules! held {
+    (text) => { Option<$crate::config::source::Given<String>> };
+    (integer) => { Option<$crate::config::source::Given<String>> };
+    (text_or_integer) => { Option<$crate::config::source::Given<String>> };
+    (name) => { Option<$crate::config::source::Given<String>> };
+    (boolean) => { Option<$crate::config::source::Given<bool>> };
+    (texts) => { Option<$crate::config::inputs::GivenList> };
+    (integers) => { Option<$crate::config::inputs::GivenList> };
+    (table $table:ident) => { Option<$table> };
+    (section $table:ident) => { $table };
+    (tables $table:ident) => { Vec<$table> };
+    (named $table:ident) => { std::collections::BTreeMap<String, $table> };
+}
+
+/// A key is called like its field, unless it is given another name.
+macro_rules! key {
+    ($field:ident) => {
+        stringify!($field)
+    };
+    ($field:ident $key:literal) => {
+        $key
+    };
+}
+
+/// `field: how to read its key`, or `field = "key": how to read it`, where the last says which [`Reader`](super::document::Reader) method; then the
+/// keys that are recognised and refused, each with its reason.
+macro_rules! tables {
+    ($($(#[$attribute:meta])* $table:ident {
+        $($field:ident $(= $key:literal)?: $kind:ident $(of $inner:ident)?,)*
+        $($refused:literal => $why:literal,)*
+    })*) => {$(
+        $(#[$attribute])*
+        #[derive(Debug, Default)]
+        pub(crate) struct $table {
+            #[allow(dead_code, reason = "not of every table is something said as a whole")]
+            pub(crate) place: $crate::config::source::Source,
+            $(pub(crate) $field: $crate::config::table::held!($kind $($inner)?),)*
+        }
+
+        impl $crate::config::document::Table for $table {
+            const SHAPE: &'static $crate::config::document::Shape = &$crate::config::document::Shape {
+                keys: &[$($crate::config::table::key!($field $($key)?)),*],
+                refused: &[$(($refused, $why)),*],
+            };
+
+            fn read(reader: &$crate::config::document::Reader<'_>, problems: &mut $crate::config::problem::Problems) -> Self {
+                Self {
+                    place: reader.place().clone(),
+                    $($field: reader.$kind($crate::config::table::key!($field $($key)?), problems),)*
+                }
+            }
+
+            #[cfg(test)]
+            fn keys(header: &str, all: &mut Vec<(String, &'static str)>) {$(
+                let key = $crate::config::table::key!($field $($key)?);
+                all.push((header.to_owned(), key));
+                $(<$inner as $crate::config::document::Table>::keys(&$crate::config::document::header(stringify!($kind), header, key), all);)?
+            )*}
+        }
+    )*};
+}
+
+pub(crate) use {held, key, tables};
