@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::support::client::client;
+use crate::support::clock::StepClock;
 use crate::support::needs::needs;
 use crate::support::program::PROGRAM;
 use crate::support::proxy::{PRIVATE_KEY, PUBLIC_KEY, Proxy, digest, proxy};
@@ -19,6 +20,7 @@ use crate::support::until;
 struct Setup {
     atlas: Emulator,
     proxy: Arc<Proxy>,
+    clock: Arc<StepClock>,
     _ca: tempfile::NamedTempFile,
 }
 
@@ -32,10 +34,13 @@ async fn set_up(change: impl FnOnce(&mut EmulatorSettings)) -> Setup {
     let atlas = Emulator::start(settings).await.unwrap();
     let mut ca = tempfile::NamedTempFile::new().unwrap();
     ca.write_all(atlas.ca_pem().as_bytes()).unwrap();
-    let proxy = proxy(&atlas.base_url(), Some(ca.path()), digest()).start().await;
+    let clock = Arc::new(StepClock::default());
+    let mut builder = proxy(&atlas.base_url(), Some(ca.path()), digest());
+    builder.clock = Arc::clone(&clock) as _;
     Setup {
         atlas,
-        proxy: Arc::new(proxy),
+        proxy: Arc::new(builder.start().await),
+        clock,
         _ca: ca,
     }
 }
@@ -110,7 +115,7 @@ async fn a_body_too_large_to_record_is_sent_once_on_a_fresh_nonce() {
         setup.atlas.expire_nonces();
         let url = setup.proxy.url("/api/atlas/v2/emulator/sink");
         // An idle nonce is not trusted with such a body: the emulator has forgotten it, which only time can tell.
-        tokio::time::sleep(Duration::from_millis(600)).await;
+        setup.clock.advance(1);
         let answer = http.post(url).body(body.clone()).send().await.unwrap();
         assert_eq!(answer.status(), 200);
         assert!(

@@ -249,6 +249,7 @@ async fn clients_that_go_away_at_any_point_leave_nothing() {
             // An answer that never ends.
             let mut stream = answer(stream, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
             while stream.write_all(b"5\r\nhello\r\n").await.is_ok() {
+                // The pace of a slow upstream.
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         })

@@ -14,8 +14,8 @@ use tokio::sync::Notify;
 
 use crate::support::client::{client, raw, read_head, read_to_end};
 use crate::support::proxy::{bearer, proxy};
-use crate::support::until;
 use crate::support::upstream::{Answer, Upstream, full, json};
+use crate::support::{until, until_steady};
 
 async fn ok(_: http::Request<hyper::body::Incoming>) -> Answer {
     json(200, r#"{"ok":true}"#)
@@ -388,14 +388,9 @@ async fn a_download_is_paced_by_its_reader() {
         .unwrap();
     read_head(&mut stream).await;
     // Nobody reads: production stops with the buffers on the way full, long before the 256 MiB are made.
-    let mut last = usize::MAX;
-    crate::support::until("production stands still", || {
-        let now = produced.load(Ordering::SeqCst);
-        let still = now == std::mem::replace(&mut last, now) && now > 0;
-        async move {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            still
-        }
+    until("the first is made", || async { produced.load(Ordering::SeqCst) > 0 }).await;
+    until_steady("production stands still", || async {
+        produced.load(Ordering::SeqCst) as f64
     })
     .await;
     assert!(

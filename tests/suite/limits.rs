@@ -11,8 +11,8 @@ use crate::support::client::{client, raw, read_head, read_to_end};
 use crate::support::metrics::metric;
 use crate::support::program::{PROGRAM, Program, SERVICE_ACCOUNT};
 use crate::support::proxy::{Proxy, ProxyBuilder};
-use crate::support::until;
 use crate::support::upstream::{Answer, Upstream, json};
+use crate::support::{time_passes, until};
 
 async fn ok(_: http::Request<hyper::body::Incoming>) -> Answer {
     json(200, "{}")
@@ -148,7 +148,8 @@ async fn heads_that_dawdle_end_also_between_requests() {
     let mut stream = TcpStream::connect(proxy.address).await.unwrap();
     stream.write_all(&[GET, b"\r\n"].concat()).await.unwrap();
     read_head(&mut stream).await;
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    // Three times as long as a head may take.
+    time_passes(Duration::from_millis(600)).await;
     stream.write_all(GET_AND_CLOSE).await.unwrap();
     let rest = read_to_end(&mut stream).await;
     assert!(rest.contains("HTTP/1.1 200 ") && !rest.contains("408"), "{rest}");
@@ -160,9 +161,7 @@ async fn a_connection_that_rests_is_served_again_and_in_the_end_closed() {
     let proxy = builder(&upstream).start().await;
     let mut stream = kept(&proxy, "127.0.0.1").await;
     for pause in [900, 1100, 3000] {
-        tokio::time::pause();
-        tokio::time::sleep(Duration::from_millis(pause)).await;
-        tokio::time::resume();
+        time_passes(Duration::from_millis(pause)).await;
         stream
             .read_exact(&mut [0; 2])
             .await
@@ -275,7 +274,7 @@ async fn a_body_of_single_bytes_holds_little_memory() {
         for stream in &mut streams {
             stream.write_all(b"x").await.unwrap();
         }
-        // Each byte is to be read by itself.
+        // Each byte is to be read by itself: a pause of the hostile client, with nothing to be seen from outside.
         tokio::time::sleep(Duration::from_micros(300)).await;
     }
     let grown = resident().saturating_sub(before);
@@ -311,10 +310,9 @@ async fn a_body_that_trickles_is_a_408() {
             break;
         }
         // The clock runs ahead by a second, and the byte is read.
-        tokio::time::pause();
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        tokio::time::resume();
+        time_passes(Duration::from_secs(1)).await;
         let _ = writer.write_all(b"x").await;
+        // What is paced here is the hostile client: the byte is to be read before the next second begins.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let answer = answer.await.unwrap();

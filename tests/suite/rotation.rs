@@ -5,46 +5,21 @@ use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use atlas_auth_proxy::credential::CredentialSettings;
 use atlas_auth_proxy::credential::bearer::ClientSecrets;
 use atlas_auth_proxy::emulator::{Fault, FaultKind, Target};
 use atlas_auth_proxy::secret::Secret;
-use atlas_auth_proxy::time::{Clock, SystemClock};
 
 use crate::support::atlas::{Atlas, GROUPS, NEXT_SECRET, reloaded, reloads, write_secret};
 use crate::support::client::{client, raw};
+use crate::support::clock::StepClock;
 use crate::support::metrics::{metric, metrics};
 use crate::support::program::Program;
 use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, Proxy, bearer, digest};
 use crate::support::traffic::Traffic;
 use crate::support::until;
-
-/// The machine's clocks, ahead by what the test says.
-#[derive(Default)]
-struct StepClock(AtomicU64);
-
-impl StepClock {
-    fn advance(&self, seconds: u64) {
-        self.0.fetch_add(seconds, Ordering::SeqCst);
-    }
-
-    fn ahead(&self) -> Duration {
-        Duration::from_secs(self.0.load(Ordering::SeqCst))
-    }
-}
-
-impl Clock for StepClock {
-    fn wall(&self) -> SystemTime {
-        SystemClock.wall() + self.ahead()
-    }
-
-    fn boot(&self) -> Duration {
-        SystemClock.boot() + self.ahead()
-    }
-}
 
 /// Atlas, and its client secret in a file.
 async fn atlas_and_secret() -> (Atlas, PathBuf) {

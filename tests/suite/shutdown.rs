@@ -18,7 +18,7 @@ use crate::support::client::{client, read_head, read_to_end};
 use crate::support::proxy::listener;
 use crate::support::tls::TestCa;
 use crate::support::upstream::{Held, Upstream, full, json};
-use crate::support::{PATIENCE, until};
+use crate::support::{PATIENCE, time_passes, until, until_steady};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_in_flight_finish_and_new_ones_are_refused() {
@@ -161,7 +161,7 @@ async fn what_a_reload_took_away_ends_as_well_as_what_stays() {
 const A_LITTLE_LATER: Duration = Duration::from_millis(500);
 
 /// A socket takes in so much, and hyper 64 KiB more: of one of these answers all is handed over, and not all is written.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_slow_reader_has_its_whole_answer_in_a_drain() {
     let upstream = Upstream::start(|request| async move {
         let size = request.uri().path()[1..].parse().unwrap();
@@ -190,22 +190,14 @@ async fn a_slow_reader_has_its_whole_answer_in_a_drain() {
         reader.write_all(request.as_bytes()).await.unwrap();
         readers.push((size, reader));
     }
-    let sent = async || proxy.metric("atlas_auth_proxy_requests_in_flight", &[]).await;
+    let sent = || proxy.metric("atlas_auth_proxy_requests_in_flight", &[]);
     let all = readers.len();
     until("all are under way", || async { upstream.seen().len() == all }).await;
-    let mut before = sent().await;
-    loop {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        let now = sent().await;
-        if now == before {
-            break;
-        }
-        before = now;
-    }
+    until_steady("all that fits is handed over", sent).await;
     let mut idle = UnixStream::connect(&path).await.unwrap();
     let ending = tokio::spawn(proxy.app.shutdown());
     assert_eq!(read_to_end(&mut idle).await, "");
-    tokio::time::sleep(A_LITTLE_LATER).await;
+    time_passes(A_LITTLE_LATER).await;
     for (size, mut reader) in readers {
         read_head(&mut reader).await;
         let read = reader.read_to_end(&mut Vec::new()).await.unwrap();
@@ -214,7 +206,7 @@ async fn a_slow_reader_has_its_whole_answer_in_a_drain() {
     tokio::time::timeout(PATIENCE, ending).await.unwrap().unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_slow_reader_of_http2_has_its_whole_answer_in_a_drain() {
     let (size, window) = (128 << 10, 1 << 10);
     let upstream = Upstream::start(move |_| async move { Response::new(full(vec![b'x'; size])) }).await;
@@ -255,7 +247,7 @@ async fn a_slow_reader_of_http2_has_its_whole_answer_in_a_drain() {
     let mut idle = connect("http/1.1").await;
     let ending = tokio::spawn(proxy.app.shutdown());
     assert_eq!(read_to_end(&mut idle).await, "");
-    tokio::time::sleep(A_LITTLE_LATER).await;
+    time_passes(A_LITTLE_LATER).await;
     got += body.collect().await.unwrap().to_bytes().len();
     assert_eq!(got, size);
     drop(sender);

@@ -133,17 +133,18 @@ async fn an_upstream_that_speaks_old_tls_only_is_refused() {
     let proxy = proxy(&format!("https://localhost:{port}"), Some(ca.pem_file.path()), digest())
         .start()
         .await;
-    let mut said = String::new();
-    let mut refused = async || {
+    let said = parking_lot::Mutex::new(String::new());
+    until("it is refused for its version", || async {
         let answer = client().get(proxy.url("/")).send().await.unwrap();
         assert_eq!(answer.status(), 502);
-        said = answer.text().await.unwrap();
+        let text = answer.text().await.unwrap();
         // Before it listens the connection is refused.
-        said.contains("TLS")
-    };
-    while !refused().await {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+        let refused = text.contains("TLS");
+        *said.lock() = text;
+        refused
+    })
+    .await;
+    let said = said.into_inner();
     assert!(said.contains("version") || said.contains("alert"), "{said}");
     server.kill().await.unwrap();
     let mut received = String::new();

@@ -6,6 +6,8 @@ pub mod atlas;
 pub mod check;
 pub mod chromium;
 pub mod client;
+#[cfg(feature = "emulator")]
+pub mod clock;
 pub mod h2_upstream;
 pub mod metrics;
 pub mod needs;
@@ -28,6 +30,35 @@ use std::time::Duration;
 /// Everything in a test ends within this; a hang becomes a failure that says where.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Lets the parts under test run; the condition decides when it is enough.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Lets the clock run ahead to the end of such a wait. In a test with one thread alone, which everything in it shares.
+pub async fn time_passes(wait: Duration) {
+    tokio::time::pause();
+    tokio::time::sleep(wait).await;
+    tokio::time::resume();
+}
+
+/// Waits until a number is the same in many looks in a row, with time for what changes it between each two.
+pub async fn until_steady<F, Fut>(what: &str, mut number: F)
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = f64>,
+{
+    const LOOKS: usize = 20;
+    let wait = async {
+        let (mut last, mut same) = (number().await, 0);
+        while same < LOOKS {
+            let now = number().await;
+            same = if now == last { same + 1 } else { 0 };
+            last = now;
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    };
+    within_patience(what, wait).await;
+}
+
 /// Waits for a condition, never for a duration.
 pub async fn until<F, Fut>(what: &str, mut condition: F)
 where
@@ -36,10 +67,13 @@ where
 {
     let wait = async {
         while !condition().await {
-            // Lets the parts under test run; the condition decides when it is enough.
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
     };
+    within_patience(what, wait).await;
+}
+
+async fn within_patience(what: &str, wait: impl Future<Output = ()>) {
     tokio::time::timeout(PATIENCE, wait)
         .await
         .unwrap_or_else(|_| panic!("never came true: {what}"));

@@ -75,8 +75,12 @@ impl Redis {
         .map(str::to_owned);
         let mut redis = Self::launch(address, args.into(), Some(ca))?;
         // One that was built without TLS ends at once with a fatal error of its configuration.
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-        if redis.child.as_mut()?.try_wait().unwrap().is_some() {
+        let mut ended = false;
+        while !ended && tokio::net::TcpStream::connect(address).await.is_err() {
+            ended = redis.child.as_mut()?.try_wait().unwrap().is_some();
+            tokio::task::yield_now().await;
+        }
+        if ended {
             skip(&format!("{} was built without TLS", redis.program.display()));
             return None;
         }
