@@ -1,9 +1,20 @@
 //! A scanner that copies JSON through and replaces the origin in values of the key `href`.
 //!
-//! Not a parser: in JSON a quote that opens a string never follows a backslash, and a string before a colon is a key. So
+//! It is no parser: in JSON a quote that opens a string never follows a backslash, and a string before a colon is a key. So
 //! `"href"`, blanks, a colon, blanks, a quote are found without knowing what surrounds them, by substring search over
-//! everything else, and in constant memory whatever the depth. It holds back only what may be the begin of a link. What is
-//! not JSON passes as it is, but for what looks just like such a link.
+//! everything else, and in constant memory whatever the depth. What is not JSON passes as it is, but for what looks just like
+//! such a link.
+//!
+//! | state | looks for | finds it: | finds something else: |
+//! |---|---|---|---|
+//! | `Search` | `"href"` as it is nearly always written, or a string with `\u00` (`keys`) | `AfterKey`, or `Key` | – |
+//! | `Key` | the rest of `href`, escapes decoded | `AfterKey` | `Search`, from this byte |
+//! | `AfterKey` | blanks, then `:` | `AfterColon` | `Search`, from this byte |
+//! | `AfterColon` | blanks, then `"` | `Value` | `Search`, from this byte |
+//! | `Value` | one of the upstream's origins with the path of its API, escapes decoded | the origin is replaced; `Search` | what was held back passes; `Search` |
+//!
+//! A piece of the body may end in any state. Only in `Value` something is held back: the bytes that may be an origin, of
+//! which none may be given out before it is known what they are.
 
 mod keys;
 
@@ -19,7 +30,7 @@ pub struct JsonRewriter {
     state: State,
     /// The last byte of the piece before was a backslash.
     after_backslash: bool,
-    /// Bytes of earlier pieces that may be the begin of a link.
+    /// Bytes of earlier pieces that may be the beginning of a link.
     held: Vec<u8>,
 }
 
