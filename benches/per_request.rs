@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use atlas_auth_proxy::credential::bearer::{Bearer, BearerParts, Outcome, TokenEvents};
 use atlas_auth_proxy::credential::digest::challenge;
 use atlas_auth_proxy::credential::digest::{BodyForDigest, ChallengeCause, Digest, DigestEvents, DigestParts, Verdict};
+use atlas_auth_proxy::credential::{ApiKeyPair, ServiceAccountKey};
 use atlas_auth_proxy::emulator::{Emulator, EmulatorSettings};
 use atlas_auth_proxy::guard::{self, Action, Allowlist, HostName, HostNames, PathPattern, Policy, Rule, parse_network};
 use atlas_auth_proxy::metrics::{AttemptCause, Direction, Metrics};
@@ -192,9 +193,11 @@ fn digest(c: &mut Criterion) {
         .into_iter()
         .collect();
     let cached = Digest::new(DigestParts {
-        public_key: "abcdefgh".to_owned(),
-        private_key: Secret::new("01234567-89ab-cdef-0123-456789abcdef"),
-        max_concurrent: None,
+        key: ApiKeyPair {
+            public_key: "abcdefgh".to_owned(),
+            private_key: Secret::new("01234567-89ab-cdef-0123-456789abcdef"),
+            max_concurrent: None,
+        },
         clock: Arc::new(SystemClock),
         events: Arc::new(Silent),
     })
@@ -250,8 +253,10 @@ async fn bearer_with_token() -> (Emulator, Arc<Bearer>) {
     let tls = client_config(Some(ca.path())).unwrap();
     let bearer = Bearer::new(BearerParts {
         account: "default".to_owned(),
-        client_id: id.to_owned(),
-        secrets: Secret::new(secret).into(),
+        key: ServiceAccountKey {
+            client_id: id.to_owned(),
+            secrets: Secret::new(secret).into(),
+        },
         origin: Origin::parse(&emulator.base_url()).unwrap(),
         http: http_client(tls, Duration::from_secs(5), None, Speaks::Http1),
         clock: Arc::new(SystemClock),

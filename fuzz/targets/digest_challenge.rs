@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use atlas_auth_proxy::credential::ApiKeyPair;
 use atlas_auth_proxy::credential::digest::{BodyForDigest, ChallengeCause, Digest, DigestEvents, DigestParts, Verdict};
 use atlas_auth_proxy::secret::Secret;
 use atlas_auth_proxy::time::SystemClock;
@@ -26,9 +27,11 @@ fuzz_target!(|data: &[u8]| {
         return;
     }
     let digest = Digest::new(DigestParts {
-        public_key: "abcdefgh".to_owned(),
-        private_key: Secret::new(KEY),
-        max_concurrent: None,
+        key: ApiKeyPair {
+            public_key: "abcdefgh".to_owned(),
+            private_key: Secret::new(KEY),
+            max_concurrent: None,
+        },
         clock: Arc::new(SystemClock),
         events: Arc::new(Silent),
     })

@@ -84,11 +84,14 @@ struct Built {
     /// Those that had the same credential before: requests that are under way may hold on to one.
     before: Vec<Weak<Account>>,
     events: Arc<Events>,
+    /// How it is seen that Atlas accepts the credential.
+    verification: Verification,
     renewal: Option<Renewal>,
 }
 
-/// The task that keeps a token fresh.
+/// The task that keeps the token of a service account fresh.
 struct Renewal {
+    client_id: String,
     bearer: Arc<Bearer>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
@@ -104,12 +107,13 @@ impl Drop for Task {
 }
 
 impl Renewal {
-    fn start(bearer: &Arc<Bearer>) -> Self {
+    fn start(client_id: &str, bearer: &Arc<Bearer>) -> Self {
         let (stop, mut stopped) = watch::channel(false);
         let running = Arc::clone(bearer).run(async move {
             let _ = stopped.wait_for(|stop| *stop).await;
         });
         Self {
+            client_id: client_id.to_owned(),
             bearer: Arc::clone(bearer),
             stop,
             task: tokio::spawn(running),
@@ -208,17 +212,12 @@ impl Accounts {
             }
         }
         kept.extend(added);
-        let by = if self.context.sharing.is_on() {
-            Verification::TokenOfItsOwn
-        } else {
-            Verification::FirstToken
-        };
         for (name, built) in changed {
             let Some(kept) = kept.get_mut(&name) else { continue };
             // Whatever is being verified is no longer wanted.
             kept.candidate = None;
             if let Some(built) = built {
-                kept.bring_in(built, by, &self.retiring);
+                kept.bring_in(built, &self.retiring);
             }
         }
         Ok(())
@@ -293,7 +292,7 @@ impl Accounts {
 
 impl Kept {
     /// Verifies in the background, then swaps.
-    fn bring_in(&mut self, built: Built, by: Verification, retiring: &Arc<Retiring>) {
+    fn bring_in(&mut self, built: Built, retiring: &Arc<Retiring>) {
         let same_credential = self.in_force.lock().recipe.same_credential(&built.recipe);
         if same_credential {
             // Nothing to verify: the way to the upstream changed, and the token stays.
@@ -310,20 +309,13 @@ impl Kept {
             Arc::clone(&self.slot),
             Arc::clone(&self.in_force),
             built,
-            by,
             Arc::clone(retiring),
         ));
         self.candidate = Some((recipe, Task(task.abort_handle())));
     }
 }
 
-async fn verify_and_swap(
-    slot: Arc<AccountSlot>,
-    in_force: Arc<Mutex<Built>>,
-    built: Built,
-    by: Verification,
-    retiring: Arc<Retiring>,
-) {
+async fn verify_and_swap(slot: Arc<AccountSlot>, in_force: Arc<Mutex<Built>>, built: Built, retiring: Arc<Retiring>) {
     let account = &slot.name;
     tracing::info!(%account, "the credential changed: verifying the new one, the old stays in force until then");
     let mut said = false;
@@ -337,38 +329,27 @@ async fn verify_and_swap(
             );
         }
     };
-    if !verify::accepted(&built.account, &built.recipe, by, refused).await {
+    if !verify::accepted(&built.verification, &built.recipe, refused).await {
         return;
     }
-    let (old, old_renewal, same_client) = {
+    let (old, old_renewal, successor) = {
         let mut now = in_force.lock();
         now.events.leave_force();
         built.events.take_force();
         slot.replace(Arc::clone(&built.account));
-        let same_client = same_client(&now.recipe.settings.credential, &built.recipe.settings.credential);
+        // A token may be revoked with any secret of its client.
+        let successor = match (&now.renewal, &built.renewal) {
+            (Some(old), Some(new)) if old.client_id == new.client_id => Some(Arc::clone(&new.bearer)),
+            _ => None,
+        };
         let mut old = std::mem::replace(&mut *now, built);
         old.before.push(Arc::downgrade(&old.account));
-        (old.before, old.renewal, same_client)
+        (old.before, old.renewal, successor)
     };
     slot.metrics.credential_reload(ReloadOutcome::Ok);
     tracing::info!(%account, "the new credential is in force");
-    let successor = match &slot.current().authorizer {
-        Authorizer::Bearer(bearer) if same_client => Some(Arc::clone(bearer)),
-        _ => None,
-    };
     // On its own: a reload that comes meanwhile ends this task.
     retiring.add(retire(old, old_renewal, successor));
-}
-
-/// A token may be revoked with any secret of its client.
-fn same_client(a: &CredentialSettings, b: &CredentialSettings) -> bool {
-    match (a, b) {
-        (
-            CredentialSettings::ServiceAccount { client_id: a, .. },
-            CredentialSettings::ServiceAccount { client_id: b, .. },
-        ) => a == b,
-        _ => false,
-    }
 }
 
 fn is_held(accounts: &[Weak<Account>]) -> bool {
@@ -404,11 +385,18 @@ fn begin(context: &Context, name: &str, recipe: Recipe) -> Result<Kept, StartErr
         Arc::clone(&built.account),
     );
     let in_force = Arc::new(Mutex::new(built));
-    let recipe = {
+    let service_account = {
         let in_force = Arc::clone(&in_force);
-        move || in_force.lock().recipe.clone()
+        move || {
+            let now = in_force.lock();
+            now.renewal.as_ref().map(|renewal| secret_expiry::InForce {
+                client_id: renewal.client_id.clone(),
+                bearer: Arc::clone(&renewal.bearer),
+                recipe: now.recipe.clone(),
+            })
+        }
     };
-    let expiry = secret_expiry::watch(Arc::clone(&slot), recipe, Arc::clone(&context.clock));
+    let expiry = secret_expiry::watch(Arc::clone(&slot), service_account, Arc::clone(&context.clock));
     Ok(Kept {
         slot,
         in_force,
@@ -434,6 +422,7 @@ fn build(context: &Context, name: &str, recipe: Recipe, now: &Built) -> Result<B
         account: Arc::new(account),
         before: Vec::new(),
         events: Arc::clone(&now.events),
+        verification: now.verification.clone(),
         renewal: None,
     })
 }
@@ -441,45 +430,45 @@ fn build(context: &Context, name: &str, recipe: Recipe, now: &Built) -> Result<B
 fn build_whole(context: &Context, name: &str, recipe: Recipe, now: Option<&Built>) -> Result<Built, StartError> {
     let settings = &recipe.settings;
     let events = Events::new(context.metrics.account(name));
-    let authorizer = match &settings.credential {
-        CredentialSettings::ServiceAccount { client_id, secrets } => {
-            let http = own_client(&recipe);
-            let parts = BearerParts {
-                account: name.to_owned(),
-                client_id: client_id.clone(),
-                secrets: secrets.clone(),
-                origin: settings.upstream.origin.clone(),
-                http,
-                clock: Arc::clone(&context.clock),
-                events: Arc::clone(&events) as _,
-            };
-            Authorizer::Bearer(context.sharing.bearer(parts, &context.metrics))
-        }
-        CredentialSettings::ApiKey {
-            public_key,
-            private_key,
-            max_concurrent,
-        } => {
-            let digest = Digest::new(DigestParts {
-                public_key: public_key.clone(),
-                private_key: private_key.clone(),
-                max_concurrent: *max_concurrent,
-                clock: Arc::clone(&context.clock),
-                events: Arc::clone(&events) as _,
-            });
-            Authorizer::Digest(Arc::new(digest.map_err(|source| StartError::PublicKey {
-                account: name.to_owned(),
-                source,
-            })?))
-        }
-    };
     let upstream = match now {
         Some(now) if now.recipe.same_upstream(&recipe) => Arc::clone(&now.account.upstream),
         _ => new_upstream(context, name, &recipe)?,
     };
-    let renewal = match &authorizer {
-        Authorizer::Bearer(bearer) => Some(Renewal::start(bearer)),
-        Authorizer::Digest(_) => None,
+    let (authorizer, verification, renewal) = match &settings.credential {
+        CredentialSettings::ServiceAccount(key) => {
+            let parts = BearerParts {
+                account: name.to_owned(),
+                key: key.clone(),
+                origin: settings.upstream.origin.clone(),
+                http: own_client(&recipe),
+                clock: Arc::clone(&context.clock),
+                events: Arc::clone(&events) as _,
+            };
+            let bearer = context.sharing.bearer(parts, &context.metrics);
+            let verification = if context.sharing.is_on() {
+                Verification::TokenOfItsOwn(key.clone())
+            } else {
+                Verification::FirstToken(Arc::clone(&bearer))
+            };
+            let renewal = Renewal::start(&key.client_id, &bearer);
+            (Authorizer::Bearer(bearer), verification, Some(renewal))
+        }
+        CredentialSettings::ApiKey(key) => {
+            let digest = Digest::new(DigestParts {
+                key: key.clone(),
+                clock: Arc::clone(&context.clock),
+                events: Arc::clone(&events) as _,
+            });
+            let digest = digest.map_err(|source| StartError::PublicKey {
+                account: name.to_owned(),
+                source,
+            })?;
+            (
+                Authorizer::Digest(Arc::new(digest)),
+                Verification::Call(key.clone()),
+                None,
+            )
+        }
     };
     let account = Account {
         authorizer,
@@ -492,6 +481,7 @@ fn build_whole(context: &Context, name: &str, recipe: Recipe, now: Option<&Built
         account: Arc::new(account),
         before: Vec::new(),
         events,
+        verification,
         renewal,
     })
 }

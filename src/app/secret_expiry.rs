@@ -6,9 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use super::accounts::{Recipe, own_client};
 use crate::atlas_api::{AccountError, AtlasApi, Authority, CallError, ServiceAccount, in_use};
-use crate::credential::CredentialSettings;
 use crate::credential::bearer::{Bearer, unit_random};
-use crate::proxy::{AccountSlot, Authorizer};
+use crate::proxy::AccountSlot;
 use crate::secret::Secret;
 use crate::time::SharedClock;
 
@@ -26,21 +25,24 @@ const TICK: Duration = Duration::from_secs(5);
 const WARN_FROM: Duration = Duration::from_secs(7 * 24 * 3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Looks from time to time, as long as it is polled. `recipe` gives what is in force.
-pub(super) async fn watch(slot: Arc<AccountSlot>, recipe: impl Fn() -> Recipe, clock: SharedClock) {
+/// The service account that is in force.
+pub(super) struct InForce {
+    pub(super) client_id: String,
+    pub(super) bearer: Arc<Bearer>,
+    pub(super) recipe: Recipe,
+}
+
+/// Looks from time to time, as long as it is polled. `service_account` gives what is in force; `None`: it is an API key.
+pub(super) async fn watch(slot: Arc<AccountSlot>, service_account: impl Fn() -> Option<InForce>, clock: SharedClock) {
     let mut next_look = clock.boot() + FIRST_LOOK.mul_f64(1.0 + unit_random() * 2.0 / 3.0);
     let mut watched = Watched::default();
     loop {
         tokio::time::sleep(TICK).await;
-        let account = slot.current();
-        let Authorizer::Bearer(bearer) = &account.authorizer else {
+        let Some(in_force) = service_account() else {
             watched.forget(&slot);
             continue;
         };
-        let bearer = Arc::clone(bearer);
-        // What is being retired waits until nobody holds it.
-        drop(account);
-        let secret = bearer.secret_in_force();
+        let secret = in_force.bearer.secret_in_force();
         let another = watched.secret.is_some() && watched.secret != secret;
         if another {
             watched.forget(&slot);
@@ -48,7 +50,7 @@ pub(super) async fn watch(slot: Arc<AccountSlot>, recipe: impl Fn() -> Recipe, c
         if (another || clock.boot() >= next_look)
             && let Some(secret) = secret
         {
-            let pause = match look(&recipe(), &bearer, &secret).await {
+            let pause = match look(&in_force, &secret).await {
                 Ok(expiry) => {
                     watched.found(&slot, secret, expiry);
                     LOOK_AGAIN
@@ -161,17 +163,18 @@ enum Unknown {
 }
 
 /// `None`: Atlas shows secrets, but which of them is in force can't be told.
-async fn look(recipe: &Recipe, bearer: &Bearer, secret: &Secret) -> Result<Option<SystemTime>, Unknown> {
-    let settings = &recipe.settings;
-    let CredentialSettings::ServiceAccount { client_id, .. } = &settings.credential else {
-        return Err(Unknown::NotNow("the credential is being replaced".to_owned()));
-    };
+async fn look(in_force: &InForce, secret: &Secret) -> Result<Option<SystemTime>, Unknown> {
+    let InForce {
+        client_id,
+        bearer,
+        recipe,
+    } = in_force;
     let token = bearer
         .authorization()
         .await
         .map_err(|error| Unknown::NotNow(error.to_string()))?;
-    let http = own_client(recipe);
-    let api = AtlasApi::new(http, settings.upstream.origin.clone(), Authority::from(&token));
+    let origin = recipe.settings.upstream.origin.clone();
+    let api = AtlasApi::new(own_client(recipe), origin, Authority::from(&token));
     // A token that is being retired waits until nobody holds it.
     drop(token);
     let secrets = match ServiceAccount::find(&api, client_id).await {

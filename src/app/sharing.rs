@@ -35,7 +35,7 @@ impl Sharing {
         let Some((store, key)) = &self.store else {
             return Bearer::new(parts);
         };
-        let (account, client_id) = (parts.account.clone(), parts.client_id.clone());
+        let (account, client_id) = (parts.account.clone(), parts.key.client_id.clone());
         let origin = parts.origin.clone();
         Bearer::behind(parts, |endpoint| {
             Box::new(crate::token_store::SharedSource::new(

@@ -7,10 +7,9 @@ use http::{Method, StatusCode};
 
 use super::accounts::{Recipe, own_client};
 use crate::atlas_api::{AtlasApi, Authority, CallError};
-use crate::credential::CredentialSettings;
-use crate::credential::bearer::{Outcome, TokenEndpoint};
+use crate::credential::bearer::{Bearer, Outcome, TokenEndpoint};
 use crate::credential::digest::{Digest, DigestEvents, DigestParts};
-use crate::proxy::{Account, Authorizer};
+use crate::credential::{ApiKeyPair, ServiceAccountKey};
 use crate::time::SystemClock;
 
 /// The call that shows whether a key is accepted: every credential may make it, and the answer is short.
@@ -18,32 +17,27 @@ const PROBE: &str = "/api/atlas/v2/groups?itemsPerPage=1";
 /// Between two tries: doubles from the first to the second.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// Waits until Atlas has accepted the credential of `account`; `refused` is told each time why it did not. A refusal is not
-/// final: Atlas may need a moment to know a new secret, and one answer may be wrong. False: the renewal has ended.
-pub(super) async fn accepted(
-    account: &Account,
-    recipe: &Recipe,
-    by: Verification,
-    mut refused: impl FnMut(&str),
-) -> bool {
-    match (&account.authorizer, by) {
-        // Its renewal is running already, with a backoff of its own.
-        (Authorizer::Bearer(bearer), Verification::FirstToken) => {
-            return bearer.verified(|refusal| refused(&refusal.cause)).await;
-        }
-        (Authorizer::Bearer(_), Verification::TokenOfItsOwn) => until_accepted(|| token(recipe), refused).await,
-        (Authorizer::Digest(_), _) => until_accepted(|| probe(recipe), refused).await,
-    }
-    true
-}
-
-/// What shows that a service account's secret is accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What shows that a credential is accepted.
+#[derive(Clone)]
 pub(super) enum Verification {
     /// The first token of the account's renewal.
-    FirstToken,
+    FirstToken(Arc<Bearer>),
     /// A token that is asked for and revoked again: that of the renewal may be another replica's.
-    TokenOfItsOwn,
+    TokenOfItsOwn(ServiceAccountKey),
+    /// A call with the API key.
+    Call(ApiKeyPair),
+}
+
+/// Waits until Atlas has accepted a credential; `refused` is told each time why it did not. A refusal is not final: Atlas may
+/// need a moment to know a new secret, and one answer may be wrong. False: the renewal has ended.
+pub(super) async fn accepted(by: &Verification, recipe: &Recipe, mut refused: impl FnMut(&str)) -> bool {
+    match by {
+        // Its renewal is running already, with a backoff of its own.
+        Verification::FirstToken(bearer) => return bearer.verified(|refusal| refused(&refusal.cause)).await,
+        Verification::TokenOfItsOwn(key) => until_accepted(|| token(key, recipe), refused).await,
+        Verification::Call(key) => until_accepted(|| probe(key, recipe), refused).await,
+    }
+    true
 }
 
 async fn until_accepted<F, Fut>(ask: F, mut refused: impl FnMut(&str))
@@ -73,19 +67,9 @@ enum Probe {
     Unknown(String),
 }
 
-async fn token(recipe: &Recipe) -> Probe {
-    let settings = &recipe.settings;
-    let CredentialSettings::ServiceAccount { client_id, secrets } = &settings.credential else {
-        return Probe::Accepted;
-    };
-    let http = own_client(recipe);
-    let endpoint = TokenEndpoint::new(
-        &settings.upstream.origin,
-        client_id.clone(),
-        secrets.clone(),
-        http,
-        Arc::new(SystemClock),
-    );
+async fn token(key: &ServiceAccountKey, recipe: &Recipe) -> Probe {
+    let origin = &recipe.settings.upstream.origin;
+    let endpoint = TokenEndpoint::new(origin, key.clone(), own_client(recipe), Arc::new(SystemClock));
     match endpoint.fetch().await {
         Ok(granted) => {
             if let Err(refusal) = endpoint.revoke_granted(&granted).await {
@@ -98,22 +82,10 @@ async fn token(recipe: &Recipe) -> Probe {
     }
 }
 
-async fn probe(recipe: &Recipe) -> Probe {
-    let settings = &recipe.settings;
-    let CredentialSettings::ApiKey {
-        public_key,
-        private_key,
-        ..
-    } = &settings.credential
-    else {
-        return Probe::Accepted;
-    };
-    let http = own_client(recipe);
+async fn probe(key: &ApiKeyPair, recipe: &Recipe) -> Probe {
     // Of its own: its counts are nobody's metrics.
     let digest = Digest::new(DigestParts {
-        public_key: public_key.clone(),
-        private_key: private_key.clone(),
-        max_concurrent: None,
+        key: key.clone(),
         clock: Arc::new(SystemClock),
         events: Arc::new(Unheard),
     });
@@ -121,7 +93,8 @@ async fn probe(recipe: &Recipe) -> Probe {
         Ok(digest) => digest,
         Err(error) => return Probe::Refused(error.to_string()),
     };
-    let api = AtlasApi::new(http, settings.upstream.origin.clone(), Authority::Key(Box::new(digest)));
+    let origin = recipe.settings.upstream.origin.clone();
+    let api = AtlasApi::new(own_client(recipe), origin, Authority::Key(Box::new(digest)));
     match api.call(Method::GET, PROBE, None).await {
         Ok(answer) if answer.status == StatusCode::UNAUTHORIZED => {
             Probe::Refused(format!("the upstream refuses the API key: {}", answer.summary()))

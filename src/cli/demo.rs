@@ -17,7 +17,7 @@ use super::exit;
 use super::run::{Signals, drain, no_thread};
 use crate::app::App;
 use crate::blocking;
-use crate::credential::CredentialSettings;
+use crate::credential::{ApiKeyPair, CredentialSettings, ServiceAccountKey};
 use crate::emulator::{Emulator, EmulatorSettings, Realm, SAMPLE};
 use crate::guard::Allowlist;
 use crate::log::{LogFormat, LogSettings, Outlet};
@@ -153,15 +153,17 @@ fn settings(
     government: &Emulator,
     files: &Files,
 ) -> Result<Settings, Box<dyn std::error::Error>> {
-    let bearer = || CredentialSettings::ServiceAccount {
-        client_id: CLIENT_ID.to_owned(),
-        secrets: Secret::new(CLIENT_SECRET).into(),
+    let bearer = || {
+        CredentialSettings::ServiceAccount(ServiceAccountKey {
+            client_id: CLIENT_ID.to_owned(),
+            secrets: Secret::new(CLIENT_SECRET).into(),
+        })
     };
-    let digest = CredentialSettings::ApiKey {
+    let digest = CredentialSettings::ApiKey(ApiKeyPair {
         public_key: PUBLIC_KEY.to_owned(),
         private_key: Secret::new(PRIVATE_KEY),
         max_concurrent: None,
-    };
+    });
     let accounts = BTreeMap::from([
         (
             "commercial".to_owned(),

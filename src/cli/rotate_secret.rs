@@ -14,12 +14,13 @@ use super::args::RunArgs;
 use super::run::Signals;
 use super::{complain, exit};
 use crate::atlas_api::Home;
-use crate::config::{self, Environment, Flags, Loaded, Sources};
-use crate::credential::CredentialSettings;
+use crate::config::{self, Environment, Flags, Sources};
+use crate::credential::{CredentialSettings, ServiceAccountKey};
 use crate::crypto;
 use crate::rotate::{self, Cluster, KubernetesSecret, Order, Place, Reported, Rotation, Status, Step, Stop, Work};
 use crate::time::{SharedClock, SystemClock};
 use crate::units::parse_duration;
+use crate::upstream::UpstreamSettings;
 
 /// Lives of secrets that Atlas allows, hours.
 const LIFE_HOURS: std::ops::RangeInclusive<i64> = 8..=8760;
@@ -226,8 +227,10 @@ struct Command<'a> {
 
 /// What a rotation needs to know, read anew for each.
 struct Prepared {
-    loaded: Loaded,
-    account: String,
+    key: ServiceAccountKey,
+    upstream: UpstreamSettings,
+    /// The file that the secret in use comes from, if it does.
+    current: Option<PathBuf>,
     place: Place,
 }
 
@@ -261,27 +264,35 @@ impl Command<'_> {
         let one = |line: String| Unprepared(vec![line]);
         let accounts = &loaded.settings.accounts;
         let names = || accounts.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-        let account = match &self.wishes.account {
-            Some(name) if accounts.contains_key(name) => name.clone(),
-            Some(_) => return Err(one(format!("--account names no account: there is {}", names()))),
-            None if accounts.len() == 1 => names(),
-            None => return Err(one(format!("name one of the accounts with --account: {}", names()))),
+        let mut of_name = accounts
+            .iter()
+            .filter(|(name, _)| self.wishes.account.as_ref().is_none_or(|wish| wish == *name));
+        let (name, account) = match (of_name.next(), of_name.next()) {
+            (Some(account), None) => account,
+            (None, _) => return Err(one(format!("--account names no account: there is {}", names()))),
+            (Some(_), Some(_)) => return Err(one(format!("name one of the accounts with --account: {}", names()))),
         };
-        if !matches!(accounts[&account].credential, CredentialSettings::ServiceAccount { .. }) {
+        let CredentialSettings::ServiceAccount(key) = &account.credential else {
             return Err(one(format!(
-                "account `{account}` is an API key, which has no client secret to rotate: make a new key in Atlas, or use a service account"
+                "account `{name}` is an API key, which has no client secret to rotate: make a new key in Atlas, or use a service account"
+            )));
+        };
+        let current = loaded.secret_files.get(name);
+        let place = self.place(name, current).map_err(one)?;
+        if self.wishes.every.is_some() && current.is_none() {
+            return Err(one(format!(
+                "--every needs the client secret of account `{name}` in a file: what comes from the environment stays the old one"
             )));
         }
-        let place = self.place(&loaded, &account).map_err(one)?;
-        if self.wishes.every.is_some() && !loaded.secret_files.contains_key(&account) {
-            return Err(one(format!(
-                "--every needs the client secret of account `{account}` in a file: what comes from the environment stays the old one"
-            )));
-        }
-        Ok(Prepared { loaded, account, place })
+        Ok(Prepared {
+            key: key.clone(),
+            upstream: account.upstream.clone(),
+            current: current.cloned(),
+            place,
+        })
     }
 
-    fn place(&self, loaded: &Loaded, account: &str) -> Result<Place, String> {
+    fn place(&self, account: &str, current: Option<&PathBuf>) -> Result<Place, String> {
         match (&self.wishes.kubernetes, &self.wishes.out) {
             (Some(secret), None) => match self.cluster() {
                 Some(cluster) => Ok(Place::Kubernetes(Box::new(cluster), secret.clone())),
@@ -290,7 +301,7 @@ impl Command<'_> {
                 ),
             },
             (_, Some(file)) => Ok(Place::File(file.clone())),
-            (None, None) => match loaded.secret_files.get(account) {
+            (None, None) => match current {
                 Some(file) => Ok(Place::File(file.clone())),
                 None => Err(format!(
                     "the client secret of account `{account}` does not come from a file, so that there is no place for a new one: use MONGODB_ATLAS_CLIENT_SECRET_FILE or `client_secret_file`, or name a place with --out or --kubernetes-secret"
@@ -310,14 +321,11 @@ impl Command<'_> {
     fn order<'a>(&'a self, prepared: &'a Prepared) -> Order<'a> {
         let wishes = self.wishes;
         Order {
-            account: &prepared.loaded.settings.accounts[&prepared.account],
+            key: &prepared.key,
+            upstream: &prepared.upstream,
             home: wishes.home.clone(),
             hours: wishes.hours,
-            current: prepared
-                .loaded
-                .secret_files
-                .get(&prepared.account)
-                .map(PathBuf::as_path),
+            current: prepared.current.as_deref(),
             place: &prepared.place,
             delete_old_after: wishes.delete_old_after,
             delete_unused: wishes.delete_unused,

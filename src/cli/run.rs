@@ -37,7 +37,7 @@ pub(crate) fn run(loaded: Loaded, origin: Origin) -> ExitCode {
         for (name, _) in settings
             .accounts
             .iter()
-            .filter(|(_, account)| matches!(account.credential, CredentialSettings::ApiKey { .. }))
+            .filter(|(_, account)| matches!(account.credential, CredentialSettings::ApiKey(_)))
         {
             tracing::warn!(account = %name, "an API key in a FIPS build: Atlas offers Digest with MD5 only, which is not answered; use a service account");
         }
@@ -195,8 +195,8 @@ fn start_failed(error: &dyn std::error::Error) -> ExitCode {
 fn describe(accounts: &BTreeMap<String, AccountSettings>) -> BTreeMap<String, String> {
     let describe = |name: &str, account: &AccountSettings| {
         let kind = match account.credential {
-            CredentialSettings::ServiceAccount { .. } => "service account",
-            CredentialSettings::ApiKey { .. } => "API key",
+            CredentialSettings::ServiceAccount(_) => "service account",
+            CredentialSettings::ApiKey(_) => "API key",
         };
         format!("account {name}, {kind}, {}", account.upstream.origin)
     };

@@ -11,8 +11,7 @@ use super::secret_value::{self, Field};
 use super::source::{Given, Source};
 use super::value;
 use super::variable;
-use crate::credential::CredentialSettings;
-use crate::credential::bearer::ClientSecrets;
+use crate::credential::{ApiKeyPair, ClientSecrets, CredentialSettings, ServiceAccountKey};
 use crate::secret::Secret;
 
 /// The names under which a field is looked for.
@@ -110,13 +109,13 @@ pub(crate) fn find(account: &Account<'_>, inputs: &mut Inputs<'_>) -> Option<Cre
         ((id, secret), (None, None)) => {
             let (id, secret) = both(account, id, secret, [Field::ClientId, Field::ClientSecret], inputs)?;
             no_digest_limit(account, inputs);
-            Some(CredentialSettings::ServiceAccount {
+            Some(CredentialSettings::ServiceAccount(ServiceAccountKey {
                 client_id: id.to_string(),
                 secrets: ClientSecrets {
                     current: Secret::new(secret.as_str()),
                     next: next_secret(account, inputs),
                 },
-            })
+            }))
         }
         ((None, None), (public, private)) => {
             let max_concurrent = account
@@ -125,11 +124,11 @@ pub(crate) fn find(account: &Account<'_>, inputs: &mut Inputs<'_>) -> Option<Cre
                 .and_then(|given| inputs.problems.parse(given, at_least_one))
                 .map(|given| given.value);
             let (public, private) = both(account, public, private, [Field::PublicKey, Field::PrivateKey], inputs)?;
-            Some(CredentialSettings::ApiKey {
+            Some(CredentialSettings::ApiKey(ApiKeyPair {
                 public_key: public.to_string(),
                 private_key: Secret::new(private.as_str()),
                 max_concurrent,
-            })
+            }))
         }
         ((id, secret), (public, private)) => {
             let service_account = list_of_found([id, secret]);

@@ -4,4 +4,4 @@ pub mod bearer;
 pub mod digest;
 mod settings;
 
-pub use settings::CredentialSettings;
+pub use settings::{ApiKeyPair, ClientSecrets, CredentialSettings, ServiceAccountKey};

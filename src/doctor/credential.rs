@@ -9,9 +9,9 @@ use http::StatusCode;
 use super::api::ADD_ADDRESS;
 use super::{Patient, Status};
 use crate::atlas_api::{ApiAnswer, AtlasApi, Authority, CallError};
-use crate::credential::CredentialSettings;
 use crate::credential::bearer::{Granted, Outcome, Refusal, TokenEndpoint};
 use crate::credential::digest::{ChallengeCause, Digest, DigestEvents, DigestParts};
+use crate::credential::{ApiKeyPair, ServiceAccountKey};
 use crate::outbound::HttpClient;
 
 /// The bound on taking the token back.
@@ -20,12 +20,10 @@ const REJECTED: &str = "the token endpoint does not accept the client id and sec
 const NO_ANSWER: &str = "connections were taken a moment ago: try again. If it stays so, something in between ends them (a proxy, a firewall), or the base URL is not Atlas's";
 
 impl Patient<'_> {
-    pub(super) async fn with_service_account(&mut self, http: &HttpClient) {
-        let CredentialSettings::ServiceAccount { client_id, secrets } = &self.account.credential else {
-            return;
-        };
+    pub(super) async fn with_service_account(&mut self, key: &ServiceAccountKey, http: &HttpClient) {
+        let ServiceAccountKey { client_id, secrets } = key;
         let clock = Arc::clone(&self.around.clock);
-        let endpoint = TokenEndpoint::new(self.origin(), client_id.clone(), secrets.clone(), http.clone(), clock);
+        let endpoint = TokenEndpoint::new(self.origin(), key.clone(), http.clone(), clock);
         let granted = match endpoint.fetch().await {
             Ok(granted) => granted,
             Err(refusal) => {
@@ -103,20 +101,10 @@ impl Patient<'_> {
         }
     }
 
-    pub(super) async fn with_api_key(&mut self, http: &HttpClient) {
-        let CredentialSettings::ApiKey {
-            public_key,
-            private_key,
-            ..
-        } = &self.account.credential
-        else {
-            return;
-        };
+    pub(super) async fn with_api_key(&mut self, key: &ApiKeyPair, http: &HttpClient) {
         let challenged = Arc::new(Challenged::default());
         let digest = Digest::new(DigestParts {
-            public_key: public_key.clone(),
-            private_key: private_key.clone(),
-            max_concurrent: None,
+            key: key.clone(),
             clock: Arc::clone(&self.around.clock),
             events: Arc::clone(&challenged) as _,
         });

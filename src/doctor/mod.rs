@@ -13,8 +13,8 @@ mod report;
 #[cfg(feature = "token-store")]
 mod store;
 
-use crate::credential::CredentialSettings;
-use crate::outbound::{HttpClient, http_client};
+use crate::credential::{ApiKeyPair, CredentialSettings, ServiceAccountKey};
+use crate::outbound::http_client;
 use crate::settings::{AccountSettings, Settings};
 use crate::time::SharedClock;
 use crate::upstream::{Origin, client_config};
@@ -90,7 +90,10 @@ impl<'a> Patient<'a> {
         let speaks = upstream.http.of_own_requests();
         let http = http_client(tls, upstream.limits.connect_timeout, upstream.egress.as_ref(), speaks);
         patient.clock(&http).await;
-        patient.credential_and_api(&http).await;
+        match &account.credential {
+            CredentialSettings::ServiceAccount(key) => patient.with_service_account(key, &http).await,
+            CredentialSettings::ApiKey(key) => patient.with_api_key(key, &http).await,
+        }
     }
 
     fn add(&mut self, check: &'static str, status: Status, found: impl Into<String>, hint: Option<String>) {
@@ -116,7 +119,7 @@ impl<'a> Patient<'a> {
     /// Whose credential goes where: most of what goes wrong is seen here.
     fn say_account(&mut self) {
         let (what, id, made_by_atlas) = match &self.account.credential {
-            CredentialSettings::ServiceAccount { client_id, secrets } => {
+            CredentialSettings::ServiceAccount(ServiceAccountKey { client_id, secrets }) => {
                 let id = client_id.starts_with("mdb_sa_id_");
                 let secret = secrets.current.expose().starts_with("mdb_sa_sk_");
                 let odd = match (id, secret) {
@@ -126,7 +129,7 @@ impl<'a> Patient<'a> {
                 };
                 ("service account", id.then_some(client_id), odd)
             }
-            CredentialSettings::ApiKey { public_key, .. } => {
+            CredentialSettings::ApiKey(ApiKeyPair { public_key, .. }) => {
                 let usual = public_key.len() == 8 && public_key.bytes().all(|b| b.is_ascii_lowercase());
                 ("API key", usual.then_some(public_key), None)
             }
@@ -152,21 +155,6 @@ impl<'a> Patient<'a> {
             format!("Atlas for Government ({origin})")
         } else {
             origin.to_string()
-        }
-    }
-
-    fn service_account(&self) -> Option<&'a str> {
-        match &self.account.credential {
-            CredentialSettings::ServiceAccount { client_id, .. } => Some(client_id),
-            CredentialSettings::ApiKey { .. } => None,
-        }
-    }
-
-    async fn credential_and_api(&mut self, http: &HttpClient) {
-        if self.service_account().is_some() {
-            self.with_service_account(http).await;
-        } else {
-            self.with_api_key(http).await;
         }
     }
 

@@ -14,10 +14,8 @@ pub(super) async fn examine(settings: &Settings, only: Option<&str>, report: &mu
         .iter()
         .filter(|(name, _)| only.is_none_or(|only| only == *name))
         .filter_map(|(_, account)| match &account.credential {
-            CredentialSettings::ServiceAccount { client_id, .. } => {
-                Some((&account.upstream.origin, client_id.as_str()))
-            }
-            _ => None,
+            CredentialSettings::ServiceAccount(key) => Some((&account.upstream.origin, key.client_id.as_str())),
+            CredentialSettings::ApiKey(_) => None,
         })
         .collect();
     report.add(match token_store::examine(store, &accounts).await {

@@ -19,13 +19,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::atlas_api::{AccountError, AtlasApi, Authority, Home, ServiceAccount, ServiceSecret, in_use};
-use crate::credential::CredentialSettings;
-use crate::credential::bearer::{ClientSecrets, Granted, Outcome, TokenEndpoint};
+use crate::credential::bearer::{Granted, Outcome, TokenEndpoint};
+use crate::credential::{ClientSecrets, ServiceAccountKey};
 use crate::outbound::{HttpClient, http_client};
 use crate::secret::Secret;
-use crate::settings::AccountSettings;
 use crate::time::SharedClock;
-use crate::upstream::client_config;
+use crate::upstream::{UpstreamSettings, client_config};
 
 pub use kubernetes::{Cluster, KubernetesSecret};
 pub use place::Place;
@@ -44,8 +43,10 @@ const TRIES: [Duration; 5] = [
 
 /// What is to be done.
 pub struct Order<'a> {
-    /// The account's settings.
-    pub account: &'a AccountSettings,
+    /// What the service account asks for tokens with: the secret that is to be replaced.
+    pub key: &'a ServiceAccountKey,
+    /// Its upstream.
+    pub upstream: &'a UpstreamSettings,
     /// What the service account belongs to; `None`: to be found out.
     pub home: Option<Home>,
     /// The life of the new secret, hours.
@@ -215,17 +216,12 @@ pub async fn made_at(order: &Order<'_>) -> Result<Option<SystemTime>, String> {
 
 /// A token, the service account, its secrets.
 async fn open(order: &Order<'_>, say: &mut dyn FnMut(Step)) -> Result<Opened, Failed> {
-    let CredentialSettings::ServiceAccount { client_id, secrets } = &order.account.credential else {
-        return Err(Failed(
-            "token",
-            "the account is an API key, which has no client secret".to_owned(),
-        ));
-    };
-    let upstream = &order.account.upstream;
+    let ServiceAccountKey { client_id, secrets } = order.key;
+    let upstream = order.upstream;
     let tls = client_config(upstream.ca_file.as_deref()).map_err(|error| Failed("token", error.to_string()))?;
     let speaks = upstream.http.of_own_requests();
     let http = http_client(tls, upstream.limits.connect_timeout, upstream.egress.as_ref(), speaks);
-    let endpoint = token_endpoint(order, &http, client_id, secrets.clone());
+    let endpoint = token_endpoint(order, &http, secrets.clone());
     let granted = endpoint
         .fetch()
         .await
@@ -350,11 +346,8 @@ async fn make_room(order: &Order<'_>, opened: &Opened, say: &mut dyn FnMut(Step)
     let unused: Vec<&ServiceSecret> = opened.secrets.iter().filter(|secret| secret.id != old.id).collect();
     let ids: Vec<&str> = unused.iter().map(|secret| secret.id.as_str()).collect();
     let ids = ids.join(", ");
-    let next = match &order.account.credential {
-        CredentialSettings::ServiceAccount { secrets, .. } => secrets.next.as_ref(),
-        CredentialSettings::ApiKey { .. } => None,
-    };
     // Proxies step over to it when the current one is refused.
+    let next = order.key.secrets.next.as_ref();
     if let Some(next) = next.and_then(|next| in_use(&opened.secrets, next))
         && next.id != old.id
     {
@@ -407,10 +400,7 @@ fn plan(order: &Order<'_>, opened: &Opened) -> Vec<(&'static str, String)> {
 
 /// Whether the new secret is accepted.
 async fn verify(order: &Order<'_>, opened: &Opened, value: &Secret) -> Result<(), String> {
-    let CredentialSettings::ServiceAccount { client_id, .. } = &order.account.credential else {
-        return Ok(());
-    };
-    let endpoint = token_endpoint(order, &opened.http, client_id, value.clone().into());
+    let endpoint = token_endpoint(order, &opened.http, value.clone().into());
     let mut last = String::new();
     for pause in TRIES {
         tokio::time::sleep(pause).await;
@@ -481,15 +471,12 @@ async fn delete_old(
         }
     }
     // The first token may have expired by now. And the old one goes only if the new one works at this very moment.
-    let CredentialSettings::ServiceAccount { client_id, .. } = &order.account.credential else {
-        return false;
-    };
-    let endpoint = token_endpoint(order, &opened.http, client_id, value.clone().into());
+    let endpoint = token_endpoint(order, &opened.http, value.clone().into());
     let granted = match endpoint.fetch().await {
         Ok(granted) => granted,
         Err(refusal) => return kept(Status::Fail, format!("no token was granted for the new one: {refusal}")),
     };
-    let origin = order.account.upstream.origin.clone();
+    let origin = order.upstream.origin.clone();
     let api = AtlasApi::new(opened.http.clone(), origin, Authority::Token(granted.header().clone()));
     let deleted = opened.account.delete_secret(&api, &old.id).await;
     let _ = endpoint.revoke_granted(&granted).await;
@@ -502,14 +489,12 @@ async fn delete_old(
     }
 }
 
-fn token_endpoint(order: &Order<'_>, http: &HttpClient, client_id: &str, secrets: ClientSecrets) -> TokenEndpoint {
-    TokenEndpoint::new(
-        &order.account.upstream.origin,
-        client_id.to_owned(),
+fn token_endpoint(order: &Order<'_>, http: &HttpClient, secrets: ClientSecrets) -> TokenEndpoint {
+    let key = ServiceAccountKey {
+        client_id: order.key.client_id.clone(),
         secrets,
-        http.clone(),
-        Arc::clone(&order.clock),
-    )
+    };
+    TokenEndpoint::new(&order.upstream.origin, key, http.clone(), Arc::clone(&order.clock))
 }
 
 fn ok(step: &'static str, detail: String) -> Step {

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use atlas_auth_proxy::credential::CredentialSettings;
+use atlas_auth_proxy::credential::{ApiKeyPair, CredentialSettings};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
@@ -43,11 +43,11 @@ async fn upstream_of_one_time_nonces() -> Upstream {
 
 /// With two listeners.
 async fn before(upstream: &Upstream, max_concurrent: Option<usize>) -> Proxy {
-    let credential = CredentialSettings::ApiKey {
+    let credential = CredentialSettings::ApiKey(ApiKeyPair {
         public_key: PUBLIC_KEY.to_owned(),
         private_key: atlas_auth_proxy::secret::Secret::new(PRIVATE_KEY),
         max_concurrent: max_concurrent.and_then(NonZeroUsize::new),
-    };
+    });
     upstream
         .proxy_with(credential)
         .with(|settings| {

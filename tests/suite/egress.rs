@@ -245,7 +245,7 @@ async fn a_tunnel_begins_with_any_2xx_after_any_number_of_1xx() {
             }
         });
         for credential in [bearer(), crate::support::proxy::digest()] {
-            let tokens = upstream.token_requests() + usize::from(matches!(credential, ServiceAccount { .. }));
+            let tokens = upstream.token_requests() + usize::from(matches!(credential, ServiceAccount(_)));
             let proxy = upstream
                 .proxy_with(credential)
                 .upstream(|upstream| upstream.egress = Some(EgressProxy::parse(&url).unwrap()))

@@ -229,7 +229,7 @@ async fn http_2_upstream_is_spoken_when_asked_for_or_alone_on_offer() {
     ] {
         let with_token = matches!(
             credential,
-            atlas_auth_proxy::credential::CredentialSettings::ServiceAccount { .. }
+            atlas_auth_proxy::credential::CredentialSettings::ServiceAccount(_)
         );
         let upstream = Upstream::start_with(offer, echo).await;
         let proxy = upstream

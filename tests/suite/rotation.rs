@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use atlas_auth_proxy::credential::CredentialSettings;
-use atlas_auth_proxy::credential::bearer::ClientSecrets;
+use atlas_auth_proxy::credential::{ApiKeyPair, ClientSecrets, CredentialSettings, ServiceAccountKey};
 use atlas_auth_proxy::emulator::{Fault, FaultKind, Target};
 use atlas_auth_proxy::secret::Secret;
 
@@ -178,11 +177,11 @@ async fn a_new_key_that_is_refused_at_first_is_tried_again() {
         ..Fault::once(Target::Api, FaultKind::Status)
     });
     let mut settings = atlas.proxy(digest()).settings;
-    settings.accounts.get_mut("default").unwrap().credential = CredentialSettings::ApiKey {
+    settings.accounts.get_mut("default").unwrap().credential = CredentialSettings::ApiKey(ApiKeyPair {
         public_key: "newkey".to_owned(),
         private_key: Secret::new(NEXT_SECRET),
         max_concurrent: None,
-    };
+    }));
     proxy.app.reload(settings).unwrap();
     until("it is refused", || async { reloads(proxy.admin, "error").await >= 1.0 }).await;
     reloaded(proxy.admin, "the new key is in force", 1.0).await;
@@ -241,10 +240,10 @@ async fn a_shared_token_does_not_vouch_for_a_new_secret() {
     };
     let atlas = Atlas::start().await;
     let with_secret = |secret: &str| {
-        let credential = CredentialSettings::ServiceAccount {
+        let credential = CredentialSettings::ServiceAccount(ServiceAccountKey {
             client_id: CLIENT_ID.to_owned(),
             secrets: Secret::new(secret).into(),
-        };
+        });
         atlas
             .proxy(credential)
             .with(|settings| settings.token_store = Some(redis.settings()))
@@ -284,11 +283,11 @@ async fn an_api_key_is_swapped_once_its_challenge_is_answered() {
     traffic.goes_on().await;
     let with_key = |public: &str, private: &str| {
         let mut settings = atlas.proxy(digest()).settings;
-        settings.accounts.get_mut("default").unwrap().credential = CredentialSettings::ApiKey {
+        settings.accounts.get_mut("default").unwrap().credential = CredentialSettings::ApiKey(ApiKeyPair {
             public_key: public.to_owned(),
             private_key: Secret::new(private),
             max_concurrent: None,
-        };
+        }));
         settings
     };
     proxy.app.reload(with_key("newkey", "wrong")).unwrap();
@@ -394,10 +393,10 @@ async fn a_request_between_two_credentials_is_made_with_the_second() {
     .await;
     atlas.emulator.add_secret(CLIENT_ID, NEXT_SECRET);
     let mut settings = atlas.proxy(bearer()).settings;
-    settings.accounts.get_mut("default").unwrap().credential = CredentialSettings::ServiceAccount {
+    settings.accounts.get_mut("default").unwrap().credential = CredentialSettings::ServiceAccount(ServiceAccountKey {
         client_id: CLIENT_ID.to_owned(),
         secrets: Secret::new(NEXT_SECRET).into(),
-    };
+    }));
     proxy.app.reload(settings).unwrap();
     reloaded(proxy.admin, "the new secret is in force", 1.0).await;
     atlas.emulator.remove_secret(CLIENT_ID, CLIENT_SECRET);
@@ -413,13 +412,13 @@ async fn a_request_between_two_credentials_is_made_with_the_second() {
 async fn without_any_valid_secret_the_client_is_told_why() {
     let atlas = Atlas::start().await;
     let clock = Arc::new(StepClock::default());
-    let mut builder = atlas.proxy(CredentialSettings::ServiceAccount {
+    let mut builder = atlas.proxy(CredentialSettings::ServiceAccount(ServiceAccountKey {
         client_id: CLIENT_ID.to_owned(),
         secrets: ClientSecrets {
             current: Secret::new(CLIENT_SECRET),
             next: Some(Secret::new(NEXT_SECRET)),
         },
-    });
+    })));
     builder.clock = Arc::clone(&clock) as _;
     let proxy = builder.start().await;
     assert_eq!(client().get(proxy.url(GROUPS)).send().await.unwrap().status(), 200);

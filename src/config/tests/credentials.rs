@@ -10,14 +10,8 @@ fn service_account(case: &Case) -> (String, String) {
 #[track_caller]
 fn account(case: &Case, name: &str) -> (String, String) {
     match &case.settings().accounts[name].credential {
-        CredentialSettings::ServiceAccount { client_id, secrets } => {
-            (client_id.clone(), secrets.current.expose().to_owned())
-        }
-        CredentialSettings::ApiKey {
-            public_key,
-            private_key,
-            ..
-        } => (public_key.clone(), private_key.expose().to_owned()),
+        CredentialSettings::ServiceAccount(key) => (key.client_id.clone(), key.secrets.current.expose().to_owned()),
+        CredentialSettings::ApiKey(key) => (key.public_key.clone(), key.private_key.expose().to_owned()),
     }
 }
 
@@ -66,8 +60,8 @@ fn each_way_to_give_an_api_key() {
         .toml("[account.default]\npublic_key = 'abcdefgh'\nprivate_key_file = '/s/private'\ndigest_max_concurrent = 3");
     assert_eq!(account(&by_file, "default"), pair("abcdefgh", PRIVATE_KEY));
     assert!(matches!(
-        by_file.settings().accounts["default"].credential,
-        CredentialSettings::ApiKey { max_concurrent: Some(n), .. } if n.get() == 3
+        &by_file.settings().accounts["default"].credential,
+        CredentialSettings::ApiKey(key) if key.max_concurrent.is_some_and(|n| n.get() == 3)
     ));
 }
 

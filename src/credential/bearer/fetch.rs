@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::answer::{Granted, MOST_BODY_BYTES, Refusal, parse_answer};
 use super::{Outcome, Token};
+use crate::credential::ServiceAccountKey;
 use crate::outbound::{HttpClient, HttpError, HttpResponse};
 use crate::secret::Secret;
 use crate::time::SharedClock;
@@ -39,42 +40,19 @@ pub trait TokenSource: Send + Sync {
 /// The token endpoint of one origin, with the credential for it.
 pub struct TokenEndpoint {
     origin: Origin,
-    client_id: String,
-    secrets: ClientSecrets,
+    key: ServiceAccountKey,
     /// Which of the two is in force: the one that was accepted last.
     next_in_force: AtomicBool,
     http: HttpClient,
     clock: SharedClock,
 }
 
-/// The secret of a service account, and the one that will follow it. Atlas lets an account have two (to rotate).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientSecrets {
-    /// The one in use.
-    pub current: Secret,
-    /// Tried when the token endpoint no longer accepts the current one.
-    pub next: Option<Secret>,
-}
-
-impl From<Secret> for ClientSecrets {
-    fn from(current: Secret) -> Self {
-        Self { current, next: None }
-    }
-}
-
 impl TokenEndpoint {
     /// `http` is made by [`crate::outbound::http_client`].
-    pub fn new(
-        origin: &Origin,
-        client_id: String,
-        secrets: ClientSecrets,
-        http: HttpClient,
-        clock: SharedClock,
-    ) -> Self {
+    pub fn new(origin: &Origin, key: ServiceAccountKey, http: HttpClient, clock: SharedClock) -> Self {
         Self {
             origin: origin.clone(),
-            client_id,
-            secrets,
+            key,
             next_in_force: AtomicBool::new(false),
             http,
             clock,
@@ -87,9 +65,9 @@ impl TokenEndpoint {
     }
 
     fn in_force(&self) -> &Secret {
-        match &self.secrets.next {
+        match &self.key.secrets.next {
             Some(next) if self.next_in_force.load(Ordering::Relaxed) => next,
-            _ => &self.secrets.current,
+            _ => &self.key.secrets.current,
         }
     }
 
@@ -103,16 +81,16 @@ impl TokenEndpoint {
             Err(refusal) if refusal.outcome == Outcome::Rejected => refusal,
             other => return other,
         };
-        let Some(next) = &self.secrets.next else {
+        let Some(next) = &self.key.secrets.next else {
             return Err(refusal);
         };
         let was_next = self.next_in_force.load(Ordering::Relaxed);
-        let other = if was_next { &self.secrets.current } else { next };
+        let other = if was_next { &self.key.secrets.current } else { next };
         match self.fetch_with(other).await {
             Ok(granted) => {
                 self.next_in_force.store(!was_next, Ordering::Relaxed);
                 tracing::warn!(
-                    client_id = self.client_id,
+                    client_id = self.key.client_id,
                     in_force = if was_next { "current" } else { "next" },
                     "the client secret in use is no longer accepted; the other one is, and is in force now"
                 );
@@ -182,7 +160,7 @@ impl TokenEndpoint {
         let request = request::Builder::new()
             .method(Method::POST)
             .uri(self.origin.url(path))
-            .header(header::AUTHORIZATION, basic(&self.client_id, secret))
+            .header(header::AUTHORIZATION, basic(&self.key.client_id, secret))
             .header(header::ACCEPT, "application/json")
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
         let sent = self.http.send(request, form, FETCH_LIMIT).await;

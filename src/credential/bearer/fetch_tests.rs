@@ -102,8 +102,10 @@ fn endpoint_with(origin: &Origin, roots: rustls::RootCertStore) -> TokenEndpoint
     tls.alpn_protocols = vec![b"h2".to_vec()];
     TokenEndpoint::new(
         origin,
-        "mdb_sa_id_1".into(),
-        Secret::new("s%3A:+/ä").into(),
+        ServiceAccountKey {
+            client_id: "mdb_sa_id_1".to_owned(),
+            secrets: Secret::new("s%3A:+/ä").into(),
+        },
         crate::outbound::http_client(tls, Duration::from_secs(5), None, crate::outbound::Speaks::Http1),
         Arc::new(SystemClock),
     )
@@ -310,16 +312,14 @@ async fn a_thousand_callers_on_threads_cause_one_request() {
     let server = Server::plain(http("200 OK", "", GRANT)).await;
     let TokenEndpoint {
         origin,
-        client_id,
-        secrets,
+        key,
         http,
         clock,
         ..
     } = endpoint(&server.origin);
     let bearer = Bearer::new(BearerParts {
         account: "default".into(),
-        client_id,
-        secrets,
+        key,
         origin,
         http,
         clock,

@@ -33,9 +33,10 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 pub use answer::{Granted, MOST_BODY_BYTES, MOST_LIFE, MOST_TOKEN_BYTES, Ownership, Refusal, parse_answer};
-pub use fetch::{BoxFuture, ClientSecrets, TokenEndpoint, TokenSource};
+pub use fetch::{BoxFuture, TokenEndpoint, TokenSource};
 pub use token::Token;
 
+use crate::credential::ServiceAccountKey;
 use crate::outbound::HttpClient;
 use crate::secret::Secret;
 use crate::time::SharedClock;
@@ -140,10 +141,8 @@ impl TokenUnavailable {
 pub struct BearerParts {
     /// The account's name, for logs.
     pub account: String,
-    /// The service account's client id.
-    pub client_id: String,
-    /// Its secrets.
-    pub secrets: ClientSecrets,
+    /// What tokens are asked for with.
+    pub key: ServiceAccountKey,
     /// The only origin that the credential goes to.
     pub origin: Origin,
     /// Made by [`crate::outbound::http_client`].
@@ -220,13 +219,7 @@ impl Bearer {
 
     /// The same, with something put before the token endpoint.
     pub fn behind(parts: BearerParts, source: impl FnOnce(TokenEndpoint) -> Box<dyn TokenSource>) -> Arc<Self> {
-        let endpoint = TokenEndpoint::new(
-            &parts.origin,
-            parts.client_id,
-            parts.secrets,
-            parts.http,
-            Arc::clone(&parts.clock),
-        );
+        let endpoint = TokenEndpoint::new(&parts.origin, parts.key, parts.http, Arc::clone(&parts.clock));
         Self::with_source(parts.account, source(endpoint), parts.clock, parts.events, unit_random)
     }
 

@@ -90,16 +90,17 @@ impl Digest {
     /// # Errors
     /// When the public key is empty or has a character that no header can carry.
     pub fn new(parts: DigestParts) -> Result<Self, PublicKeyError> {
-        if parts.public_key.is_empty() {
+        let key = parts.key;
+        if key.public_key.is_empty() {
             return Err(PublicKeyError::Empty);
         }
-        if parts.public_key.chars().any(char::is_control) {
+        if key.public_key.chars().any(char::is_control) {
             return Err(PublicKeyError::ControlCharacter);
         }
         parts.events.usable(true);
         Ok(Self {
-            public_key: parts.public_key,
-            private_key: parts.private_key,
+            public_key: key.public_key,
+            private_key: key.private_key,
             clock: parts.clock,
             events: parts.events,
             current: ArcSwapOption::empty(),
@@ -113,7 +114,7 @@ impl Digest {
             refusals: Refusals::default(),
             proven: AtomicBool::new(false),
             primer: Primer::default(),
-            permits: parts
+            permits: key
                 .max_concurrent
                 .map(|most| Arc::new(Semaphore::new(most.get().min(Semaphore::MAX_PERMITS)))),
         })

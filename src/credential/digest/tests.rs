@@ -8,6 +8,7 @@ use http::HeaderValue;
 use http::header::WWW_AUTHENTICATE;
 
 use super::*;
+use crate::credential::ApiKeyPair;
 use crate::time::Clock;
 
 mod concurrent;
@@ -62,9 +63,11 @@ impl Setup {
     fn limited(max_concurrent: Option<usize>) -> Self {
         let (clock, events) = (Arc::new(StandingClock::default()), Arc::new(Recorded::default()));
         let parts = DigestParts {
-            public_key: "public".to_owned(),
-            private_key: Secret::new("private-value"),
-            max_concurrent: max_concurrent.map(|most| NonZeroUsize::new(most).unwrap()),
+            key: ApiKeyPair {
+                public_key: "public".to_owned(),
+                private_key: Secret::new("private-value"),
+                max_concurrent: max_concurrent.map(|most| NonZeroUsize::new(most).unwrap()),
+            },
             clock: Arc::<StandingClock>::clone(&clock),
             events: Arc::<Recorded>::clone(&events),
         };
@@ -466,9 +469,11 @@ fn debug_shows_nothing_of_the_key() {
 fn a_public_key_that_no_header_can_carry_is_refused() {
     let with = |public_key: &str| {
         let parts = DigestParts {
-            public_key: public_key.to_owned(),
-            private_key: Secret::new("p"),
-            max_concurrent: None,
+            key: ApiKeyPair {
+                public_key: public_key.to_owned(),
+                private_key: Secret::new("p"),
+                max_concurrent: None,
+            },
             clock: Arc::new(StandingClock::default()),
             events: Arc::new(Recorded::default()),
         };

@@ -1,7 +1,6 @@
 //! What goes in and out of [`super::Digest`].
 
 use std::fmt;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,18 +8,14 @@ use bytes::Bytes;
 use http::HeaderValue;
 
 use super::nonce::Nonce;
+use crate::credential::ApiKeyPair;
 use crate::crypto;
-use crate::secret::Secret;
 use crate::time::SharedClock;
 
 /// What a [`super::Digest`] is made of.
 pub struct DigestParts {
-    /// The user name: the API key's public key.
-    pub public_key: String,
-    /// The password: the API key's private key.
-    pub private_key: Secret,
-    /// At most so many requests in flight; None: no limit.
-    pub max_concurrent: Option<NonZeroUsize>,
+    /// User name and password.
+    pub key: ApiKeyPair,
     /// Ages are measured on its boot-time clock.
     pub clock: SharedClock,
     /// Who hears what happens.

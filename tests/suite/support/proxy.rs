@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atlas_auth_proxy::app::App;
-use atlas_auth_proxy::credential::CredentialSettings;
+use atlas_auth_proxy::credential::{ApiKeyPair, CredentialSettings, ServiceAccountKey};
 use atlas_auth_proxy::guard::Allowlist;
 use atlas_auth_proxy::log::{LogFormat, LogSettings};
 use atlas_auth_proxy::proxy::RequestRules;
@@ -37,18 +37,18 @@ pub struct Proxy {
 }
 
 pub fn bearer() -> CredentialSettings {
-    CredentialSettings::ServiceAccount {
+    CredentialSettings::ServiceAccount(ServiceAccountKey {
         client_id: CLIENT_ID.to_owned(),
         secrets: Secret::new(CLIENT_SECRET).into(),
-    }
+    })
 }
 
 pub fn digest() -> CredentialSettings {
-    CredentialSettings::ApiKey {
+    CredentialSettings::ApiKey(ApiKeyPair {
         public_key: PUBLIC_KEY.to_owned(),
         private_key: Secret::new(PRIVATE_KEY),
         max_concurrent: None,
-    }
+    })
 }
 
 /// A proxy with one listener on a free port, before `base_url`.
