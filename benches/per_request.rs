@@ -17,12 +17,12 @@ use atlas_auth_proxy::credential::{ApiKeyPair, ServiceAccountKey};
 use atlas_auth_proxy::emulator::{Emulator, EmulatorSettings};
 use atlas_auth_proxy::guard::{self, Action, Allowlist, HostName, HostNames, PathPattern, Policy, Rule, parse_network};
 use atlas_auth_proxy::metrics::{AttemptCause, Direction, Metrics};
-use atlas_auth_proxy::outbound::{Speaks, http_client};
+use atlas_auth_proxy::own_http::HttpClient;
 use atlas_auth_proxy::proxy::headers::{clean_request, clean_response};
 use atlas_auth_proxy::proxy::links::{self, JsonRewriter, LinkRewriter};
 use atlas_auth_proxy::secret::Secret;
 use atlas_auth_proxy::time::SystemClock;
-use atlas_auth_proxy::upstream::{Origin, client_config};
+use atlas_auth_proxy::upstream::{HttpVersion, Origin, client_config};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 
@@ -258,7 +258,7 @@ async fn bearer_with_token() -> (Emulator, Arc<Bearer>) {
             secrets: Secret::new(secret).into(),
         },
         origin: Origin::parse(&emulator.base_url()).unwrap(),
-        http: http_client(tls, Duration::from_secs(5), None, Speaks::Http1),
+        http: HttpClient::new(tls, Duration::from_secs(5), None, HttpVersion::Http1),
         clock: Arc::new(SystemClock),
         events: Arc::new(Silent),
     });

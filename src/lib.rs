@@ -18,7 +18,7 @@ pub mod guard;
 pub mod hardening;
 pub mod log;
 pub mod metrics;
-pub mod outbound;
+pub mod own_http;
 pub mod proxy;
 pub mod rotate;
 pub mod secret;

@@ -20,7 +20,7 @@ use crate::credential::bearer::{Bearer, BearerParts};
 use crate::credential::digest::{Digest, DigestParts};
 use crate::fair::Places;
 use crate::metrics::{Metrics, ReloadOutcome};
-use crate::outbound::{HttpClient, http_client};
+use crate::own_http::HttpClient;
 use crate::proxy::links::LinkRewriter;
 use crate::proxy::{Account, AccountSlot, Authorizer};
 use crate::settings::AccountSettings;
@@ -488,13 +488,7 @@ fn build_whole(context: &Context, name: &str, recipe: Recipe, now: Option<&Built
 
 /// The client for the account's own requests: for tokens, and to verify a credential.
 pub(super) fn own_client(recipe: &Recipe) -> HttpClient {
-    let settings = &recipe.settings;
-    http_client(
-        recipe.trust.tls.clone(),
-        settings.upstream.limits.connect_timeout,
-        settings.upstream.egress.as_ref(),
-        settings.upstream.http.of_own_requests(),
-    )
+    HttpClient::to(&recipe.settings.upstream, recipe.trust.tls.clone())
 }
 
 fn new_upstream<B>(context: &Context, name: &str, recipe: &Recipe) -> Result<Arc<Upstream<B>>, StartError>

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::credential::bearer::{Refusal, Token};
 use crate::credential::digest::{BodyForDigest, Digest, MAX_RETRIES, Verdict};
-use crate::outbound::{HttpClient, HttpError, HttpResponse};
+use crate::own_http::{HttpClient, HttpError, HttpResponse};
 use crate::upstream::Origin;
 
 pub use service_account::{AccountError, Home, ServiceAccount, ServiceSecret, in_use};
@@ -99,7 +99,7 @@ impl ApiAnswer {
 }
 
 impl AtlasApi {
-    /// `http` is made by [`crate::outbound::http_client`], with the account's TLS configuration.
+    /// `http` verifies as the account's upstream demands.
     pub fn new(http: HttpClient, origin: Origin, authority: Authority) -> Self {
         Self {
             http,

@@ -10,8 +10,7 @@ use super::inputs::Inputs;
 use super::secret_value;
 use super::source::{Given, Source};
 use super::variable;
-use crate::outbound::EgressProxy;
-use crate::upstream::Origin;
+use crate::upstream::{EgressProxy, Origin};
 
 /// What `proxy` says to go directly, whatever the variables say.
 const NONE: &str = "none";

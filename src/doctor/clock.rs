@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use http::header;
 
 use super::{Patient, Status, span};
-use crate::outbound::HttpClient;
+use crate::own_http::HttpClient;
 
 /// Beyond this a look at the clock is worthwhile, and beyond the second certificates and expiries go wrong.
 const WORTH_A_LOOK: Duration = Duration::from_secs(30);

@@ -12,7 +12,7 @@ use crate::atlas_api::{ApiAnswer, AtlasApi, Authority, CallError};
 use crate::credential::bearer::{Granted, Outcome, Refusal, TokenEndpoint};
 use crate::credential::digest::{ChallengeCause, Digest, DigestEvents, DigestParts};
 use crate::credential::{ApiKeyPair, ServiceAccountKey};
-use crate::outbound::HttpClient;
+use crate::own_http::HttpClient;
 
 /// The bound on taking the token back.
 const REVOKE_LIMIT: Duration = Duration::from_secs(2);

@@ -14,7 +14,7 @@ mod report;
 mod store;
 
 use crate::credential::{ApiKeyPair, CredentialSettings, ServiceAccountKey};
-use crate::outbound::http_client;
+use crate::own_http::HttpClient;
 use crate::settings::{AccountSettings, Settings};
 use crate::time::SharedClock;
 use crate::upstream::{Origin, client_config};
@@ -86,9 +86,7 @@ impl<'a> Patient<'a> {
         if let Err(why) = patient.network(&tls).await {
             return patient.skip(&BEHIND_NETWORK, why);
         }
-        let upstream = &account.upstream;
-        let speaks = upstream.http.of_own_requests();
-        let http = http_client(tls, upstream.limits.connect_timeout, upstream.egress.as_ref(), speaks);
+        let http = HttpClient::to(&account.upstream, tls);
         patient.clock(&http).await;
         match &account.credential {
             CredentialSettings::ServiceAccount(key) => patient.with_service_account(key, &http).await,

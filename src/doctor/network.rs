@@ -7,7 +7,7 @@ use rustls::{CertificateError, ClientConfig};
 
 use super::{Patient, Status, span};
 use crate::certificate::not_after;
-use crate::outbound::{AUTHORITY_AS_SERVER, is_authority_as_server};
+use crate::upstream::{AUTHORITY_AS_SERVER, is_authority_as_server};
 use crate::upstream::{ConnectError, TlsFacts, probe};
 
 /// A certificate that expires sooner is worth a look: by then most are replaced.

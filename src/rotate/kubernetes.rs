@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::place::PutError;
-use crate::outbound::{HttpResponse, Speaks, http_client};
+use crate::own_http::{HttpClient, HttpResponse};
 use crate::secret::Secret;
-use crate::upstream::client_config;
+use crate::upstream::{HttpVersion, client_config};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const CALL_LIMIT: Duration = Duration::from_secs(15);
@@ -160,7 +160,7 @@ impl Cluster {
         let token = Zeroizing::new(token);
         let tls = client_config(Some(&self.credentials.join("ca.crt")))
             .map_err(|error| PutError::before(error.to_string()))?;
-        let http = http_client(tls, CONNECT_LIMIT, None, Speaks::Http1);
+        let http = HttpClient::new(tls, CONNECT_LIMIT, None, HttpVersion::Http1);
         let bearer = Bytes::from_owner(Zeroizing::new(["Bearer ", token.trim()].concat().into_bytes()));
         let mut bearer = HeaderValue::from_maybe_shared(bearer)
             .map_err(|_| PutError::before(format!("{} holds no token", file.display())))?;

@@ -21,7 +21,7 @@ use std::time::{Duration, SystemTime};
 use crate::atlas_api::{AccountError, AtlasApi, Authority, Home, ServiceAccount, ServiceSecret, in_use};
 use crate::credential::bearer::{Granted, Outcome, TokenEndpoint};
 use crate::credential::{ClientSecrets, ServiceAccountKey};
-use crate::outbound::{HttpClient, http_client};
+use crate::own_http::HttpClient;
 use crate::secret::Secret;
 use crate::time::SharedClock;
 use crate::upstream::{UpstreamSettings, client_config};
@@ -219,8 +219,7 @@ async fn open(order: &Order<'_>, say: &mut dyn FnMut(Step)) -> Result<Opened, Fa
     let ServiceAccountKey { client_id, secrets } = order.key;
     let upstream = order.upstream;
     let tls = client_config(upstream.ca_file.as_deref()).map_err(|error| Failed("token", error.to_string()))?;
-    let speaks = upstream.http.of_own_requests();
-    let http = http_client(tls, upstream.limits.connect_timeout, upstream.egress.as_ref(), speaks);
+    let http = HttpClient::to(upstream, tls);
     let endpoint = token_endpoint(order, &http, secrets.clone());
     let granted = endpoint
         .fetch()

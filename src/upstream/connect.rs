@@ -12,8 +12,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{ConnectError, Origin, UpstreamSettings};
-use crate::outbound::{EgressProxy, race, resolve, tunnel};
+use super::tcp::{race, resolve};
+use super::{ConnectError, EgressProxy, Origin, UpstreamSettings, tunnel};
 
 /// A byte stream to the upstream.
 pub(super) enum Stream {

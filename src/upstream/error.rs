@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use http::Request;
 
-use crate::outbound::{TunnelError, handshake_words};
+use super::TunnelError;
+use super::handshake::handshake_words;
 
 /// No connection could be made. Nothing of the request was sent.
 #[derive(Debug, thiserror::Error)]

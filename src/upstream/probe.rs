@@ -9,8 +9,8 @@ use rustls_pki_types::CertificateDer;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
-use super::{ConnectError, UpstreamSettings};
-use crate::outbound::{TunnelError, race, resolve, tunnel};
+use super::tcp::{race, resolve};
+use super::{ConnectError, TunnelError, UpstreamSettings, tunnel};
 
 /// What each step found. The first error ends it: later steps are `None`.
 #[derive(Debug, Default)]

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Origin;
-use crate::outbound::{EgressProxy, Speaks};
+use super::{EgressProxy, Origin};
 
 /// Which HTTP version to speak upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -16,17 +15,6 @@ pub enum HttpVersion {
     Http1,
     /// HTTP/2 only.
     Http2,
-}
-
-impl HttpVersion {
-    /// What is spoken where there is one request in an hour, and nothing to measure.
-    pub fn of_own_requests(self) -> Speaks {
-        match self {
-            Self::Auto => Speaks::Either,
-            Self::Http1 => Speaks::Http1,
-            Self::Http2 => Speaks::Http2,
-        }
-    }
 }
 
 /// One upstream, as configured.

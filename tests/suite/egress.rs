@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use atlas_auth_proxy::credential::CredentialSettings::ServiceAccount;
-use atlas_auth_proxy::outbound::EgressProxy;
+use atlas_auth_proxy::upstream::EgressProxy;
 use parking_lot::Mutex;
 use tokio::io::{AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};

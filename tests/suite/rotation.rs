@@ -181,7 +181,7 @@ async fn a_new_key_that_is_refused_at_first_is_tried_again() {
         public_key: "newkey".to_owned(),
         private_key: Secret::new(NEXT_SECRET),
         max_concurrent: None,
-    }));
+    });
     proxy.app.reload(settings).unwrap();
     until("it is refused", || async { reloads(proxy.admin, "error").await >= 1.0 }).await;
     reloaded(proxy.admin, "the new key is in force", 1.0).await;
@@ -287,7 +287,7 @@ async fn an_api_key_is_swapped_once_its_challenge_is_answered() {
             public_key: public.to_owned(),
             private_key: Secret::new(private),
             max_concurrent: None,
-        }));
+        });
         settings
     };
     proxy.app.reload(with_key("newkey", "wrong")).unwrap();
@@ -396,7 +396,7 @@ async fn a_request_between_two_credentials_is_made_with_the_second() {
     settings.accounts.get_mut("default").unwrap().credential = CredentialSettings::ServiceAccount(ServiceAccountKey {
         client_id: CLIENT_ID.to_owned(),
         secrets: Secret::new(NEXT_SECRET).into(),
-    }));
+    });
     proxy.app.reload(settings).unwrap();
     reloaded(proxy.admin, "the new secret is in force", 1.0).await;
     atlas.emulator.remove_secret(CLIENT_ID, CLIENT_SECRET);
@@ -418,7 +418,7 @@ async fn without_any_valid_secret_the_client_is_told_why() {
             current: Secret::new(CLIENT_SECRET),
             next: Some(Secret::new(NEXT_SECRET)),
         },
-    })));
+    }));
     builder.clock = Arc::clone(&clock) as _;
     let proxy = builder.start().await;
     assert_eq!(client().get(proxy.url(GROUPS)).send().await.unwrap().status(), 200);

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::answer::{Granted, MOST_BODY_BYTES, Refusal, parse_answer};
 use super::{Outcome, Token};
 use crate::credential::ServiceAccountKey;
-use crate::outbound::{HttpClient, HttpError, HttpResponse};
+use crate::own_http::{HttpClient, HttpError, HttpResponse};
 use crate::secret::Secret;
 use crate::time::SharedClock;
 use crate::upstream::Origin;
@@ -48,7 +48,7 @@ pub struct TokenEndpoint {
 }
 
 impl TokenEndpoint {
-    /// `http` is made by [`crate::outbound::http_client`].
+    /// Asks for nothing yet.
     pub fn new(origin: &Origin, key: ServiceAccountKey, http: HttpClient, clock: SharedClock) -> Self {
         Self {
             origin: origin.clone(),

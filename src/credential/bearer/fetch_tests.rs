@@ -12,6 +12,7 @@ use super::super::token::Moment;
 use super::super::{Bearer, BearerParts, TokenEvents};
 use super::*;
 use crate::time::SystemClock;
+use crate::upstream::HttpVersion;
 
 const GRANT: &str = r#"{"access_token":"sesame","expires_in":3600,"token_type":"Bearer"}"#;
 
@@ -106,7 +107,7 @@ fn endpoint_with(origin: &Origin, roots: rustls::RootCertStore) -> TokenEndpoint
             client_id: "mdb_sa_id_1".to_owned(),
             secrets: Secret::new("s%3A:+/ä").into(),
         },
-        crate::outbound::http_client(tls, Duration::from_secs(5), None, crate::outbound::Speaks::Http1),
+        HttpClient::new(tls, Duration::from_secs(5), None, HttpVersion::Http1),
         Arc::new(SystemClock),
     )
 }

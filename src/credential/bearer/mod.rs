@@ -37,7 +37,7 @@ pub use fetch::{BoxFuture, TokenEndpoint, TokenSource};
 pub use token::Token;
 
 use crate::credential::ServiceAccountKey;
-use crate::outbound::HttpClient;
+use crate::own_http::HttpClient;
 use crate::secret::Secret;
 use crate::time::SharedClock;
 use crate::upstream::Origin;
@@ -145,7 +145,7 @@ pub struct BearerParts {
     pub key: ServiceAccountKey,
     /// The only origin that the credential goes to.
     pub origin: Origin,
-    /// Made by [`crate::outbound::http_client`].
+    /// What the requests for tokens go through.
     pub http: HttpClient,
     /// The clocks that decide about expiry.
     pub clock: SharedClock,

@@ -1,4 +1,5 @@
-//! One request over a connection of its own, which ends with it: there is one in an hour.
+//! The HTTP client of the few requests that the proxy makes of itself: for tokens, checks and rotation. Each has a connection of
+//! its own, which ends with it: there is one in an hour. Requests of clients never go this way (see `upstream`).
 
 use std::error::Error;
 use std::io;
@@ -18,7 +19,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use super::{AUTHORITY_AS_SERVER, EgressProxy, TunnelError, connect_host, is_authority_as_server, tunnel};
+use crate::upstream::{
+    AUTHORITY_AS_SERVER, EgressProxy, HttpVersion, TunnelError, UpstreamSettings, connect_host, connect_through,
+    is_authority_as_server,
+};
 
 /// The longest foreign error text that is repeated, in characters.
 const MOST_REASON: usize = 200;
@@ -27,46 +31,13 @@ const MOST_HEAD: usize = 64 << 10;
 const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")));
 
-/// What the proxy speaks on its own connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Speaks {
-    /// HTTP/1.1.
-    Http1,
-    /// HTTP/2: the upstream shall be spoken to in nothing else.
-    Http2,
-    /// What the server chooses.
-    Either,
-}
-
 /// An HTTP client, cheap to clone.
 #[derive(Clone)]
 pub struct HttpClient {
     tls: Arc<rustls::ClientConfig>,
     connect_timeout: Duration,
     egress: Option<EgressProxy>,
-    speaks: Speaks,
-}
-
-/// An HTTP client that verifies with `tls` alone, follows no redirect (the credential must not go elsewhere), goes through
-/// `egress` or else directly, and keeps no connections.
-pub fn http_client(
-    mut tls: rustls::ClientConfig,
-    connect_timeout: Duration,
-    egress: Option<&EgressProxy>,
-    speaks: Speaks,
-) -> HttpClient {
-    // Whatever the API's connections offer.
-    tls.alpn_protocols = match speaks {
-        Speaks::Http1 => vec![b"http/1.1".to_vec()],
-        Speaks::Http2 => vec![b"h2".to_vec()],
-        Speaks::Either => vec![b"http/1.1".to_vec(), b"h2".to_vec()],
-    };
-    HttpClient {
-        tls: Arc::new(tls),
-        connect_timeout,
-        egress: egress.cloned(),
-        speaks,
-    }
+    version: HttpVersion,
 }
 
 /// Why there is no answer, or no whole one.
@@ -212,6 +183,39 @@ impl Drop for Connection {
 }
 
 impl HttpClient {
+    /// A client that verifies with `tls` alone, follows no redirect (the credential must not go elsewhere), goes through `egress`
+    /// or else directly, and keeps no connections.
+    pub fn new(
+        mut tls: rustls::ClientConfig,
+        connect_timeout: Duration,
+        egress: Option<EgressProxy>,
+        version: HttpVersion,
+    ) -> Self {
+        // Whatever the API's connections offer.
+        tls.alpn_protocols = match version {
+            HttpVersion::Http1 => vec![b"http/1.1".to_vec()],
+            HttpVersion::Http2 => vec![b"h2".to_vec()],
+            // There is nothing to measure: the server chooses.
+            HttpVersion::Auto => vec![b"http/1.1".to_vec(), b"h2".to_vec()],
+        };
+        Self {
+            tls: Arc::new(tls),
+            connect_timeout,
+            egress,
+            version,
+        }
+    }
+
+    /// One for the proxy's own requests to an account's upstream.
+    pub fn to(upstream: &UpstreamSettings, tls: rustls::ClientConfig) -> Self {
+        Self::new(
+            tls,
+            upstream.limits.connect_timeout,
+            upstream.egress.clone(),
+            upstream.http,
+        )
+    }
+
     /// Sends one request to the absolute URI in `request`. `limit`: for all, from the name look-up to the last byte of the
     /// answer.
     ///
@@ -232,13 +236,13 @@ impl HttpClient {
         if !tls {
             // A credential in plain text is for this machine: no proxy is asked.
             let connect = timeout(bounded, connect_host(&name, port)).await.map_err(late)?;
-            let h2 = self.speaks == Speaks::Http2;
+            let h2 = self.version == HttpVersion::Http2;
             return ask(connect.map_err(HttpError::Connect)?, h2, request, deadline).await;
         }
         let connect = async {
             let stream = match &self.egress {
                 None => connect_host(&name, port).await.map_err(HttpError::Connect)?,
-                Some(egress) => tunnel::through(egress, &name, port)
+                Some(egress) => connect_through(egress, &name, port)
                     .await
                     .map_err(|source| HttpError::Tunnel {
                         host: name.clone(),
@@ -253,7 +257,7 @@ impl HttpClient {
         };
         let stream = timeout(bounded, connect).await.map_err(late)??;
         let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        if self.speaks == Speaks::Http2 && !h2 {
+        if self.version == HttpVersion::Http2 && !h2 {
             return Err(HttpError::NoHttp2);
         }
         ask(stream, h2, request, deadline).await

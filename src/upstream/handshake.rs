@@ -1,8 +1,9 @@
-//! A server that shows the certificate of an authority: what `openssl req -x509` makes when it is not told otherwise.
+//! What is said of a TLS handshake that failed.
 
 use std::io;
 
-/// The cause, and the command that makes a right one.
+/// That a server shows the certificate of an authority, which `openssl req -x509` makes when it is not told otherwise; and the
+/// command that makes a right one.
 pub const AUTHORITY_AS_SERVER: &str = "the certificate that is shown is an authority's (`CA:TRUE`), as `openssl req -x509` \
     makes it, and no server may show that; make one for a server, and name it with `ca_file` (`--upstream-ca`): openssl req \
     -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 -keyout key.pem -out cert.pem -subj /CN=HOST -addext \
@@ -20,7 +21,7 @@ pub fn is_authority_as_server(error: &rustls::Error) -> bool {
 }
 
 /// What a failed handshake comes to, with what to do.
-pub fn handshake_words(error: &io::Error) -> String {
+pub(super) fn handshake_words(error: &io::Error) -> String {
     let tls = error.get_ref().and_then(|error| error.downcast_ref());
     if tls.is_some_and(is_authority_as_server) {
         return AUTHORITY_AS_SERVER.to_owned();
