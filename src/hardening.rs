@@ -9,12 +9,12 @@ use rustix::thread::set_no_new_privs;
 
 /// What could not be done, for the log. The process is as safe as its surroundings make it, and goes on.
 #[derive(Debug)]
-pub struct Failure {
+pub struct NotHardened {
     what: &'static str,
     error: Errno,
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for NotHardened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (the kernel said: {})", self.what, self.error)
     }
@@ -28,7 +28,7 @@ impl fmt::Display for Failure {
 /// - No new privileges (PR_SET_NO_NEW_PRIVS), whatever program it might be made to execute.
 /// - As many open files as the hard limit allows: the soft one is for programs that use select(2).
 #[must_use]
-pub fn harden() -> Vec<Failure> {
+pub fn harden() -> Vec<NotHardened> {
     let no_core = Rlimit {
         current: Some(0),
         maximum: Some(0),
@@ -54,6 +54,6 @@ pub fn harden() -> Vec<Failure> {
         ),
     ]
     .into_iter()
-    .filter_map(|(what, result)| result.err().map(|error| Failure { what, error }))
+    .filter_map(|(what, result)| result.err().map(|error| NotHardened { what, error }))
     .collect()
 }

@@ -22,8 +22,8 @@ static LOOKUPS: LazyLock<Arc<Lookups>> = LazyLock::new(|| {
 });
 
 /// An `io::Error` that can be told to several.
-type Failure = (io::ErrorKind, String);
-type Answer = Option<Result<Vec<SocketAddr>, Failure>>;
+type LookupError = (io::ErrorKind, String);
+type Answer = Option<Result<Vec<SocketAddr>, LookupError>>;
 
 struct Lookups {
     ask: fn(&str) -> io::Result<Vec<SocketAddr>>,

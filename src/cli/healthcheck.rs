@@ -25,20 +25,20 @@ const LOCAL: &str = "POST /api/oauth/revoke";
 pub(crate) enum NotReady {
     /// No answer.
     #[error("nothing answers at {0}: {1}")]
-    Unreachable(Place, io::Error),
+    Unreachable(Endpoint, io::Error),
     /// Another status than it should be.
     #[error("not ready: {0} answered {1}")]
-    Answered(Place, String),
+    Answered(Endpoint, String),
 }
 
 /// Who was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Endpoint {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => write!(f, "http://{address}"),
@@ -47,7 +47,7 @@ impl fmt::Display for Place {
     }
 }
 
-impl Place {
+impl Endpoint {
     /// A port bound to every address is asked on loopback.
     fn of(bind: &Bind) -> Self {
         match bind {
@@ -79,11 +79,11 @@ pub(crate) fn check(asked: &Asked) -> Result<(), NotReady> {
         Asked::Admin(bind) => (bind, "GET /readyz", false),
         Asked::Listener { bind, tls } => (bind, LOCAL, *tls),
     };
-    let place = Place::of(bind);
-    let status = match answer(&place, request, tls) {
+    let endpoint = Endpoint::of(bind);
+    let status = match answer(&endpoint, request, tls) {
         Ok(None) => return Ok(()),
         Ok(Some(status)) => status,
-        Err(error) => return Err(NotReady::Unreachable(place, error)),
+        Err(error) => return Err(NotReady::Unreachable(endpoint, error)),
     };
     let code = status.split_ascii_whitespace().nth(1).unwrap_or("nothing");
     let good = match asked {
@@ -93,15 +93,15 @@ pub(crate) fn check(asked: &Asked) -> Result<(), NotReady> {
     if good {
         Ok(())
     } else {
-        Err(NotReady::Answered(place, code.escape_default().to_string()))
+        Err(NotReady::Answered(endpoint, code.escape_default().to_string()))
     }
 }
 
 /// The status line; `None`: nothing was asked.
-fn answer(place: &Place, request: &str, tls: bool) -> io::Result<Option<String>> {
-    let host = place.host();
-    match place {
-        Place::Tcp(address) => {
+fn answer(endpoint: &Endpoint, request: &str, tls: bool) -> io::Result<Option<String>> {
+    let host = endpoint.host();
+    match endpoint {
+        Endpoint::Tcp(address) => {
             let stream = TcpStream::connect_timeout(address, PATIENCE)?;
             if tls {
                 return Ok(None);
@@ -110,7 +110,7 @@ fn answer(place: &Place, request: &str, tls: bool) -> io::Result<Option<String>>
             stream.set_write_timeout(Some(PATIENCE))?;
             status_line(stream, request, &host).map(Some)
         }
-        Place::Unix(path) => {
+        Endpoint::Unix(path) => {
             let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
             // Bounds the connect, too, which waits for one who accepts.
             socket.set_write_timeout(Some(PATIENCE))?;
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn every_address_is_asked_on_loopback() {
-        let asked = |text: &str| Place::of(&Bind::Tcp(text.parse().unwrap())).to_string();
+        let asked = |text: &str| Endpoint::of(&Bind::Tcp(text.parse().unwrap())).to_string();
         assert_eq!(asked("0.0.0.0:9091"), "http://127.0.0.1:9091");
         assert_eq!(asked("[::]:9091"), "http://[::1]:9091");
         assert_eq!(asked("10.1.2.3:9091"), "http://10.1.2.3:9091");

@@ -21,11 +21,11 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use crate::config::{self, ConfigErrors, Disk, Environment, Flags, Machine, Sources, Watched};
-use crate::hardening::Failure;
+use crate::hardening::NotHardened;
 #[cfg(feature = "emulator")]
 use args::DemoArgs;
 use args::{Cli, Command};
-use reload::Origin;
+use reload::SettingsSource;
 
 /// The environment of this process.
 #[derive(Debug, Clone, Copy, Default)]
@@ -69,13 +69,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>, environment: &'static dyn 
     code
 }
 
-fn run(flags: Flags, environment: &'static dyn Environment, unhardened: &[Failure]) -> ExitCode {
+fn run(flags: Flags, environment: &'static dyn Environment, unhardened: &[NotHardened]) -> ExitCode {
     // Files are read on it, too.
     if let Err(error) = crate::blocking::start() {
         return run::no_thread(&error);
     }
     let machine = sources(&flags, environment).machine;
-    let origin = Origin {
+    let source = SettingsSource {
         flags,
         environment,
         files: Watched::new(|file| {
@@ -86,11 +86,11 @@ fn run(flags: Flags, environment: &'static dyn Environment, unhardened: &[Failur
         }),
         machine,
     };
-    match config::load(origin.sources()) {
+    match config::load(source.sources()) {
         Ok(mut loaded) => {
             loaded.warnings.extend(unhardened.iter().map(ToString::to_string));
-            origin.files.started();
-            run::run(loaded, origin)
+            source.files.started();
+            run::run(loaded, source)
         }
         Err(errors) => misconfigured(&errors),
     }

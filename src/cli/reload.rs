@@ -26,14 +26,14 @@ const MOST_SETTLING: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where settings come from, again and again.
-pub(super) struct Origin {
+pub(super) struct SettingsSource {
     pub(super) flags: Flags,
     pub(super) environment: &'static dyn Environment,
     pub(super) files: Watched,
     pub(super) machine: Machine,
 }
 
-impl Origin {
+impl SettingsSource {
     pub(super) fn sources(&self) -> Sources<'_> {
         Sources {
             flags: &self.flags,
@@ -46,14 +46,14 @@ impl Origin {
 
 /// Looks at the files, and reads the settings again when there is a reason to.
 pub(super) struct Reloader {
-    origin: Arc<Origin>,
+    source: Arc<SettingsSource>,
     loads: mpsc::Sender<Load>,
 }
 
 /// Settings that were read again, and why.
 pub(super) struct Load {
     why: &'static str,
-    result: Result<Loaded, Failure>,
+    result: Result<Loaded, LoadError>,
 }
 
 struct Loaded {
@@ -61,7 +61,7 @@ struct Loaded {
     prepared: Result<Prepared, StartError>,
 }
 
-enum Failure {
+enum LoadError {
     Config(ConfigErrors),
     /// There was no thread to read on.
     Thread(io::Error),
@@ -70,25 +70,25 @@ enum Failure {
 }
 
 impl Reloader {
-    /// `origin` has been read once. What is read again comes out of the channel.
-    pub(super) fn new(origin: Arc<Origin>) -> (Self, mpsc::Receiver<Load>) {
+    /// `source` has been read once. What is read again comes out of the channel.
+    pub(super) fn new(source: Arc<SettingsSource>) -> (Self, mpsc::Receiver<Load>) {
         let (loads, read) = mpsc::channel(1);
-        (Self { origin, loads }, read)
+        (Self { source, loads }, read)
     }
 
     /// Goes on as long as somebody takes what comes of it.
     pub(super) async fn run(self, mut hangup: Hangup) {
         loop {
             let why = self.due(&mut hangup).await;
-            let read = self.on_thread(&mut hangup, |origin| {
-                config::load(origin.sources()).map(|loaded| Loaded {
+            let read = self.on_thread(&mut hangup, |source| {
+                config::load(source.sources()).map(|loaded| Loaded {
                     warnings: loaded.warnings,
                     prepared: Prepared::read(loaded.settings),
                 })
             });
             let result = match read.await {
-                Ok(result) => result.map_err(Failure::Config),
-                Err(error) => Err(Failure::Thread(error)),
+                Ok(result) => result.map_err(LoadError::Config),
+                Err(error) => Err(LoadError::Thread(error)),
             };
             if self.loads.send(Load { why, result }).await.is_err() {
                 return;
@@ -122,7 +122,7 @@ impl Reloader {
 
     async fn changed(&self, hangup: &mut Hangup) -> bool {
         // Without a thread to look on, nothing is seen until there is one; a line has said so.
-        self.on_thread(hangup, |origin| origin.files.changed())
+        self.on_thread(hangup, |source| source.files.changed())
             .await
             .unwrap_or(false)
     }
@@ -131,10 +131,10 @@ impl Reloader {
     async fn on_thread<T: Send + 'static>(
         &self,
         hangup: &mut Hangup,
-        work: impl FnOnce(&Origin) -> T + Send + 'static,
+        work: impl FnOnce(&SettingsSource) -> T + Send + 'static,
     ) -> io::Result<T> {
-        let origin = Arc::clone(&self.origin);
-        let mut done = std::pin::pin!(blocking::run(move || work(&origin)));
+        let source = Arc::clone(&self.source);
+        let mut done = std::pin::pin!(blocking::run(move || work(&source)));
         let mut slow = std::pin::pin!(tokio::time::sleep(PATIENCE));
         let mut said = false;
         loop {
@@ -147,11 +147,11 @@ impl Reloader {
                 }
                 () = slow.as_mut(), if !said => {
                     said = true;
-                    let file = shown(self.origin.files.waits_for());
+                    let file = shown(self.source.files.waits_for());
                     tracing::warn!(file, "a file that the settings come from gives nothing: until it does, changes are not seen, and the settings stay as they are");
                 }
                 () = hangup.received() => {
-                    let waiting = Failure::Waiting(self.origin.files.waits_for());
+                    let waiting = LoadError::Waiting(self.source.files.waits_for());
                     // Full: the last one has not been looked at yet, and says as much.
                     let _ = self.loads.try_send(Load { why: SIGHUP, result: Err(waiting) });
                 }
@@ -181,17 +181,17 @@ pub(super) fn take(running: &mut App, load: Load) {
     };
     let loaded = match result {
         Ok(loaded) => loaded,
-        Err(Failure::Config(errors)) => {
+        Err(LoadError::Config(errors)) => {
             for line in errors.lines() {
                 tracing::error!(problem = %line, "the new configuration is not good");
             }
             return refused(running);
         }
-        Err(Failure::Thread(error)) => {
+        Err(LoadError::Thread(error)) => {
             tracing::error!(%error, "there is no thread to read the configuration on");
             return refused(running);
         }
-        Err(Failure::Waiting(file)) => {
+        Err(LoadError::Waiting(file)) => {
             tracing::error!(file = shown(file), "a file that the settings come from gives nothing");
             return refused(running);
         }

@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::exit;
-use super::reload::{self, Hangup, Origin, Reloader};
+use super::reload::{self, Hangup, Reloader, SettingsSource};
 use crate::app::App;
 use crate::blocking;
 use crate::config::Loaded;
@@ -21,7 +21,7 @@ use crate::log::Outlet;
 use crate::settings::{AccountSettings, Settings};
 
 /// Serves until a signal or the admin port ends it.
-pub(crate) fn run(loaded: Loaded, origin: Origin) -> ExitCode {
+pub(crate) fn run(loaded: Loaded, source: SettingsSource) -> ExitCode {
     let Loaded { settings, warnings, .. } = loaded;
     let stdout = match crate::log::init(&settings.log).and_then(|()| Outlet::stdout()) {
         Ok(stdout) => stdout,
@@ -46,7 +46,7 @@ pub(crate) fn run(loaded: Loaded, origin: Origin) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return no_thread(&error),
     };
-    let code = runtime.block_on(serve(settings, origin, &stdout));
+    let code = runtime.block_on(serve(settings, source, &stdout));
     // A name lookup that hangs must not keep the process: what counts has been drained.
     runtime.shutdown_background();
     stdout.flush(Duration::from_millis(100));
@@ -78,7 +78,7 @@ fn runtime(settings: &Settings) -> io::Result<Runtime> {
     builder.thread_name("worker").enable_all().build()
 }
 
-async fn serve(settings: Settings, origin: Origin, stdout: &Outlet) -> ExitCode {
+async fn serve(settings: Settings, source: SettingsSource, stdout: &Outlet) -> ExitCode {
     // Before anything is bound: a signal during the start must not end the process half way.
     let (mut signals, hangup) = match Signals::new().and_then(|signals| Ok((signals, Hangup::new()?))) {
         Ok(both) => both,
@@ -96,7 +96,7 @@ async fn serve(settings: Settings, origin: Origin, stdout: &Outlet) -> ExitCode 
             return exit::CLEAN;
         }
     };
-    let (reloader, mut loads) = Reloader::new(Arc::new(origin));
+    let (reloader, mut loads) = Reloader::new(Arc::new(source));
     let reloading = tokio::spawn(reloader.run(hangup));
     announce(&running, &accounts, stdout);
     loop {

@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{Problems, looks_like_a_secret};
-use super::source::{Given, Place, Source};
+use super::source::{Given, Position, Source};
 use super::value::{self, nearest};
 
 const SECRET_AS_KEY: &str = "a key that looks like a secret (it is not shown)";
@@ -85,7 +85,7 @@ impl<'d> Document<'d> {
     fn place(&self, offset: usize, key: &str) -> Source {
         let before = self.text.get(..offset).unwrap_or(self.text);
         let line_start = before.rfind('\n').map_or(0, |i| i + 1);
-        Source::File(Place {
+        Source::File(Position {
             file: Arc::clone(&self.file),
             line: before.matches('\n').count() + 1,
             column: before[line_start..].chars().count() + 1,

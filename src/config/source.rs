@@ -165,8 +165,8 @@ pub(crate) enum Source {
     Flag(&'static str),
     /// An environment variable.
     Variable(&'static str),
-    /// A place in the configuration file.
-    File(Place),
+    /// A position in the configuration file.
+    File(Position),
     /// A file of `$CREDENTIALS_DIRECTORY`, by its own name.
     CredentialsDirectory(&'static str),
     /// No single place: something is missing, or two places contradict each other.
@@ -174,9 +174,9 @@ pub(crate) enum Source {
     Nowhere,
 }
 
-/// A place in the configuration file.
+/// A position in the configuration file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
+pub(crate) struct Position {
     pub(crate) file: Arc<Path>,
     /// From 1.
     pub(crate) line: usize,
@@ -191,7 +191,7 @@ impl fmt::Display for Source {
         match self {
             Self::Flag(name) | Self::Variable(name) => f.write_str(name),
             Self::File(place) => {
-                let Place {
+                let Position {
                     file,
                     line,
                     column,

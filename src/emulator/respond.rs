@@ -120,7 +120,7 @@ fn common(answer: &mut Answer) {
 
 /// How a request wants its answer.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Shape {
+pub(super) struct Format {
     pub(super) pretty: bool,
     pub(super) envelope: bool,
     pub(super) gzip: bool,
@@ -159,7 +159,7 @@ pub(super) fn version(headers: &HeaderMap) -> Result<Option<String>, Answer> {
 }
 
 /// A document of the API.
-pub(super) fn document(status: StatusCode, value: Value, shape: Shape, version: Option<&str>) -> Answer {
+pub(super) fn document(status: StatusCode, value: Value, shape: Format, version: Option<&str>) -> Answer {
     let value = if shape.envelope {
         json!({"status": status.as_u16(), "content": value})
     } else {
@@ -197,7 +197,7 @@ pub(super) fn document(status: StatusCode, value: Value, shape: Shape, version: 
 }
 
 pub(super) fn no_content(version: Option<&str>) -> Answer {
-    let mut answer = document(StatusCode::NO_CONTENT, Value::Null, Shape::default(), version);
+    let mut answer = document(StatusCode::NO_CONTENT, Value::Null, Format::default(), version);
     *answer.body_mut() = empty();
     answer
 }

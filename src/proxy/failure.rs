@@ -17,7 +17,7 @@ const MOST_BODY: usize = 16 << 10;
 
 /// One failing answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub struct UpstreamFailure {
     /// What it is about.
     pub kind: UpstreamErrorKind,
     /// The status that Atlas meant.
@@ -28,7 +28,7 @@ pub struct Failure {
     pub address: Option<IpAddr>,
 }
 
-impl Failure {
+impl UpstreamFailure {
     /// What to do about it.
     pub fn hint(&self) -> String {
         match self.kind {
@@ -85,7 +85,7 @@ impl Observer {
     }
 
     /// What it was about; `None`: the client's own business (not found, a conflict), or no failure.
-    pub(super) fn ended(self) -> Option<Failure> {
+    pub(super) fn ended(self) -> Option<UpstreamFailure> {
         let document = (self.readable && !self.more)
             .then(|| serde_json::from_slice::<Value>(&self.body).ok())
             .flatten();
@@ -95,7 +95,7 @@ impl Observer {
         failure(self.status.as_u16(), self.code, document.as_ref())
     }
 
-    fn enveloped_failure(&self, document: Option<&Value>) -> Option<Failure> {
+    fn enveloped_failure(&self, document: Option<&Value>) -> Option<UpstreamFailure> {
         let status = match document {
             Some(document) => document["status"]
                 .as_u64()
@@ -106,7 +106,7 @@ impl Observer {
         match status {
             Some(status) if status < 400 => None,
             Some(status) => failure(status, None, document.map(|document| &document["content"])),
-            None => Some(Failure {
+            None => Some(UpstreamFailure {
                 kind: UpstreamErrorKind::Unknown,
                 status: self.status.as_u16(),
                 code: None,
@@ -134,7 +134,7 @@ fn looks_like_a_code(code: &str) -> bool {
     !code.is_empty() && code.len() <= 100 && code.bytes().all(fits)
 }
 
-fn failure(status: u16, code: Option<String>, document: Option<&Value>) -> Option<Failure> {
+fn failure(status: u16, code: Option<String>, document: Option<&Value>) -> Option<UpstreamFailure> {
     let said = |key: &str| document.and_then(|document| document[key].as_str());
     let code = code.or_else(|| {
         said("errorCode")
@@ -158,7 +158,7 @@ fn failure(status: u16, code: Option<String>, document: Option<&Value>) -> Optio
     let address = document
         .filter(|_| kind == UpstreamErrorKind::AccessList)
         .and_then(|document| document["parameters"][0].as_str()?.parse().ok());
-    Some(Failure {
+    Some(UpstreamFailure {
         kind,
         status,
         code,
@@ -178,12 +178,12 @@ pub struct Seen {
     /// When the last one was.
     pub at: SystemTime,
     /// The last one.
-    pub last: Failure,
+    pub last: UpstreamFailure,
 }
 
 impl Failures {
     /// Takes one in.
-    pub fn add(&self, failure: Failure, at: SystemTime) {
+    pub fn add(&self, failure: UpstreamFailure, at: SystemTime) {
         let mut all = self.0.lock();
         let count = all.get(failure.kind.as_str()).map_or(0, |seen| seen.count) + 1;
         let kind = failure.kind.as_str();
@@ -208,7 +208,7 @@ impl Failures {
 mod tests {
     use super::*;
 
-    fn seen(status: u16, headers: &[(&'static str, &str)], query: Option<&str>, body: &str) -> Option<Failure> {
+    fn seen(status: u16, headers: &[(&'static str, &str)], query: Option<&str>, body: &str) -> Option<UpstreamFailure> {
         let headers: HeaderMap = headers
             .iter()
             .map(|(n, v)| (n.parse().unwrap(), v.parse().unwrap()))

@@ -24,7 +24,7 @@ pub use account::{Account, AccountSlot, Authorizer};
 pub use answer::{BoxError, ResponseBody};
 pub use body::{BodyLimits, ClientBody, RequestBody, RequestBodyError, Unread};
 pub use error::ProxyError;
-pub use failure::{Failure, Failures, Seen};
+pub use failure::{Failures, Seen, UpstreamFailure};
 pub use fairness::{FairnessLimits, Usage};
 pub use peer::Peer;
 pub use pipeline::Pipeline;

@@ -38,12 +38,12 @@ pub(super) struct Lanes {
 }
 
 /// The right to use a lane.
-pub(super) struct LanePlace {
+pub(super) struct LanePermit {
     lanes: Arc<Lanes>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Drop for LanePlace {
+impl Drop for LanePermit {
     fn drop(&mut self) {
         let too_many = &self.lanes.too_many;
         let goes = too_many.try_update(Ordering::AcqRel, Ordering::Acquire, |n| n.checked_sub(1));
@@ -68,15 +68,15 @@ impl Lanes {
     }
 
     /// A place, when there is one within [`PERMIT_WAIT`]. `part`: takes turns with the other parts.
-    pub(super) async fn place(self: &Arc<Self>, part: &Part) -> Result<LanePlace, PermitTimeout> {
-        Ok(LanePlace {
+    pub(super) async fn permit(self: &Arc<Self>, part: &Part) -> Result<LanePermit, PermitTimeout> {
+        Ok(LanePermit {
             lanes: Arc::clone(self),
             permit: permit(&self.places, part, Line::Repeatable).await?,
         })
     }
 
     /// A place for a request that can be sent only once. Those have their own: their clients may take their time.
-    pub(super) async fn place_for_once(&self, part: &Part) -> Result<Option<OwnedSemaphorePermit>, PermitTimeout> {
+    pub(super) async fn permit_for_once(&self, part: &Part) -> Result<Option<OwnedSemaphorePermit>, PermitTimeout> {
         permit(&self.once, part, Line::Once).await
     }
 
@@ -150,10 +150,10 @@ mod tests {
         Places::new(1).part()
     }
 
-    async fn places(lanes: &Arc<Lanes>, number: usize) -> Vec<LanePlace> {
+    async fn places(lanes: &Arc<Lanes>, number: usize) -> Vec<LanePermit> {
         let mut places = Vec::new();
         for _ in 0..number {
-            places.push(lanes.place(&part()).await.expect("a place"));
+            places.push(lanes.permit(&part()).await.expect("a place"));
         }
         places
     }
@@ -162,16 +162,16 @@ mod tests {
     async fn fewer_once_one_is_refused_and_more_again_while_they_are_wanted() {
         let lanes = Lanes::new();
         let held = places(&lanes, AT_FIRST).await;
-        assert!(lanes.place(&part()).await.is_err(), "no more");
+        assert!(lanes.permit(&part()).await.is_err(), "no more");
         lanes.refused();
         drop(held);
         let held = places(&lanes, AT_FIRST / 2).await;
-        assert!(lanes.place(&part()).await.is_err(), "half of them");
+        assert!(lanes.permit(&part()).await.is_err(), "half of them");
         for _ in 0..ACCEPTED_FOR_MORE {
             lanes.accepted();
         }
         let more = places(&lanes, 1).await;
-        assert!(lanes.place(&part()).await.is_err());
+        assert!(lanes.permit(&part()).await.is_err());
         drop((held, more));
         for _ in 0..ACCEPTED_FOR_MORE * 20 {
             lanes.accepted();
@@ -196,7 +196,7 @@ mod tests {
             drop(held);
         }
         let one = places(&lanes, 1).await;
-        assert!(lanes.place(&part()).await.is_err());
+        assert!(lanes.permit(&part()).await.is_err());
         for _ in 0..ACCEPTED_FOR_MORE * 20 {
             lanes.accepted();
             if lanes.places.available_permits() > 0 {

@@ -18,7 +18,7 @@ use http::{HeaderMap, Method};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::challenge::{next_nonce, strongest};
-use super::lanes::LanePlace;
+use super::lanes::LanePermit;
 use super::nonce::Nonce;
 use super::{Authorized, BodyForDigest, ChallengeCause, Digest, PermitTimeout, PrimeGuard, Verdict};
 use crate::fair::Part;
@@ -39,13 +39,13 @@ pub struct Turn<'a> {
 #[derive(Default)]
 pub struct Held {
     /// Its lane's.
-    place: Option<Place>,
+    lane: Option<HeldLane>,
     /// Of `digest_max_concurrent`.
     _permit: Option<OwnedSemaphorePermit>,
 }
 
-enum Place {
-    Repeatable { _place: LanePlace },
+enum HeldLane {
+    Repeatable { _permit: LanePermit },
     Once { _permit: Option<OwnedSemaphorePermit> },
 }
 
@@ -82,7 +82,7 @@ impl<'a> Turn<'a> {
             way: Way::Shared,
             alone: false,
             held: Held {
-                place: None,
+                lane: None,
                 _permit: permit,
             },
             doubt: Doubt::default(),
@@ -133,14 +133,14 @@ impl<'a> Turn<'a> {
                 return Ok(Need::Nothing);
             }
         }
-        if self.held.place.is_none() {
-            self.held.place = match self.part {
+        if self.held.lane.is_none() {
+            self.held.lane = match self.part {
                 None => None,
-                Some(part) if once => Some(Place::Once {
-                    _permit: digest.lanes.place_for_once(part).await?,
+                Some(part) if once => Some(HeldLane::Once {
+                    _permit: digest.lanes.permit_for_once(part).await?,
                 }),
-                Some(part) => Some(Place::Repeatable {
-                    _place: digest.lanes.place(part).await?,
+                Some(part) => Some(HeldLane::Repeatable {
+                    _permit: digest.lanes.permit(part).await?,
                 }),
             };
         }

@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
-use super::respond::{self, Answer, Shape};
+use super::respond::{self, Answer, Format};
 use super::seeds;
 use super::server::Shared;
 use super::service_accounts;
@@ -73,7 +73,7 @@ fn id_of(group: &Value) -> String {
 pub(super) struct Call {
     pub(super) method: Method,
     query: HashMap<String, String>,
-    shape: Shape,
+    shape: Format,
     pub(super) version: Option<String>,
     /// The path, for `links`.
     path: String,
@@ -130,7 +130,7 @@ pub(super) async fn answer(request: Request<Incoming>, peer: SocketAddr, shared:
         .get(header::ACCEPT_ENCODING)
         .and_then(|v| v.to_str().ok())
         .is_some_and(|v| v.contains("gzip"));
-    let shape = Shape {
+    let shape = Format {
         pretty: flag("pretty"),
         envelope: flag("envelope"),
         gzip,
