@@ -8,7 +8,7 @@ use rustls::{CertificateError, ClientConfig};
 use super::{Patient, Status, span};
 use crate::certificate::not_after;
 use crate::upstream::{AUTHORITY_AS_SERVER, is_authority_as_server};
-use crate::upstream::{ConnectError, TlsFacts, probe};
+use crate::upstream::{ConnectError, TlsFacts, inspect};
 
 /// A certificate that expires sooner is worth a look: by then most are replaced.
 pub(super) const EXPIRES_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -53,13 +53,13 @@ impl Patient<'_> {
 
     /// Whether the upstream is reached, and is what it says. Err: why later checks make no sense.
     pub(super) async fn network(&mut self, tls: &ClientConfig) -> Result<(), &'static str> {
-        let probe = probe(&self.account.upstream, tls).await;
+        let found = inspect(&self.account.upstream, tls).await;
         let egress = self.account.upstream.egress.as_ref();
         let (host, whose) = match egress {
             Some(egress) => (egress.host(), "the egress proxy "),
             None => (self.origin().host(), ""),
         };
-        match probe.addresses {
+        match found.addresses {
             Some(Ok(addresses)) => {
                 let mut list: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
                 list.dedup();
@@ -93,7 +93,7 @@ impl Patient<'_> {
             }
             None => {}
         }
-        match probe.tcp {
+        match found.tcp {
             Some(Ok((address, took))) => {
                 self.add(
                     "tcp",
@@ -118,7 +118,7 @@ impl Patient<'_> {
             }
             None => {}
         }
-        match probe.tunnel {
+        match found.tunnel {
             Some(Ok(())) => self.add(
                 "tunnel",
                 Status::Ok,
@@ -133,7 +133,7 @@ impl Patient<'_> {
             }
             None => {}
         }
-        match probe.tls {
+        match found.tls {
             Some(Ok(facts)) => {
                 self.tls_is_good(&facts);
                 Ok(())

@@ -14,7 +14,7 @@ use super::{ConnectError, TunnelError, UpstreamSettings, tunnel};
 
 /// What each step found. The first error ends it: later steps are `None`.
 #[derive(Debug, Default)]
-pub struct Probe {
+pub struct Inspection {
     /// The addresses of the first host on the way: the upstream, or the egress proxy.
     pub addresses: Option<Result<Vec<SocketAddr>, ConnectError>>,
     /// Which of them answered, and after how long.
@@ -35,8 +35,8 @@ pub struct TlsFacts {
 }
 
 /// Goes the way once, with `connect_timeout` for each step.
-pub async fn probe(settings: &UpstreamSettings, tls: &ClientConfig) -> Probe {
-    let mut probe = Probe::default();
+pub async fn inspect(settings: &UpstreamSettings, tls: &ClientConfig) -> Inspection {
+    let mut inspection = Inspection::default();
     let origin = &settings.origin;
     let limit = settings.limits.connect_timeout;
     let (host, port) = match &settings.egress {
@@ -56,34 +56,34 @@ pub async fn probe(settings: &UpstreamSettings, tls: &ClientConfig) -> Probe {
         Err(_) => Err(timeout()),
     };
     let addresses = found.as_ref().ok().cloned();
-    probe.addresses = Some(found);
-    let Some(addresses) = addresses else { return probe };
+    inspection.addresses = Some(found);
+    let Some(addresses) = addresses else { return inspection };
 
     let began = Instant::now();
     let mut stream = match tokio::time::timeout(limit, race(addresses)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(source)) => {
-            probe.tcp = Some(Err(ConnectError::Tcp {
+            inspection.tcp = Some(Err(ConnectError::Tcp {
                 host: host.to_owned(),
                 port,
                 source,
             }));
-            return probe;
+            return inspection;
         }
         Err(_) => {
-            probe.tcp = Some(Err(timeout()));
-            return probe;
+            inspection.tcp = Some(Err(timeout()));
+            return inspection;
         }
     };
     match stream.peer_addr() {
-        Ok(address) => probe.tcp = Some(Ok((address, began.elapsed()))),
+        Ok(address) => inspection.tcp = Some(Ok((address, began.elapsed()))),
         Err(source) => {
-            probe.tcp = Some(Err(ConnectError::Tcp {
+            inspection.tcp = Some(Err(ConnectError::Tcp {
                 host: host.to_owned(),
                 port,
                 source,
             }));
-            return probe;
+            return inspection;
         }
     }
     if let Some(egress) = &settings.egress {
@@ -98,16 +98,16 @@ pub async fn probe(settings: &UpstreamSettings, tls: &ClientConfig) -> Probe {
             source,
         });
         let failed = opened.is_err();
-        probe.tunnel = Some(opened);
+        inspection.tunnel = Some(opened);
         if failed {
-            return probe;
+            return inspection;
         }
     }
     if !origin.is_tls() {
-        return probe;
+        return inspection;
     }
     let handshake = TlsConnector::from(Arc::new(tls.clone())).connect(origin.server_name().clone(), stream);
-    probe.tls = Some(match tokio::time::timeout(limit, handshake).await {
+    inspection.tls = Some(match tokio::time::timeout(limit, handshake).await {
         Ok(Ok(stream)) => {
             let connection = stream.get_ref().1;
             Ok(TlsFacts {
@@ -131,5 +131,5 @@ pub async fn probe(settings: &UpstreamSettings, tls: &ClientConfig) -> Probe {
             after: limit,
         }),
     });
-    probe
+    inspection
 }
