@@ -6,6 +6,7 @@
 //! | file | has |
 //! |---|---|
 //! | `mod.rs` | what a request calls |
+//! | `types.rs` | what it is made of, what it tells |
 //! | `renew.rs` | the task: when and how the next token is asked for |
 //! | `plan.rs` | the arithmetic of "when" |
 //! | `token.rs` | one token and its two expiries |
@@ -19,6 +20,7 @@ mod fetch;
 mod plan;
 mod renew;
 mod token;
+mod types;
 
 #[cfg(test)]
 mod tests;
@@ -26,7 +28,7 @@ mod tests;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
@@ -35,12 +37,10 @@ use tokio::sync::{Notify, watch};
 pub use answer::{Granted, MOST_BODY_BYTES, MOST_LIFE, MOST_TOKEN_BYTES, Ownership, Refusal, parse_answer};
 pub use fetch::{BoxFuture, TokenEndpoint, TokenSource};
 pub use token::Token;
+pub use types::{BearerParts, BearerStatus, Outcome, TokenEvents, TokenUnavailable};
 
-use crate::credential::ServiceAccountKey;
-use crate::own_http::HttpClient;
 use crate::secret::Secret;
 use crate::time::SharedClock;
-use crate::upstream::Origin;
 use plan::ForceGate;
 use token::Inner;
 pub(crate) use token::Moment;
@@ -58,115 +58,6 @@ const MOST_RETIREMENT: Duration = Duration::from_secs(15 * 60);
 const REFUSALS: u32 = 3;
 /// What a client is told to wait while a token request is under way.
 const RETRY_SOON: Duration = Duration::from_secs(1);
-
-/// How a token request ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// A token was granted.
-    Ok,
-    /// `invalid_client`: only a person can help.
-    Rejected,
-    /// 429.
-    RateLimited,
-    /// Atlas's limit on live tokens is reached.
-    TokenLimit,
-    /// An answer that is no answer: empty, garbled, cut off, too long, senseless.
-    Malformed,
-    /// No connection, or it broke before the answer; also a failed TLS handshake.
-    Unreachable,
-    /// No answer in time.
-    Timeout,
-    /// Any other status.
-    Error,
-}
-
-impl Outcome {
-    /// The name in logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Rejected => "rejected",
-            Self::RateLimited => "rate_limited",
-            Self::TokenLimit => "token_limit",
-            Self::Malformed => "malformed",
-            Self::Unreachable => "unreachable",
-            Self::Timeout => "timeout",
-            Self::Error => "error",
-        }
-    }
-}
-
-/// Told what happens, for metrics. Must not block.
-pub trait TokenEvents: Send + Sync + 'static {
-    /// A token request ended.
-    fn token_request(&self, outcome: Outcome);
-    /// When the current token expires; `None`: there is none any more.
-    fn token_expiry(&self, at: Option<SystemTime>);
-    /// A token was obtained at this time.
-    fn token_refreshed(&self, at: SystemTime);
-    /// Whether there is a valid token now.
-    fn usable(&self, usable: bool);
-}
-
-/// Why a request can't be authorized.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TokenUnavailable {
-    /// There is no valid token at the moment.
-    #[error("there is no valid access token at the moment: {cause}")]
-    NotYet {
-        /// When to try again.
-        retry_after: Duration,
-        /// Why, and what to do.
-        cause: String,
-    },
-    /// The token endpoint says `invalid_client`.
-    #[error("{cause}")]
-    Rejected {
-        /// When the next attempt is made.
-        retry_after: Duration,
-        /// Why, and what to do.
-        cause: String,
-    },
-}
-
-impl TokenUnavailable {
-    /// For `Retry-After`: whole seconds, rounded up, at least 1.
-    pub fn retry_after_seconds(&self) -> u64 {
-        let (Self::NotYet { retry_after, .. } | Self::Rejected { retry_after, .. }) = self;
-        (retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0)).max(1)
-    }
-}
-
-/// What a [`Bearer`] is made of.
-pub struct BearerParts {
-    /// The account's name, for logs.
-    pub account: String,
-    /// What tokens are asked for with.
-    pub key: ServiceAccountKey,
-    /// The only origin that the credential goes to.
-    pub origin: Origin,
-    /// What the requests for tokens go through.
-    pub http: HttpClient,
-    /// The clocks that decide about expiry.
-    pub clock: SharedClock,
-    /// Is told what happens.
-    pub events: Arc<dyn TokenEvents>,
-}
-
-/// The state as a status page shows it.
-#[derive(Debug, Clone)]
-pub struct BearerStatus {
-    /// Whether there is a valid token.
-    pub usable: bool,
-    /// When the current token ends, by the wall clock.
-    pub expires_at: Option<SystemTime>,
-    /// Token requests that ended, well or not.
-    pub attempts: u64,
-    /// The last attempt's failure, if it failed.
-    pub failure: Option<Refusal>,
-    /// When the next attempt is due, from now.
-    pub next_attempt: Option<Duration>,
-}
 
 /// The credential of one service account.
 pub struct Bearer {
