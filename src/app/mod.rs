@@ -15,7 +15,7 @@ mod verify;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustix::process::{Resource, getrlimit};
@@ -87,7 +87,7 @@ impl App {
         let Prepared { settings, trusts } = blocking::run(move || Prepared::read(settings))
             .await
             .map_err(StartError::Thread)??;
-        let metrics = Metrics::new();
+        let (metrics, started) = (Metrics::new(), clock.wall());
         let bound = settings
             .listeners
             .iter()
@@ -115,7 +115,7 @@ impl App {
             sharing: sharing.clone(),
         };
         let accounts = Accounts::start(context, &settings.accounts, &trusts)?;
-        let shared = Shared::new(Arc::clone(&metrics), settings.limits.body);
+        let shared = Shared::new(Arc::clone(&metrics), Arc::clone(&clock), settings.limits.body);
         let capacity = Capacity::new(shares.clients, settings.limits.capacity.max_connections_per_peer);
         let only_at_start = OnlyAtStart::of(&settings);
         let listeners = Listeners::start(bound, &settings, &accounts, shared, capacity, clock)?;
@@ -126,7 +126,7 @@ impl App {
             accounts,
             hosts: admin.address.hosts(),
             admin: ArcSwap::from_pointee(settings.admin.clone()),
-            started: SystemTime::now(),
+            started,
             sharing: sharing.clone(),
             draining: watch::Sender::new(false),
             quit: Notify::new(),

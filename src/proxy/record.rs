@@ -1,7 +1,6 @@
 //! What is counted and logged of one request.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, StatusCode};
@@ -75,7 +74,7 @@ impl Record {
         .emit();
         if let Some(failure) = failure {
             pipeline.account.metrics.upstream_error(failure.kind);
-            pipeline.account.failures.add(failure, SystemTime::now());
+            pipeline.account.failures.add(failure, pipeline.shared.clock.wall());
         }
     }
 }

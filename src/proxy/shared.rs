@@ -4,20 +4,23 @@ use std::sync::Arc;
 
 use super::body::{BodyLimits, ReplayBudget};
 use crate::metrics::Metrics;
+use crate::time::SharedClock;
 
 /// What all listeners share.
 pub struct Shared {
     /// Metrics without listener or account.
     pub metrics: Arc<Metrics>,
+    pub(super) clock: SharedClock,
     pub(super) limits: BodyLimits,
     pub(super) replay_budget: Arc<ReplayBudget>,
 }
 
 impl Shared {
     /// `limits` bound what one request, and all together, may hold.
-    pub fn new(metrics: Arc<Metrics>, limits: BodyLimits) -> Self {
+    pub fn new(metrics: Arc<Metrics>, clock: SharedClock, limits: BodyLimits) -> Self {
         Self {
             metrics,
+            clock,
             limits,
             replay_budget: ReplayBudget::new(limits.replay_budget),
         }
@@ -28,6 +31,7 @@ impl Shared {
     pub fn with_limits(&self, limits: BodyLimits) -> Self {
         Self {
             metrics: Arc::clone(&self.metrics),
+            clock: Arc::clone(&self.clock),
             limits,
             replay_budget: Arc::clone(&self.replay_budget),
         }

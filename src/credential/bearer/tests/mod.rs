@@ -7,7 +7,6 @@ mod renewal;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, AtomicUsize};
-
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
