@@ -19,6 +19,7 @@ mod blocked;
 mod browser;
 #[cfg(feature = "emulator")]
 mod check;
+mod dependencies;
 #[cfg(feature = "emulator")]
 mod digest;
 mod digest_places;
