@@ -15,12 +15,12 @@ use super::secret_expiry;
 use super::sharing::Sharing;
 use super::trust::{Trust, Trusts};
 use super::verify::{self, Verification};
+use crate::atlas_api::ApiClient;
 use crate::credential::CredentialSettings;
 use crate::credential::bearer::{Bearer, BearerParts};
 use crate::credential::digest::{Digest, DigestParts};
 use crate::fair::Places;
 use crate::metrics::{Metrics, ReloadOutcome};
-use crate::own_http::HttpClient;
 use crate::proxy::links::LinkRewriter;
 use crate::proxy::{Account, AccountSlot, Authorizer};
 use crate::settings::AccountSettings;
@@ -72,14 +72,16 @@ struct Kept {
 
 /// What an account is built from. Another recipe means another account.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Recipe {
-    pub(super) settings: AccountSettings,
+struct Recipe {
+    settings: AccountSettings,
     trust: Trust,
 }
 
 /// An account with what belongs to its life.
 struct Built {
     recipe: Recipe,
+    /// For its own calls.
+    client: ApiClient,
     account: Arc<Account>,
     /// Those that had the same credential before: requests that are under way may hold on to one.
     before: Vec<Weak<Account>>,
@@ -299,6 +301,7 @@ impl Kept {
             let mut now = self.in_force.lock();
             self.slot.replace(Arc::clone(&built.account));
             now.recipe = built.recipe;
+            now.client = built.client;
             let old = std::mem::replace(&mut now.account, built.account);
             now.before.retain(|before| before.strong_count() > 0);
             now.before.push(Arc::downgrade(&old));
@@ -329,7 +332,7 @@ async fn verify_and_swap(slot: Arc<AccountSlot>, in_force: Arc<Mutex<Built>>, bu
             );
         }
     };
-    if !verify::accepted(&built.verification, &built.recipe, refused).await {
+    if !verify::accepted(&built.verification, &built.client, refused).await {
         return;
     }
     let (old, old_renewal, successor) = {
@@ -392,7 +395,7 @@ fn begin(context: &Context, name: &str, recipe: Recipe) -> Result<Kept, StartErr
             now.renewal.as_ref().map(|renewal| secret_expiry::InForce {
                 client_id: renewal.client_id.clone(),
                 bearer: Arc::clone(&renewal.bearer),
-                recipe: now.recipe.clone(),
+                client: now.client.clone(),
             })
         }
     };
@@ -418,6 +421,7 @@ fn build(context: &Context, name: &str, recipe: Recipe, now: &Built) -> Result<B
         prober: Arc::clone(&now.account.prober),
     };
     Ok(Built {
+        client: own_client(context, &recipe),
         recipe,
         account: Arc::new(account),
         before: Vec::new(),
@@ -429,7 +433,8 @@ fn build(context: &Context, name: &str, recipe: Recipe, now: &Built) -> Result<B
 
 fn build_whole(context: &Context, name: &str, recipe: Recipe, now: Option<&Built>) -> Result<Built, StartError> {
     let settings = &recipe.settings;
-    let events = Events::new(context.metrics.account(name));
+    let client = own_client(context, &recipe);
+    let events = Events::new(context.metrics.account(name), Arc::clone(&context.clock));
     let upstream = match now {
         Some(now) if now.recipe.same_upstream(&recipe) => Arc::clone(&now.account.upstream),
         _ => new_upstream(context, name, &recipe)?,
@@ -440,7 +445,7 @@ fn build_whole(context: &Context, name: &str, recipe: Recipe, now: Option<&Built
                 account: name.to_owned(),
                 key: key.clone(),
                 origin: settings.upstream.origin.clone(),
-                http: own_client(&recipe),
+                http: client.http().clone(),
                 clock: Arc::clone(&context.clock),
                 events: Arc::clone(&events) as _,
             };
@@ -478,6 +483,7 @@ fn build_whole(context: &Context, name: &str, recipe: Recipe, now: Option<&Built
     };
     Ok(Built {
         recipe,
+        client,
         account: Arc::new(account),
         before: Vec::new(),
         events,
@@ -487,8 +493,9 @@ fn build_whole(context: &Context, name: &str, recipe: Recipe, now: Option<&Built
 }
 
 /// The client for the account's own requests: for tokens, and to verify a credential.
-pub(super) fn own_client(recipe: &Recipe) -> HttpClient {
-    HttpClient::to(&recipe.settings.upstream, recipe.trust.tls.clone())
+fn own_client(context: &Context, recipe: &Recipe) -> ApiClient {
+    let tls = recipe.trust.tls.clone();
+    ApiClient::new(&recipe.settings.upstream, tls, Arc::clone(&context.clock))
 }
 
 fn new_upstream<B>(context: &Context, name: &str, recipe: &Recipe) -> Result<Arc<Upstream<B>>, StartError>

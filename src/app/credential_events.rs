@@ -8,11 +8,13 @@ use parking_lot::Mutex;
 use crate::credential::bearer::{Outcome, TokenEvents};
 use crate::credential::digest::{self, DigestEvents};
 use crate::metrics::{AccountMetrics, ChallengeCause, TokenOutcome, UpstreamErrorKind};
+use crate::time::SharedClock;
 
 /// Forwards to the account's metrics. Two credentials of one account are about at a time while one takes the other's place:
 /// only the one in force sets what is there once, such as the expiry of the token.
 pub(super) struct Events {
     metrics: Arc<AccountMetrics>,
+    clock: SharedClock,
     state: Mutex<State>,
 }
 
@@ -26,9 +28,10 @@ struct State {
 
 impl Events {
     /// Events of a credential that is not in force yet.
-    pub(super) fn new(metrics: Arc<AccountMetrics>) -> Arc<Self> {
+    pub(super) fn new(metrics: Arc<AccountMetrics>, clock: SharedClock) -> Arc<Self> {
         Arc::new(Self {
             metrics,
+            clock,
             state: Mutex::default(),
         })
     }
@@ -58,7 +61,7 @@ impl Events {
     /// `invalid_client` does not say why. That the secret has expired is known only where Atlas told when it would.
     fn refused_credential(&self) -> UpstreamErrorKind {
         match self.metrics.known_secret_expiry() {
-            Some(expiry) if expiry <= SystemTime::now() => UpstreamErrorKind::ExpiredSecret,
+            Some(expiry) if expiry <= self.clock.wall() => UpstreamErrorKind::ExpiredSecret,
             _ => UpstreamErrorKind::BadCredential,
         }
     }

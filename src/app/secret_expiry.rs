@@ -4,8 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::accounts::{Recipe, own_client};
-use crate::atlas_api::{AccountError, AtlasApi, Authority, CallError, ServiceAccount, in_use};
+use crate::atlas_api::{AccountError, ApiClient, CallError, ServiceAccount, in_use};
 use crate::credential::bearer::{Bearer, unit_random};
 use crate::proxy::AccountSlot;
 use crate::secret::Secret;
@@ -29,7 +28,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 pub(super) struct InForce {
     pub(super) client_id: String,
     pub(super) bearer: Arc<Bearer>,
-    pub(super) recipe: Recipe,
+    pub(super) client: ApiClient,
 }
 
 /// Looks from time to time, as long as it is polled. `service_account` gives what is in force; `None`: it is an API key.
@@ -167,14 +166,13 @@ async fn look(in_force: &InForce, secret: &Secret) -> Result<Option<SystemTime>,
     let InForce {
         client_id,
         bearer,
-        recipe,
+        client,
     } = in_force;
     let token = bearer
         .authorization()
         .await
         .map_err(|error| Unknown::NotNow(error.to_string()))?;
-    let origin = recipe.settings.upstream.origin.clone();
-    let api = AtlasApi::new(own_client(recipe), origin, Authority::from(&token));
+    let api = client.with_token(&token);
     // A token that is being retired waits until nobody holds it.
     drop(token);
     let secrets = match ServiceAccount::find(&api, client_id).await {

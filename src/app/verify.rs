@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 
-use super::accounts::{Recipe, own_client};
-use crate::atlas_api::{AtlasApi, Authority, CallError};
-use crate::credential::bearer::{Bearer, Outcome, TokenEndpoint};
-use crate::credential::digest::{Digest, DigestEvents, DigestParts};
+use crate::atlas_api::{ApiClient, CallError, Session};
+use crate::credential::bearer::{Bearer, Outcome};
+use crate::credential::digest::DigestEvents;
 use crate::credential::{ApiKeyPair, ServiceAccountKey};
-use crate::time::SystemClock;
 
 /// The call that shows whether a key is accepted: every credential may make it, and the answer is short.
 const PROBE: &str = "/api/atlas/v2/groups?itemsPerPage=1";
@@ -30,12 +28,12 @@ pub(super) enum Verification {
 
 /// Waits until Atlas has accepted a credential; `refused` is told each time why it did not. A refusal is not final: Atlas may
 /// need a moment to know a new secret, and one answer may be wrong. False: the renewal has ended.
-pub(super) async fn accepted(by: &Verification, recipe: &Recipe, mut refused: impl FnMut(&str)) -> bool {
+pub(super) async fn accepted(by: &Verification, client: &ApiClient, mut refused: impl FnMut(&str)) -> bool {
     match by {
         // Its renewal is running already, with a backoff of its own.
         Verification::FirstToken(bearer) => return bearer.verified(|refusal| refused(&refusal.cause)).await,
-        Verification::TokenOfItsOwn(key) => until_accepted(|| token(key, recipe), refused).await,
-        Verification::Call(key) => until_accepted(|| probe(key, recipe), refused).await,
+        Verification::TokenOfItsOwn(key) => until_accepted(|| token(key, client), refused).await,
+        Verification::Call(key) => until_accepted(|| probe(key, client), refused).await,
     }
     true
 }
@@ -67,12 +65,10 @@ enum Probe {
     Unknown(String),
 }
 
-async fn token(key: &ServiceAccountKey, recipe: &Recipe) -> Probe {
-    let origin = &recipe.settings.upstream.origin;
-    let endpoint = TokenEndpoint::new(origin, key.clone(), own_client(recipe), Arc::new(SystemClock));
-    match endpoint.fetch().await {
-        Ok(granted) => {
-            if let Err(refusal) = endpoint.revoke_granted(&granted).await {
+async fn token(key: &ServiceAccountKey, client: &ApiClient) -> Probe {
+    match Session::open(client, key.clone()).await {
+        Ok(session) => {
+            if let Err(refusal) = session.close().await {
                 tracing::warn!(cause = %refusal, "the token that showed it could not be revoked: it lives until it expires");
             }
             Probe::Accepted
@@ -82,19 +78,11 @@ async fn token(key: &ServiceAccountKey, recipe: &Recipe) -> Probe {
     }
 }
 
-async fn probe(key: &ApiKeyPair, recipe: &Recipe) -> Probe {
-    // Of its own: its counts are nobody's metrics.
-    let digest = Digest::new(DigestParts {
-        key: key.clone(),
-        clock: Arc::new(SystemClock),
-        events: Arc::new(Unheard),
-    });
-    let digest = match digest {
-        Ok(digest) => digest,
+async fn probe(key: &ApiKeyPair, client: &ApiClient) -> Probe {
+    let api = match client.with_key(key.clone(), Arc::new(Unheard)) {
+        Ok(api) => api,
         Err(error) => return Probe::Refused(error.to_string()),
     };
-    let origin = recipe.settings.upstream.origin.clone();
-    let api = AtlasApi::new(own_client(recipe), origin, Authority::Key(Box::new(digest)));
     match api.call(Method::GET, PROBE, None).await {
         Ok(answer) if answer.status == StatusCode::UNAUTHORIZED => {
             Probe::Refused(format!("the upstream refuses the API key: {}", answer.summary()))

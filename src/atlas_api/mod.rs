@@ -2,18 +2,20 @@
 //! secret expires, to rotate one, and for the doctor. Few and small; requests of clients never go this way.
 
 mod service_account;
+mod session;
 
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request};
 use serde_json::Value;
 
-use crate::credential::bearer::{Refusal, Token};
+use crate::credential::bearer::Refusal;
 use crate::credential::digest::{BodyForDigest, Digest, MAX_RETRIES, Verdict};
 use crate::own_http::{HttpClient, HttpError, HttpResponse};
 use crate::upstream::Origin;
 
 pub use service_account::{AccountError, Home, ServiceAccount, ServiceSecret, in_use};
+pub use session::{ApiClient, Session};
 
 /// The resource version that these calls are written for.
 const VERSION: HeaderValue = HeaderValue::from_static("application/vnd.atlas.2024-08-05+json");
@@ -23,17 +25,11 @@ const CALL_LIMIT: Duration = Duration::from_secs(15);
 const MOST_BODY_BYTES: usize = 1 << 20;
 
 /// What authorizes a call.
-pub enum Authority {
+enum Authority {
     /// A token of a service account.
     Token(HeaderValue),
     /// An API key.
     Key(Box<Digest>),
-}
-
-impl From<&Token> for Authority {
-    fn from(token: &Token) -> Self {
-        Self::Token(token.header().clone())
-    }
 }
 
 /// The Admin API of one origin, with a credential for it.
@@ -100,7 +96,7 @@ impl ApiAnswer {
 
 impl AtlasApi {
     /// `http` verifies as the account's upstream demands.
-    pub fn new(http: HttpClient, origin: Origin, authority: Authority) -> Self {
+    fn new(http: HttpClient, origin: Origin, authority: Authority) -> Self {
         Self {
             http,
             origin,

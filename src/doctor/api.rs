@@ -1,7 +1,7 @@
 //! One real call of the API, and what the service account sees of itself.
 
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::{Method, StatusCode};
 
@@ -131,7 +131,7 @@ impl Patient<'_> {
             return self.add("secret_expiry", Status::Skip, found, None);
         };
         let hint = || Some("make a new one: `atlas-auth-proxy rotate-secret`".to_owned());
-        match expires.duration_since(SystemTime::now()) {
+        match expires.duration_since(self.around.clock.wall()) {
             Err(since) => {
                 let found = format!("the client secret expired {} ago", span(since.duration()));
                 self.add("secret_expiry", Status::Fail, found, hint());

@@ -8,11 +8,10 @@ use http::StatusCode;
 
 use super::api::ADD_ADDRESS;
 use super::{Patient, Status};
-use crate::atlas_api::{ApiAnswer, AtlasApi, Authority, CallError};
-use crate::credential::bearer::{Granted, Outcome, Refusal, TokenEndpoint};
-use crate::credential::digest::{ChallengeCause, Digest, DigestEvents, DigestParts};
+use crate::atlas_api::{ApiAnswer, ApiClient, CallError, Session};
+use crate::credential::bearer::{Outcome, Refusal};
+use crate::credential::digest::{ChallengeCause, DigestEvents};
 use crate::credential::{ApiKeyPair, ServiceAccountKey};
-use crate::own_http::HttpClient;
 
 /// The bound on taking the token back.
 const REVOKE_LIMIT: Duration = Duration::from_secs(2);
@@ -20,12 +19,10 @@ const REJECTED: &str = "the token endpoint does not accept the client id and sec
 const NO_ANSWER: &str = "connections were taken a moment ago: try again. If it stays so, something in between ends them (a proxy, a firewall), or the base URL is not Atlas's";
 
 impl Patient<'_> {
-    pub(super) async fn with_service_account(&mut self, key: &ServiceAccountKey, http: &HttpClient) {
+    pub(super) async fn with_service_account(&mut self, key: &ServiceAccountKey, client: &ApiClient) {
         let ServiceAccountKey { client_id, secrets } = key;
-        let clock = Arc::clone(&self.around.clock);
-        let endpoint = TokenEndpoint::new(self.origin(), key.clone(), http.clone(), clock);
-        let granted = match endpoint.fetch().await {
-            Ok(granted) => granted,
+        let session = match Session::open(client, key.clone()).await {
+            Ok(session) => session,
             Err(refusal) => {
                 let hint = self.token_hint(&refusal);
                 let found = match (refusal.outcome, &secrets.next) {
@@ -37,36 +34,21 @@ impl Patient<'_> {
                 return self.skip(&["api", "secret_expiry"], "there is no token");
             }
         };
-        let life = granted.life().as_secs();
+        let life = session.life().as_secs();
         let found = format!("the token endpoint granted a token for {life} s");
-        let in_force = match &secrets.next {
-            Some(next) if endpoint.next_is_in_force() => {
-                let found = format!("{found}, but not with the current client secret: with the next one");
-                let hint = "put the next secret in the place of the current one, which is deleted or has expired";
-                self.add("credential", Status::Warn, found, Some(hint.to_owned()));
-                next
-            }
-            _ => {
-                self.add("credential", Status::Ok, found, None);
-                &secrets.current
-            }
-        };
-        let api = AtlasApi::new(
-            http.clone(),
-            self.origin().clone(),
-            Authority::Token(granted.header().clone()),
-        );
-        if self.one_call(&api).await {
-            self.secret_expiry(&api, client_id, in_force).await;
+        if session.next_is_in_force() {
+            let found = format!("{found}, but not with the current client secret: with the next one");
+            let hint = "put the next secret in the place of the current one, which is deleted or has expired";
+            self.add("credential", Status::Warn, found, Some(hint.to_owned()));
+        } else {
+            self.add("credential", Status::Ok, found, None);
+        }
+        if self.one_call(session.api()).await {
+            self.secret_expiry(session.api(), client_id, session.secret()).await;
         } else {
             self.skip(&["secret_expiry"], "the API does not answer as it should");
         }
-        self.take_back(&endpoint, &granted).await;
-    }
-
-    /// The token must not count against the limit of live ones until it expires.
-    async fn take_back(&self, endpoint: &TokenEndpoint, granted: &Granted) {
-        let _ = tokio::time::timeout(REVOKE_LIMIT, endpoint.revoke_granted(granted)).await;
+        let _ = tokio::time::timeout(REVOKE_LIMIT, session.close()).await;
     }
 
     fn token_hint(&self, refusal: &Refusal) -> String {
@@ -101,18 +83,12 @@ impl Patient<'_> {
         }
     }
 
-    pub(super) async fn with_api_key(&mut self, key: &ApiKeyPair, http: &HttpClient) {
+    pub(super) async fn with_api_key(&mut self, key: &ApiKeyPair, client: &ApiClient) {
         let challenged = Arc::new(Challenged::default());
-        let digest = Digest::new(DigestParts {
-            key: key.clone(),
-            clock: Arc::clone(&self.around.clock),
-            events: Arc::clone(&challenged) as _,
-        });
-        let digest = match digest {
-            Ok(digest) => digest,
+        let api = match client.with_key(key.clone(), Arc::clone(&challenged) as _) {
+            Ok(api) => api,
             Err(error) => return self.add("credential", Status::Fail, error.to_string(), None),
         };
-        let api = AtlasApi::new(http.clone(), self.origin().clone(), Authority::Key(Box::new(digest)));
         match api.call(http::Method::GET, super::api::CALL, None).await {
             Err(CallError::Refused(why)) => {
                 let hint = if challenged.0.load(Ordering::Relaxed) {

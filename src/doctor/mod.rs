@@ -13,8 +13,10 @@ mod report;
 #[cfg(feature = "token-store")]
 mod store;
 
+use std::sync::Arc;
+
+use crate::atlas_api::ApiClient;
 use crate::credential::{ApiKeyPair, CredentialSettings, ServiceAccountKey};
-use crate::own_http::HttpClient;
 use crate::settings::{AccountSettings, Settings};
 use crate::time::SharedClock;
 use crate::upstream::{Origin, client_config};
@@ -86,11 +88,11 @@ impl<'a> Patient<'a> {
         if let Err(why) = patient.network(&tls).await {
             return patient.skip(&BEHIND_NETWORK, why);
         }
-        let http = HttpClient::to(&account.upstream, tls);
-        patient.clock(&http).await;
+        let client = ApiClient::new(&account.upstream, tls, Arc::clone(&around.clock));
+        patient.clock(client.http()).await;
         match &account.credential {
-            CredentialSettings::ServiceAccount(key) => patient.with_service_account(key, &http).await,
-            CredentialSettings::ApiKey(key) => patient.with_api_key(key, &http).await,
+            CredentialSettings::ServiceAccount(key) => patient.with_service_account(key, &client).await,
+            CredentialSettings::ApiKey(key) => patient.with_api_key(key, &client).await,
         }
     }
 

@@ -18,10 +18,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::atlas_api::{AccountError, AtlasApi, Authority, Home, ServiceAccount, ServiceSecret, in_use};
-use crate::credential::bearer::{Granted, Outcome, TokenEndpoint};
-use crate::credential::{ClientSecrets, ServiceAccountKey};
-use crate::own_http::HttpClient;
+use crate::atlas_api::{AccountError, ApiClient, Home, ServiceAccount, ServiceSecret, Session, in_use};
+use crate::credential::ServiceAccountKey;
+use crate::credential::bearer::Outcome;
 use crate::secret::Secret;
 use crate::time::SharedClock;
 use crate::upstream::{UpstreamSettings, client_config};
@@ -127,10 +126,13 @@ enum Changed {
 
 /// What is known before anything is changed.
 struct Opened {
-    api: AtlasApi,
-    http: HttpClient,
-    endpoint: TokenEndpoint,
-    granted: Granted,
+    session: Session,
+    found: Found,
+}
+
+/// The service account as it was found.
+struct Found {
+    client: ApiClient,
     account: ServiceAccount,
     secrets: Vec<ServiceSecret>,
     /// The one in use, if it can be told.
@@ -147,7 +149,7 @@ pub async fn rotate(order: &Order<'_>, stop: &mut Stop, say: &mut dyn FnMut(Step
     let changed = change(order, &opened, say).await;
     // It would count against the limit of live tokens until it expires; and it can't be revoked any more with a secret that
     // is deleted.
-    let _ = opened.endpoint.revoke_granted(&opened.granted).await;
+    let _ = opened.session.close().await;
     let (made, value) = match changed {
         Ok(Changed::Rotated(made, value)) => (made, value),
         Ok(Changed::Nothing) => {
@@ -171,13 +173,21 @@ pub async fn rotate(order: &Order<'_>, stop: &mut Stop, say: &mut dyn FnMut(Step
         Err(failed) => return order.not_rotated(failed, say),
     };
     Rotation {
-        ok: delete_old(order, &opened, &value, stop, say).await,
+        ok: delete_old(order, &opened.found, &value, stop, say).await,
         in_force: format!("the new secret {}, in {}", made.id, order.place),
         new: Some(made),
     }
 }
 
 impl Order<'_> {
+    /// The new secret of the same service account.
+    fn key_of(&self, value: &Secret) -> ServiceAccountKey {
+        ServiceAccountKey {
+            client_id: self.key.client_id.clone(),
+            secrets: value.clone().into(),
+        }
+    }
+
     /// The secret that was in use before, and where it lies.
     fn old(&self) -> String {
         let file = self.current.map(|file| format!(", in the file {}", file.display()));
@@ -210,47 +220,36 @@ async fn begin(order: &Order<'_>, say: &mut dyn FnMut(Step)) -> Result<Opened, F
 /// Why it could not be asked.
 pub async fn made_at(order: &Order<'_>) -> Result<Option<SystemTime>, String> {
     let opened = open(order, &mut |_| {}).await.map_err(|Failed(_, why)| why)?;
-    let _ = opened.endpoint.revoke_granted(&opened.granted).await;
-    Ok(opened.old.and_then(|old| old.created))
+    let _ = opened.session.close().await;
+    Ok(opened.found.old.and_then(|old| old.created))
 }
 
 /// A token, the service account, its secrets.
 async fn open(order: &Order<'_>, say: &mut dyn FnMut(Step)) -> Result<Opened, Failed> {
-    let ServiceAccountKey { client_id, secrets } = order.key;
+    let client_id = &order.key.client_id;
     let upstream = order.upstream;
     let tls = client_config(upstream.ca_file.as_deref()).map_err(|error| Failed("token", error.to_string()))?;
-    let http = HttpClient::to(upstream, tls);
-    let endpoint = token_endpoint(order, &http, secrets.clone());
-    let granted = endpoint
-        .fetch()
+    let client = ApiClient::new(upstream, tls, Arc::clone(&order.clock));
+    let session = Session::open(&client, order.key.clone())
         .await
         .map_err(|refusal| Failed("token", format!("{refusal}; `atlas-auth-proxy check` tells more")))?;
     say(ok("token", "granted for the secret in use".to_owned()));
-    let api = AtlasApi::new(
-        http.clone(),
-        upstream.origin.clone(),
-        Authority::Token(granted.header().clone()),
-    );
     let account = match &order.home {
         Some(home) => Ok(ServiceAccount::at(home.clone(), client_id)),
-        None => ServiceAccount::find(&api, client_id).await,
+        None => ServiceAccount::find(session.api(), client_id).await,
     };
     let found = match account {
-        Ok(account) => account.secrets(&api).await.map(|secrets| (account, secrets)),
+        Ok(account) => account.secrets(session.api()).await.map(|secrets| (account, secrets)),
         Err(error) => Err(error),
     };
     let (account, known) = match found {
         Ok(found) => found,
         Err(error) => {
-            let _ = endpoint.revoke_granted(&granted).await;
+            let _ = session.close().await;
             return Err(Failed("account", hinted(&error, order.home.is_none())));
         }
     };
-    let in_force = match &secrets.next {
-        Some(next) if endpoint.next_is_in_force() => next,
-        _ => &secrets.current,
-    };
-    let old = in_use(&known, in_force).cloned();
+    let old = in_use(&known, session.secret()).cloned();
     let which = match &old {
         Some(old) => format!("; in use is {}{}", old.id, until(old)),
         None => "; which of them is in use can't be told".to_owned(),
@@ -259,15 +258,13 @@ async fn open(order: &Order<'_>, say: &mut dyn FnMut(Step)) -> Result<Opened, Fa
     let count = known.len();
     let plural = if count == 1 { "" } else { "s" };
     say(ok("account", format!("in {home}, with {count} secret{plural}{which}")));
-    Ok(Opened {
-        api,
-        http,
-        endpoint,
-        granted,
+    let found = Found {
+        client,
         account,
         secrets: known,
         old,
-    })
+    };
+    Ok(Opened { session, found })
 }
 
 /// Makes the new secret and puts it into its place.
@@ -283,7 +280,7 @@ async fn change(order: &Order<'_>, opened: &Opened, say: &mut dyn FnMut(Step)) -
         }
         return Ok(Changed::Nothing);
     }
-    let (made, value) = match opened.account.add_secret(&opened.api, order.hours).await {
+    let (made, value) = match opened.found.account.add_secret(opened.session.api(), order.hours).await {
         Ok(made) => made,
         Err(error) => return Err(Failed("make", not_made(opened, error).await)),
     };
@@ -317,10 +314,10 @@ async fn not_made(opened: &Opened, error: AccountError) -> String {
         _ => {}
     }
     // It may have been made, with the answer lost. Whether one that is there now is ours can't be known.
-    let Ok(now) = opened.account.secrets(&opened.api).await else {
+    let Ok(now) = opened.found.account.secrets(opened.session.api()).await else {
         return format!("{why}; whether one was made isn't known: look in Atlas");
     };
-    let is_new = |secret: &&ServiceSecret| opened.secrets.iter().all(|known| known.id != secret.id);
+    let is_new = |secret: &&ServiceSecret| opened.found.secrets.iter().all(|known| known.id != secret.id);
     let new: Vec<&str> = now.iter().filter(is_new).map(|secret| secret.id.as_str()).collect();
     if new.is_empty() {
         return why;
@@ -333,21 +330,26 @@ async fn not_made(opened: &Opened, error: AccountError) -> String {
 
 /// Sees to it that one more secret can be made.
 async fn make_room(order: &Order<'_>, opened: &Opened, say: &mut dyn FnMut(Step)) -> Result<(), Failed> {
-    if opened.secrets.len() < MOST_SECRETS {
+    if opened.found.secrets.len() < MOST_SECRETS {
         return Ok(());
     }
-    let Some(old) = &opened.old else {
+    let Some(old) = &opened.found.old else {
         let why = format!(
             "the service account has {MOST_SECRETS} secrets, as many as Atlas allows, and which of them is in use can't be told: delete the other one in Atlas"
         );
         return Err(Failed("room", why));
     };
-    let unused: Vec<&ServiceSecret> = opened.secrets.iter().filter(|secret| secret.id != old.id).collect();
+    let unused: Vec<&ServiceSecret> = opened
+        .found
+        .secrets
+        .iter()
+        .filter(|secret| secret.id != old.id)
+        .collect();
     let ids: Vec<&str> = unused.iter().map(|secret| secret.id.as_str()).collect();
     let ids = ids.join(", ");
     // Proxies step over to it when the current one is refused.
     let next = order.key.secrets.next.as_ref();
-    if let Some(next) = next.and_then(|next| in_use(&opened.secrets, next))
+    if let Some(next) = next.and_then(|next| in_use(&opened.found.secrets, next))
         && next.id != old.id
     {
         let why = format!(
@@ -371,7 +373,11 @@ async fn make_room(order: &Order<'_>, opened: &Opened, say: &mut dyn FnMut(Step)
         return Ok(());
     }
     for secret in unused {
-        let deleted = opened.account.delete_secret(&opened.api, &secret.id).await;
+        let deleted = opened
+            .found
+            .account
+            .delete_secret(opened.session.api(), &secret.id)
+            .await;
         deleted.map_err(|error| Failed("room", hinted(&error, false)))?;
     }
     say(ok("room", format!("deleted {ids}, which was not in use here")));
@@ -388,7 +394,7 @@ fn plan(order: &Order<'_>, opened: &Opened) -> Vec<(&'static str, String)> {
     if order.delete_old_after.is_some() {
         plan.push((
             "delete",
-            match &opened.old {
+            match &opened.found.old {
                 Some(old) => format!("delete {}", old.id),
                 None => "keep the old one: which it is can't be told".to_owned(),
             },
@@ -399,13 +405,12 @@ fn plan(order: &Order<'_>, opened: &Opened) -> Vec<(&'static str, String)> {
 
 /// Whether the new secret is accepted.
 async fn verify(order: &Order<'_>, opened: &Opened, value: &Secret) -> Result<(), String> {
-    let endpoint = token_endpoint(order, &opened.http, value.clone().into());
     let mut last = String::new();
     for pause in TRIES {
         tokio::time::sleep(pause).await;
-        match endpoint.fetch().await {
-            Ok(granted) => {
-                let _ = endpoint.revoke_granted(&granted).await;
+        match Session::open(&opened.found.client, order.key_of(value)).await {
+            Ok(session) => {
+                let _ = session.close().await;
                 return Ok(());
             }
             Err(refusal) if refusal.outcome == Outcome::TokenLimit => {
@@ -420,7 +425,7 @@ async fn verify(order: &Order<'_>, opened: &Opened, value: &Secret) -> Result<()
 /// Deletes a secret that was made and can't be used; gives the whole story.
 async fn take_back(opened: &Opened, made: &ServiceSecret, why: String) -> String {
     let shortened = "Atlas may have shortened the life of the one in use to 7 days: rotate soon";
-    match opened.account.delete_secret(&opened.api, &made.id).await {
+    match opened.found.account.delete_secret(opened.session.api(), &made.id).await {
         Ok(()) => format!("{why}. The new secret {} was deleted again. {shortened}", made.id),
         Err(error) => format!(
             "{why}. The new secret {} is left over and unused: delete it in Atlas ({error}). {shortened}",
@@ -432,13 +437,13 @@ async fn take_back(opened: &Opened, made: &ServiceSecret, why: String) -> String
 /// Whether what was asked for about the old one was done. `value` is the new one.
 async fn delete_old(
     order: &Order<'_>,
-    opened: &Opened,
+    found: &Found,
     value: &Secret,
     stop: &mut Stop,
     say: &mut dyn FnMut(Step),
 ) -> bool {
     let Some(grace) = order.delete_old_after else {
-        if let Some(old) = &opened.old {
+        if let Some(old) = &found.old {
             say(ok(
                 "delete",
                 format!("kept: {} still works, for at most 7 days", old.id),
@@ -446,7 +451,7 @@ async fn delete_old(
         }
         return true;
     };
-    let Some(old) = &opened.old else {
+    let Some(old) = &found.old else {
         say(Step {
             step: "delete",
             status: Status::Warn,
@@ -470,15 +475,12 @@ async fn delete_old(
         }
     }
     // The first token may have expired by now. And the old one goes only if the new one works at this very moment.
-    let endpoint = token_endpoint(order, &opened.http, value.clone().into());
-    let granted = match endpoint.fetch().await {
-        Ok(granted) => granted,
+    let session = match Session::open(&found.client, order.key_of(value)).await {
+        Ok(session) => session,
         Err(refusal) => return kept(Status::Fail, format!("no token was granted for the new one: {refusal}")),
     };
-    let origin = order.upstream.origin.clone();
-    let api = AtlasApi::new(opened.http.clone(), origin, Authority::Token(granted.header().clone()));
-    let deleted = opened.account.delete_secret(&api, &old.id).await;
-    let _ = endpoint.revoke_granted(&granted).await;
+    let deleted = found.account.delete_secret(session.api(), &old.id).await;
+    let _ = session.close().await;
     match deleted {
         Ok(()) => {
             say(ok("delete", format!("deleted the old one, {}", old.id)));
@@ -486,14 +488,6 @@ async fn delete_old(
         }
         Err(error) => kept(Status::Fail, hinted(&error, false)),
     }
-}
-
-fn token_endpoint(order: &Order<'_>, http: &HttpClient, secrets: ClientSecrets) -> TokenEndpoint {
-    let key = ServiceAccountKey {
-        client_id: order.key.client_id.clone(),
-        secrets,
-    };
-    TokenEndpoint::new(&order.upstream.origin, key, http.clone(), Arc::clone(&order.clock))
 }
 
 fn ok(step: &'static str, detail: String) -> Step {

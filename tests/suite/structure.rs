@@ -26,7 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "credential",
         &["crypto", "fair", "own_http", "upstream", "secret", "time", "metrics"],
     ),
-    ("atlas_api", &["credential", "own_http", "secret", "upstream"]),
+    ("atlas_api", &["credential", "own_http", "secret", "time", "upstream"]),
     (
         "rotate",
         &[

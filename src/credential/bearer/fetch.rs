@@ -64,7 +64,8 @@ impl TokenEndpoint {
         self.next_in_force.load(Ordering::Relaxed)
     }
 
-    fn in_force(&self) -> &Secret {
+    /// The client secret that was accepted last; before that, the current one.
+    pub fn in_force(&self) -> &Secret {
         match &self.key.secrets.next {
             Some(next) if self.next_in_force.load(Ordering::Relaxed) => next,
             _ => &self.key.secrets.current,
