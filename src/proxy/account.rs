@@ -1,4 +1,4 @@
-//! An account as the listeners see it: what is in force for it, and what takes its place.
+//! An account as the listeners see it: the credential and the upstream in force, replaced as a whole.
 
 use std::sync::Arc;
 
@@ -40,9 +40,9 @@ pub struct AccountSlot {
     pub name: String,
     /// Its metrics.
     pub metrics: Arc<AccountMetrics>,
-    /// What Atlas refused, since the start.
+    /// Atlas's failing answers since the start.
     pub failures: Failures,
-    /// Requests that may be on their way to its upstream at a time, shared by its listeners.
+    /// Bounds the requests in flight to its upstream; its listeners share the bound.
     pub places: Arc<Places>,
     current: ArcSwap<Account>,
 }
@@ -64,7 +64,7 @@ impl AccountSlot {
         self.current.load_full()
     }
 
-    /// Puts another in force, and gives back what was.
+    /// Puts another account in force and returns the one before.
     pub fn replace(&self, account: Arc<Account>) -> Arc<Account> {
         self.current.swap(account)
     }

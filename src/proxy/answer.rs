@@ -27,7 +27,7 @@ pub(super) enum Content {
     Empty,
     Whole(Option<Bytes>),
     Upstream(UpstreamBody<RequestBody>),
-    /// The first data, when they were here before the head was sent, and the rest.
+    /// The first data, if they came before the head was sent, and the rest of the body.
     Links(Option<Bytes>, Box<LinkBody<UpstreamBody<RequestBody>>>),
 }
 
@@ -113,7 +113,7 @@ impl Body for ResponseBody {
                         Err(other) => other,
                     },
                 };
-                // Before the last bytes reach the client, so that what it asks next sees this request counted.
+                // Closed before the last bytes reach the client, so that what it asks next sees this request counted.
                 if this.content.is_end_stream() {
                     this.close(false);
                 }

@@ -1,5 +1,6 @@
-//! The credential never comes back: whatever the upstream, or something before it, repeats of it in an answer beside the
-//! body is dropped. Every byte of status line, header fields and trailers is judged here, for both kinds of credential.
+//! Keeps the credential from coming back: what repeats it in the status line, a header field or a trailer of an answer
+//! is dropped, whether the upstream put it there or something before it. For both kinds of credential; bodies are not
+//! searched.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -20,7 +21,7 @@ pub(super) fn clean_head<B>(response: &mut Response<B>, authorization: &HeaderVa
     clean_fields(response.headers_mut(), authorization);
 }
 
-/// The reason phrase is the standard one, and none for a status that has none: it is free text of the upstream's otherwise.
+/// Replaces the reason phrase, free text of the upstream, by the standard one, or by none where the status has none.
 pub(super) fn clean_reason<B>(response: &mut Response<B>) {
     response.extensions_mut().remove::<ReasonPhrase>();
     name_no_reason(response.status(), response.extensions_mut());
@@ -33,10 +34,10 @@ fn name_no_reason(status: StatusCode, extensions: &mut http::Extensions) {
     }
 }
 
-/// Drops the fields, of a head or of trailers, in which the credential of `authorization` stands: as it is, in base64 (alone
-/// or within something else), percent-encoded, or as a name.
+/// Drops the fields, of a head or of trailers, that contain the credential of `authorization`: as it is, in base64
+/// (alone or within something else), percent-encoded, or as a name.
 ///
-/// What is secret is longer than nearly every word of a field, so that this seldom searches.
+/// The secret is longer than nearly every word of a field, so that a search is seldom needed.
 pub(super) fn clean_fields(fields: &mut HeaderMap, authorization: &HeaderValue) {
     let secret = secret_of(authorization.as_bytes());
     let long_enough = |(name, value): (&HeaderName, &HeaderValue)| value.len().max(name.as_str().len()) >= secret.len();
@@ -54,8 +55,8 @@ pub(super) fn clean_fields(fields: &mut HeaderMap, authorization: &HeaderValue) 
     }
 }
 
-/// Whether a run of so many bytes of which words are made stands in `text`. Looks from the end of where one could stand, so
-/// that most of a text of short words is not looked at.
+/// Whether `text` contains `length` bytes of words in a row. Each window is searched from its end, so that most of a
+/// text of short words is skipped.
 fn has_word(text: &[u8], length: usize) -> bool {
     let mut begin = 0;
     while let Some(run) = text.get(begin..begin + length) {
@@ -72,8 +73,8 @@ fn is_of_a_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=')
 }
 
-/// What must not be seen of an `Authorization`: the token (RFC 6750), or the response of Digest (RFC 7616), without which the
-/// rest of it is worth nothing.
+/// The secret part of an `Authorization`: the token (RFC 6750), or the response of Digest (RFC 7616), without which the
+/// other parameters are worth nothing.
 fn secret_of(authorization: &[u8]) -> &[u8] {
     if let Some(token) = authorization.strip_prefix(b"Bearer ") {
         return token;
@@ -87,10 +88,10 @@ fn secret_of(authorization: &[u8]) -> &[u8] {
     &response[..end]
 }
 
-/// What is looked for, in each of its forms.
+/// The secret to search for, in each of its forms.
 struct Needle<'a> {
     secret: &'a [u8],
-    /// It is a single word, and so is its base64: both stand in words of their length only.
+    /// The secret is a single word, and so is its base64: a text without a word of that length contains neither.
     one_word: bool,
     in_base64: OnceCell<Vec<Vec<u8>>>,
 }
@@ -127,15 +128,16 @@ impl<'a> Needle<'a> {
     }
 }
 
-/// Characters of base64 at the ends into which neighbours' bits may come, at most.
+/// The most characters of a secret's base64, at its two ends, that also hold bits of neighbouring bytes.
 const OUTER_BASE64: usize = 4;
 
-/// The inner part of what base64 makes of a secret, by where in a group of three bytes it begins.
+/// The inner part of a secret's base64, for each position in a group of three bytes at which the secret may begin.
 fn inner_base64(secret: &[u8]) -> Vec<Vec<u8>> {
     let mut forms = Vec::with_capacity(6);
     for before in 0..3 {
         let padded = [&[0; 2][..before], secret].concat();
-        // Characters into which neighbours' bits may come: at the front those of `before`, at the end an unfinished one.
+        // Left out are the characters that also hold neighbours' bits: at the front those of `before`, at the end an
+        // unfinished one.
         let first = (before * 8).div_ceil(6);
         let last = padded.len() * 8 / 6;
         for text in [STANDARD_NO_PAD.encode(&padded), URL_SAFE_NO_PAD.encode(&padded)] {

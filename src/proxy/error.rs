@@ -16,7 +16,7 @@ use crate::guard::browser::BrowserDenied;
 use crate::guard::target::TargetDenied;
 use crate::upstream::{ConnectError, SendError};
 
-/// Says that an answer was made here, and which.
+/// Marks an answer as made here, and holds its error code.
 const ERROR_HEADER: HeaderName = HeaderName::from_static("x-atlas-auth-proxy-error");
 
 /// W3C Clear Site Data.
@@ -25,7 +25,7 @@ const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 /// An answer in place of Atlas's.
 #[derive(Debug, Clone)]
 pub struct ProxyError {
-    /// Which.
+    /// Which error.
     pub code: ErrorCode,
     /// What happened, where, and what to do. For the client: no secret.
     pub detail: String,
@@ -187,7 +187,7 @@ fn body(code: ErrorCode, detail: &str) -> String {
     .to_string()
 }
 
-/// A field's name as old programs expect it, which compare bytes.
+/// A field's name in the case that old programs, which compare bytes, expect.
 fn title_case(name: &str) -> String {
     let mut begins = true;
     name.chars()
@@ -258,7 +258,7 @@ impl From<BrowserDenied> for ProxyError {
             ),
         )
         .closing();
-        // Each time that it has served a page, a browser asks for its script anew.
+        // A browser asks for the worker's script anew each time that the worker has served a page.
         error.forget_workers = denied == BrowserDenied::ServiceWorker;
         error
     }

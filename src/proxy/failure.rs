@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::metrics::UpstreamErrorKind;
 
-/// The most of an answer's body that is looked at, bytes. Atlas's errors have less than 1 KiB.
+/// The most of an answer's body that is kept to be read, bytes. Atlas's errors have less than 1 KiB.
 const MOST_BODY: usize = 16 << 10;
 
 /// One failing answer.
@@ -20,9 +20,9 @@ const MOST_BODY: usize = 16 << 10;
 pub struct UpstreamFailure {
     /// What it is about.
     pub kind: UpstreamErrorKind,
-    /// The status that Atlas meant.
+    /// Atlas's status; for an enveloped answer that in its body.
     pub status: u16,
-    /// Atlas's `errorCode`, if it is one.
+    /// Atlas's `errorCode`, if the answer has one.
     pub code: Option<String>,
     /// For the access list: the address that Atlas saw.
     pub address: Option<IpAddr>,
@@ -48,7 +48,7 @@ impl UpstreamFailure {
     }
 }
 
-/// Looks at an answer while it passes.
+/// Reads an answer while it passes.
 pub(super) struct Observer {
     status: StatusCode,
     code: Option<String>,
@@ -60,7 +60,7 @@ pub(super) struct Observer {
 }
 
 impl Observer {
-    /// `None`: there is nothing to learn. `query` is the request's.
+    /// `None`: the answer is no failure. `query` is the request's.
     pub(super) fn of(status: StatusCode, headers: &HeaderMap, query: Option<&str>) -> Option<Box<Self>> {
         let enveloped = status == StatusCode::OK && query.is_some_and(asks_for_envelope);
         if !enveloped && !status.is_client_error() && !status.is_server_error() {
@@ -77,14 +77,14 @@ impl Observer {
         }))
     }
 
-    /// A part of the body goes to the client.
+    /// Takes in a part of the body that goes to the client.
     pub(super) fn passed(&mut self, data: &Bytes) {
         let room = MOST_BODY - self.body.len();
         self.more |= data.len() > room;
         self.body.extend_from_slice(&data[..data.len().min(room)]);
     }
 
-    /// What it was about; `None`: the client's own business (not found, a conflict), or no failure.
+    /// The failure, at the end of the body; `None`: the client's own business (not found, a conflict), or no failure.
     pub(super) fn ended(self) -> Option<UpstreamFailure> {
         let document = (self.readable && !self.more)
             .then(|| serde_json::from_slice::<Value>(&self.body).ok())
@@ -120,7 +120,7 @@ fn asks_for_envelope(query: &str) -> bool {
     query.split('&').any(|pair| pair == "envelope=true")
 }
 
-/// `{"status": 403, …`: what is longer than we read has its status in front.
+/// The status of a document too long to be kept whole: it stands in front (`{"status": 403, …`).
 fn status_at_start(body: &[u8]) -> Option<u16> {
     let text = body.trim_ascii_start().strip_prefix(b"{")?.trim_ascii_start();
     let text = text.strip_prefix(b"\"status\"")?.trim_ascii_start();
@@ -182,7 +182,7 @@ pub struct Seen {
 }
 
 impl Failures {
-    /// Takes one in.
+    /// Counts one.
     pub fn add(&self, failure: UpstreamFailure, at: SystemTime) {
         let mut all = self.0.lock();
         let count = all.get(failure.kind.as_str()).map_or(0, |seen| seen.count) + 1;
@@ -197,7 +197,7 @@ impl Failures {
         );
     }
 
-    /// All kinds that there were, by name.
+    /// The failures of every kind seen so far, by the kind's name.
     pub fn all(&self) -> BTreeMap<&'static str, Seen> {
         self.0.lock().clone()
     }

@@ -1,4 +1,4 @@
-//! How much of Atlas one listener may use, so that one app can't drain the bucket of all
+//! How much of Atlas one listener may use, so that one app can't use up the rate limit that all share
 //! (`max_requests_per_minute`, `max_concurrent_requests`).
 
 use std::collections::VecDeque;
@@ -11,15 +11,15 @@ use tokio::time::Instant;
 
 /// The window that requests are counted in.
 const WINDOW: Duration = Duration::from_secs(60);
-/// When a place among the requests at once may be free again: nobody knows.
+/// When to try again at the bound of concurrent requests: nobody knows when one of them ends.
 const RETRY_SOON: Duration = Duration::from_secs(1);
 
-/// The bounds of one listener; `None`: there is none.
+/// The bounds of one listener; `None`: no bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FairnessLimits {
     /// Requests forwarded in any 60 s.
     pub per_minute: Option<NonZeroUsize>,
-    /// Requests at once, each to the end of its answer.
+    /// Concurrent requests, each counted to the end of its answer.
     pub at_once: Option<NonZeroUsize>,
 }
 
@@ -30,7 +30,7 @@ pub struct Usage(Mutex<Counts>);
 #[derive(Debug, Default)]
 struct Counts {
     at_once: usize,
-    /// When the requests of the last minute came, the oldest first. As long as the limit at most.
+    /// When the requests of the last minute came, the oldest first. At most as many as the limit.
     recent: VecDeque<Instant>,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Exceeded {
     pub(super) retry_after: Duration,
 }
 
-/// A place among the requests at once; free again when it is dropped.
+/// One of the concurrent requests, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Share(Option<Arc<Usage>>);
 
@@ -56,7 +56,7 @@ impl Drop for Share {
 }
 
 impl Usage {
-    /// Takes part in what the listener may use.
+    /// Counts a request against the bounds, if they allow it.
     pub(super) fn share(self: &Arc<Self>, limits: FairnessLimits) -> Result<Share, Exceeded> {
         if limits == FairnessLimits::default() {
             return Ok(Share(None));

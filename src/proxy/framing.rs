@@ -18,8 +18,8 @@ pub(super) fn close_after_half_a_body(headers: &mut HeaderMap, record: &Record, 
     }
 }
 
-/// A client of HTTP/1.0 finds the end of an answer without a length at the end of the connection (RFC 9112 section 6.3): to
-/// promise it another request would be a lie.
+/// A client of HTTP/1.0 finds the end of an answer without a length at the end of the connection (RFC 9112 section
+/// 6.3), so that another request can't follow.
 pub(super) fn close_without_length(headers: &mut HeaderMap, content: &Content, version: Version) {
     if version == Version::HTTP_10 && !content.is_end_stream() && content.size_hint().exact().is_none() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -36,7 +36,7 @@ pub(super) fn frame(headers: &mut HeaderMap, method: &Method, source: &BodySourc
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
     } else if let Some(length) = source.length() {
-        // As it was understood, and once: HTTP/2 may have brought it several times.
+        // Once, with the length that was understood: HTTP/2 may have brought it several times.
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     } else {
         headers.remove(header::CONTENT_LENGTH);

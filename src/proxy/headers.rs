@@ -1,4 +1,4 @@
-//! Header fields that end here, in both directions (RFC 9110 section 7.6).
+//! Header fields that are not forwarded, in both directions (RFC 9110 section 7.6).
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
@@ -99,7 +99,7 @@ fn ends_response(name: &str) -> bool {
         || name.starts_with("x-atlas-auth-proxy")
 }
 
-/// Fields that have no business in a trailer section (RFC 9110 section 6.5.1).
+/// Fields that may not be in a trailer section (RFC 9110 section 6.5.1).
 fn ends_trailer(name: &str) -> bool {
     ends_request(name)
         || ends_response(name)
@@ -123,7 +123,7 @@ fn ends_trailer(name: &str) -> bool {
         )
 }
 
-/// Removes what ends here from a request; says whether the client takes trailers (`TE: trailers`).
+/// Removes the fields of a request that are not forwarded; returns whether the client takes trailers (`TE: trailers`).
 ///
 /// The length (`Content-Length`) stays for the caller to frame the message anew.
 pub fn clean_request(headers: &mut HeaderMap) -> bool {
@@ -137,7 +137,7 @@ pub fn clean_request(headers: &mut HeaderMap) -> bool {
     trailers
 }
 
-/// Removes what ends here from a response.
+/// Removes the fields of a response that are not forwarded.
 pub fn clean_response(headers: &mut HeaderMap) {
     remove_nominated(headers);
     remove(headers, ends_response);
@@ -159,7 +159,7 @@ pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
     remove(trailers, ends_trailer);
 }
 
-/// Fields named by `Connection` are for this hop only. The framing is not theirs to remove: it is made anew.
+/// Fields named by `Connection` are for this hop only, except those of the framing, which is made anew.
 fn remove_nominated(headers: &mut HeaderMap) {
     if !headers.contains_key(header::CONNECTION) {
         return;

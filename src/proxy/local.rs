@@ -23,8 +23,8 @@ pub(super) enum LocalEndpoint {
 const PLACEHOLDER: &[u8] =
     br#"{"access_token":"atlas-auth-proxy-placeholder","expires_in":3600,"token_type":"Bearer"}"#;
 
-/// Which endpoint a path (percent-encoded, without query) is under any reading that a server might take; `None`: none,
-/// so that it may be forwarded.
+/// The endpoint that a path (percent-encoded, without query) is under any reading that a server might take; `None`: it
+/// is none, and may be forwarded.
 pub(super) fn local_endpoint(path: &str) -> Option<LocalEndpoint> {
     let Ok(path) = canonical(path) else {
         return disguised_endpoint(path);
@@ -60,11 +60,11 @@ fn named(rest: &[impl AsRef<str>]) -> LocalEndpoint {
     }
 }
 
-/// The most of what a client posts here that is taken in, and for how long it may come.
+/// The most content of a client's request that is read here, bytes, and how long that may take.
 const MOST_CONTENT: usize = 64 << 10;
 const MOST_TIME: Duration = Duration::from_secs(1);
 
-/// Takes the content in, unread; gives back whether that was all of it.
+/// Reads the content and throws it away; returns whether that was all of it.
 pub(super) async fn take_in(mut content: ClientBody) -> bool {
     let take = async {
         let mut left = MOST_CONTENT;
@@ -83,7 +83,7 @@ pub(super) async fn take_in(mut content: ClientBody) -> bool {
 /// The local answer.
 ///
 /// # Errors
-/// For another method than POST, and for what is not answered.
+/// For a method other than POST, and for [`LocalEndpoint::Other`].
 pub(super) fn answer(endpoint: LocalEndpoint, method: &Method) -> Result<Response<Bytes>, ProxyError> {
     if endpoint == LocalEndpoint::Other {
         return Err(ProxyError::oauth_path_denied());

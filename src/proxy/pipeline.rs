@@ -55,12 +55,12 @@ struct Asked {
     named: links::validators::Named,
 }
 
-/// What the guard let through.
+/// A request that the guard let through.
 struct Admitted {
     /// The authority that the client used.
     authority: String,
     path: PathAndQuery,
-    /// What is answered here; else the rules let it through.
+    /// The endpoint that is answered here; `None`: the request is to be forwarded, and the rules allow it.
     local: Option<local::LocalEndpoint>,
 }
 
@@ -97,7 +97,7 @@ impl Pipeline {
         let request_version = parts.version;
         let Admitted { authority, path, local } = self.admit(&parts)?;
         if let Some(endpoint) = local {
-            // What clients post here is short: taken in, the connection serves on.
+            // What clients post here is short: once it is read, the connection can serve on.
             record.unread = !local::take_in(incoming).await;
             let (parts, bytes) = local::answer(endpoint, &parts.method)?.into_parts();
             record.status = parts.status;
@@ -154,7 +154,7 @@ impl Pipeline {
             .rate_limit_remaining(rate_limit_remaining(&parts.headers));
         headers::clean_response(&mut parts.headers);
         if refused_early && record.inbound.is_some() && request_version != Version::HTTP_2 {
-            // The upstream has ended its connection over the content, and may have taken in a part of it only.
+            // The upstream ends its connection because of the content, and may have read only a part of it.
             parts
                 .headers
                 .insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -189,7 +189,7 @@ impl Pipeline {
         links::validators::mark(&mut parts.headers);
         if body.is_end_stream() {
             if head {
-                // What GET would say of a body that may change: not its length, not its coding.
+                // As GET would say of a body that may be rewritten: no length, no coding.
                 links::forget_body_headers(&mut parts.headers);
             }
             return Ok(Content::Empty);
@@ -199,7 +199,7 @@ impl Pipeline {
         let first = match first {
             Poll::Ready(Some(Ok(frame))) => frame.into_data().ok(),
             Poll::Ready(Some(Err(error))) => {
-                // Nothing was said to the client yet: it can be told what happened.
+                // Nothing was sent to the client yet, so that an error answer can still be given.
                 self.account.metrics.upstream_error(UpstreamErrorKind::Reset);
                 return Err(ProxyError::response_broke(&error));
             }

@@ -28,9 +28,9 @@ pub(super) struct Record {
     /// Content came with the request, and nobody has taken it over to read it.
     pub(super) unread: bool,
     pub(super) inbound: Option<Arc<BodyFacts>>,
-    /// Its part in what the listener may use.
+    /// Its share of what the listener may use, for as long as it is served.
     pub(super) share: Option<Share>,
-    /// Looks at an answer that tells of a failure.
+    /// Reads a failing answer as it passes.
     pub(super) observer: Option<Box<Observer>>,
     /// The credential that the upstream was sent: nothing of it may come back in trailers.
     pub(super) authorization: Option<HeaderValue>,

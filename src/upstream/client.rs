@@ -28,7 +28,7 @@ pub struct Upstream<B> {
     http2: Http2<B>,
 }
 
-/// A response head, its body, and the connection to give back when it serves no other request meanwhile.
+/// A response head, its body, and for HTTP/1.1 the connection to give back: it serves no other request meanwhile.
 type Answered<B> = (http::response::Parts, Incoming, Option<Lease<B>>);
 
 impl<B: SendableBody> Upstream<B> {
@@ -41,7 +41,7 @@ impl<B: SendableBody> Upstream<B> {
         }
     }
 
-    /// Where it leads.
+    /// The origin that it leads to.
     pub fn origin(&self) -> &Origin {
         &self.settings().origin
     }
@@ -136,7 +136,7 @@ impl<B: SendableBody> Upstream<B> {
             None => match self.connector.http1().await {
                 Ok(connection) => (connection, false),
                 Err(ConnectError::Tls { source, .. }) if version == HttpVersion::Auto && refused_alpn(&source) => {
-                    // Believed once a connection of HTTP/2 stands, see `Http2::sender`.
+                    // Believed only once there is a connection of HTTP/2, see `Http2::sender`.
                     return self.attempt_http2(request, progress).await;
                 }
                 Err(error) => return Err(SendFailure::unsent(error, request)),
@@ -230,8 +230,8 @@ impl<B: SendableBody> Upstream<B> {
     }
 }
 
-/// Whether another version of HTTP may be spoken where no connection could be made. A host that is not reached with one is
-/// not with the other, and waiting twice helps nobody.
+/// Whether another version of HTTP may succeed after this error. A host that can't be reached with one version can't be
+/// with the other, and waiting twice helps nobody.
 fn may_be_version(error: &ConnectError) -> bool {
     matches!(
         error,

@@ -65,7 +65,7 @@ pub(super) async fn connect(
     })
 }
 
-/// The egress proxy looks up the origin's name: here it may have none.
+/// The egress proxy looks up the origin's name, which may have no address here.
 async fn connect_through(egress: &EgressProxy, origin: &Origin) -> Result<TcpStream, ConnectError> {
     let opened = tunnel::through(egress, origin.host(), origin.port()).await;
     opened.map_err(|source| ConnectError::Tunnel {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Once the peer takes nothing any more, what is written is dropped: what can be read decides how the exchange ends.
+/// Once the peer accepts no more data, what is written is dropped: what can be read decides how the exchange ends.
 pub(super) struct DropWritesOnceClosed<S> {
     stream: S,
     closed_to_us: bool,

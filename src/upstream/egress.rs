@@ -1,4 +1,4 @@
-//! The proxy through which this machine reaches others, when it has no way of its own.
+//! The proxy through which this machine reaches other hosts when it can't connect to them directly.
 
 use std::fmt;
 
@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 
 use crate::secret::Secret;
 
-/// An HTTP proxy that opens tunnels (CONNECT, RFC 9110 section 9.3.6). It sees where tunnels lead, and nothing of what is in
-/// them: TLS with the upstream goes through.
+/// An HTTP proxy that opens tunnels (CONNECT, RFC 9110 section 9.3.6). It sees where a tunnel leads, and none of its
+/// content: TLS with the upstream goes through it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EgressProxy {
     host: String,

@@ -26,7 +26,7 @@ pub enum ConnectError {
         host: String,
         /// The port.
         port: u16,
-        /// What the last address tried said.
+        /// The error of the address tried last.
         source: io::Error,
     },
     /// The egress proxy could not be reached, or opened no tunnel.
@@ -129,8 +129,8 @@ pub struct SendFailure<B> {
     pub error: SendError,
     /// The request, when not one byte of it was sent: then any method may go again.
     pub unsent: Option<Request<B>>,
-    /// Whether the connection had served a request before. A break on such a one is most likely an idle connection that
-    /// the upstream closed, but the request *may* have been processed.
+    /// Whether the connection had served a request before. If such a connection breaks, the upstream most likely closed
+    /// it while it was idle, but the request *may* have been processed.
     pub reused: bool,
     /// The upstream said that it did not process the request (RFC 9113 section 8.7): then any method may go again.
     pub not_processed: bool,
@@ -147,7 +147,7 @@ impl<B> SendFailure<B> {
         }
     }
 
-    /// The request was sent, and nobody knows what became of it.
+    /// The request was sent, and may have been processed.
     pub(super) fn sent(error: SendError, reused: bool) -> Self {
         Self {
             error,

@@ -1,9 +1,9 @@
-//! Where the content of an answer ends: one reading, or none.
+//! Where the content of an answer ends: unambiguously, or the answer is refused.
 
 use http::{HeaderMap, HeaderValue, header};
 
-/// Leaves one framing, that by which hyper reads (RFC 9112 section 6.3), and says whether there is one: it reads content in
-/// an unknown coding to the end of the connection, and we would pass it on without saying so.
+/// Leaves only the framing by which hyper reads (RFC 9112 section 6.3), and returns whether there is one: hyper reads
+/// content in an unknown coding to the end of the connection, and we would pass it on without naming the coding.
 pub(super) fn one_framing(headers: &mut HeaderMap) -> bool {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
@@ -16,7 +16,7 @@ pub(super) fn one_framing(headers: &mut HeaderMap) -> bool {
     }
 }
 
-/// Makes one number of the same number several times (RFC 9112 section 6.3 rule 5).
+/// Merges several equal lengths into one (RFC 9112 section 6.3 rule 5).
 fn one_length(headers: &mut HeaderMap) -> bool {
     let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
     let (Some(first), second) = (values.next(), values.next()) else {

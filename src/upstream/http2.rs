@@ -38,20 +38,20 @@ impl<B: SendableBody> Http2<B> {
         }
     }
 
-    /// Whether the upstream was found to speak nothing else.
+    /// Whether the upstream was found to speak HTTP/2 only.
     pub(super) fn is_all_there_is(&self) -> bool {
         self.only.load(Ordering::Relaxed)
     }
 
-    /// It may speak HTTP/1.1 by now.
+    /// Drops that finding: the upstream may speak HTTP/1.1 by now.
     pub(super) fn forget(&self) {
         self.only.store(false, Ordering::Relaxed);
     }
 
-    /// A sender on it, and whether the connection was there already.
+    /// A sender on the connection, and whether the connection was there already.
     ///
     /// # Errors
-    /// When there is none, and none can be made.
+    /// When there is no connection, and none can be made.
     pub(super) async fn sender(&self, connector: &Connector) -> Result<(http2::SendRequest<B>, bool), ConnectError> {
         let settings = &connector.settings;
         let no_h2 = || ConnectError::NoHttp2 {
@@ -73,7 +73,8 @@ impl<B: SendableBody> Http2<B> {
             port: settings.origin.port(),
             after: limit,
         };
-        // One limit for the wait and the attempt: those who wait must not have their attempts one after the other.
+        // One limit for wait and attempt together: those who wait must not each make an attempt of full length, one
+        // after the other.
         let Ok(_one_at_a_time) = tokio::time::timeout_at(deadline, self.connecting.lock()).await else {
             return Err(too_late());
         };
@@ -93,7 +94,8 @@ impl<B: SendableBody> Http2<B> {
             .timer(TokioTimer::new())
             .keep_alive_interval(H2_PING_EVERY)
             .keep_alive_timeout(H2_PING_TIMEOUT)
-            // Until the upstream's SETTINGS say how many it takes: more would be refused (RFC 9113 section 5.1.2).
+            // Until the upstream's SETTINGS say how many streams it takes: more would be refused (RFC 9113 section
+            // 5.1.2).
             .initial_max_send_streams(1)
             .max_header_list_size(MAX_RESPONSE_HEAD as u32)
             .initial_stream_window_size(1 << 20)
@@ -108,7 +110,7 @@ impl<B: SendableBody> Http2<B> {
     }
 }
 
-/// Has the request say scheme and authority, as HTTP/2 does (RFC 9113 section 8.3.1).
+/// Puts scheme and authority into the request's URI, for HTTP/2 (RFC 9113 section 8.3.1).
 pub(super) fn with_pseudo_fields<B>(request: &mut Request<B>, origin: &Origin) {
     let mut uri = Parts::default();
     uri.scheme = Some(origin.scheme().clone());
@@ -128,7 +130,7 @@ pub(super) fn says_not_processed(error: &hyper::Error) -> bool {
     while let Some(source) = next {
         if let Some(h2) = source.downcast_ref::<h2::Error>() {
             let refused = h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM);
-            // h2 says so of the streams above the last one only; the others fail otherwise.
+            // h2 reports a `GOAWAY` to the streams above the last one only; the others fail otherwise.
             return h2.is_remote() && (refused || h2.is_go_away());
         }
         next = source.source();

@@ -1,4 +1,4 @@
-//! The way to an upstream, step by step: for whoever wants to know where it ends.
+//! The way to an upstream, step by step: shows which step fails.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub struct TlsFacts {
     pub certificate: CertificateDer<'static>,
 }
 
-/// Goes the way once, with `connect_timeout` for each step.
+/// Takes each step once, with `connect_timeout` for each.
 pub async fn inspect(settings: &UpstreamSettings, tls: &ClientConfig) -> Inspection {
     let mut inspection = Inspection::default();
     let origin = &settings.origin;

@@ -194,8 +194,8 @@ impl fmt::Debug for Origin {
     }
 }
 
-/// What stands before an `@` may be a password, wherever it stands: one that is not percent-encoded may have a slash, and the URL
-/// another reading. It is not repeated in a message.
+/// Leaves out what stands before the last `@`, so that no message repeats it: it may be a password. One that is not
+/// percent-encoded may have a slash, and then the URL is read otherwise.
 fn without_userinfo(text: &str) -> String {
     let start = text.find("://").map_or(0, |i| i + 3);
     match text[start..].rfind('@') {

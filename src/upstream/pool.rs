@@ -26,7 +26,7 @@ use super::request::SendableBody;
 
 /// An idle connection older than this is not used again: middleboxes forget silent connections after a minute or so.
 const IDLE_FOR: Duration = Duration::from_secs(55);
-/// What a request may take to reach the upstream: an idle connection that ends sooner is not used.
+/// The time that a request may take to reach the upstream: an idle connection that ends sooner is not used.
 const ON_THE_WAY: Duration = Duration::from_secs(1);
 /// Idle connections kept at most; above, the oldest go.
 const MAX_IDLE: usize = 512;
@@ -51,7 +51,7 @@ pub(super) struct Connection<B> {
 }
 
 impl<B: SendableBody> Connection<B> {
-    /// One that was made now.
+    /// A connection made now.
     pub(super) fn new(sender: http1::SendRequest<B>) -> Self {
         Self {
             sender,
@@ -60,7 +60,7 @@ impl<B: SendableBody> Connection<B> {
         }
     }
 
-    /// Takes in how long the upstream keeps it, as the head of an answer says.
+    /// Notes how long the upstream keeps the connection idle, as the head of an answer says.
     pub(super) fn hear(&mut self, headers: &HeaderMap) {
         self.idle_for = announced_idle(headers).map_or(IDLE_FOR, |announced| announced.min(IDLE_FOR));
     }
@@ -75,7 +75,7 @@ impl<B: SendableBody> Pool<B> {
         }
     }
 
-    /// The connection used last that is ready now: the warmest, and the others can age.
+    /// The ready connection that was used last: it is the warmest, and the others can age.
     pub(super) fn checkout(&self) -> Option<Connection<B>> {
         let mut idle = self.idle.lock();
         let mut at = idle.len();
@@ -91,7 +91,7 @@ impl<B: SendableBody> Pool<B> {
         None
     }
 
-    /// The oldest idle connection goes, as another one comes although there are some.
+    /// Drops the oldest idle connection: a new one is made although some are idle.
     pub(super) fn make_room(&self) {
         drop(self.idle.lock().pop_front());
     }

@@ -9,7 +9,7 @@ pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// Requests of one listener that wait at a time; more are refused at once.
 const MOST_WAITING: usize = 4096;
 
-/// A place; it is given back when dropped. `None`: there was none in time.
+/// A place, given back when dropped; `None`: none was free in time.
 pub(super) async fn place(part: &Part) -> Option<Place> {
     if let Some(place) = part.try_take() {
         return Some(place);

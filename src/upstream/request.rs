@@ -33,10 +33,10 @@ pub struct UpstreamRequest<B> {
     pub body: B,
     /// Progress of the body, when there is one: the wait for the response head counts from it.
     pub progress: Option<Arc<Progress>>,
-    /// Whether it can be sent a single time only. Then it goes over a connection of HTTP/1.1 that is made for it: an idle
-    /// one may be closed by the upstream in the very moment.
+    /// Whether it can be sent a single time only. Then it goes over a connection of HTTP/1.1 that is made for it: an
+    /// idle one may be closed by the upstream at that very moment.
     pub once: bool,
-    /// Whose part of the places on the way to the upstream it takes.
+    /// The listener's part of the places on the way to the upstream; the request takes one.
     pub part: Arc<Part>,
 }
 

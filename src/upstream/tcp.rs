@@ -47,7 +47,7 @@ pub(crate) async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Tries the addresses in order, the next beside the last when that fails or stays silent (RFC 8305).
+/// Tries the addresses in order; starts the next beside the last when that fails or stays silent (RFC 8305).
 async fn first_of(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     if let [only] = addresses[..] {
         return TcpStream::connect(only).await;

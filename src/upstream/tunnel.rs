@@ -41,7 +41,7 @@ pub(crate) async fn through(proxy: &EgressProxy, host: &str, port: u16) -> Resul
     Ok(stream)
 }
 
-/// Has the proxy at the other end of `stream` connect to the host. Behind it the stream leads there.
+/// Has the proxy at the other end of `stream` connect to the host; after that the stream leads to the host.
 pub(crate) async fn open(
     stream: &mut TcpStream,
     proxy: &EgressProxy,
@@ -76,12 +76,12 @@ pub(crate) async fn open(
     }
 }
 
-/// To the empty line, and not a byte more: what follows is the next answer, or the upstream's.
+/// Reads to the empty line, and not a byte more: what follows is the next answer, or the upstream's data.
 async fn read_head(stream: &mut TcpStream, left: &mut usize) -> Result<Vec<u8>, TunnelError> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") && !head.ends_with(b"\n\n") {
         *left = left.checked_sub(1).ok_or(TunnelError::Malformed)?;
-        // One at a time: there is one tunnel in minutes.
+        // One byte at a time: a tunnel is opened once in minutes.
         head.push(stream.read_u8().await?);
     }
     Ok(head)

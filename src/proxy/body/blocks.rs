@@ -11,7 +11,7 @@ const BLOCKS: (usize, usize) = (512, 64 << 10);
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
     full: VecDeque<Bytes>,
-    /// The block that is being filled. Never grows: it would copy.
+    /// The block that is being filled. Never grows: that would copy it.
     last: BytesMut,
     next_block: usize,
     length: usize,
@@ -32,7 +32,7 @@ impl Blocks {
         }
     }
 
-    /// Puts `data` at the end as it is. For what is taken out again soon.
+    /// Appends `data` without copying them. For what is taken out again soon.
     pub(super) fn push_whole(&mut self, data: Bytes) {
         self.length += data.len();
         self.end_block();
@@ -44,7 +44,7 @@ impl Blocks {
         self.length
     }
 
-    /// What follows the first `offset` bytes, as far as it lies together; `None`: nothing.
+    /// The bytes after the first `offset` that lie together in one block; `None`: there are none.
     pub(super) fn from(&self, mut offset: usize) -> Option<Bytes> {
         for block in &self.full {
             if offset < block.len() {
@@ -58,7 +58,7 @@ impl Blocks {
             .map(Bytes::copy_from_slice)
     }
 
-    /// Takes out what lies together at the start.
+    /// Takes out the first block.
     pub(super) fn take_first(&mut self) -> Option<Bytes> {
         if self.full.is_empty() {
             self.end_block();
@@ -68,7 +68,7 @@ impl Blocks {
         Some(first)
     }
 
-    /// All of it.
+    /// All of it, copied together.
     pub(super) fn whole(&self) -> Bytes {
         let mut whole = BytesMut::with_capacity(self.length);
         self.full.iter().for_each(|block| whole.extend_from_slice(block));

@@ -1,4 +1,4 @@
-//! What request bodies may hold, one and all together.
+//! The memory that request bodies may hold, each and all together.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -47,7 +47,8 @@ impl ReplayBudget {
             .is_ok()
     }
 
-    /// Whether there are so many now. They are taken as they come: a client that announces much holds what it has sent.
+    /// Whether so many bytes are free now. They are taken as data come: a client that announces much holds what it has
+    /// sent.
     pub(super) fn has(&self, bytes: usize) -> bool {
         self.left.load(Ordering::Relaxed) >= bytes
     }

@@ -1,7 +1,7 @@
 //! The content of a request as it comes from the connection, and what is left of it when nobody reads on.
 //!
-//! Over HTTP/2 a stream that ends before its request was taken in is reset, and some clients then report an error and not
-//! the answer (curl of 2023: exit code 92). So the rest is taken in before the stream ends, as over HTTP/1.1.
+//! Over HTTP/2 a stream that ends before its request was read is reset, and some clients then report an error and not
+//! the answer (curl of 2023: exit code 92). So the rest is read before the stream ends, as over HTTP/1.1.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use parking_lot::Mutex;
 
 /// The content of a request.
 pub struct ClientBody {
-    /// Only taken when it is dropped.
+    /// `None` only while this is dropped.
     incoming: Option<Incoming>,
     unread: Option<Arc<Unread>>,
 }
 
-/// Where the content goes that nobody has read.
+/// Takes the content that nobody has read, so that the connection can read it to the end.
 #[derive(Debug, Default)]
 pub struct Unread(Mutex<UnreadState>);
 
@@ -32,7 +32,7 @@ struct UnreadState {
 }
 
 impl ClientBody {
-    /// What nobody reads of it is the connection's business.
+    /// What nobody reads of the content is left to the connection.
     pub fn new(incoming: Incoming) -> Self {
         Self {
             incoming: Some(incoming),
@@ -40,7 +40,7 @@ impl ClientBody {
         }
     }
 
-    /// What nobody reads of it goes to `unread`.
+    /// What nobody reads of the content goes to `unread`.
     pub fn leaving(incoming: Incoming, unread: Arc<Unread>) -> Self {
         Self {
             incoming: Some(incoming),
@@ -85,7 +85,7 @@ impl Drop for ClientBody {
 }
 
 impl Unread {
-    /// Takes in what comes, and throws it away; gives how many bytes. `None`: that was all.
+    /// Reads what comes and throws it away; returns how many bytes. `None`: that was all.
     pub fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Option<usize>> {
         let mut left = self.0.lock();
         let given_up = left.given_up;

@@ -114,7 +114,7 @@ impl Inbound {
         self.incoming.size_hint()
     }
 
-    /// Another reader begins: the wait of the one before does not count.
+    /// Another reader begins: the wait of the reader before does not count.
     pub(super) fn begin_wait_anew(&mut self) {
         self.patience.begin_anew();
     }

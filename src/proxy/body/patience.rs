@@ -12,18 +12,18 @@ use crate::time::WaitTimer;
 /// The time of waiting that a rate is averaged over.
 const WINDOW: Duration = Duration::from_secs(30);
 
-/// What is left of the patience with one body.
+/// What is left of the time that one body may take.
 pub(super) struct Patience {
     idle_limit: Duration,
-    /// Bytes that must come in each window.
+    /// Bytes that must come in each window, at least.
     least: u64,
-    /// Bytes that have come in this one.
+    /// Bytes that have come in the current window.
     came: u64,
-    /// What was left of this window when the last wait ended.
+    /// What was left of the current window when the last wait ended.
     left: Duration,
-    /// When this window ends, if the wait that is under way goes on.
+    /// When the current window ends, if the wait that is under way goes on.
     window_ends: Option<Instant>,
-    /// Most bodies come with their head.
+    /// Without a timer until the first wait: most bodies come with their head.
     wait: WaitTimer,
 }
 
@@ -49,13 +49,13 @@ impl Patience {
         }
     }
 
-    /// The wait that is under way, if any, is over, and nothing of it counts: nobody has read since who knows when.
+    /// The wait that is under way, if any, is over, and none of it counts: nobody may have read for most of it.
     pub(super) fn begin_anew(&mut self) {
         self.window_ends = None;
         self.wait.end();
     }
 
-    /// To be asked while nothing comes: ends when the patience is lost.
+    /// To be polled while nothing comes: ready when the client has paused for too long or was too slow.
     pub(super) fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<ClientFault> {
         let began = self.wait.begin();
         let gives_up = began + self.idle_limit;
@@ -87,7 +87,7 @@ mod tests {
 
     use super::*;
 
-    /// How long it takes to lose patience with a client that sends `bytes` every so often, with pauses of ours between.
+    /// The fault for which a client that sends `bytes` every so often, with pauses of ours between, is given up.
     async fn lost(patience: &mut Patience, bytes: usize, every: Duration, ours: Duration) -> Option<ClientFault> {
         for _ in 0..1000 {
             if let Ok(fault) = tokio::time::timeout(every, poll_fn(|cx| patience.poll_lost(cx))).await {

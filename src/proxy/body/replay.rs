@@ -26,9 +26,9 @@ pub(in crate::proxy) struct Recording {
     overflowed: bool,
     limit: usize,
     budget: Arc<ReplayBudget>,
-    /// Which reader is the current one. An earlier one must not poll any more: it would take the waker away.
+    /// Which reader is the current one. An earlier reader must not poll any more: it would take the waker away.
     reader: u32,
-    /// Whether it was asked for a byte.
+    /// Whether the current reader was asked for a byte.
     asked: bool,
 }
 
@@ -89,7 +89,7 @@ impl Drop for Recording {
 pub(in crate::proxy) enum BodySource {
     /// No content.
     Empty,
-    /// Too large to record: goes once.
+    /// Too large to record: can be sent only once.
     Once(Option<Inbound>),
     /// Recorded as it streams.
     Recorded {
@@ -139,7 +139,7 @@ impl BodySource {
         matches!(self, Self::Empty)
     }
 
-    /// The length of the content, bytes, when it was given (`Content-Length`) or there is none.
+    /// The length of the content, bytes, if `Content-Length` gave it or there is no content.
     pub(in crate::proxy) fn length(&self) -> Option<u64> {
         match self {
             Self::Empty => Some(0),
@@ -172,7 +172,8 @@ impl BodySource {
         }
     }
 
-    /// Whether there is content, and the present try was not asked for a byte of it. Then that was not sent whole.
+    /// Whether there is content, and the present try was not asked for a byte of it: then the request was not sent
+    /// whole.
     pub(in crate::proxy) fn is_unasked(&self) -> bool {
         match self {
             Self::Empty | Self::Once(_) => false,

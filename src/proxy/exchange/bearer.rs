@@ -36,7 +36,7 @@ impl Exchange<'_> {
         self.tries.repeat(AttemptCause::TokenRenewed);
         let response = self.send(Some(renewed.header().clone())).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
-            // Whatever it says: the token is new, and a probe tells.
+            // Whatever this 401 says, the token is new: a probe finds out.
             probe::replace_in_background(&slot, &account, bearer, renewed, self.last_sent, false);
         } else {
             bearer.accepted_if(|| self.shows_acceptance(response.status()));

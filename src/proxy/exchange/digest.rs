@@ -18,7 +18,7 @@ const BUFFER_PATIENCE: Duration = Duration::from_millis(100);
 /// How long a request that can be sent only once holds what Digest requests share.
 const MOST_HELD: Duration = Duration::from_secs(1);
 
-/// What is there before a request is sent with a credential. Moved once: a box would cost each request an allocation.
+/// What [`Exchange::prepare`] came to. Moved once: a box would cost each request an allocation.
 #[allow(clippy::large_enum_variant)]
 enum Prepared {
     /// A challenge that can be answered.
@@ -31,7 +31,7 @@ impl Exchange<'_> {
     /// Sends the request with an answer to a challenge; after a 401, with another nonce.
     pub(super) async fn send_with_digest(&mut self, digest: &Arc<Digest>) -> Result<UpstreamResponse, ProxyError> {
         if digest.is_limited() {
-            // The limit counts no request whose client makes up its mind.
+            // The body is read first: a request must not count against the limit while its client sends slowly.
             self.buffer(None).await?;
         } else if self.source.length().is_none() {
             // Small chunked bodies are common; knowing that they are small saves the priming request.
@@ -52,7 +52,7 @@ impl Exchange<'_> {
             let header = authorized.as_ref().map(|authorized| authorized.header.clone());
             let held = (!self.source.surely_repeatable()).then(|| turn.let_go());
             let Sent::Answer(response) = self.send_holding(held, header).await? else {
-                // Each count of a nonce goes out once: the next try has another.
+                // Each count of a nonce (`nc`) is sent only once: the next try uses another nonce.
                 turn.forget();
                 continue;
             };
@@ -72,7 +72,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// Whatever the reason of a 401 that a client gets, it is asked about when it comes again and again.
+    /// Counts a 401 that a client gets, whatever its reason; after several in a row a probe asks about the key.
     fn pass_401_on(&self, digest: &Arc<Digest>) {
         digest.passes_401_on();
         if digest.suspected() {
@@ -80,8 +80,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// Sends the request, and lets go of what is `held` for it when the upstream must have its head: the rest comes when the
-    /// client pleases.
+    /// Sends the request, and lets go of what is `held` for it once the upstream must have its head: the rest may come
+    /// slowly.
     async fn send_holding(
         &mut self,
         held: Option<Held>,
@@ -106,10 +106,10 @@ impl Exchange<'_> {
         }
     }
 
-    /// Sees to it that there is a challenge to answer: this costs no request in the steady state.
+    /// Makes sure that there is a challenge to answer: this costs no request in the steady state.
     async fn prepare(&mut self, turn: &mut Turn<'_>) -> Result<Prepared, ProxyError> {
         if turn.goes_alone() {
-            // There are few lanes: none is held while a client makes up its mind.
+            // There are few lanes: none is held while a client sends slowly.
             self.buffer(None).await?;
         }
         let once = !self.source.surely_repeatable();
@@ -134,7 +134,8 @@ impl Exchange<'_> {
         if itself && verdict != Some(Verdict::Retry) {
             return Ok(Prepared::Answered(first));
         }
-        // The one chance of the body is not spent where this tells nothing of the path, but that nothing passes now.
+        // The body can be sent only once. That is not risked where the answer says only that nothing passes now, and
+        // nothing of the path.
         if once && verdict.is_none() && is_about_the_moment(first.status()) {
             turn.give_back();
             return Ok(Prepared::Answered(first));
@@ -149,7 +150,7 @@ impl Exchange<'_> {
             return Ok(None);
         }
         if !self.source.surely_repeatable() {
-            // Nothing that is shared is held while a client makes up its mind.
+            // Nothing that is shared is held while a client sends slowly.
             drop(turn.let_go());
         }
         match self.buffer(None).await? {
@@ -166,7 +167,7 @@ impl Exchange<'_> {
     }
 }
 
-/// Whether a status tells nothing of the request. Rate limits and faults may come before it is looked at.
+/// Whether a status tells nothing of the request: rate limits and faults may come before the request is read.
 fn is_about_the_moment(status: StatusCode) -> bool {
     status.is_server_error()
         || matches!(

@@ -45,7 +45,7 @@ use crate::upstream::UpstreamBody;
 
 use tries::Tries;
 
-/// The pause before the first retry of a 429 that names none, and the least of all.
+/// The pause before the first retry of a 429 that names none, and the least pause of all.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 const LEAST_RETRY_PAUSE: Duration = Duration::from_millis(100);
 
@@ -54,9 +54,9 @@ type UpstreamResponse = Response<UpstreamBody<RequestBody>>;
 /// The upstream's final answer.
 pub(super) struct Answered {
     pub(super) response: UpstreamResponse,
-    /// The account that it was asked with.
+    /// The account that the request was sent for.
     pub(super) account: Arc<Account>,
-    /// The credential that it was asked with; nothing of it may come back.
+    /// The credential that the request was sent with; nothing of it may come back.
     pub(super) authorization: Option<HeaderValue>,
 }
 
@@ -69,7 +69,7 @@ pub(super) struct Exchange<'a> {
     path: PathAndQuery,
     headers: HeaderMap,
     source: BodySource,
-    /// The body of the next try, where that was taken beforehand.
+    /// The body of the next try, if it was taken beforehand.
     next_body: Option<RequestBody>,
     inbound: Option<Arc<BodyFacts>>,
     tries: Tries<'a>,
@@ -135,16 +135,16 @@ impl<'a> Exchange<'a> {
         }
         let headers = response.headers();
         let pause = if headers.contains_key(header::RETRY_AFTER) {
-            // What can't be read, or is a date in an answer without one, is for the client to read.
+            // A value that can't be parsed, and a date in an answer without `Date`, are left to the client.
             retry_after(headers, None)?
         } else {
-            // Without a word from Atlas: 1, 2, 4 s.
+            // Without `Retry-After`: 1, 2, 4 s.
             RETRY_PAUSE.saturating_mul(1 << self.tries.rate_limits().min(6))
         };
         (pause <= left).then_some(pause.max(LEAST_RETRY_PAUSE))
     }
 
-    /// A credential that was replaced while the request was on its way is no reason to fail.
+    /// Sends the request, and again if its credential is refused and was replaced meanwhile.
     async fn send_with_account_in_force(&mut self) -> Result<UpstreamResponse, ProxyError> {
         let result = self.send_with_credential().await;
         let refused = match &result {
@@ -165,8 +165,8 @@ impl<'a> Exchange<'a> {
         self.send_with_credential().await
     }
 
-    /// What took the account's place since the request came, if the request can be made with it: at the same upstream, and
-    /// with the same body.
+    /// The account that is in force now, if it is another than the request's and the request can be made with it: at
+    /// the same upstream, and with the same body.
     fn successor(&mut self) -> Option<Arc<Account>> {
         let now = self.slot.current();
         let another = !Arc::ptr_eq(&now, &self.account);
@@ -178,8 +178,8 @@ impl<'a> Exchange<'a> {
         self.tries.has_room() && self.source.can_repeat()
     }
 
-    /// Takes the body for one more try, before the answer or the error that is there is given up. False: it has grown too
-    /// large meanwhile, and that is the client's.
+    /// Takes the body for one more try, before the answer or the error at hand is given up. False: the body has grown
+    /// too large meanwhile, and the client gets that answer or error.
     fn take_next_body(&mut self) -> bool {
         self.next_body = self.source.next_body();
         self.next_body.is_some()
@@ -192,8 +192,9 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Whether a status tells that the credential passed. A request of a client's choice must not make up for the refusals of
-    /// all others: something before Atlas may answer 3xx and 4xx to whom it does not know, and some paths need no credential.
+    /// Whether a status shows that the credential was accepted. A request of a client's choice must not make up for the
+    /// refusals of all others: something before Atlas may answer unknown clients 3xx and 4xx, and some paths need no
+    /// credential.
     fn shows_acceptance(&self, status: StatusCode) -> bool {
         (status.is_success() || status == StatusCode::NOT_MODIFIED) && !needs_no_credential(self.path.path())
     }

@@ -20,7 +20,7 @@ pub(super) enum Sent {
 }
 
 impl Exchange<'_> {
-    /// Sends the request with a credential that may go as often as one likes.
+    /// Sends the request with a credential that may be sent any number of times.
     pub(super) async fn send(&mut self, authorization: Option<HeaderValue>) -> Result<UpstreamResponse, ProxyError> {
         loop {
             if let Sent::Answer(response) = self.send_once(authorization.clone()).await? {
@@ -60,9 +60,9 @@ impl Exchange<'_> {
             Err(failure) => failure,
         };
         let broken = matches!(failure.error, SendError::Broken { .. });
-        // A request that waited for a stream when the connection of HTTP/2 ended, of which hyper says only that it is gone.
-        // Its content tells: what nobody asked for was not sent, and half a request was not processed. Without content
-        // nobody knows.
+        // The request may have waited for a stream when its HTTP/2 connection ended; hyper says only that the
+        // connection is gone. The content tells: if none of it was asked for, it was not sent, and half a request was
+        // not processed. Without content nobody knows.
         let unsent = broken && self.source.is_unasked();
         let not_processed = (failure.not_processed || unsent) && self.tries.may_repeat_unprocessed();
         if not_processed && self.source.can_repeat() && self.take_next_body() {

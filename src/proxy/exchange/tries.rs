@@ -2,24 +2,25 @@
 
 use crate::metrics::AttemptCause;
 
-/// Sends of one request, whatever their causes; those that wait for a 429 and the one after "not processed" not counted.
+/// The most sends of one request, for all causes; those after the wait for a 429 and the one after "not processed"
+/// don't count.
 const MOST_SENDS: u32 = 3;
 
 pub(super) struct Tries<'a> {
     /// Sends that count.
     counted: u32,
-    /// The upstream said of one that it did not process it.
+    /// The upstream said of one send that it did not process it.
     not_processed: bool,
     /// Answers 429 that were waited for.
     rate_limits: u32,
     /// What causes the next send.
     cause: AttemptCause,
-    /// Whatever was sent upstream, for the record.
+    /// Everything sent upstream, for the record.
     sent: &'a mut u32,
 }
 
 impl<'a> Tries<'a> {
-    /// None yet. `sent` counts whatever is sent.
+    /// Before the first send. `sent` counts everything sent upstream.
     pub(super) fn new(sent: &'a mut u32) -> Self {
         Self {
             counted: 0,
@@ -40,23 +41,23 @@ impl<'a> Tries<'a> {
         self.counted < MOST_SENDS
     }
 
-    /// Whether the one send after "not processed" is left.
+    /// Whether the one extra send after "not processed" is left.
     pub(super) fn may_repeat_unprocessed(&self) -> bool {
         !self.not_processed
     }
 
-    /// 429s that were waited for.
+    /// Answers 429 that were waited for.
     pub(super) fn rate_limits(&self) -> u32 {
         self.rate_limits
     }
 
-    /// The request is sent; gives back what for.
+    /// Counts a send of the request; returns its cause.
     pub(super) fn begin(&mut self) -> AttemptCause {
         self.counted += 1;
         self.cause
     }
 
-    /// Something goes upstream, be it the request or what fetches a challenge for it.
+    /// Counts anything sent upstream: the request, or one that fetches a challenge for it.
     pub(super) fn count_sent(&mut self) {
         *self.sent += 1;
     }
@@ -65,7 +66,7 @@ impl<'a> Tries<'a> {
     pub(super) fn repeat(&mut self, cause: AttemptCause) {
         self.cause = cause;
         match cause {
-            // Nobody looked at what was sent: it does not count.
+            // What was sent was not processed: it does not count.
             AttemptCause::NotProcessed => {
                 self.not_processed = true;
                 self.counted = self.counted.saturating_sub(1);

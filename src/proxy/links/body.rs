@@ -134,7 +134,7 @@ where
                             Some(gzip) => gzip.push(data),
                             None => this.rewrite(data),
                         }
-                        // Seen at once, so that the last data are known to be the last.
+                        // Checked at once, so that the last data are known to be the last.
                         this.gzip.is_none() && this.body.is_end_stream()
                     }
                     Err(frame) => {

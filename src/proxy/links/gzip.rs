@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use bytes::Bytes;
 use flate2::write::GzDecoder;
 
-/// Compressed bytes decoded at a time: gzip grows at most about a thousandfold, so what comes of it stays near 1 MiB.
+/// Compressed bytes decoded at a time: gzip grows at most about a thousandfold, so the output of a step stays near 1
+/// MiB.
 const STEP: usize = 1024;
 /// A member begins with these (section 2.3.1).
 const MAGIC: [u8; 2] = [0x1f, 0x8b];
@@ -16,7 +17,7 @@ pub(super) struct Gunzip {
     at: At,
 }
 
-/// Where in the stream.
+/// The position in the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
     /// Nothing has come yet.

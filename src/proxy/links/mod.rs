@@ -1,10 +1,11 @@
 //! Links in answers lead back to the proxy: a client that pages or follows `Location` stays on it.
 //!
-//! Only string values of the key `href` in JSON, and the headers `Location`, `Content-Location`, `Refresh` and `Link`, change, and only when they are the
-//! upstream's origin followed by `/api/` or `//api/`. Everything else stays byte for byte: `rel` values are identifiers
-//! that look like URLs, and an app that reads, edits and writes back must not store our address in Atlas.
+//! Only string values of the key `href` in JSON, and the headers `Location`, `Content-Location`, `Refresh` and `Link`,
+//! change, and only when they are the upstream's origin followed by `/api/` or `//api/`. Everything else stays byte for
+//! byte: `rel` values are identifiers that look like URLs, and an app that reads, edits and writes back must not store
+//! our address in Atlas.
 //!
-//! gzip is decoded for it; other content codings are kept from being chosen (`restrict_accept_encoding`).
+//! gzip is decoded for this; `restrict_accept_encoding` keeps the upstream from choosing another content coding.
 
 mod body;
 mod gzip;

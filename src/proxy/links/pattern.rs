@@ -11,7 +11,7 @@ pub(super) const MAX_PATTERNS: usize = 4;
 #[derive(Debug, Clone)]
 pub struct LinkRewriter {
     pub(super) patterns: Arc<[Pattern]>,
-    /// Of all their texts.
+    /// The length of the longest pattern's text.
     pub(super) longest: usize,
 }
 

@@ -14,7 +14,7 @@ use memchr::memmem;
 
 const STRONG: &[u8] = b"~links\"";
 const WEAK: &[u8] = b"~links-weak\"";
-/// Stands in both.
+/// Part of both marked forms.
 const MARK: &[u8] = b"~links";
 
 /// Marks the tag of an answer, and lets nobody ask for parts of it.
@@ -48,9 +48,9 @@ pub enum Named {
     Nothing,
 }
 
-/// Takes the mark off the tags of a request (`If-Match`, `If-None-Match`). Where one stands in `If-Range`, or anywhere beside
-/// `Range`, the request becomes one for the whole: parts of ours and of Atlas's do not fit. So does one whose `If-Range` is
-/// a date, which is the same for both.
+/// Takes the mark off the tags of a request (`If-Match`, `If-None-Match`). Where a marked tag stands in `If-Range`, or
+/// in any of them beside `Range`, the request becomes one for the whole: parts of ours and of Atlas's do not fit
+/// together. So does a request whose `If-Range` is a date, which is the same for both.
 pub fn unmark(headers: &mut HeaderMap) -> Named {
     let in_range = has_mark(headers, &header::IF_RANGE);
     let mut found = in_range;
@@ -75,14 +75,15 @@ pub fn unmark(headers: &mut HeaderMap) -> Named {
     }
 }
 
-/// The same where links are no longer rewritten: what a client has read before may be edited, and nothing of it is current.
+/// For a listener that no longer rewrites links: what a client has read before may be edited (`If-Match`), but none of
+/// it is current.
 pub fn unmark_edits(headers: &mut HeaderMap) {
     if has_mark(headers, &header::IF_MATCH) {
         unmark_field(headers, &header::IF_MATCH);
     }
 }
 
-/// Sees to it that an answer 304 tells nothing that is wrong of the representation that the client has.
+/// Keeps an answer 304 from saying anything wrong about the representation that the client has.
 pub fn not_modified(headers: &mut HeaderMap, named: Named) {
     match named {
         Named::Marked => mark(headers),

@@ -35,13 +35,13 @@ pub(super) async fn with_token(slot: &AccountSlot, account: &Account, authorizat
     }
 }
 
-/// With a nonce of its own, so that nothing but the key can be refused.
+/// Asks with a key, and with a nonce of its own, so that nothing but the key can be refused.
 pub(super) async fn with_key(slot: &AccountSlot, account: &Account, digest: &Digest, path: &'static str) -> Finding {
     let mut turn = digest.turn_alone();
     match send(slot, account, path, None).await {
         Some((StatusCode::UNAUTHORIZED, headers)) => match turn.primed(&headers) {
             Verdict::Retry => {}
-            // Nobody can be authorized.
+            // Without a challenge no key can be accepted.
             Verdict::GiveUp(GiveUp::NoChallenge) => return Finding::Refused,
             Verdict::GiveUp(_) => return Finding::Unknown,
         },

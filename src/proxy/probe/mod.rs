@@ -29,7 +29,7 @@ use ask::{PATH, path_beside, with_key, with_token};
 use prober::Finding;
 pub use prober::Prober;
 
-/// Between two looks whether a refused credential is accepted again: doubles from the first to the second.
+/// The pause between two probes whether a refused credential is accepted again: doubles from the first to the second.
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(300));
 
 /// A token that may be sent in place of `used`, to which Atlas answered 401. `None`: the 401 stands. `says_so`: the answer
@@ -68,7 +68,7 @@ pub(super) async fn replacement(
     bearer.replace(used).await
 }
 
-/// Finds out about a 401 to a request that can't be sent again: for those that come after it.
+/// Finds out about a 401 to a request that can't be sent again, for the requests that come after it.
 pub(super) fn replace_in_background(
     slot: &Arc<AccountSlot>,
     account: &Arc<Account>,
@@ -121,7 +121,7 @@ fn in_background(account: &Arc<Account>, task: impl Future<Output = ()> + Send +
     });
 }
 
-/// However the task ends, another may begin.
+/// Lets another task begin, however this one ends.
 struct OneInBackground(Arc<Account>);
 
 impl Drop for OneInBackground {
@@ -130,8 +130,8 @@ impl Drop for OneInBackground {
     }
 }
 
-/// Asks from time to time whether a refused credential is accepted again: nobody else may, where no requests come while it
-/// is not ready.
+/// Probes from time to time whether a refused credential is accepted again. Clients' requests can't show it: none may
+/// come while the proxy is not ready.
 fn look_again(slot: &Arc<AccountSlot>, account: &Arc<Account>) {
     if !account.prober.looking_again.swap(true, Ordering::AcqRel) {
         let looking = Looking(Arc::clone(&account.prober));
@@ -139,7 +139,7 @@ fn look_again(slot: &Arc<AccountSlot>, account: &Arc<Account>) {
     }
 }
 
-/// However it ends, another may begin.
+/// Lets another task begin, however this one ends.
 struct Looking(Arc<Prober>);
 
 impl Drop for Looking {
@@ -148,7 +148,7 @@ impl Drop for Looking {
     }
 }
 
-/// Ends with the account, and when the credential in force is not refused any more, whichever that is by then.
+/// Ends with the account, or when the credential that is in force by then is not refused any more.
 async fn look_until_accepted(slot: Weak<AccountSlot>, _looking: Looking) {
     let mut pause = LOOK_AGAIN.0;
     loop {
@@ -188,7 +188,7 @@ async fn key_is_accepted(slot: &AccountSlot, account: &Arc<Account>, digest: &Di
     account.prober.ask(Instant::now(), 0, probe, |_| {}).await == Finding::Accepted
 }
 
-/// Takes in an answer that shows that the key passed, and says so where it was refused before.
+/// Notes that an answer shows that the key was accepted, and logs that if it was refused before.
 pub(super) fn accepted(slot: &AccountSlot, turn: &mut Turn<'_>, headers: &HeaderMap, authorized: &Authorized) {
     if turn.accepted(headers, authorized) {
         tracing::info!(account = %slot.name, "Atlas accepts the API key again");

@@ -10,9 +10,9 @@ use tokio::time::Instant;
 
 use crate::fair::{Part, Places};
 
-/// From one probe's begin to the next one's.
+/// The least time from the start of one probe to the start of the next.
 const PAUSE: Duration = Duration::from_secs(1);
-/// For the whole of a probe; a request whose 401 is in doubt waits for it.
+/// The most that a whole probe may take; a request whose 401 is in doubt waits for it.
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// What a probe found.
@@ -22,7 +22,7 @@ pub(in crate::proxy) enum Finding {
     Refused,
     /// It is accepted.
     Accepted,
-    /// Nobody knows.
+    /// The probe told nothing.
     Unknown,
 }
 
@@ -40,7 +40,7 @@ impl Finding {
 /// The probes of one account.
 #[derive(Debug)]
 pub struct Prober {
-    /// Beside the places of clients' requests: those may all be taken by requests that wait for a finding.
+    /// Apart from the places of clients' requests: those may all be taken by requests that wait for a finding.
     pub(super) part: Arc<Part>,
     /// Held while a probe is under way.
     last: tokio::sync::Mutex<Last>,
@@ -48,7 +48,7 @@ pub struct Prober {
     pub(super) in_background: AtomicBool,
     /// A task looks whether a refused credential is accepted again.
     pub(super) looking_again: AtomicBool,
-    /// The last thing that was said about 401s, so that it is said once.
+    /// The finding about 401s that was logged last, so that it is logged once.
     said: Mutex<Option<Finding>>,
 }
 
@@ -72,8 +72,9 @@ impl Default for Prober {
 }
 
 impl Prober {
-    /// The finding for a request that was sent at `sent` with the token of this generation (0: with a key). `news` is told what a
-    /// probe found, once for each. A probe with an older token, which was revoked as usual, says nothing about its successor.
+    /// The finding for a request that was sent at `sent` with the token of this generation (0: with a key). `news` is
+    /// called with the finding of each probe, once. A probe with an older token, which was revoked as usual, says
+    /// nothing about its successor.
     pub(super) async fn ask<F>(
         &self,
         sent: Instant,
@@ -95,7 +96,7 @@ impl Prober {
             tokio::time::sleep_until(began + PAUSE).await;
         }
         let began = Instant::now();
-        // Noted before: whoever asked may go away meanwhile, and the next must not ask at once.
+        // Noted before the probe: whoever asked may go away meanwhile, and the next must not ask at once.
         last.began = Some(began);
         let finding = tokio::time::timeout(LIMIT, probe()).await.unwrap_or(Finding::Unknown);
         last.finding = Some((began, generation, finding));
@@ -103,7 +104,7 @@ impl Prober {
         finding
     }
 
-    /// Says once what 401s are about, until it is something else.
+    /// Logs what 401s are about, once until that changes.
     pub(super) fn say(&self, account: &str, finding: Finding) {
         let mut said = self.said.lock();
         if said.replace(finding) == Some(finding) {

@@ -74,7 +74,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// A key whose first escape has been found: nothing but its first letters part that from the quote.
+    /// Finds a key with an escape: only letters of `href` may stand between its quote and its first escape.
     fn find_escaped(&self, first: usize) -> Option<usize> {
         let mut from = first;
         loop {
@@ -98,7 +98,7 @@ impl<'a> Keys<'a> {
         quotes.map(|at| start + at).find(|&at| self.opens(at))
     }
 
-    /// Whether the quote at `at` is one that no backslash makes part of a string.
+    /// Whether no backslash escapes the quote at `at`.
     fn opens(&self, at: usize) -> bool {
         match at.checked_sub(1) {
             Some(before) => self.chunk[before] != b'\\',

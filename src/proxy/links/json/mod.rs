@@ -13,8 +13,8 @@
 //! | `AfterColon` | blanks, then `"` | `Value` | `Search`, from this byte |
 //! | `Value` | one of the upstream's origins with the path of its API, escapes decoded | the origin is replaced; `Search` | what was held back passes; `Search` |
 //!
-//! A piece of the body may end in any state. Only in `Value` something is held back: the bytes that may be an origin, of
-//! which none may be given out before it is known what they are.
+//! A piece of the body may end in any state. Only `Value` holds something back: the bytes that may be an origin, until
+//! it is known whether they are one.
 
 mod keys;
 
@@ -77,7 +77,7 @@ enum Unit {
     Incomplete,
     /// The closing quote.
     End,
-    /// No JSON; the byte is to be looked at again, as part of an uninteresting string.
+    /// Not JSON; the byte is to be read again, as part of an uninteresting string.
     Invalid,
 }
 
@@ -214,8 +214,8 @@ impl JsonRewriter {
         std::mem::take(&mut self.held)
     }
 
-    /// What a value is when its begin is all here and has no escapes, as nearly always: a link with an origin of so many
-    /// bytes, or none.
+    /// Whether a value is a link, and the length of its origin, if that can be told at once: when the value's beginning
+    /// is all here and has no escapes, as nearly always.
     fn plainly(&self, rest: &[u8]) -> Option<Option<usize>> {
         let head = rest.get(..self.links.longest)?;
         let plain = memchr(b'\\', head).is_none();
@@ -263,7 +263,7 @@ impl JsonRewriter {
         1
     }
 
-    /// Looks at one raw byte of a value; says how many bytes were consumed. When decided, the state is the next one.
+    /// Reads one raw byte of a value; returns how many bytes were consumed. Once decided, the state is the next one.
     fn step_value(&mut self, byte: u8, candidate: &mut Candidate) -> (Outcome, usize) {
         let before = candidate.raw;
         // Raw bytes of the character that is complete with this one begin where the last one ended.
@@ -298,7 +298,7 @@ impl JsonRewriter {
                 self.state = State::Search;
                 (Outcome::No, 1)
             }
-            // Looked at again, as that of any other string.
+            // Read again, as the quote of any other string.
             Unit::End => {
                 candidate.raw -= 1;
                 self.state = State::Search;
