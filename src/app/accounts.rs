@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinHandle, JoinSet};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::StartError;
 use super::credential_events::Events;
@@ -65,9 +66,9 @@ struct Kept {
     slot: Arc<AccountSlot>,
     in_force: Arc<Mutex<Built>>,
     /// The settings of a credential that is being verified, and its task.
-    candidate: Option<(Recipe, Task)>,
+    candidate: Option<(Recipe, AbortOnDropHandle<()>)>,
     /// Looks when its secret expires.
-    expiry: Option<Task>,
+    expiry: Option<AbortOnDropHandle<()>>,
 }
 
 /// What an account is built from. Another recipe means another account.
@@ -97,15 +98,6 @@ struct Renewal {
     bearer: Arc<Bearer>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
-}
-
-/// Ends when it is dropped.
-struct Task(AbortHandle);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl Renewal {
@@ -314,7 +306,7 @@ impl Kept {
             built,
             Arc::clone(retiring),
         ));
-        self.candidate = Some((recipe, Task(task.abort_handle())));
+        self.candidate = Some((recipe, AbortOnDropHandle::new(task)));
     }
 }
 
@@ -404,7 +396,7 @@ fn begin(context: &Context, name: &str, recipe: Recipe) -> Result<Kept, StartErr
         slot,
         in_force,
         candidate: None,
-        expiry: Some(Task(tokio::spawn(expiry).abort_handle())),
+        expiry: Some(AbortOnDropHandle::new(tokio::spawn(expiry))),
     })
 }
 
