@@ -22,7 +22,7 @@ pub(super) fn check(
     let mut report = Report::default();
     examine(sources, environment, account, &mut report);
     let text = if as_json { report.json() + "\n" } else { report.text() };
-    // Whoever closed the output does not want to read it.
+    // An error means that the reader has closed the output, and does not want it.
     let _ = io::stdout().lock().write_all(text.as_bytes());
     if report.is_good() { exit::CLEAN } else { exit::failed() }
 }

@@ -32,7 +32,7 @@ const DIGEST: u16 = 8081;
 const GOVERNMENT: u16 = 8082;
 const ADMIN: u16 = 9091;
 
-/// Credentials of the emulators: they open nothing else.
+/// The emulators' credentials: they are valid nowhere else.
 const CLIENT_ID: &str = "mdb_sa_id_demo00000000000000000001";
 const CLIENT_SECRET: &str = "mdb_sa_sk_demo-secret-of-the-emulator";
 const PUBLIC_KEY: &str = "demokeyx";
@@ -114,7 +114,7 @@ struct Files(PathBuf);
 impl Files {
     fn write(emulators: &[&Emulator]) -> io::Result<Self> {
         let folder = std::env::temp_dir().join(format!("atlas-auth-proxy-demo-{}", std::process::id()));
-        // Not over what another user may have laid there.
+        // Fails when the folder exists: another user may have put something there.
         std::fs::create_dir(&folder)?;
         let made = Self(folder);
         for (n, emulator) in emulators.iter().enumerate() {
@@ -325,7 +325,7 @@ fn announce(running: &App, commercial: &Emulator, government: &Emulator, files: 
     stdout.put(text.as_bytes());
 }
 
-/// For a shell.
+/// Quotes a path for a shell.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);

@@ -15,9 +15,10 @@ use crate::server::Bind;
 
 /// Bound on the connection, and on each read and write.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// As much of the answer as the status line can take.
+/// How much of the answer is read, in bytes: enough for the status line.
 const STATUS_LINE: u64 = 64;
-/// What the proxy answers by itself, without a credential and without Atlas, also where it refuses it.
+/// A request that the proxy answers by itself, without a credential and without Atlas, even where it refuses the
+/// request.
 const LOCAL: &str = "POST /api/oauth/revoke";
 
 /// Why the proxy does not count as ready.
@@ -26,7 +27,7 @@ pub(crate) enum NotReady {
     /// No answer.
     #[error("nothing answers at {0}: {1}")]
     Unreachable(Endpoint, io::Error),
-    /// Another status than it should be.
+    /// An unexpected status.
     #[error("not ready: {0} answered {1}")]
     Answered(Endpoint, String),
 }
@@ -72,8 +73,8 @@ impl Endpoint {
     }
 }
 
-/// Succeeds when `/readyz` of the admin port answers 200; without an admin port, when the first listener answers at all and
-/// not that it can't. One that speaks TLS may want a certificate: of it is asked only that it takes the connection.
+/// Succeeds when `/readyz` of the admin port answers 200; without an admin port, when the first listener answers with
+/// 2xx to 4xx. A TLS listener may demand a client certificate, so for that a TCP connection is enough.
 pub(crate) fn check(asked: &Asked) -> Result<(), NotReady> {
     let (bind, request, tls) = match asked {
         Asked::Admin(bind) => (bind, "GET /readyz", false),
@@ -112,7 +113,7 @@ fn answer(endpoint: &Endpoint, request: &str, tls: bool) -> io::Result<Option<St
         }
         Endpoint::Unix(path) => {
             let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-            // Bounds the connect, too, which waits for one who accepts.
+            // Also bounds the connect, which blocks until the listener has room for the connection.
             socket.set_write_timeout(Some(PATIENCE))?;
             socket.set_read_timeout(Some(PATIENCE))?;
             socket.connect(&SockAddr::unix(path)?)?;

@@ -70,7 +70,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, environment: &'static dyn 
 }
 
 fn run(flags: Flags, environment: &'static dyn Environment, unhardened: &[NotHardened]) -> ExitCode {
-    // Files are read on it, too.
+    // The settings' files are read on its threads, too.
     if let Err(error) = crate::blocking::start() {
         return run::no_thread(&error);
     }
@@ -133,7 +133,7 @@ fn misconfigured(errors: &ConfigErrors) -> ExitCode {
 fn answer(error: &clap::Error) -> ExitCode {
     let wanted = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     let text = without_credentials(&error.render().to_string());
-    // Whoever closed the output does not want to read it.
+    // An error means that the reader has closed the output, and does not want it.
     let _ = if wanted {
         io::stdout().lock().write_all(text.as_bytes())
     } else {

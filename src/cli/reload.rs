@@ -1,6 +1,6 @@
-//! When settings are read again, and what becomes of them: on SIGHUP, and when a file that they were made of is another.
+//! Reloads: on SIGHUP, and when a file that the settings came from has changed.
 //!
-//! Files are looked at and read on a thread that may block: one on a mount that does not answer holds up the next reload, and
+//! Files are checked and read on a blocking thread: a file on a mount that does not answer delays the next reload, and
 //! nothing else.
 
 use std::io;
@@ -15,17 +15,17 @@ use crate::app::{App, Prepared, StartError};
 use crate::blocking;
 use crate::config::{self, ConfigErrors, Environment, Flags, Machine, Sources, Watched};
 
-/// How often the files are looked at.
+/// How often the files are checked for changes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A change is taken in when nothing has changed for so long: several files may change one after the other, and a file that
-/// is written in place is empty at first.
+/// A change is applied when nothing has changed for this long: several files may change one after the other, and a file
+/// that is written in place is empty at first.
 const SETTLED_FOR: Duration = Duration::from_millis(200);
-/// But not later than this.
+/// The longest that further changes delay a reload.
 const MOST_SETTLING: Duration = Duration::from_secs(5);
-/// A file that gives nothing for so long is named in the log.
+/// A file whose read blocks for this long is named in the log.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Where settings come from, again and again.
+/// The sources of settings, for every reload.
 pub(super) struct SettingsSource {
     pub(super) flags: Flags,
     pub(super) environment: &'static dyn Environment,
@@ -44,7 +44,7 @@ impl SettingsSource {
     }
 }
 
-/// Looks at the files, and reads the settings again when there is a reason to.
+/// Checks the files, and reads the settings again when there is a reason to.
 pub(super) struct Reloader {
     source: Arc<SettingsSource>,
     loads: mpsc::Sender<Load>,
@@ -65,18 +65,18 @@ enum LoadError {
     Config(ConfigErrors),
     /// There was no thread to read on.
     Thread(io::Error),
-    /// This file gives nothing.
+    /// The read of this file blocks.
     Waiting(Option<PathBuf>),
 }
 
 impl Reloader {
-    /// `source` has been read once. What is read again comes out of the channel.
+    /// `source` has been read once. Each reload comes out of the channel.
     pub(super) fn new(source: Arc<SettingsSource>) -> (Self, mpsc::Receiver<Load>) {
         let (loads, read) = mpsc::channel(1);
         (Self { source, loads }, read)
     }
 
-    /// Goes on as long as somebody takes what comes of it.
+    /// Runs until the receiver is dropped.
     pub(super) async fn run(self, mut hangup: Hangup) {
         loop {
             let why = self.due(&mut hangup).await;
@@ -121,13 +121,13 @@ impl Reloader {
     }
 
     async fn changed(&self, hangup: &mut Hangup) -> bool {
-        // Without a thread to look on, nothing is seen until there is one; a line has said so.
+        // Without a thread to check on, no change is seen until there is one; the log has said so.
         self.on_thread(hangup, |source| source.files.changed())
             .await
             .unwrap_or(false)
     }
 
-    /// Waits for work with files. While it takes long, says so once, and answers a SIGHUP.
+    /// Runs `work` on a blocking thread. While it takes long, logs that once, and answers a SIGHUP.
     async fn on_thread<T: Send + 'static>(
         &self,
         hangup: &mut Hangup,
@@ -152,7 +152,7 @@ impl Reloader {
                 }
                 () = hangup.received() => {
                     let waiting = LoadError::Waiting(self.source.files.waits_for());
-                    // Full: the last one has not been looked at yet, and says as much.
+                    // Full: the one before, which says the same, has not been taken yet.
                     let _ = self.loads.try_send(Load { why: SIGHUP, result: Err(waiting) });
                 }
             }
@@ -169,7 +169,7 @@ fn shown(file: Option<PathBuf>) -> String {
     )
 }
 
-/// Good settings take the place of the old; of bad ones is said what is wrong with them.
+/// Valid settings replace the old ones; what is wrong with invalid ones is logged.
 pub(super) fn take(running: &mut App, load: Load) {
     let Load { why, result } = load;
     let refused = |running: &App| {
@@ -224,7 +224,7 @@ impl Hangup {
     }
 
     async fn received(&mut self) {
-        // `None` would say that no more can come; then none does.
+        // `None`: no more signals can come, so this waits for ever.
         if self.0.recv().await.is_none() {
             std::future::pending().await
         }

@@ -1,4 +1,4 @@
-//! `rotate-secret`: where the new secret goes, what is said of each step, and when it is done again.
+//! `rotate-secret`: where the new secret is written, how each step is reported, and when to rotate again.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ use crate::upstream::UpstreamSettings;
 const LIFE_HOURS: std::ops::RangeInclusive<i64> = 8..=8760;
 /// The shortest period: Atlas limits how often secrets are made, and each needs time to reach everybody.
 const SHORTEST_PERIOD: Duration = Duration::from_secs(3600);
-/// Where a pod finds its right to call the cluster's API.
+/// Where Kubernetes mounts a pod's service account token.
 const POD_CREDENTIALS: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// Beside the flags of `run`.
@@ -164,7 +164,7 @@ pub(super) fn rotate_secret(sources: Sources<'_>, environment: &dyn Environment,
                 Some(every) => command.repeatedly(every, &mut stop).await,
             }
         };
-        // A signal ends waits, and nothing else: what has begun must not leave a secret that nobody knows.
+        // A signal ends waits only: a step that has begun must not leave a secret that nobody knows.
         let pass_on = async {
             loop {
                 signals.next().await;
@@ -190,7 +190,7 @@ impl Wishes {
         if id.is_some_and(|id| id.len() != 24 || !id.bytes().all(|b| b.is_ascii_hexdigit())) {
             return Err("--org and --project take an id of 24 hexadecimal digits".to_owned());
         }
-        // What is put somewhere by hand, or where nothing here reads it, is not in force yet.
+        // A secret that is put in place by hand, or where nothing here reads it, is not in force yet.
         let by_hand = self.kubernetes.is_some() && self.out.is_some();
         if by_hand && self.delete_old_after.is_some() {
             return Err("--delete-old can't be used with --out beside --kubernetes-secret: until the printed command has run, the old secret is the one in force".to_owned());
@@ -229,7 +229,7 @@ struct Command<'a> {
 struct Prepared {
     key: ServiceAccountKey,
     upstream: UpstreamSettings,
-    /// The file that the secret in use comes from, if it does.
+    /// The file that the secret in use comes from, if it comes from one.
     current: Option<PathBuf>,
     place: Place,
 }
@@ -388,7 +388,7 @@ impl Work for Repeated<'_> {
 
     async fn rotate(&mut self) -> Result<(), Reported> {
         let prepared = self.prepare()?;
-        // If only the old one could not be deleted, making yet another would not help.
+        // If only the old secret could not be deleted, making yet another would not help.
         match self.command.rotate(&prepared, &mut self.stop).await.new {
             Some(_) => Ok(()),
             None => Err(Reported),
@@ -426,6 +426,6 @@ fn as_json(steps: &[Step], rotation: &Rotation) -> String {
 }
 
 fn print(line: &str) {
-    // Whoever closed the output does not want to read it.
+    // An error means that the reader has closed the output, and does not want it.
     let _ = writeln!(io::stdout().lock(), "{line}");
 }

@@ -1,4 +1,4 @@
-//! `run`: settings to a running app, signals to its end.
+//! `run`: starts the app from its settings, and ends it on a signal.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -53,7 +53,7 @@ pub(crate) fn run(loaded: Loaded, source: SettingsSource) -> ExitCode {
     code
 }
 
-/// That a thread which the process can't do without can't be made.
+/// Reports that a thread which the process needs can't be made.
 pub(super) fn no_thread(error: &io::Error) -> ExitCode {
     super::complain(&format!(
         "cannot start: no thread can be made ({error}); raise the limit of processes and threads: `ulimit -u`, in systemd \
@@ -90,7 +90,7 @@ async fn serve(settings: Settings, source: SettingsSource, stdout: &Outlet) -> E
             Ok(running) => running,
             Err(error) => return start_failed(&error),
         },
-        // A file of certificate authorities may be read for long.
+        // Reading a file of certificate authorities may take long.
         (signal, _) = signals.heard() => {
             tracing::info!(signal, "stopping, before anything was served");
             return exit::CLEAN;
@@ -119,8 +119,8 @@ async fn serve(settings: Settings, source: SettingsSource, stdout: &Outlet) -> E
     drain(running, &mut signals).await
 }
 
-/// The drain, which only the last of several signals cuts short: supervisors send one and another, and what is in flight
-/// is worth more than their haste.
+/// The drain. Only the last of several signals cuts it short: supervisors may send more than one, and requests in
+/// flight are worth more than a fast end.
 pub(super) async fn drain(running: App, signals: &mut Signals) -> ExitCode {
     let mut shutdown = std::pin::pin!(running.shutdown());
     loop {
@@ -149,9 +149,9 @@ pub(super) struct Signals {
     interrupted: u32,
 }
 
-/// So many SIGTERM end the process at once: the first asks for the end, and many a supervisor sends two.
+/// This many SIGTERM end the process at once: the first begins the drain, and many a supervisor sends two.
 const LAST_TERMINATE: u32 = 3;
-/// So many SIGINT: Ctrl-C typed twice.
+/// This many SIGINT do, too: Ctrl-C typed twice.
 const LAST_INTERRUPT: u32 = 2;
 
 impl Signals {
@@ -165,12 +165,12 @@ impl Signals {
         })
     }
 
-    /// The next one, whichever.
+    /// The next signal.
     pub(super) async fn next(&mut self) -> &'static str {
         self.heard().await.0
     }
 
-    /// The next one, and whether it ends the process at once.
+    /// The next signal, and whether it ends the process at once.
     pub(super) async fn heard(&mut self) -> (&'static str, bool) {
         tokio::select! {
             _ = self.terminate.recv() => {
@@ -206,7 +206,8 @@ fn describe(accounts: &BTreeMap<String, AccountSettings>) -> BTreeMap<String, St
         .collect()
 }
 
-/// One line to standard output with the bound addresses: who started us reads there that we serve, and where.
+/// One line to standard output with the bound addresses: whoever started the process reads there that it serves, and
+/// where.
 fn announce(running: &App, accounts: &BTreeMap<String, String>, stdout: &Outlet) {
     let mut line = format!("atlas-auth-proxy {} serves", env!("CARGO_PKG_VERSION"));
     for listener in running.listeners() {

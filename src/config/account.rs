@@ -38,7 +38,7 @@ tables! {
     }
 }
 
-/// The account that flags and variables are about when the file names none.
+/// The account that flags and variables apply to when the file names none.
 pub(crate) const DEFAULT: &str = "default";
 
 /// The largest file of certificate authorities that is read, bytes; the whole of Mozilla's list has about 220 KiB.
@@ -47,13 +47,13 @@ const LARGEST_CA_FILE: usize = 2 << 20;
 /// Which accounts there are.
 pub(crate) struct Roster {
     pub(crate) names: BTreeSet<String>,
-    /// The one that flags and variables are about; `None`: they can't tell.
+    /// The account that flags and variables apply to; `None`: it is ambiguous.
     target: Option<String>,
 }
 
 impl Roster {
-    /// Those with a table, and the one that needs none because flags and variables describe it: `default`, or the only
-    /// one that the file speaks of.
+    /// The accounts that have a table, and the one that needs none because flags and variables describe it: `default`,
+    /// or the only account that the file mentions.
     pub(crate) fn of<'f>(
         accounts: &BTreeMap<String, FileAccount>,
         named_by_listeners: impl Iterator<Item = &'f String>,
@@ -63,7 +63,7 @@ impl Roster {
         if spoken_of.is_empty() {
             spoken_of.extend(named_by_listeners.cloned());
         } else {
-            // Any other name without a table is a mistake, which the listener's own check tells.
+            // Any other name without a table is a mistake, which the check of the listener reports.
             spoken_of.extend(named_by_listeners.filter(|name| *name == DEFAULT).cloned());
         }
         let target = match spoken_of.first() {
@@ -215,7 +215,7 @@ fn upstream(
 /// The realm that was chosen by name, as its origin.
 fn realm(table: Option<&FileAccount>, over: Option<Given<String>>, inputs: &mut Inputs<'_>) -> Option<Given<Origin>> {
     let given = over.or_else(|| table.and_then(|t| t.environment.clone()))?;
-    // The variable is one that Atlas's own tools read, and has their words for it.
+    // Atlas's own tools read this variable, too, so it takes their words.
     let [commercial, gov] = match given.source {
         Source::Variable(_) => ["cloud", "cloudgov"],
         _ => ["commercial", "gov"],
@@ -227,7 +227,7 @@ fn realm(table: Option<&FileAccount>, over: Option<Given<String>>, inputs: &mut 
     })
 }
 
-/// A file of certificate authorities must be there and hold one: TLS would only say that nobody is trusted.
+/// The file must exist and hold at least one certificate: TLS would only report that it trusts nobody.
 pub(crate) fn ca_file(given: &Given<String>, inputs: &mut Inputs<'_>) -> Option<PathBuf> {
     let path = inputs.path(given);
     let bytes = inputs.read(&path, LARGEST_CA_FILE, &given.source)?;

@@ -1,4 +1,4 @@
-//! `[admin]`: where metrics and health answer, and whether the end may be asked for there.
+//! `[admin]`: the address of metrics and health, and whether a request there may end the process.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -45,7 +45,7 @@ fn bind(text: &str) -> Result<Option<Bind>, String> {
     }
     value::bind(text)
         .map(|bind| match bind {
-            // Who asks here names the address, or is told it.
+            // 127.0.0.1 alone: clients of the admin port are configured with its address, or are told it.
             Bind::Localhost { port } => Some(Bind::Tcp((Ipv4Addr::LOCALHOST, port).into())),
             bind => Some(bind),
         })

@@ -1,4 +1,4 @@
-//! What each part allows, but the parts together do not: two listeners on one address, a base URL that is our own.
+//! Conflicts between parts that are valid by themselves: two listeners on one address, a base URL that is our own.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

@@ -84,11 +84,11 @@ pub(crate) struct Account<'f> {
     pub(crate) name: &'f str,
     /// Its table in the file.
     pub(crate) table: Option<&'f FileAccount>,
-    /// Whether the variables and systemd's credentials are about this account.
+    /// Whether the variables and systemd's credentials apply to this account.
     pub(crate) takes_environment: bool,
 }
 
-/// Finds the credential of an account; what is missing or contradicts is noted.
+/// Finds the credential of an account; notes what is missing or contradictory.
 pub(crate) fn find(account: &Account<'_>, inputs: &mut Inputs<'_>) -> Option<CredentialSettings> {
     let mut parts = [
         Field::ClientId,
@@ -233,7 +233,7 @@ fn given(account: &Account<'_>, field: Field, inputs: &mut Inputs<'_>) -> Option
     agreed(field, found, inputs)
 }
 
-/// Where a rotation writes the next secret to.
+/// Remembers the file of a client secret: a rotation writes the next secret there.
 fn remember(account: &Account<'_>, field: Field, named: &Given<String>, inputs: &mut Inputs<'_>) {
     if field == Field::ClientSecret {
         let path = inputs.credential_path(named);
@@ -306,7 +306,8 @@ fn agreed(field: Field, found: Vec<Part>, inputs: &mut Inputs<'_>) -> Option<Par
     Some(first)
 }
 
-/// Fields that nobody named are looked for among systemd's credentials: those of the kind that was begun, or all.
+/// Looks for missing fields among systemd's credentials: those of the kind that is given in part, or of both kinds when
+/// no field is given.
 fn fill_from_credentials_directory(parts: &mut [Option<(Field, Part)>; 4], inputs: &mut Inputs<'_>) {
     let Some(directory) = inputs.credentials_directory() else {
         return;

@@ -1,5 +1,5 @@
-//! A TOML document with places: every value that is taken out of it knows its line, column and key, and a key that
-//! nobody knows is reported with the one that was probably meant.
+//! A TOML document that keeps positions: every value taken out of it carries its line, column and key, and an unknown
+//! key is reported with the one that was probably meant.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -217,7 +217,7 @@ impl<'d> Reader<'d> {
         }
     }
 
-    /// The name of a listener or an account. It is checked here: everything that is said later of one repeats it.
+    /// The name of a listener or an account. It is checked here because every later message about one repeats it.
     pub(crate) fn name(&self, key: &str, problems: &mut Problems) -> Option<Given<String>> {
         let given = self.text(key, problems)?;
         problems.parse(given, value::name)

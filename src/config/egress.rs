@@ -12,7 +12,7 @@ use super::source::{Given, Source};
 use super::variable;
 use crate::upstream::{EgressProxy, Origin};
 
-/// What `proxy` says to go directly, whatever the variables say.
+/// The value of `proxy` for a direct connection, whatever the variables say.
 const NONE: &str = "none";
 
 /// The proxy for an account's traffic, if there is one.
@@ -85,9 +85,9 @@ fn of_machine(origin: &Origin, inputs: &mut Inputs<'_>) -> Option<EgressProxy> {
     parse(&given, inputs)
 }
 
-/// Whether `NO_PROXY` names a host: entries between commas or blanks, each `*`, a name (with everything below it), `.name`,
-/// `*.name` (only what is below), an address or a network; with `:port` for that port alone. A dot at the end of a name counts as
-/// none.
+/// Whether `NO_PROXY` names a host. Its entries stand between commas or blanks; each is `*`, a name (with everything
+/// below it), `.name`, `*.name` (only what is below), an address or a network; with `:port` for that port alone. A dot
+/// at the end of a name is ignored.
 fn is_direct(no_proxy: &str, host: &str, port: u16) -> bool {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     no_proxy
@@ -105,7 +105,7 @@ fn without_port(entry: &str) -> (&str, Option<u16>) {
         return (ip, rest.strip_prefix(':').and_then(|port| port.parse().ok()));
     }
     match entry.rsplit_once(':') {
-        // More colons are those of an IPv6 address.
+        // With more than one colon it is an IPv6 address.
         Some((name, port)) if !name.contains(':') && port.parse::<u16>().is_ok() => (name, port.parse().ok()),
         _ => (entry, None),
     }

@@ -97,7 +97,7 @@ impl<'a> Inputs<'a> {
         self.problems.parse(given, parse)
     }
 
-    /// Like [`Inputs::choose`], for what is a boolean in the file.
+    /// Like [`Inputs::choose`], for a setting that is a boolean in the file.
     pub(crate) fn choose_bool(&mut self, over: Option<Given<String>>, file: Option<&Given<bool>>) -> Option<bool> {
         match over {
             Some(given) => self.problems.parse(given, super::value::boolean).map(|g| g.value),
@@ -186,7 +186,7 @@ impl Inputs<'_> {
     }
 }
 
-/// That a file can't be read, why, and what to do.
+/// The message that a file can't be read: why, and what to do.
 pub(crate) fn unreadable(path: &Path, error: &io::Error) -> String {
     let what_to_do = match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => "; is the path right, and what holds it mounted?",

@@ -1,9 +1,9 @@
-//! Flags, environment, file and defaults to [`Settings`]: the one place where settings are text.
+//! Turns flags, environment, file and defaults into [`Settings`]: the one place where settings are text.
 //!
-//! For each setting a flag wins over a variable, a variable over the file, the file over the default. Flags and variables
-//! about a listener hold for every listener; `--listen` itself takes the place of the `bind` of the only one. Flags and
-//! variables about the account, credentials among them, are about the account `default`, or about the only one that the
-//! file speaks of. `docs/CONFIGURATION.md` is the reference for users.
+//! For each setting a flag wins over a variable, a variable over the file, the file over the default. Flags and
+//! variables about a listener hold for every listener; `--listen` itself takes the place of the `bind` of the only one.
+//! Flags and variables about the account, credentials among them, apply to the account `default`, or to the only one
+//! that the file mentions. `docs/CONFIGURATION.md` is the reference for users.
 //!
 //! It does no I/O but reading files, and knows nothing of what runs with the settings.
 
@@ -56,9 +56,9 @@ pub struct Loaded {
     pub settings: Settings,
     /// One sentence each; none holds a secret.
     pub warnings: Vec<String>,
-    /// What was set right on the way, one sentence each.
+    /// What was corrected while reading, one sentence each.
     pub notes: Vec<String>,
-    /// The file that an account's client secret came from, by account; those that came otherwise are not in it.
+    /// The file that an account's client secret came from, by account; secrets from elsewhere have none.
     pub secret_files: BTreeMap<String, PathBuf>,
 }
 
@@ -70,7 +70,7 @@ pub fn load(sources: Sources<'_>) -> Result<Loaded, ConfigErrors> {
     let mut inputs = Inputs::new(sources);
     let file = read_file(&mut inputs);
     if !inputs.problems.is_empty() {
-        // A file that was not understood makes all that it may have said look missing: that would only be noise.
+        // A file that can't be parsed makes everything in it look missing: reporting that would only be noise.
         return Err(inputs.problems.into_errors());
     }
     variable::check_unknown(&mut inputs);

@@ -45,7 +45,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Collects problems while the settings are put together: a user wants to hear of all of them at once.
+/// Collects problems while the settings are put together: a user wants to see all of them at once.
 #[derive(Debug, Default)]
 pub(crate) struct Problems {
     found: Vec<Problem>,
@@ -103,7 +103,7 @@ impl Problems {
         ConfigErrors { problems: self.found }
     }
 
-    /// Something that was set right, which whoever looks for a mistake may want to know.
+    /// A correction, which may interest whoever looks for a mistake.
     pub(crate) fn note(&mut self, text: impl fmt::Display) {
         self.notes.push(without_controls(&text.to_string()));
     }

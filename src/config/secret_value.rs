@@ -18,12 +18,12 @@ pub(crate) enum Field {
 }
 
 impl Field {
-    /// Whether it must not be seen.
+    /// Whether messages must not show it.
     pub(crate) fn is_secret(self) -> bool {
         matches!(self, Self::ClientSecret | Self::PrivateKey)
     }
 
-    /// As people call it.
+    /// Its name in messages.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::ClientId => "client id",
@@ -41,7 +41,7 @@ pub(crate) fn clean(field: Field, bytes: &[u8]) -> Result<Zeroizing<String>, Str
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-/// A file that holds one line of text: `what`.
+/// The one line of text that a file must hold; `what` names it in messages.
 #[cfg(feature = "token-store")]
 pub(crate) fn line(bytes: &[u8], what: &str) -> Result<Zeroizing<String>, String> {
     let text = text(bytes)?;
@@ -54,7 +54,7 @@ pub(crate) fn line(bytes: &[u8], what: &str) -> Result<Zeroizing<String>, String
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-/// Without a byte order mark before it, and without line breaks behind it.
+/// The text without a UTF-8 byte order mark and without line breaks at its end.
 fn text(bytes: &[u8]) -> Result<&str, String> {
     const SAVE_AS: &str = "save it as plain text, without a byte order mark";
     if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {

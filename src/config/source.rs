@@ -56,7 +56,7 @@ impl Files for BTreeMap<PathBuf, Vec<u8>> {
     }
 }
 
-/// Files of up to so many bytes, all credentials among them, are read into memory that does not move.
+/// Files up to this size, all credentials among them, are read into a buffer that is never reallocated.
 const LARGEST_WHOLE: usize = 64 << 10;
 
 /// The file system.
@@ -73,7 +73,7 @@ impl Disk {
     /// The whole of a regular file: opening a FIFO, or reading a device, might not end.
     ///
     /// # Errors
-    /// As for [`Files::read`], and when it is something else.
+    /// As for [`Files::read`], and when it is not a regular file.
     pub(crate) fn read_regular(path: &Path, limit: usize) -> io::Result<Contents> {
         let file = std::fs::OpenOptions::new()
             .read(true)
@@ -90,7 +90,7 @@ impl Disk {
 }
 
 fn read_open(file: std::fs::File, limit: usize) -> io::Result<Contents> {
-    // Of the file that is open, not of what the path may name by then.
+    // The mode of the open file, not of what the path may name by now.
     let mode = file.metadata()?.permissions().mode();
     // Room for all of a credential, made at once: a vector that grows leaves copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(limit.min(LARGEST_WHOLE) + 1));
@@ -111,7 +111,7 @@ fn within(bytes: Zeroizing<Vec<u8>>, limit: usize) -> io::Result<Zeroizing<Vec<u
     Ok(bytes)
 }
 
-/// What the machine decides when nobody else does.
+/// Facts about the machine that defaults depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Machine {
     /// Cores that this process may use.

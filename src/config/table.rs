@@ -16,7 +16,7 @@ macro_rules! held {
     (named $table:ident) => { std::collections::BTreeMap<String, $table> };
 }
 
-/// A key is called like its field, unless it is given another name.
+/// A key has the name of its field, unless it is given another one.
 macro_rules! key {
     ($field:ident) => {
         stringify!($field)
@@ -26,8 +26,8 @@ macro_rules! key {
     };
 }
 
-/// `field: how to read its key`, or `field = "key": how to read it`, where the last says which [`Reader`](super::document::Reader) method; then the
-/// keys that are recognised and refused, each with its reason.
+/// Each line is `field: how to read its key` or `field = "key": how to read it`, where the last part names a method of
+/// [`Reader`](super::document::Reader); then follow the keys that are recognised and refused, each with its reason.
 macro_rules! tables {
     ($($(#[$attribute:meta])* $table:ident {
         $($field:ident $(= $key:literal)?: $kind:ident $(of $inner:ident)?,)*

@@ -1,4 +1,4 @@
-//! `[listener.tls]`: files to a listener's TLS.
+//! `[listener.tls]`: reads the files of a listener's TLS.
 
 use super::inputs::Inputs;
 use super::problem::shown;

@@ -23,7 +23,7 @@ tables! {
 #[cfg(feature = "token-store")]
 pub(crate) use shared::build;
 
-/// A build that can't share says so: who wrote the table counts on it.
+/// A build without the feature refuses the table: whoever wrote it relies on it.
 #[cfg(not(feature = "token-store"))]
 pub(crate) fn refuse(table: Option<&FileTokenStore>, inputs: &mut Inputs<'_>) {
     if let Some(table) = table {
@@ -81,7 +81,7 @@ mod shared {
             .and_then(|given| inputs.problems.parse(given, address))
             .map(|given| given.value);
         let key = table.key_file.as_ref().and_then(|given| key(given, inputs));
-        // One that is named and can't be read is a problem that has been noted.
+        // A password file that can't be read has been noted as a problem.
         let password = table.password_file.as_ref().and_then(|given| password(given, inputs));
         let (address, key) = (address?, key?);
         Some(TokenStoreSettings {
@@ -104,7 +104,7 @@ mod shared {
             "rediss" => true,
             other => return Err(format!("the scheme {} is not one of a store: {LIKE}", shown(other))),
         };
-        // Behind the host, too: a password that is not percent-encoded may have a slash.
+        // Also after the host: a password that is not percent-encoded may have a slash.
         let behind_host = &url[url::Position::AfterPort..];
         if url.password().is_some() || behind_host.contains('@') {
             return Err(

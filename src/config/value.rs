@@ -1,4 +1,4 @@
-//! Texts to types. The message of a failure shows the text, says what is expected, and is one sentence.
+//! Parses text into types. An error message is one sentence that shows the text and says what is expected.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -15,7 +15,7 @@ use crate::server::Bind;
 use crate::units;
 use crate::upstream::HttpVersion;
 
-/// The longest wait that can be set: long enough for everything, and far from what a clock's arithmetic can't hold.
+/// The longest wait that can be set: long enough for everything, and far from overflow in clock arithmetic.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 /// `sun_path` of a socket address on Linux holds 108 bytes, the last of which is zero.
 const LONGEST_SOCKET_PATH: usize = 107;

@@ -1,5 +1,5 @@
-//! The names of the environment variables, in one place. `docs/CONFIGURATION.md` lists each of them, which a test checks. A name
-//! of ours that is none of them is a mistake: what was meant would not be in force.
+//! The names of the environment variables, in one place. `docs/CONFIGURATION.md` lists each of them, which a test
+//! checks. Any other name with our prefix is a mistake: the setting that was meant would not be in force.
 
 use super::inputs::Inputs;
 use super::value;
@@ -56,13 +56,13 @@ variables! {
     CREDENTIALS_DIRECTORY = "CREDENTIALS_DIRECTORY";
 }
 
-/// What our names begin with.
+/// The prefix of our names.
 const OURS: &str = "ATLAS_PROXY_";
 /// Read by `rotate-secret`, beside the settings.
 pub(crate) const ELSEWHERE: &[&str] = &["ATLAS_PROXY_POD_CREDENTIALS"];
 
-/// Notes each variable of ours that there is none of. Kubernetes sets some for a Service whose name begins like ours: no setting
-/// ends like them.
+/// Notes each unknown variable with our prefix. Those that Kubernetes sets for a Service whose name has this prefix are
+/// only worth a warning: no setting has their endings.
 pub(crate) fn check_unknown(inputs: &mut Inputs<'_>) {
     let environment = inputs.sources.environment;
     let known = || ALL.iter().chain(ELSEWHERE).copied();

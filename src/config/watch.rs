@@ -1,8 +1,8 @@
-//! Which files the settings were made of, and whether one of them is another since.
+//! The files that the settings were read from, and whether one of them has changed since.
 //!
-//! By looking at them, not by notifications of the kernel: that works on every file system (NFS, overlays, a tmpfs that
-//! Kubernetes projects a Secret into), through every chain of symbolic links, for files that are not there yet, and without
-//! a thread or a limit of its own. It costs a `stat` for each file.
+//! Polls them instead of using the kernel's notifications: that works on every file system (NFS, overlays, a tmpfs that
+//! Kubernetes projects a Secret into), through every chain of symbolic links, for files that do not exist yet, and
+//! without a thread or a limit of its own. It costs a `stat` for each file.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,26 +16,26 @@ use parking_lot::Mutex;
 use super::source::{Contents, Disk, Files};
 use crate::blocking;
 
-/// A file that gives nothing for so long at the start is named.
+/// A file whose read blocks for this long at the start is named.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What tells one state of a file from another; `None`: it can't be looked at, most likely because it is not there.
+/// Differs between two states of a file; `None`: `stat` failed, most likely because the file does not exist.
 type Fingerprint = Option<[u64; 7]>;
 
 /// The file system, with a memory of what was read.
 #[derive(Debug)]
 pub struct Watched {
     seen: Mutex<BTreeMap<PathBuf, Fingerprint>>,
-    /// What is looked at or read now.
+    /// The file that is being examined or read.
     at: Mutex<Option<PathBuf>>,
-    /// Called at the start with a file that gives nothing.
+    /// Called at the start with a file whose read blocks.
     slow: fn(&Path),
     /// The start is over: from now on only regular files are read.
     started: AtomicBool,
 }
 
 impl Watched {
-    /// `slow` is told of a file that gives nothing at the start.
+    /// `slow` is called with a file whose read blocks at the start.
     pub fn new(slow: fn(&Path)) -> Self {
         Self {
             seen: Mutex::default(),
@@ -50,7 +50,7 @@ impl Watched {
         self.started.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a file that was read, or looked for, is another now. Says so once for each change. Blocks its thread.
+    /// Whether a file that was read, or was missing, has changed. True once for each change. Blocks its thread.
     pub fn changed(&self) -> bool {
         let paths: Vec<_> = self.seen.lock().keys().cloned().collect();
         let mut changed = false;
@@ -77,7 +77,7 @@ impl Watched {
 
 impl Files for Watched {
     fn read(&self, path: &Path, limit: usize) -> io::Result<Contents> {
-        // Looked at before it is read: what changes in between is noticed the next time.
+        // `stat` before the read: a change in between is noticed the next time.
         let (before, contents) = if self.started.load(Ordering::Relaxed) {
             self.at(path, || (fingerprint(path), Disk::read_regular(path, limit)))
         } else {
@@ -93,8 +93,8 @@ impl Files for Watched {
     }
 }
 
-/// Device, inode, mode, size, and the times of the last change of content and of status. Of what is no regular file the
-/// first three: reading a FIFO changes its times.
+/// Device, inode, mode, size, and the times of the last change of content and of status. For anything but a regular
+/// file only the first three: reading a FIFO changes its times.
 fn fingerprint(path: &Path) -> Fingerprint {
     let of = std::fs::metadata(path).ok()?;
     if !of.is_file() {

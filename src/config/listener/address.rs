@@ -1,4 +1,4 @@
-//! Which addresses there are listeners at.
+//! The addresses that listeners bind.
 
 use super::FileListener;
 use crate::config::inputs::Inputs;
@@ -14,11 +14,12 @@ const DEFAULT_BIND: &str = "localhost:8080";
 pub(super) struct Entry<'f> {
     pub(super) bind: Given<String>,
     pub(super) table: Option<&'f FileListener>,
-    /// Several addresses in place of one can't share its name: the bound address tells them apart.
+    /// False when several addresses take the place of one: they can't share its name, the bound address tells them
+    /// apart.
     pub(super) keeps_name: bool,
 }
 
-/// Which addresses there are.
+/// Every address to bind, in order.
 pub(super) fn entries<'f>(tables: &'f [FileListener], inputs: &mut Inputs<'_>) -> Vec<Entry<'f>> {
     let entry = |bind, table, keeps_name| Entry {
         bind,

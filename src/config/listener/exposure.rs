@@ -1,4 +1,4 @@
-//! What must have been said before others than this machine's programs can reach a listener.
+//! What the configuration must say before anybody but programs on this machine can reach a listener.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -34,7 +34,7 @@ impl Tls {
     }
 }
 
-/// A port that other machines reach hands them the credential: who may come in must have been said.
+/// A port that other machines reach gives them the use of the credential: the configuration must say who may connect.
 pub(super) fn check_exposure(
     address: SocketAddr,
     tls: &Tls,
@@ -73,8 +73,9 @@ pub(super) fn check_exposure(
     );
 }
 
-/// Browsers tell what a request is for (`Sec-Fetch-*`) to this machine's own names and over TLS. Under another name a plain
-/// listener can't tell the `<img>` of a page from a program's request, and the page's host may point its own name here.
+/// Browsers say what a request is for (`Sec-Fetch-*`) only to this machine's own names and over TLS. Under another name
+/// a plain listener can't tell the `<img>` of a page from a program's request, and the page's host may let its own name
+/// resolve to this listener.
 pub(super) fn check_names(hosts: &[HostName], source: &Source, problems: &mut Problems) {
     let Some(name) = hosts.iter().find(|name| !name.is_loopback()) else {
         return;

@@ -1,4 +1,4 @@
-//! `[[listener]]`: where listeners bind, whom they let in, what they let through, and which account they add.
+//! `[[listener]]`: where listeners bind, which clients and requests they let through, and which account they use.
 
 mod address;
 mod exposure;
@@ -58,7 +58,7 @@ tables! {
     }
 }
 
-/// More than any Atlas limit. The time of each request of a minute is kept.
+/// More than any Atlas limit; bounded because the time of each request of the last minute is kept.
 const MOST_REQUESTS: usize = 1_000_000;
 const MOST_RETRY_429: Duration = Duration::from_secs(300);
 
@@ -128,7 +128,7 @@ fn listener(
     let remote = matches!(&bind, Some(Bind::Tcp(address)) if !is_loopback(address.ip()));
     let allow = match allow_given {
         Some(list) => allowlist(list, &mut inputs.problems),
-        // Certificates say who may come in.
+        // Client certificates decide who may connect.
         None if remote && tls.demands_certificates() => Some(Allowlist::everybody()),
         None => Some(Allowlist::loopback()),
     };

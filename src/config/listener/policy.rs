@@ -22,7 +22,7 @@ pub(super) fn policy(read_only: bool, table: Option<&FileListener>, problems: &m
         );
         return None;
     }
-    // All of them, before the first failure ends it: every problem is to be reported at once.
+    // Collected before the first failure returns: every problem is to be reported at once.
     let rules: Vec<Option<Rule>> = rules.iter().map(|table| rule(table, problems)).collect();
     Some(Policy::new(
         read_only,
