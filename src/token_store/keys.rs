@@ -1,8 +1,8 @@
-//! What a shared token is for, and under which names it lies in the store.
+//! What a shared token is for, and the keys of its entries in the store.
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-/// Written to see whether that can be done.
+/// Written to test whether writing works.
 pub(super) const PROBE: &str = "atlas-auth-proxy:v1:probe";
 
 /// The service account at its origin: who may use the token, and where.
@@ -19,15 +19,15 @@ pub(super) struct Subject {
 pub(super) struct Keys {
     /// The sealed token; lives as long as the token.
     pub(super) token: String,
-    /// Who asks for a token at the moment.
+    /// The replica that asks for a token now.
     pub(super) lock: String,
     /// Counts those who asked.
     pub(super) fence: String,
 }
 
 impl Keys {
-    /// Hashed, so that the store's users don't read which accounts there are. The braces keep the three in one slot of a
-    /// cluster.
+    /// Hashed, so that users of the store can't see which accounts there are. The braces keep the three in one slot of
+    /// a cluster.
     pub(super) fn of(subject: &Subject) -> Self {
         let Subject { origin, client_id } = subject;
         let hash = digest(&SHA256, format!("{origin}\n{client_id}").as_bytes());

@@ -1,8 +1,8 @@
 //! Replicas share the token of a service account through Redis or Valkey: one token request for all of them.
 //!
-//! Atlas lets a hundred tokens of a service account live, and bounds how many are asked for in a minute. With a store, one
-//! replica asks, under a lock, and the others take what it stored. The store is a convenience: it answers within a moment
-//! or is not waited for, and a replica that gets no answer asks Atlas itself, as if there were none. What lies there is sealed.
+//! Atlas lets a hundred tokens of a service account live, and bounds how many are asked for in a minute. With a store,
+//! one replica asks, under a lock, and the others take what it stored. The store is optional: a replica that gets no
+//! answer from it within a moment asks Atlas itself, as if there were no store. What is stored is sealed.
 //!
 //! | file | has |
 //! |---|---|

@@ -1,9 +1,10 @@
-//! What a store may say, in bytes, before anything of it is buffered: a stream that ends where an answer is not one of ours.
+//! Bounds what a store may send, in bytes, before anything of it is buffered: a stream that fails at an answer which
+//! none of our commands has.
 //!
-//! A client of Redis believes what a server announces: a string of 1.9 GB is gathered as it comes, and for an array of a
-//! thousand million elements room is made at once. Ours answers to scripts of ours: at most one array, of at most one token
-//! and some numbers. So each answer is followed byte by byte here (RESP2, as the connection speaks it), and the first byte
-//! of one that is too long, too deep, of another kind or not asked for is an error instead of data.
+//! A client of Redis believes what a server announces: it gathers a string of 1.9 GB as it comes, and allocates an
+//! array of a thousand million elements at once. Ours gets answers to scripts of ours: at most one array, of at most
+//! one token and some numbers. So each answer is followed byte by byte here (RESP2, as the connection speaks it), and
+//! the first byte of one that is too long, too deep, of another kind or not asked for is an error instead of data.
 
 use std::io;
 use std::pin::Pin;
@@ -39,7 +40,7 @@ impl<S> Narrow<S> {
     }
 }
 
-/// How an answer is not one of ours. Holds nothing that the server said.
+/// Why none of our commands has such an answer. Holds nothing that the server sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum TooWide {
     #[error("its answer is longer than any that is asked for ({MOST_ANSWER} bytes)")]
@@ -102,7 +103,7 @@ struct Commands {
     strings: u64,
 }
 
-/// Where in a message.
+/// The position in a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum At {
     /// Before the byte that says of which kind the next thing is.
@@ -117,7 +118,7 @@ enum At {
     },
     /// In a line of text or a number.
     Line,
-    /// After the CR of a line; what a length then says.
+    /// After the CR of a line; `announced`: the length that the line gave, if it gave one.
     Lf { announced: Option<(u8, Option<u64>)> },
     /// In a string, and the CRLF behind it.
     Bytes { left: u64 },
@@ -177,7 +178,7 @@ impl Commands {
     }
 }
 
-/// Follows what the server says.
+/// Follows what the server sends.
 #[derive(Default)]
 struct Answers {
     at: At,
@@ -257,7 +258,7 @@ impl Answers {
                         minus,
                     },
                     b'0'..=b'9' => return Err(TooWide::Long),
-                    // -1: there is none.
+                    // -1: null.
                     b'\r' if minus && sofar == Some(1) => At::Lf {
                         announced: Some((kind, None)),
                     },
@@ -273,7 +274,7 @@ impl Answers {
                 }
                 self.line_ended(announced, unanswered)?;
             }
-            // Counted, not looked at.
+            // Only counted.
             At::Bytes { .. } => {}
         }
         Ok(())
@@ -315,7 +316,8 @@ mod tests {
 
     use super::*;
 
-    /// What is said of these bytes, in pieces of this size, after so many commands; and how many of them were answered.
+    /// The verdict on these bytes, in pieces of this size, after this many commands; and how many of them were
+    /// answered.
     fn follow(bytes: &[u8], piece: usize, commands: u64) -> (Result<(), TooWide>, u64) {
         let (mut answers, mut unanswered) = (Answers::default(), commands);
         let result = bytes

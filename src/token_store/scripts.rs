@@ -1,7 +1,7 @@
-//! What the server does in one step (EVAL), so that nothing happens in between.
+//! Scripts that the server runs in one step (EVAL), so that nothing happens in between.
 //!
-//! Numbers that others may have written are read with care: at most 15 digits, which Lua's numbers hold exactly. So are keys
-//! of another type, which make a command fail: `SET` replaces them, whatever they are.
+//! Numbers that others may have written are read with care: at most 15 digits, which Lua's numbers hold exactly. So are
+//! keys of another type, which make most commands fail: `SET` replaces them, whatever they are.
 
 /// The most of a value that is read, bytes. A token has at most 16 KiB, and sealed a third more.
 pub(super) const MOST_VALUE_BYTES: usize = 32 * 1024;
@@ -12,8 +12,8 @@ redis.call('SET', KEYS[1], '1', 'PX', ARGV[1])
 return 1
 ";
 
-/// What lies under a name, and for how many milliseconds yet; empty, when it is no string. KEYS: token. ARGV: the index of
-/// the last byte.
+/// The value of a key, and its remaining milliseconds; empty when it is no string. KEYS: token. ARGV: the index of the
+/// last byte.
 pub(super) const LOOK: &str = "
 local value = redis.pcall('GETRANGE', KEYS[1], 0, ARGV[1])
 if type(value) == 'table' then
@@ -24,14 +24,15 @@ return {value, redis.call('PTTL', KEYS[1])}
 ";
 
 /// Takes the lock and the next fence, and looks at the token in the same moment: whoever had the lock before may have
-/// stored one after the caller's last look. Answers with 0 alone when the lock is another's; else with the fence, what was
-/// replaced that no replica leaves there (1: a lock, 2: a counter), and what [`LOOK`] answers.
-/// KEYS: lock, fence, token. ARGV: holder (empty: no lock is wanted), lock's life, a fence to be exceeded, fence's life, the
-/// highest fence, the index of the token's last byte.
+/// stored one after the caller's last look. Answers with 0 alone when another replica has the lock; else with the
+/// fence, what was replaced because no replica leaves it there (1: a lock, 2: a counter), and what [`LOOK`] answers.
+/// KEYS: lock, fence, token. ARGV: holder (empty: no lock is wanted), lock's life, a fence to be exceeded, fence's
+/// life, the highest fence, the index of the token's last byte.
 ///
-/// The counter lives far longer than any token, and starts over when the store has lost it: the caller says what it has
-/// seen. Beyond the highest fence, where somebody must have pushed it, it begins at 1 again. A lock that is no string, has
-/// no end, or one later than any replica gives it, would hold up everybody for ever: it counts as none.
+/// The counter lives far longer than any token, and starts over when the store has lost it: the caller passes the
+/// highest fence it has seen. Beyond the highest fence, where somebody must have pushed it, it begins at 1 again. A
+/// lock that is no string, has no end, or ends later than any replica's would hold up everybody for ever: it is
+/// ignored.
 pub(super) const TURN: &str = "
 local odd = 0
 if ARGV[1] ~= '' and not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
@@ -57,8 +58,8 @@ if type(value) ~= 'string' then value = '' end
 return {fence, odd, value, redis.call('PTTL', KEYS[3])}
 ";
 
-/// Stores a token unless one with a higher fence lies there. KEYS: token. ARGV: fence, value, its life, what gives way
-/// whatever its fence, the index of that one's last byte.
+/// Stores a token unless one with a higher fence is there. KEYS: token. ARGV: fence, value, its life, a value that is
+/// replaced whatever its fence, the index of that value's last byte.
 pub(super) const PUT: &str = "
 local old = redis.pcall('GET', KEYS[1])
 if type(old) == 'string' and string.sub(old, 1, ARGV[5] + 1) ~= ARGV[4] then

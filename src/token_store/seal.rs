@@ -1,4 +1,4 @@
-//! A token as it lies in the store: closed, and bound to what it is for. A pure part but for the random nonce.
+//! A token as it is stored: encrypted, and bound to its service account. Pure but for the random nonce.
 //!
 //! AES-256-GCM under a key that only the replicas have. The associated data name origin, client id, fence and the format,
 //! so that a value that is opened was made by a replica, for this service account, under this fence. A token's expiry is
@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use super::keys::Subject;
 
-/// In the associated data and in the names of keys: another format is another value.
+/// Part of the associated data and of the store's keys: values of another format are not mixed up with these.
 const FORMAT: &str = "v1";
 /// AES-256.
 const KEY_LEN: usize = 32;
@@ -30,11 +30,11 @@ const MAKE_ONE: &str = "make one with `openssl rand -hex 32`";
 #[derive(Clone)]
 pub struct SealKey {
     key: Arc<RandomizedNonceKey>,
-    /// Tells keys apart.
+    /// Distinguishes keys.
     fingerprint: [u8; 32],
 }
 
-/// What a file holds instead of a key. No text of it holds any part of the file.
+/// What is wrong with the content of a key file. No text of it holds any part of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SealKeyError {
     /// Nothing.
@@ -59,7 +59,7 @@ impl SealKey {
         if text.len() == KEY_LEN && text.iter().all(u8::is_ascii_hexdigit) {
             return Err(SealKeyError::HalfAKey);
         }
-        // Bytes as they are may be anything, white space too.
+        // The 32 bytes may be any, white space too.
         if content.len() == KEY_LEN {
             return Self::of(content);
         }
@@ -120,9 +120,9 @@ fn base64(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
 pub(super) struct Opened {
     /// Without `Bearer `.
     pub(super) token: Zeroizing<String>,
-    /// The life that it was granted, of which some has passed.
+    /// The life that was granted, of which some has passed.
     pub(super) life: Duration,
-    /// Of whoever stored it.
+    /// The fence under which it was stored.
     pub(super) fence: u64,
 }
 
@@ -137,7 +137,7 @@ impl Sealer {
         Self { key, subject }
     }
 
-    /// `FENCE:BASE64`. The fence can be read by the store, which compares it; it is among the associated data, too.
+    /// `FENCE:BASE64`. The store can read the fence, and compares it; it is part of the associated data, too.
     ///
     /// `None` only when there is no randomness or no memory.
     pub(super) fn seal(&self, token: &str, life: Duration, fence: u64) -> Option<String> {
@@ -176,7 +176,7 @@ impl Sealer {
         })
     }
 
-    /// No part of it can hold a line break, so that it can be read in one way only.
+    /// No part of it can hold a line break, so that it is unambiguous.
     fn associated(&self, fence: u64) -> Aad<Vec<u8>> {
         let Subject { origin, client_id } = &self.subject;
         Aad::from(format!("atlas-auth-proxy token\n{FORMAT}\n{origin}\n{client_id}\n{fence}").into_bytes())

@@ -30,9 +30,9 @@ const CONNECT_LIMIT: Duration = Duration::from_millis(1500);
 const STEP_LIMIT: Duration = Duration::from_millis(1500);
 /// How long a store is left in peace after a failure, and up to half of that again.
 const REST: Duration = Duration::from_secs(4);
-/// How often it is asked whether it is there, and up to half of that later. Shorter than middleboxes remember a silent connection.
+/// How often the store is probed, and up to half of that later. Shorter than middleboxes remember an idle connection.
 const PROBE_EVERY: Duration = Duration::from_secs(10);
-/// Longer than any token lives, so that a counter which is gone leaves no token behind that it counted.
+/// Longer than any token lives, so that no token outlives the counter that gave its fence.
 const FENCE_LIFE: Duration = Duration::from_secs(2 * MOST_LIFE.as_secs());
 /// Beyond it Lua's numbers are not exact, and somebody has tampered with the counter.
 const MOST_FENCE: u64 = 999_999_999_999_999;
@@ -71,14 +71,14 @@ impl Drop for Live {
 
 #[derive(Default)]
 struct Health {
-    /// It failed, and has not answered since: how.
+    /// How it failed, if it has not answered since.
     down: Option<String>,
-    /// Whether it ever answered or failed.
+    /// Whether it has ever answered or failed.
     tried: bool,
     rest_until: Option<Instant>,
 }
 
-/// How the store is, for people.
+/// The state of the store, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreState {
     /// Without user and password.
@@ -96,11 +96,11 @@ pub enum Examined {
     Good,
     /// It does not answer, or not as it should.
     Away(String),
-    /// It is there, and does not let us in, or is not what it should be.
+    /// It is reachable, but refuses us or is not what it should be.
     Refused(String),
-    /// A token lies there that was closed with another key.
+    /// A token is stored that was sealed with another key.
     AnotherKey,
-    /// Something else lies under this key.
+    /// This key of the store holds something else.
     NoToken(String),
 }
 
@@ -172,7 +172,7 @@ impl RedisStore {
         self.step::<u64>(&probe_command()).await.map(drop)
     }
 
-    /// How it is: as of the last step, or of the watch.
+    /// The state as of the last step, or of the watch.
     pub fn state(&self) -> StoreState {
         let health = self.health.lock();
         StoreState {
@@ -291,7 +291,7 @@ impl RedisStore {
             None => self.speak(tcp).await,
             Some((connector, name)) => {
                 let stream = connector.connect(name.clone(), tcp).await.map_err(|error| Trouble {
-                    // One that shows who it is not: no passing matter.
+                    // A server that fails verification: waiting does not help.
                     refused: error
                         .get_ref()
                         .is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>),
@@ -359,7 +359,7 @@ impl RedisStore {
 
 /// Why a step failed.
 struct Trouble {
-    /// The server is there and does not let us in: that ends when somebody does something about it.
+    /// The server is reachable and refuses us: that ends only when somebody changes something.
     refused: bool,
     /// Ours, without a secret.
     why: String,
@@ -523,7 +523,7 @@ impl FromRedisValue for TurnAnswer {
     }
 }
 
-/// A value and its time to live as `PTTL` tells it: -2: there is none; -1: it has no end.
+/// A value and its time to live as `PTTL` tells it: -2: there is none; -1: no expiry.
 fn stored(value: Vec<u8>, left: i64) -> Option<Stored> {
     (left != -2).then(|| Stored {
         value,

@@ -20,7 +20,7 @@ pub struct TokenStoreSettings {
     pub database: u32,
     /// `rediss://`; `None`: in clear text.
     pub tls: Option<StoreTls>,
-    /// Whom to be; `None`: the default user.
+    /// The user to log in as; `None`: the default user.
     pub username: Option<String>,
     /// Its password.
     pub password: Option<Secret>,

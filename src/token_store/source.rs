@@ -30,19 +30,20 @@ use crate::metrics::{TokenStoreOperations, TokenStoreOutcome as Outcome};
 use crate::secret::Secret;
 use crate::upstream::Origin;
 
-/// How long the lock's holder is waited for, and up to half of that again: who has waited so long asks, too, but not
-/// together with everybody else, so that what the first of them gets can spare the others the way.
+/// How long to wait for the lock's holder, and up to half of that again: then a replica asks, too. The jitter lets the
+/// token of the first that asks spare the others their requests.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// The pause between two looks: from this to two and a half times as much.
+/// The pause between two looks at the store: from this to two and a half times as much.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// How long the lock still stands after the token endpoint refused: the others are to meet that one after the other.
+/// How long the lock is kept after the token endpoint refused, so that the other replicas ask one after the other.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_millis(500);
-/// After so many tokens of the store in a row that Atlas refused, the token endpoint is asked: somebody puts old ones there.
-/// One may have been revoked, and its successor, too.
+/// After Atlas has refused this many tokens of the store in a row, the token endpoint is asked: somebody stores old
+/// ones. Two may be honest: a token was revoked, and then its successor.
 const MOST_REFUSED: u32 = 2;
-/// A token that is to be replaced so soon after it was taken, or within a quarter of its life, was refused.
+/// A token that is to be replaced this soon after it was taken, or within a quarter of its life, was refused.
 const SOON: Duration = Duration::from_secs(60);
-/// A token with this part of its life left, or less, is not worth taking: tokens are replaced when a fifth is left.
+/// A token with 1/`LEAST_LIFE` of its life left, or less, is not worth taking: tokens are replaced when a fifth is
+/// left.
 const LEAST_LIFE: u32 = 5;
 
 /// The shared token of one service account.
@@ -55,23 +56,23 @@ pub struct SharedSource {
     counts: TokenStoreOperations,
     /// In `0.0..1.0`.
     random: fn() -> f64,
-    /// The highest fence of a token that was opened or stored here. Fences only rise: what has a lower one is old, and
-    /// somebody has put it back.
+    /// The highest fence of a token that was opened or stored here. Fences only rise: a token with a lower one is old,
+    /// and somebody has put it back.
     newest: AtomicU64,
     /// The token that was taken from the store last, if none was asked for since.
     taken: Mutex<Option<Taken>>,
-    /// Whether the log has been told that what lies in the store can't be opened; until a token is taken from there.
+    /// Whether the log has said that what is stored can't be opened; until a token is taken from there.
     told_unreadable: AtomicBool,
-    /// Whether the log has been told that somebody else writes to the lock or the counter; until they are as they should be.
+    /// Whether the log has said that somebody else writes to the lock or the counter; until they are as they should be.
     told_odd: AtomicBool,
 }
 
 /// A token that came from the store.
 struct Taken {
     header: HeaderValue,
-    /// Until when to be replaced means that it was refused.
+    /// Until then a wish to replace it means that it was refused.
     soon: Instant,
-    /// How many before it, one after the other, were asked to be replaced soon.
+    /// How many tokens in a row before it were to be replaced soon.
     refused_before: u32,
 }
 
@@ -79,7 +80,7 @@ struct Taken {
 enum Found {
     /// A token to use.
     Token(Granted),
-    /// None, or none to use; and whether something lies there that can't be opened.
+    /// No token, or none to use; and whether there is a value that can't be opened.
     Nothing { unreadable: bool },
 }
 
@@ -172,13 +173,12 @@ impl SharedSource {
         self.taken.lock()
     }
 
-    /// Waits until there is a token to take, where one is wanted from the store, or until it is this replica's turn to ask for
-    /// one.
+    /// Waits until there is a token to take, if `takes`, or until it is this replica's turn to ask for one.
     async fn turn_or_token(&self, held: Option<&Token>, began: Instant, takes: bool) -> Result<Turn<'_>, StoreError> {
         let patience = self.more(PATIENCE, 0.5);
         let (mut waited, mut told) = (false, false);
         loop {
-            // Before the look: what is left of a life counts from then.
+            // Before the look: the life that is left counts from then.
             let looked = began.elapsed();
             let unreadable = match self.look(held).await? {
                 Found::Token(_) if !takes => false,
@@ -219,8 +219,8 @@ impl SharedSource {
                 }
                 Found::Nothing { unreadable } => unreadable,
             };
-            // The counting begins anew: what was counted before must neither make this replica refuse what comes, nor stand
-            // in the store for ever.
+            // The counter has started over: a fence from before must neither make this replica refuse new tokens, nor
+            // stay in the store for ever.
             let anew = turn.fence <= above;
             if anew {
                 self.newest.store(turn.fence, Ordering::Release);
@@ -245,7 +245,7 @@ impl SharedSource {
         let Some(Stored { value, left }) = stored else {
             return Found::Nothing { unreadable: false };
         };
-        // No replica stores one without an end.
+        // No replica stores a token without an expiry.
         let (Some(opened), Some(left)) = (self.sealer.open(value), *left) else {
             return Found::Nothing { unreadable: true };
         };
@@ -290,8 +290,8 @@ impl SharedSource {
         Ok(granted.owned_as(ownership))
     }
 
-    /// Whether others may have the token now. One that may or may not have been stored counts as stored: to revoke it
-    /// could take it from them.
+    /// Whether others may have the token now. When it is unknown whether it was stored, they may: revoking it could
+    /// take it from them.
     async fn publish(&self, granted: &Granted, asked: Instant, turn: &MyTurn<'_>) -> Ownership {
         let life = granted.life();
         let left = life.saturating_sub(asked.elapsed());
@@ -370,9 +370,9 @@ enum Turn<'s> {
 
 struct MyTurn<'s> {
     fence: u64,
-    /// `None`: the lock is another's, for too long.
+    /// `None`: another replica has had the lock for too long.
     lock: Option<Lock<'s>>,
-    /// What lies in the store and counts for nothing, whatever fence it claims.
+    /// The stored value that counts for nothing: it is replaced whatever fence it claims.
     gives_way: Option<Vec<u8>>,
 }
 
@@ -400,7 +400,7 @@ impl<'s> Lock<'s> {
         self
     }
 
-    /// A failure leaves the lock to its life.
+    /// If this fails, the lock ends with its life.
     async fn release(mut self, pause: Duration) {
         let Self { source, holder, .. } = &self;
         if let Err(error) = source.store.release(&source.keys, holder, pause).await {
@@ -415,7 +415,7 @@ impl Drop for Lock<'_> {
         if !self.held {
             return;
         }
-        // The renewal was broken off: the process stops. Others need not wait for the end of the lock's life.
+        // The renewal was cancelled: the process stops. Others need not wait for the end of the lock's life.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };

@@ -1,4 +1,4 @@
-//! What is demanded of a store. A trait so that who asks and who waits is tested without a server, with time held.
+//! The interface of a store. A trait, so that locking and waiting are tested without a server, with a paused clock.
 
 use std::time::Duration;
 
@@ -19,21 +19,21 @@ pub(crate) enum StoreError {
 /// The right to ask for a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Turn {
-    /// Higher than every one before and than the one that was to be exceeded; not, when there is none higher: 1 then, and
-    /// the counting begins anew.
+    /// Higher than every fence before and than the one to be exceeded; 1 when there is none higher, and counting starts
+    /// over.
     pub(crate) fence: u64,
-    /// What lies under the name of the token in the moment in which the turn was given.
+    /// The token's value in the moment in which the turn was given.
     pub(crate) stored: Option<Stored>,
-    /// Whether a lock or a counter had to give way that no replica leaves there.
+    /// Whether a lock or a counter was replaced that no replica leaves there.
     pub(crate) odd: bool,
 }
 
-/// What lies under the name of a token.
+/// The value stored for a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stored {
-    /// As it lies there; of what is too long for a token, only the beginning; empty for what is not even a string.
+    /// As it is stored; only the beginning of a value that is too long for a token; empty for one that is not a string.
     pub(crate) value: Vec<u8>,
-    /// How long it still will, by the store's clock. `None`: for ever, as no replica leaves it.
+    /// The life that is left, by the store's clock. `None`: no expiry, which no replica leaves.
     pub(crate) left: Option<Duration>,
 }
 
@@ -46,17 +46,17 @@ pub(crate) struct Put<'a> {
     pub(crate) value: &'a str,
     /// How long it may lie there.
     pub(crate) life: Duration,
-    /// What lay there and counts for nothing: it gives way whatever fence it claims.
+    /// The stored value that counts for nothing: it is replaced whatever fence it claims.
     pub(crate) gives_way: Option<&'a [u8]>,
 }
 
 /// A store that replicas share. Each call bounds its own time, and is one step of the store's.
 pub(crate) trait SharedStore: Send + Sync {
-    /// What lies under the name of the token.
+    /// The value stored for the token.
     fn look<'a>(&'a self, keys: &'a Keys) -> BoxFuture<'a, Result<Option<Stored>, StoreError>>;
 
-    /// Takes the lock for `holder`, until it is released or [`LOCK_LIFE`] ends, and gives a fence that exceeds `above`. `None`:
-    /// another one has the lock.
+    /// Takes the lock for `holder`, until it is released or [`LOCK_LIFE`] ends, and gives a fence that exceeds `above`.
+    /// `None`: another holder has the lock.
     fn lock<'a>(
         &'a self,
         keys: &'a Keys,
@@ -67,7 +67,7 @@ pub(crate) trait SharedStore: Send + Sync {
     /// A turn without the lock, for one who has waited for it long enough.
     fn fence<'a>(&'a self, keys: &'a Keys, above: u64) -> BoxFuture<'a, Result<Turn, StoreError>>;
 
-    /// Stores a token, unless one with a higher fence lies there: whoever held a lock that has ended comes too late.
+    /// Stores a token, unless one with a higher fence is there: whoever held a lock that has ended comes too late.
     fn put<'a>(&'a self, keys: &'a Keys, put: Put<'a>) -> BoxFuture<'a, Result<bool, StoreError>>;
 
     /// Gives the lock back after `pause`, if it is still `holder`'s.

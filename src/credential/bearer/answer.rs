@@ -53,12 +53,13 @@ impl Granted {
         self.life
     }
 
-    /// How much of it had passed when it was obtained: none, unless it was taken from others.
+    /// How much of the life had passed when the token was obtained: none, unless it was taken from others.
     pub fn age(&self) -> Duration {
         self.age
     }
 
-    /// How long after the beginning of the call that obtained it the age was true: that call may have waited before.
+    /// The delay between the start of the call that obtained the token and the moment for which `age` is true: the call
+    /// may have waited first.
     pub fn counts_after(&self) -> Duration {
         self.counts_after
     }
@@ -74,7 +75,7 @@ impl Granted {
         text.strip_prefix("Bearer ").unwrap_or_default()
     }
 
-    /// A token that another process asked for, some time ago; `None` if it can be none.
+    /// A token that another process asked for, some time ago; `None` if the value can't be a token.
     pub fn taken(token: &str, life: Duration, age: Duration) -> Option<Self> {
         let header = bearer_value(token).filter(|_| life <= MOST_LIFE)?;
         Some(Self {
@@ -86,13 +87,13 @@ impl Granted {
         })
     }
 
-    /// The same token, as somebody's whose it is.
+    /// The same token with another ownership.
     #[must_use]
     pub fn owned_as(self, ownership: Ownership) -> Self {
         Self { ownership, ..self }
     }
 
-    /// The same token, asked for so long after the call began.
+    /// The same token, with this delay between the start of the call and the moment for which `age` is true.
     #[must_use]
     pub fn counting_after(self, counts_after: Duration) -> Self {
         Self { counts_after, ..self }
@@ -168,7 +169,7 @@ struct TokenBody {
     expires_in: Option<Value>,
 }
 
-/// The three fields, each told apart in the message without its value.
+/// Reads the three fields; an error names the field that is wrong, without its value.
 fn granted(body: &[u8]) -> Result<Granted, Refusal> {
     if body.len() > MOST_BODY_BYTES {
         return Err(Refusal::malformed("its body is longer than 64 KiB"));
@@ -206,7 +207,7 @@ fn object<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Option<T> {
     serde_json::from_slice(body).ok()
 }
 
-/// Only a JSON number will do: a server that sends a string is not the one that we know.
+/// Only a JSON number counts: a server that sends a string is not the one that we know.
 fn life(value: &Value) -> Option<Duration> {
     let seconds = match value {
         Value::Number(n) => n.as_f64()?,
@@ -234,7 +235,7 @@ struct ErrorBody {
     error_code: Option<Value>,
 }
 
-/// The error codes that may be repeated: RFC 6749 section 5.2 and 4.1.2.1, and Atlas's own.
+/// The error codes that a message may repeat: RFC 6749 section 5.2 and 4.1.2.1, and Atlas's own.
 const KNOWN_CODES: [&str; 11] = [
     "invalid_client",
     "access_denied",

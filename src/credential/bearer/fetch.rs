@@ -29,9 +29,9 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait TokenSource: Send + Sync {
     /// A token other than `held`, which is about to expire or was refused.
     fn fetch<'a>(&'a self, held: Option<&'a Token>) -> BoxFuture<'a, Result<Granted, Refusal>>;
-    /// Has a token revoked that nobody else uses.
+    /// Revokes a token that nobody else uses.
     fn revoke<'a>(&'a self, token: &'a Token) -> BoxFuture<'a, Result<(), Refusal>>;
-    /// What tokens are asked for with, if it is a secret.
+    /// The client secret that tokens are asked for with, if there is one.
     fn secret_in_force(&self) -> Option<Secret> {
         None
     }
@@ -41,7 +41,7 @@ pub trait TokenSource: Send + Sync {
 pub struct TokenEndpoint {
     origin: Origin,
     key: ServiceAccountKey,
-    /// Which of the two is in force: the one that was accepted last.
+    /// Whether the next secret is in force: the one that was accepted last is.
     next_in_force: AtomicBool,
     http: HttpClient,
     clock: SharedClock,
@@ -72,11 +72,11 @@ impl TokenEndpoint {
         }
     }
 
-    /// Asks for a token (RFC 6749 section 4.4.2), within 10 s. A secret that is refused gives way to the other one, if there
-    /// is one, for good: until that is refused in its turn.
+    /// Asks for a token (RFC 6749 section 4.4.2), within 10 s. When the secret is refused and the other one accepted,
+    /// the other one is used from then on, until it is refused in its turn.
     ///
     /// # Errors
-    /// A [`Refusal`] that tells what went wrong; of the secret that was in force before, when both are refused.
+    /// A [`Refusal`] that tells what went wrong; when both secrets are refused, that of the one in force.
     pub async fn fetch(&self) -> Result<Granted, Refusal> {
         let refusal = match self.fetch_with(self.in_force()).await {
             Err(refusal) if refusal.outcome == Outcome::Rejected => refusal,
@@ -101,7 +101,7 @@ impl TokenEndpoint {
                 cause: format!("{}; the next client secret is not accepted either", refusal.cause),
                 ..refusal
             }),
-            // It may well be good: what is wrong is that it could not be asked about.
+            // The other secret may be good: it could not be tried.
             Err(second) => Err(second),
         }
     }
@@ -114,7 +114,7 @@ impl TokenEndpoint {
         let body = match response.read(MOST_BODY_BYTES).await {
             Ok(body) => body,
             Err(e) if status == StatusCode::OK => return Err(self.half_an_answer(&e)),
-            // Of an error answer the head says enough.
+            // For an error answer the head is enough.
             Err(_) => Vec::new(),
         };
         parse_answer(status, &headers, &body, self.clock.wall())
@@ -138,7 +138,7 @@ impl TokenEndpoint {
 
     async fn revoke_value(&self, header: &HeaderValue) -> Result<(), Refusal> {
         let value = header.as_bytes().strip_prefix(b"Bearer ").unwrap_or_default();
-        // Of one size from the start: growing would leave copies.
+        // Allocated in full size: growing would leave copies.
         let mut form = Zeroizing::new(Vec::with_capacity(64 + 3 * value.len()));
         form.extend_from_slice(b"token=");
         for part in url::form_urlencoded::byte_serialize(value) {
@@ -208,7 +208,7 @@ impl TokenEndpoint {
 
 impl TokenSource for TokenEndpoint {
     fn fetch<'a>(&'a self, _held: Option<&'a Token>) -> BoxFuture<'a, Result<Granted, Refusal>> {
-        // What the endpoint grants is always another one.
+        // `held` is of no use: the endpoint always grants a new token.
         Box::pin(self.fetch())
     }
 
@@ -222,12 +222,12 @@ impl TokenSource for TokenEndpoint {
 }
 
 /// RFC 7617, of id and secret as they are: Atlas does not want RFC 6749 section 2.3.1's percent-encoding. Made anew for
-/// each of the rare requests, so that the secret does not lie about in a second shape.
+/// each of the rare requests, so that no second form of the secret stays in memory.
 fn basic(id: &str, secret: &Secret) -> HeaderValue {
     let pair = Zeroizing::new(format!("{id}:{}", secret.expose()));
     let encoded = Zeroizing::new(STANDARD.encode(pair.as_bytes()));
     let value = Zeroizing::new(["Basic ", &encoded].concat());
-    // A copy of its own that is wiped, too, with its last clone.
+    // The `HeaderValue` owns a copy that is wiped, too, with its last clone.
     let bytes = Bytes::from_owner(Zeroizing::new(value.as_bytes().to_vec()));
     let mut value = HeaderValue::from_maybe_shared(bytes).expect("base64 is visible ASCII");
     value.set_sensitive(true);

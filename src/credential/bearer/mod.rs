@@ -51,10 +51,10 @@ pub const MOST_WAIT: Duration = Duration::from_secs(2);
 pub const MOST_WAIT_AFTER_REFUSAL: Duration = Duration::from_secs(5);
 /// The bound on the revocation at shutdown.
 pub const MOST_REVOKE: Duration = Duration::from_secs(2);
-/// How often is looked whether a replaced token is still in use, and for how long.
+/// How often to check whether a replaced token is still in use, and for how long at most.
 const RETIREMENT_TICK: Duration = Duration::from_millis(100);
 const MOST_RETIREMENT: Duration = Duration::from_secs(15 * 60);
-/// So many confirmed refusals in a row, and the credential counts as refused.
+/// After this many confirmed refusals in a row the credential counts as refused.
 const REFUSALS: u32 = 3;
 /// What a client is told to wait while a token request is under way.
 const RETRY_SOON: Duration = Duration::from_secs(1);
@@ -77,9 +77,9 @@ pub struct Bearer {
     forced: AtomicU64,
     /// The generation of the newest token; 0 before the first.
     newest: AtomicU64,
-    /// Confirmed refusals of tokens whose time was not over, since the last request that was accepted.
+    /// Confirmed refusals of unexpired tokens since the last request that was accepted.
     refused_in_a_row: AtomicU32,
-    /// The generation that came in place of a token which an answer called invalid; 0: none.
+    /// The generation that replaced a token which an answer had called invalid; 0: none.
     on_its_word: AtomicU64,
 }
 
@@ -108,7 +108,7 @@ impl Bearer {
         Self::behind(parts, |endpoint| Box::new(endpoint))
     }
 
-    /// The same, with something put before the token endpoint.
+    /// The same, with a source that stands before the token endpoint.
     pub fn behind(parts: BearerParts, source: impl FnOnce(TokenEndpoint) -> Box<dyn TokenSource>) -> Arc<Self> {
         let endpoint = TokenEndpoint::new(&parts.origin, parts.key, parts.http, Arc::clone(&parts.clock));
         Self::with_source(parts.account, source(endpoint), parts.clock, parts.events, unit_random)
@@ -139,7 +139,7 @@ impl Bearer {
     }
 
     /// The token to send. Takes no lock and doesn't wait while there is a valid one; otherwise waits at most
-    /// [`MOST_WAIT`] for the request under way, and not at all while a failed attempt is being slept off.
+    /// [`MOST_WAIT`] for the request under way, and not at all during the pause after a failed attempt.
     ///
     /// # Errors
     /// [`TokenUnavailable`] when there is no valid token; an expired one is never handed out.
@@ -150,19 +150,19 @@ impl Bearer {
         }
     }
 
-    /// A token that took the place of `used` since that was sent.
+    /// A token that has replaced `used` since that was sent.
     pub fn newer_than(&self, used: &Token) -> Option<Token> {
         self.valid(self.now())
             .filter(|current| current.generation() > used.generation())
     }
 
-    /// Whether the time of `used` is over: a 401 to it is no wonder.
+    /// Whether `used` has expired, which explains a 401 to it.
     pub fn has_expired(&self, used: &Token) -> bool {
         used.left(self.now()).is_none()
     }
 
-    /// Replaces a token that Atlas refuses although its time is not over. Waits for its successor at most
-    /// [`MOST_WAIT_AFTER_REFUSAL`]. `None`: there is none to be had, or too many were replaced lately.
+    /// Replaces an unexpired token that Atlas refuses. Waits for its successor at most [`MOST_WAIT_AFTER_REFUSAL`].
+    /// `None`: there is no successor, or too many tokens were replaced lately.
     pub async fn replace(&self, refused: &Token) -> Option<Token> {
         let now = self.now();
         let generation = refused.generation();
@@ -170,18 +170,19 @@ impl Bearer {
             Some(current) if current.generation() > generation => return Some(current),
             // It has expired since it was sent: an ordinary renewal, nothing forced.
             None => {}
-            // The order matters: while a failure is slept off, the right to force is not used up.
+            // The order matters: during the pause after a failure, no right to force is used up.
             Some(_) if self.failing(now).is_some() || !self.force(generation, now) => return None,
             Some(_) => {}
         }
         self.wait_for_newer(generation, MOST_WAIT_AFTER_REFUSAL).await.ok()
     }
 
-    /// Whether an answer that calls `used` invalid is believed: not when `used` itself came in place of one that an answer had
-    /// called so. Whoever says that of every token would use up the forced renewals, also where others accept the tokens.
+    /// Whether to believe an answer that calls `used` invalid: not when `used` itself replaced a token that an answer
+    /// had called invalid. Answers that say so of every token would use up the forced renewals, even if other requests
+    /// are accepted.
     pub fn takes_its_word(&self, used: &Token) -> bool {
         let used = used.generation();
-        // All who were refused with one generation hear the same.
+        // All requests that were refused with the same generation get the same result.
         self.on_its_word
             .try_update(Ordering::Relaxed, Ordering::Relaxed, |came| {
                 (came != used).then(|| came.max(used + 1))
@@ -205,8 +206,8 @@ impl Bearer {
         }
     }
 
-    /// Atlas refuses a token whose time is not over, and nothing but the token can be the reason. True when that makes the
-    /// credential count as refused, which is news.
+    /// Atlas refuses an unexpired token, and nothing but the token can be the reason. True when this makes the
+    /// credential count as refused.
     pub fn refusal_confirmed(&self) -> bool {
         let refused = self.refused_in_a_row.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         if refused != REFUSALS {
@@ -250,8 +251,8 @@ impl Bearer {
         }
     }
 
-    /// Has Atlas revoke the token that another credential of the same client left behind, with this one's secret: the
-    /// other's may be gone. To be called when nothing uses it any more.
+    /// Has Atlas revoke the token of `predecessor`, another credential of the same client, with this one's secret: the
+    /// predecessor's may be deleted. Call it when nothing uses that token any more.
     pub async fn revoke_predecessor(&self, predecessor: &Self) {
         if let Some(token) = predecessor.take_token() {
             self.revoke_at_source(&token).await;
@@ -268,7 +269,7 @@ impl Bearer {
         }
     }
 
-    /// The current token, if it is valid, which is out of use from now on.
+    /// Takes the current token out of use, and returns it if it is to be revoked.
     fn take_token(&self) -> Option<Token> {
         let token = self.current.swap(None).map(Token)?;
         self.events.usable(false);
@@ -276,7 +277,7 @@ impl Bearer {
         self.to_revoke(&token).then_some(token)
     }
 
-    /// Whether it still lives, and nobody else uses it.
+    /// Whether the token is still valid, and no other process uses it.
     fn to_revoke(&self, token: &Token) -> bool {
         token.left(self.now()).is_some() && token.ownership() == Ownership::Own
     }
@@ -377,7 +378,7 @@ impl Bearer {
         Some(Token(Arc::clone(token)))
     }
 
-    /// The failure that is being slept off, and for how long yet.
+    /// The last failure while its pause lasts, and what is left of the pause.
     fn failing(&self, now: Moment) -> Option<(Duration, Arc<Refusal>)> {
         match &self.progress.borrow().phase {
             Phase::Failed { until, refusal } if *until > now.boot => Some((*until - now.boot, Arc::clone(refusal))),
@@ -445,7 +446,7 @@ fn unavailable(retry_after: Duration, refusal: &Refusal) -> TokenUnavailable {
     }
 }
 
-/// In `0.0..1.0`, for jitter. Without a source of randomness there is none, and nothing worse.
+/// In `0.0..1.0`, for jitter. Without a source of randomness there is no jitter, and nothing else is lost.
 pub(crate) fn unit_random() -> f64 {
     // 2^-32 times a u32 lies in 0.0..1.0.
     getrandom::u32().map_or(0.5, |n| f64::from(n) / 4_294_967_296.0)

@@ -10,8 +10,8 @@ pub(crate) const MOST_PAUSE: Duration = Duration::from_secs(60);
 /// A `Retry-After` is honoured up to this: Atlas's limits count per minute, and a wrong date in the header (or a wrong
 /// clock here) must not silence the proxy for a year.
 pub(crate) const MOST_RETRY_AFTER: Duration = Duration::from_secs(300);
-/// Forced renewals within [`FORCED_WITHIN`] at most: each may cost one of the 100 tokens that Atlas lets live, and of the
-/// 10 a minute that it gives.
+/// At most this many forced renewals within [`FORCED_WITHIN`]: each may cost one of the 100 live tokens that Atlas
+/// allows, and one of the 10 that it grants a minute.
 const MOST_FORCED: usize = 5;
 const FORCED_WITHIN: Duration = Duration::from_secs(10 * 60);
 

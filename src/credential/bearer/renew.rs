@@ -14,9 +14,9 @@ const TICK: Duration = Duration::from_secs(30);
 /// When the next attempt is made, by the boot clock.
 #[derive(Debug, Clone, Copy)]
 struct Schedule {
-    /// If nothing happens.
+    /// If the token stays good.
     planned: Duration,
-    /// If a token is missed before that.
+    /// If there is no good token before that.
     earliest: Duration,
 }
 
@@ -48,7 +48,7 @@ impl Bearer {
             let now = self.now();
             let token = self.current.load_full().map(Token);
             let left = token.as_ref().and_then(|t| t.left(now));
-            // Also said when nothing is asked for: this is where a token's expiry is noticed without traffic.
+            // Reported even when no attempt is due: this is where a token's expiry is noticed without traffic.
             self.events.usable(left.is_some() && !self.is_refused());
             let replace = token.is_none_or(|t| t.generation() <= self.forced.load(Ordering::Acquire));
             let due = if replace || left.is_none() {
@@ -82,13 +82,13 @@ impl Bearer {
             Ok(token) => {
                 self.log_success(&token, now, *failures);
                 *failures = 0;
-                // One that another process asked for is no token request of this one.
+                // A token that another process asked for is no token request of this one.
                 let asked_for = token.ownership() != Ownership::Taken;
                 self.finish(asked_for.then_some(Outcome::Ok), Phase::Idle);
                 if let Some(refused) = held.filter(|held| held.generation() <= self.forced.load(Ordering::Acquire)) {
                     self.retire(refused);
                 }
-                // However short the lives and however often the clock is set: token requests are not a flood.
+                // Keeps a pause between token requests, however short the lives and however often the clock is set.
                 let earliest = asked.boot.saturating_add(LEAST_PAUSE);
                 Schedule {
                     planned: token.renew_at().max(earliest),
@@ -116,7 +116,7 @@ impl Bearer {
         let token = Token::new(granted, asked, generation, (self.random)());
         let now = self.now();
         if token.left(now).is_none() {
-            // As good as no answer: asking again at once would go on for ever.
+            // A failure, so that the backoff applies: otherwise the next attempt would follow at once, for ever.
             return Err(Refusal::new(
                 Outcome::Malformed,
                 "the token endpoint granted a token that had expired when it arrived: is its answer too slow, or was \
@@ -130,7 +130,7 @@ impl Bearer {
         Ok(token)
     }
 
-    /// Last of an attempt: what was stored before is seen by those who wait for this.
+    /// The last step of an attempt: whoever waits for it sees what was stored before.
     fn finish(&self, outcome: Option<Outcome>, phase: Phase) {
         if let Some(outcome) = outcome {
             self.events.token_request(outcome);

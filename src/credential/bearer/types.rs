@@ -20,7 +20,7 @@ pub enum Outcome {
     RateLimited,
     /// Atlas's limit on live tokens is reached.
     TokenLimit,
-    /// An answer that is no answer: empty, garbled, cut off, too long, senseless.
+    /// An unusable answer: empty, garbled, cut off, too long, senseless.
     Malformed,
     /// No connection, or it broke before the answer; also a failed TLS handshake.
     Unreachable,

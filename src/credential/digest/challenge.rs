@@ -10,7 +10,7 @@ use super::response::Algorithm;
 
 /// At most this many header values are read. Servers send one to three.
 const MAX_VALUES: usize = 16;
-/// A longer header value is left out, in bytes. A real challenge has 100 to 500.
+/// A header value longer than this, in bytes, is ignored. A real challenge has 100 to 500.
 const MAX_VALUE_BYTES: usize = 8192;
 /// A challenge with more parameters is refused. RFC 7616 knows ten.
 const MAX_PARAMS: usize = 32;
@@ -32,7 +32,7 @@ pub struct Challenge {
     pub(super) utf8: bool,
 }
 
-/// Quality of protection: what the response covers. The best one offered; from good to least.
+/// Quality of protection: what the response covers. The variants go from the least to the best.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Qop {
     /// None offered: RFC 2069's form, without `nc` and `cnonce`.
@@ -170,7 +170,8 @@ impl Builder {
 }
 
 impl Qop {
-    /// The best of a list such as `auth, auth-int`. None: it names only what we don't know. An empty one means none.
+    /// The best of a list such as `auth, auth-int`. None: it names only unknown values. An empty list means that no qop
+    /// is offered.
     fn best(list: &[u8]) -> Option<Self> {
         let mut names = list
             .split(|byte| matches!(byte, b',' | b' ' | b'\t'))

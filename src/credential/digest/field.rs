@@ -60,7 +60,7 @@ impl<'a> Items<'a> {
         }
     }
 
-    /// Leaves out what cannot be read, up to the next comma.
+    /// Skips what cannot be read, up to the next comma.
     fn junk(&mut self) -> Item<'a> {
         self.take_while(|byte| byte != b',');
         Item::Junk
@@ -104,7 +104,7 @@ impl<'a> Items<'a> {
         None
     }
 
-    /// Leaves out a token68 (RFC 9110 section 11.2), the other form of what may follow a scheme, if one stands here alone.
+    /// Skips a token68 (RFC 9110 section 11.2), the other form of what may follow a scheme, if one stands here alone.
     fn skip_token68(&mut self) {
         let before = self.rest;
         let letters = self

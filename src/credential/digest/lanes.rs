@@ -17,11 +17,11 @@ use crate::fair::{Line, Part};
 
 /// Lanes in use at a time, at first.
 const AT_FIRST: usize = 4;
-/// And at most.
+/// The most lanes in use at a time.
 const MOST: usize = 8;
-/// Beside them, for requests that can be sent only once.
+/// Lanes in addition, for requests that can be sent only once.
 const ONCE: usize = 2;
-/// So many requests in a row that were accepted while no lane was free make room for one lane more.
+/// After this many requests in a row that were accepted while no lane was free, one lane more is allowed.
 const ACCEPTED_FOR_MORE: usize = 256;
 
 /// The lanes of one key.
@@ -32,7 +32,7 @@ pub(super) struct Lanes {
     once: Arc<Semaphore>,
     /// Lanes that may be in use at a time.
     limit: AtomicUsize,
-    /// Places that are to go when they are given back.
+    /// Places that are removed when they are given back.
     too_many: AtomicUsize,
     accepted_in_a_row: AtomicUsize,
 }
@@ -135,7 +135,7 @@ pub(super) async fn permit(
         Arc::clone(permits).acquire_owned().await
     };
     match tokio::time::timeout(PERMIT_WAIT, permit).await {
-        // The semaphore is never closed; were it, a limit would be no reason to fail.
+        // The semaphore is never closed; if it were, the request should go on without a limit.
         Ok(permit) => Ok(permit.ok()),
         Err(_) => Err(PermitTimeout),
     }

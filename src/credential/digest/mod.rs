@@ -1,10 +1,10 @@
 //! HTTP Digest (RFC 7616) with an Atlas API key.
 //!
-//! Decides and computes; it knows no sockets. The proxy sends: it asks [`Digest::authorize`] for a header, hands a 401 to
-//! [`Digest::challenged`] and any answer that shows the credential passed to [`Digest::observe_success`]. The challenge is
-//! kept and used ahead of the next 401, so that in the steady state a request goes to the server once. On that way nothing
-//! takes a lock: the nonce is read from an `ArcSwap`, its count is an atomic. A server that minds the order in which counts
-//! arrive gets each nonce from one request at a time: [`Turn`] is what a request holds meanwhile.
+//! Decides and computes; it knows no sockets. The proxy sends: it asks [`Digest::authorize`] for a header, hands a 401
+//! to [`Digest::challenged`] and any answer that shows the credential passed to [`Digest::observe_success`]. The
+//! challenge is kept and used ahead of the next 401, so that in the steady state a request goes to the server once. On
+//! that path nothing takes a lock: the nonce is read from an `ArcSwap`, its count is an atomic. A server that minds the
+//! order in which counts arrive gets each nonce from one request at a time: [`Turn`] is what a request holds meanwhile.
 
 pub mod challenge;
 mod field;
@@ -49,13 +49,13 @@ use crate::time::SharedClock;
 
 /// A request is sent again at most this often because of a 401.
 pub const MAX_RETRIES: u32 = 2;
-/// A cold request waits at most this long for the challenge that another one fetches.
+/// A request without a challenge waits at most this long for the one that another request fetches.
 pub const PRIME_WAIT: Duration = Duration::from_secs(2);
 /// A request waits at most this long for its turn where `digest_max_concurrent` is set: as long as the drain at shutdown.
 pub const PERMIT_WAIT: Duration = Duration::from_secs(30);
-/// So many nonces keep their count after they were replaced, for servers that hand out a nonce again.
+/// This many replaced nonces keep their count, for servers that hand out a nonce again.
 const REMEMBERED_NONCES: usize = 64;
-/// A lane's nonce may be forgotten when so many challenges were fetched since it was used.
+/// The server may have forgotten a lane's nonce when this many challenges were fetched since its last use.
 const FETCHED_SINCE: u64 = 2;
 /// A nonce that goes stale sooner than this went stale by use, not by age.
 const STALE_BY_USE: Duration = Duration::from_secs(1);
@@ -133,7 +133,7 @@ impl Digest {
         self.permits.is_some()
     }
 
-    /// The same with a nonce of its own, and beside `digest_max_concurrent`: for a probe.
+    /// The same with a nonce of its own, and not counted in `digest_max_concurrent`: for a probe.
     pub fn turn_alone(&self) -> Turn<'_> {
         Turn::alone(self)
     }
@@ -145,7 +145,7 @@ impl Digest {
         let nonce = self.current.load_full()?;
         let authorized = self.authorize_with(&nonce, method, uri, body, false);
         if authorized.is_none() && !nonce.needs_body() {
-            // Used up: out with it, unless somebody replaced it already. The next request fetches another.
+            // Used up: removed, unless somebody has replaced it already. The next request fetches another.
             self.current.compare_and_swap(&nonce, None);
         }
         authorized
@@ -199,15 +199,15 @@ impl Digest {
         self.order.minds(|| self.clock.boot())
     }
 
-    /// Whether a request that can be sent only once may use the shared nonce: that is young, and the server does not mind the
-    /// order of counts. Over the connection that is made for it, such a request is easily overtaken.
+    /// Whether a request that can be sent only once may use the shared nonce: if it is young, and the server does not
+    /// mind the order of counts. Over the connection that is made for it, such a request is easily overtaken.
     fn may_share_once(&self) -> bool {
         self.order.is_indifferent() && self.fresh_enough_for_streaming()
     }
 
-    /// False once two requests or fresh nonces in a row were refused and a probe was, too ([`Self::refusal_confirmed`]), until a request
-    /// passes. A key that once passed counts as usable again after the pause: who asks this may be the one who decides
-    /// whether requests come at all.
+    /// False once two requests or fresh nonces in a row and then a probe were refused ([`Self::refusal_confirmed`]),
+    /// until a request passes. A key that once passed counts as usable again after the pause: the caller may withhold
+    /// all requests until then, and only a request can pass.
     pub fn usable(&self) -> bool {
         if !self.refusals.key_refused() {
             return true;
@@ -232,7 +232,7 @@ impl Digest {
 
     /// A probe with a nonce of its own, on another path, was refused, too. True when that is news.
     pub fn refusal_confirmed(&self) -> bool {
-        // What looked like a server that minds the order was this.
+        // The refused key was what looked like a server that minds the order.
         self.order.forget();
         let news = self.refusals.confirm(self.clock.boot());
         if news {
@@ -241,13 +241,13 @@ impl Digest {
         news
     }
 
-    /// Takes in a 401. `used` is what the request carried; `attempt` how often it was sent again before, from 0.
+    /// Handles a 401. `used` is what the request carried; `attempt` how often it was sent again before, from 0.
     /// [`Verdict::Retry`]: authorize anew and send again, if the body can be sent again.
     pub fn challenged(&self, response: &HeaderMap, used: Option<&Authorized>, attempt: u32) -> Verdict {
         self.take_in(response, used, attempt, ChallengeCause::First)
     }
 
-    /// Takes in the 401 to a request that was made only to get a challenge, and carried no credential.
+    /// Handles the 401 to a request that was made only to get a challenge, and carried no credential.
     pub fn primed(&self, response: &HeaderMap) -> Verdict {
         self.take_in(response, None, 0, ChallengeCause::Prime)
     }
@@ -300,7 +300,7 @@ impl Digest {
         !used.alone && used.nonce.is_shared() && self.is_refused_by_use(used, stale)
     }
 
-    /// Older ones were accepted, or it has hardly an age.
+    /// Whether age can't be why the nonce was refused: older ones were accepted, or it is very young.
     fn is_refused_by_use(&self, used: &Authorized, stale: bool) -> bool {
         used.sent_age < if stale { STALE_BY_USE } else { self.life.observed() }
     }
@@ -317,7 +317,7 @@ impl Digest {
     fn verdict(&self, used: Option<&Authorized>, next: &Nonce, stale: bool, attempt: u32, now: Duration) -> Verdict {
         let spent = attempt >= MAX_RETRIES;
         if stale && !spent {
-            // Says that the key is right, whatever was found about it before.
+            // `stale` says that the key is right, whatever was found about it before.
             return Verdict::Retry;
         }
         if let Some(left) = self.refusals.pause_left(now) {
@@ -336,7 +336,7 @@ impl Digest {
         }
     }
 
-    /// Takes in a 401 to a request with a lane, and gives the lane's next nonce.
+    /// Handles a 401 to a request with a lane, and returns the lane's next nonce.
     fn lane_challenged(
         &self,
         response: &HeaderMap,
@@ -354,7 +354,7 @@ impl Digest {
             Some(_) => ChallengeCause::Refused,
         });
         self.judge(used, stale);
-        // A server that has forgotten the lane remembers it anew.
+        // Counted as a fetch: the server may remember one nonce more.
         self.fetched.fetch_add(1, Ordering::Relaxed);
         let Some(next) = self.new_nonce(challenge) else {
             return (Verdict::GiveUp(GiveUp::NoRandomness), None);
@@ -381,8 +381,8 @@ impl Digest {
         !spent && !forgotten && self.life.is_young(nonce.age(self.clock.boot()))
     }
 
-    /// Takes in an answer that shows that the credential passed: any status but 401, 407, 429 and 5xx. True: the key counted
-    /// as refused until now.
+    /// Handles an answer that shows that the credential passed: any status but 401, 407, 429 and 5xx. True: the key
+    /// counted as refused until now.
     pub fn observe_success(&self, response: &HeaderMap, used: &Authorized) -> bool {
         used.nonce.mark_accepted();
         if !used.alone && used.nonce.was_overtaken(used.count) {
@@ -399,7 +399,7 @@ impl Digest {
         if news {
             self.events.usable(true);
         }
-        // The successor of a lane's nonce is the lane's.
+        // The successor of a lane's nonce stays with the lane.
         if used.alone {
             self.lanes.accepted();
         } else {
@@ -411,7 +411,7 @@ impl Digest {
     fn take_successor(&self, response: &HeaderMap, used: &Authorized) {
         let Some(next) = next_nonce(response) else { return };
         let mut recent = self.recent.lock();
-        // Only the first of the answers to a nonce brings its successor; the others' would replace it at once.
+        // Only the first answer to a nonce brings its successor; those of later answers would replace that at once.
         let is_current = self
             .current
             .load()
@@ -428,9 +428,9 @@ impl Digest {
         self.primer.begin(|| self.has_challenge())
     }
 
-    /// Waits, at most [`PRIME_WAIT`], for the challenge that another request fetches. Some: this request leads, and goes
-    /// without credential; keep the guard until its 401 was taken in. None: authorize, or go without if there is still
-    /// no challenge. Cancel-safe.
+    /// Waits, at most [`PRIME_WAIT`], for the challenge that another request fetches. Some: this request leads, and
+    /// goes without credential; keep the guard until its 401 was handled. None: authorize, or go without if there is
+    /// still no challenge. Cancel-safe.
     pub async fn prime(&self) -> Option<PrimeGuard> {
         let turn = async {
             loop {
@@ -459,7 +459,8 @@ impl Digest {
         lanes::permit(permits, part, Line::Requests).await
     }
 
-    /// Counts a 401 against the key if the nonce was fresh: never accepted, and too young to be stale. Once a nonce.
+    /// Counts a 401 against the key if the nonce was fresh: never accepted, and too young to be stale. Each nonce
+    /// counts once.
     fn count_refusal(&self, used: &Authorized) {
         let fresh = !used.nonce.was_accepted() && used.sent_age < self.life.observed();
         if fresh && used.nonce.count_refusal() {
@@ -467,13 +468,13 @@ impl Digest {
         }
     }
 
-    /// Puts the challenge's nonce in place, unless the current one is as good. Gives the one in place afterwards; None:
-    /// no random bytes for a client nonce.
+    /// Puts the challenge's nonce in place, unless the current one is as good. Returns the one in place afterwards;
+    /// None: no random bytes for a client nonce.
     fn keep_or_replace(&self, challenge: Challenge, used: Option<&Authorized>, now: Duration) -> Option<Arc<Nonce>> {
         let mut recent = self.recent.lock();
         if let Some(current) = self.current.load_full() {
             let same = current.text() == &*challenge.nonce.value && current.challenge.same_terms(&challenge);
-            // Many requests in flight on an old nonce bring many new ones: the first is for all.
+            // Many requests in flight on an old nonce bring many new ones: all use the first.
             let newer = used.is_none_or(|used| used.nonce.generation < current.generation);
             if same || (newer && self.life.is_young(current.age(now))) {
                 return Some(current);
@@ -502,7 +503,7 @@ impl Digest {
     fn remember_new(&self, recent: &mut VecDeque<Arc<Nonce>>, challenge: Challenge) -> Option<Arc<Nonce>> {
         let mut client_nonce = [0; 16];
         getrandom::fill(&mut client_nonce).ok()?;
-        // A nonce that comes again goes on counting where it was, and does not get younger.
+        // A nonce that the server hands out again keeps its count and its age.
         let known = recent
             .iter()
             .rev()

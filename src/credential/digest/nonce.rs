@@ -53,8 +53,8 @@ pub(super) struct NonceParts<'a> {
     pub(super) counter: Arc<Counter>,
     /// Challenges fetched before it.
     pub(super) fetched_before: u64,
-    /// 16 random bytes in hexadecimal. One for all requests of a nonce, so that H(A1) is computed once also for the `-sess` variants;
-    /// RFC 7616 section 3.3 asks for a new (nonce, nc) a request, not for a new client nonce.
+    /// 16 random bytes in hexadecimal. One for all requests of a nonce, so that H(A1) is computed once also for the
+    /// `-sess` variants; RFC 7616 section 3.3 asks for a new (nonce, nc) for each request, not for a new client nonce.
     pub(super) client_nonce: Box<[u8]>,
     pub(super) username: &'a str,
     pub(super) password: &'a Secret,

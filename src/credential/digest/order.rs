@@ -7,29 +7,29 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// For so long a server that has shown that it minds is believed to; each time it shows so anew, twice as long.
+/// How long a server that has shown that it minds the order is believed to; doubled each time it shows it again.
 const AT_FIRST: Duration = Duration::from_secs(10 * 60);
-/// When it has not shown it for so long after that, it begins anew.
+/// When it has not shown it for this long after that, the doubling starts over.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60 * 60);
 /// Where the doubling ends.
 const DOUBLINGS: u32 = 6;
-/// So many answers that came while a later count was on its way already, with no refusal between them, and the server
-/// counts as one that does not mind.
+/// After this many answers that came while a later count was on its way already, with no refusal between them, the
+/// server counts as one that does not mind.
 const OVERLAPS: u32 = 128;
 
 /// What the server has shown.
 #[derive(Default)]
 pub(super) struct Order {
-    /// Until when it is believed to mind, milliseconds of the boot-time clock. 0: it has not shown it, or lately not.
+    /// Until when it is believed to mind, milliseconds of the boot-time clock. 0: it has never shown it, or not lately.
     minds_until: AtomicU64,
     /// How often it has shown it.
     times: AtomicU32,
-    /// Answers seen that tell that it doesn't.
+    /// Answers that suggest that it doesn't mind.
     overlaps: AtomicU32,
 }
 
 impl Order {
-    /// Costs a load where the server never showed it. `now` is asked for otherwise only.
+    /// Costs one load where the server never showed it; `now` is called only otherwise.
     pub(super) fn minds(&self, now: impl FnOnce() -> Duration) -> bool {
         match self.minds_until.load(Ordering::Relaxed) {
             0 => false,
@@ -60,7 +60,7 @@ impl Order {
         true
     }
 
-    /// What was taken for a server that minds was a key that is refused.
+    /// The key was refused: the server had not shown that it minds.
     pub(super) fn forget(&self) {
         self.minds_until.store(0, Ordering::Relaxed);
         self.times.store(0, Ordering::Relaxed);

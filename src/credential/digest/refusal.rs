@@ -1,17 +1,18 @@
 //! Whether the key itself counts as refused.
 //!
-//! One 401 says little: Atlas answers no credential, a wrong one, and sometimes a right one under concurrency (a replay
-//! that was none) all alike, and a path may answer 401 to everybody. So refusals are counted by nonce, any success clears
-//! them, and what they make likely has to be confirmed by a request of our own on another path.
+//! One 401 says little: Atlas gives the same answer to no credential, to a wrong one, and sometimes to a right one
+//! under concurrency (which it takes for a replay), and a path may answer 401 to everybody. So refusals are counted by
+//! nonce, any success clears them, and a suspicion has to be confirmed by a request of our own on another path.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-/// So many fresh nonces refused in a row, or 401s passed on, with no success between them, and the key is suspected.
+/// After this many fresh nonces refused in a row, or 401s passed on, with no success between them, the key is
+/// suspected.
 const REFUSALS: u32 = 2;
-/// For so long a refused key's 401s go to the client without a retry, so that a wrong key costs one request, not three.
+/// How long a refused key's 401s go to the client without a retry, so that a wrong key costs one request, not three.
 const PAUSE: Duration = Duration::from_secs(30);
 
 /// The count, the judgement and the pause.
@@ -29,12 +30,12 @@ impl Refusals {
         self.in_a_row.store(before.saturating_add(1), Ordering::Relaxed);
     }
 
-    /// So many were that it is worth asking whether the key is refused everywhere.
+    /// Whether there were enough refusals to ask whether the key is refused everywhere.
     pub(super) fn suspected(&self) -> bool {
         self.in_a_row.load(Ordering::Relaxed) >= REFUSALS
     }
 
-    /// It is. True when that is news.
+    /// The key is refused everywhere. True when that is news.
     pub(super) fn confirm(&self, now: Duration) -> bool {
         *self.paused_until.lock() = now.saturating_add(PAUSE);
         !self.confirmed.swap(true, Ordering::Relaxed)

@@ -118,7 +118,7 @@ impl Hash {
     }
 }
 
-/// By the validated module: what is hashed is the key.
+/// Uses the module that is validated for FIPS, because the key is among what is hashed.
 #[cfg(feature = "fips")]
 fn validated<'a>(algorithm: &'static aws_lc_rs::digest::Algorithm, pieces: impl Iterator<Item = &'a [u8]>) -> Hex {
     let mut hash = aws_lc_rs::digest::Context::new(algorithm);

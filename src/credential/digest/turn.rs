@@ -1,4 +1,5 @@
-//! How one request gets its nonce: it shares the one that all use, or has a lane, a nonce that is nobody else's meanwhile.
+//! How one request gets its nonce: it shares the one that all use, or has a lane, a nonce that no other request uses
+//! meanwhile.
 //!
 //! | the request | way |
 //! |---|---|
@@ -8,9 +9,9 @@
 //!
 //! A lane is given back when its request was answered, with the successor (`nextnonce`) that the answer brought, if any.
 //!
-//! What is scarce (places of lanes, `digest_max_concurrent`) is not held while a client makes up its mind: a body that can be
-//! repeated is there before, and the rest lets go of it ([`Turn::let_go`]) when its head must be there, which is what a server
-//! judges.
+//! Permits (places of lanes, `digest_max_concurrent`) are not held while a client is slow: a body that can be sent
+//! again is read before, and any other request gives them up ([`Turn::let_go`]) once the server must have its head,
+//! which is what a server judges.
 
 use std::sync::Arc;
 
@@ -26,19 +27,19 @@ use crate::fair::Part;
 /// One request's way to a nonce.
 pub struct Turn<'a> {
     digest: &'a Digest,
-    /// Who takes turns with whom. `None`: a probe, which waits for nobody.
+    /// The part of the permits that the request draws on. `None`: a probe, which waits for none.
     part: Option<&'a Part>,
     way: Way,
-    /// A lane, whatever was decided before.
+    /// Uses a lane, whatever was decided before.
     alone: bool,
     held: Held,
     doubt: Doubt,
 }
 
-/// What a request has of what is scarce; free again when it is dropped.
+/// The permits that a request holds; dropping them gives them back.
 #[derive(Default)]
 pub struct Held {
-    /// Its lane's.
+    /// The lane's.
     lane: Option<HeldLane>,
     /// Of `digest_max_concurrent`.
     _permit: Option<OwnedSemaphorePermit>,
@@ -49,7 +50,7 @@ enum HeldLane {
     Once { _permit: Option<OwnedSemaphorePermit> },
 }
 
-/// What this request was refused for, perhaps: known when it passes after all.
+/// What this request may have been refused for: known when it passes after all.
 #[derive(Debug, Default)]
 struct Doubt {
     /// The order of counts of the shared nonce.
@@ -108,7 +109,7 @@ impl<'a> Turn<'a> {
         self.alone
     }
 
-    /// What it has of what is scarce, to be dropped when the server must have the request's head.
+    /// Its permits, to be dropped when the server must have the request's head.
     pub fn let_go(&mut self) -> Held {
         std::mem::take(&mut self.held)
     }
@@ -127,8 +128,8 @@ impl<'a> Turn<'a> {
                     return Ok(Need::Challenge(Some(lead)));
                 }
             }
-            // What goes once and finds the shared nonce too old has a lane, too: the shared one must grow old, or nobody ever
-            // learns how long nonces live.
+            // A request that can be sent only once and finds the shared nonce too old gets a lane, too: the shared one
+            // must grow old, or nobody ever learns how long nonces live.
             if !alone && (!once || digest.may_share_once()) {
                 return Ok(Need::Nothing);
             }
@@ -176,7 +177,7 @@ impl<'a> Turn<'a> {
         authorized
     }
 
-    /// Takes in a 401. See [`Digest::challenged`].
+    /// Handles a 401. See [`Digest::challenged`].
     pub fn challenged(&mut self, response: &HeaderMap, used: Option<&Authorized>, attempt: u32) -> Verdict {
         let stale = self.is_only_stale(response);
         match &mut self.way {
@@ -195,7 +196,7 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Takes in the 401 to a request that was made only to get a challenge, and carried no credential.
+    /// Handles the 401 to a request that was made only to get a challenge, and carried no credential.
     pub fn primed(&mut self, response: &HeaderMap) -> Verdict {
         match &mut self.way {
             Way::Shared => self.digest.primed(response),
@@ -215,7 +216,8 @@ impl<'a> Turn<'a> {
         strongest(response).is_some_and(|challenge| challenge.stale)
     }
 
-    /// Takes in an answer that shows that the credential passed, and gives the lane back. True: it was refused until now.
+    /// Handles an answer that shows that the credential passed, and gives the lane back. True: the key counted as
+    /// refused until now.
     pub fn accepted(&mut self, response: &HeaderMap, used: &Authorized) -> bool {
         let news = self.digest.observe_success(response, used);
         if used.alone && std::mem::take(&mut self.doubt.order) {
@@ -248,7 +250,7 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// The request broke: whether the server has counted it nobody knows, so that a lane needs a new challenge.
+    /// The request failed, and may or may not have been counted by the server: a lane needs a new challenge.
     pub fn forget(&mut self) {
         if let Way::Lane(lane) = &mut self.way {
             *lane = None;

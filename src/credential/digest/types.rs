@@ -18,7 +18,7 @@ pub struct DigestParts {
     pub key: ApiKeyPair,
     /// Ages are measured on its boot-time clock.
     pub clock: SharedClock,
-    /// Who hears what happens.
+    /// Is told what happens.
     pub events: Arc<dyn DigestEvents>,
 }
 
