@@ -1,15 +1,15 @@
-//! What a certificate and a revocation list (RFC 5280) say of themselves, where rustls does not tell: times and names.
-//! Nothing here is a check: that is rustls's.
+//! Reads what a certificate and a revocation list (RFC 5280) contain and rustls does not tell: times and names.
+//! Verifies nothing: rustls does that.
 
 use std::time::SystemTime;
 
 /// The most names of one certificate that are shown, and the most characters of each.
 const MOST_SHOWN: usize = 8;
 const LONGEST_SHOWN: usize = 256;
-/// And of each part of a distinguished name: X.520 gives a common name 64.
+/// The most characters of each part of a distinguished name: X.520 gives a common name 64.
 const LONGEST_PART: usize = 64;
 
-/// From when until when a certificate in DER is valid (section 4.1.2.5); `None`: that is not where it should be.
+/// From when until when a certificate in DER is valid (section 4.1.2.5); `None`: it can't be read.
 pub fn validity(der: &[u8]) -> Option<(SystemTime, SystemTime)> {
     let (_, validity, _) = element(skip(to_be_signed(der)?, 3)?)?;
     let (before, rest) = time(validity)?;
@@ -40,7 +40,7 @@ pub fn alternative_names(der: &[u8]) -> Vec<String> {
     names
 }
 
-/// Who made a revocation list in DER (section 5.1), written as [`subject`] is.
+/// The issuer of a revocation list in DER (section 5.1), written as [`subject`] is.
 pub fn list_issuer(der: &[u8]) -> Option<String> {
     let (_, name, _) = element(list_from_issuer(der)?)?;
     Some(shown(&distinguished_name(name)))
@@ -70,7 +70,7 @@ fn shown(text: &str) -> String {
         .collect()
 }
 
-/// At most so many characters, with a mark where more was there.
+/// At most `most` characters, with a mark where text was cut off.
 fn cut(text: &str, most: usize) -> String {
     let mut cut: String = text.chars().take(most).collect();
     if text.chars().nth(most).is_some() {
@@ -95,7 +95,7 @@ fn to_be_signed(der: &[u8]) -> Option<&[u8]> {
 fn list_from_issuer(der: &[u8]) -> Option<&[u8]> {
     let (_, list, _) = element(der)?;
     let (_, rest, _) = element(list)?;
-    // A version is there in v2 only.
+    // Only v2 has a version field.
     skip(rest, if rest.first() == Some(&0x02) { 2 } else { 1 })
 }
 
@@ -132,7 +132,7 @@ fn subject_alt_name(der: &[u8]) -> Option<&[u8]> {
 
 fn distinguished_name(name: &[u8]) -> String {
     let mut shown = String::new();
-    // RFC 4514 section 2.1: the last one first.
+    // RFC 4514 section 2.1: in reverse order.
     let mut relative: Vec<&[u8]> = elements(name).map(|(_, set)| set).take(4 * MOST_SHOWN).collect();
     relative.reverse();
     for set in relative {
@@ -214,7 +214,7 @@ fn skip(mut der: &[u8], elements: usize) -> Option<&[u8]> {
     Some(der)
 }
 
-/// Each element with its tag, up to the first that is none.
+/// Each element with its tag, up to the first that can't be read.
 fn elements(mut der: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     std::iter::from_fn(move || {
         let (tag, content, rest) = element(der)?;
@@ -344,7 +344,7 @@ mod tests {
             let _ = (validity(&der), subject(&der), alternative_names(&der), next_update(&der), list_issuer(&der));
         }
 
-        /// One byte of a real one is another.
+        /// Changes one byte of a real certificate.
         #[test]
         fn a_bent_one_is_none_or_something(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
             thread_local! {

@@ -1,4 +1,4 @@
-//! What the process takes from itself at its start: nobody else of its user may look into it, it leaves no core dump, and
+//! What the process gives up at its start: no other process of its user may look into it, it leaves no core dump, and
 //! it can never gain privileges.
 
 use std::fmt;

@@ -1,5 +1,6 @@
-//! The HTTP client of the few requests that the proxy makes of itself: for tokens, checks and rotation. Each has a connection of
-//! its own, which ends with it: there is one in an hour. Requests of clients never go this way (see `upstream`).
+//! The HTTP client of the proxy's few own requests: for tokens, checks and rotation. Each request has a connection of
+//! its own, which ends with it: there is about one request in an hour. Requests of clients never go this way (see
+//! `upstream`).
 
 use std::error::Error;
 use std::io;
@@ -24,7 +25,7 @@ use crate::upstream::{
     is_authority_as_server,
 };
 
-/// The longest foreign error text that is repeated, in characters.
+/// The longest error text of a library or peer that is repeated, in characters.
 const MOST_REASON: usize = 200;
 /// Bound on a response head, bytes.
 const MOST_HEAD: usize = 64 << 10;
@@ -43,7 +44,7 @@ pub struct HttpClient {
 /// Why there is no answer, or no whole one.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// What was to be sent is no request.
+    /// The request is not valid.
     #[error("this request can't be made: {0}")]
     Request(#[from] http::Error),
     /// No connection in time.
@@ -55,7 +56,7 @@ pub enum HttpError {
     /// The egress proxy could not be reached, or opened no tunnel.
     #[error("no way to `{host}` through the egress proxy {proxy}: {source}")]
     Tunnel {
-        /// Whom the request was for.
+        /// The host that the request was for.
         host: String,
         /// The proxy, without credentials.
         proxy: String,
@@ -65,7 +66,7 @@ pub enum HttpError {
     /// The certificate or the handshake was not acceptable.
     #[error(transparent)]
     Tls(io::Error),
-    /// It does not speak HTTP/2, but shall be spoken to in nothing else.
+    /// The server does not speak HTTP/2, which the settings demand.
     #[error("it does not offer HTTP/2 (ALPN `h2`), but the setting `http` demands it: set it to `auto` or `1`")]
     NoHttp2,
     /// No answer in time.
@@ -82,18 +83,18 @@ impl HttpError {
         matches!(self, Self::ConnectTimeout | Self::Timeout)
     }
 
-    /// Whether it ended before a byte of the request was sent.
+    /// Whether it failed before a byte of the request was sent.
     pub fn is_connect(&self) -> bool {
         !matches!(self, Self::Timeout | Self::Broken(_))
     }
 
-    /// Whether TLS is at the bottom of it.
+    /// Whether TLS is the cause.
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_)) || self.tls_error().is_some()
     }
 
-    /// The innermost error's text: the outer ones only say what was tried. It may quote the peer's certificate, so it is cut
-    /// to a line of printable characters.
+    /// The innermost error's text: the outer errors only say what was tried. It may quote the peer's certificate, so it
+    /// is cut to a line of printable characters.
     pub fn reason(&self) -> String {
         if matches!(self, Self::Tunnel { .. }) {
             return self.to_string();
@@ -106,7 +107,7 @@ impl HttpError {
             innermost = source;
         }
         let text = innermost.to_string();
-        // rustls ends some texts with where its manual says more.
+        // rustls ends some texts with a link to its manual.
         let text = text.split(": https://docs.rs/").next().unwrap_or_default();
         text.chars()
             .map(|c| if c.is_control() { ' ' } else { c })
@@ -114,7 +115,8 @@ impl HttpError {
             .collect()
     }
 
-    /// `source` of an `io::Error` skips the error that it wraps, which may be the one, or another `io::Error` around it.
+    /// `source` of an `io::Error` skips the error that it wraps, which may be the TLS error, or another `io::Error`
+    /// around it.
     fn tls_error(&self) -> Option<&rustls::Error> {
         let mut next: Option<&(dyn Error + 'static)> = match self {
             Self::Tls(error) => Some(error),
@@ -133,7 +135,7 @@ impl HttpError {
     }
 }
 
-/// An answer, whose body is still to be read. Dropped, it ends its connection.
+/// An answer, whose body is still to be read. Dropping it ends its connection.
 #[derive(Debug)]
 pub struct HttpResponse {
     head: response::Parts,
@@ -153,7 +155,7 @@ impl HttpResponse {
         &self.head.headers
     }
 
-    /// The body; of a longer one than `most` bytes at most a chunk more.
+    /// The body; if it is longer than `most` bytes, at most a chunk more than that.
     ///
     /// # Errors
     /// See [`HttpError`].
@@ -172,7 +174,7 @@ impl HttpResponse {
     }
 }
 
-/// The task that runs a connection; it ends with this.
+/// The task that runs a connection; dropping this ends it.
 #[derive(Debug)]
 struct Connection(JoinHandle<()>);
 
@@ -191,11 +193,11 @@ impl HttpClient {
         egress: Option<EgressProxy>,
         version: HttpVersion,
     ) -> Self {
-        // Whatever the API's connections offer.
+        // Independent of what the connections of clients' requests offer.
         tls.alpn_protocols = match version {
             HttpVersion::Http1 => vec![b"http/1.1".to_vec()],
             HttpVersion::Http2 => vec![b"h2".to_vec()],
-            // There is nothing to measure: the server chooses.
+            // No version is preferred: the server chooses.
             HttpVersion::Auto => vec![b"http/1.1".to_vec(), b"h2".to_vec()],
         };
         Self {
@@ -206,7 +208,7 @@ impl HttpClient {
         }
     }
 
-    /// One for the proxy's own requests to an account's upstream.
+    /// A client for the proxy's own requests to an account's upstream.
     pub fn to(upstream: &UpstreamSettings, tls: rustls::ClientConfig) -> Self {
         Self::new(
             tls,
@@ -216,8 +218,8 @@ impl HttpClient {
         )
     }
 
-    /// Sends one request to the absolute URI in `request`. `limit`: for all, from the name look-up to the last byte of the
-    /// answer.
+    /// Sends one request to the absolute URI in `request`. `limit` bounds everything from the name look-up to the last
+    /// byte of the answer.
     ///
     /// # Errors
     /// See [`HttpError`]. An answer with an error status is an answer.
@@ -234,7 +236,7 @@ impl HttpClient {
         let bounded = self.connect_timeout.min(limit);
         let late = |_| HttpError::ConnectTimeout;
         if !tls {
-            // A credential in plain text is for this machine: no proxy is asked.
+            // Plain HTTP goes to this machine only, and so never through the egress proxy.
             let connect = timeout(bounded, connect_host(&name, port)).await.map_err(late)?;
             let h2 = self.version == HttpVersion::Http2;
             return ask(connect.map_err(HttpError::Connect)?, h2, request, deadline).await;

@@ -21,7 +21,7 @@ impl Secret {
     }
 }
 
-/// Whether a reload brought another value. Both are ours: nobody measures how long it takes.
+/// Shows whether a reload brought another value. Both values are ours, so the comparison need not take constant time.
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
         self.expose() == other.expose()

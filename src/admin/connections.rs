@@ -1,8 +1,8 @@
-//! Who has a connection to the admin port, and who makes room for one more.
+//! The connections to the admin port, and which of them is evicted for a new one.
 //!
-//! A probe must have its answer whatever others do: a new connection always finds room, no peer has all of it, and none
-//! is evicted while it is being answered. A whole answer is written at once; who is not through with one has not read the
-//! last.
+//! A probe must have its answer whatever other clients do: a new connection always finds room, no peer has all of it,
+//! and none is evicted while it is being answered. An answer is written in one piece; a peer for whom that takes long
+//! has not read the one before.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
@@ -23,14 +23,14 @@ const MOST: usize = 64;
 /// Of one peer: an IPv4 address, an IPv6 network of a host (/64), or a user.
 const MOST_OF_PEER: usize = 32;
 
-/// What came just now may be a probe whose head is on its way: it is evicted after all that had this long.
+/// A connection that is younger may be a probe whose head is on its way: it is evicted only after all older ones.
 const YOUNG: Duration = Duration::from_secs(1);
 
-/// What goes on, from what is evicted first to what is not evicted.
+/// What goes on on a connection, in the order of eviction; the last is not evicted.
 const SILENT: u8 = 0;
-/// A part of a head came.
+/// A part of a request head has arrived.
 const BEGUN: u8 = 1;
-/// The peer does not take its answer.
+/// The peer does not read its answer.
 const STALLED: u8 = 2;
 const ANSWERING: u8 = 3;
 
@@ -65,7 +65,7 @@ struct Connection {
 pub(super) struct Connections(Vec<Connection>);
 
 impl Connections {
-    /// Takes one more in, in the place of another if need be.
+    /// Adds a connection, in the place of another if need be.
     pub(super) fn add(&mut self, peer: Peer, doing: Arc<AtomicU8>, serve: impl Future<Output = ()> + Send + 'static) {
         self.0.retain(|connection| !connection.task.is_finished());
         let owner = Owner::of(peer);
@@ -89,7 +89,7 @@ impl Connections {
         });
     }
 
-    /// Ends when all have.
+    /// Completes when all connections have ended.
     pub(super) async fn ended(self) {
         for connection in self.0 {
             // An error says that it was evicted, which is an end, too.
@@ -101,14 +101,14 @@ impl Connections {
         self.0.iter().filter(|one| one.owner == owner).count()
     }
 
-    /// Ends the oldest of those of this owner with which the least goes on.
+    /// Ends the owner's connection that comes first in the order of eviction; of equal ones the oldest.
     fn evict(&mut self, owner: Owner) {
         let of_owner = self.0.iter().enumerate().filter(|(_, one)| one.owner == owner);
         let ranks = of_owner.map(|(at, one)| {
             let doing = one.doing.load(Ordering::Relaxed);
             let young = one.since.elapsed() < YOUNG;
-            // Half a head shows nothing yet. One that is being answered is done before its task gives way: that is only a
-            // bound.
+            // For a young connection half a head counts as nothing. One that is being answered is finished before its
+            // task can be aborted: it is here only so that there is always one to evict.
             (doing == ANSWERING, young, if young { SILENT } else { doing }, at)
         });
         if let Some((.., at)) = ranks.min() {
@@ -117,7 +117,7 @@ impl Connections {
     }
 }
 
-/// A stream that tells what goes on.
+/// A stream that records what goes on on it.
 pub(super) struct Watched<S> {
     stream: S,
     doing: Arc<AtomicU8>,
@@ -182,7 +182,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         self.stream.is_write_vectored()
     }
 
-    /// hyper comes here when it has nothing more to write.
+    /// hyper calls this when it has nothing more to write.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_flush(cx);
         if polled.is_ready() && self.doing.load(Ordering::Relaxed) >= STALLED {
@@ -228,7 +228,7 @@ mod tests {
         }
     }
 
-    /// Half a head would keep its place for long, and what is silent is the probe.
+    /// Half a head must not keep its place for long; the silent connection is the probe.
     #[tokio::test(start_paused = true)]
     async fn half_heads_do_not_push_out_a_probe_that_has_just_come() {
         let mut all = Connections::default();

@@ -1,6 +1,6 @@
-//! Health, metrics and the end, on a port or socket of their own (never on the proxied one).
+//! Health, metrics and shutdown, on a port or socket of their own (never on the proxied one).
 //!
-//! Gets what it shows through [`AdminState`]; knows no part by name.
+//! Gets what it shows through [`AdminState`]; knows no other part of the program.
 
 mod connections;
 mod page;
@@ -45,7 +45,7 @@ pub trait AdminState: Send + Sync + 'static {
     fn account_ready(&self, name: &str) -> Option<Result<(), Vec<String>>>;
     /// For programs; no secret.
     fn status(&self) -> serde_json::Value;
-    /// Whether the end may be asked for here.
+    /// Whether a request may end the process.
     fn may_quit(&self) -> bool;
     /// Drain, then end.
     fn quit(&self);
@@ -68,7 +68,7 @@ pub enum Socket {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Peer {
     Tcp(SocketAddr),
-    /// By the kernel's word (SO_PEERCRED).
+    /// The user id, from the kernel (SO_PEERCRED).
     Unix(u32),
 }
 
@@ -115,10 +115,10 @@ pub async fn serve(socket: Socket, state: Arc<dyn AdminState>, shutdown: impl Fu
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
-        // Whoever was just let in has a turn before the next may take its place.
+        // The new connection is polled before the next may evict it.
         tokio::task::yield_now().await;
     }
-    // What is being answered is answered: whoever asked for the end learns that it comes.
+    // Answers under way are finished: whoever asked for the end gets one.
     drop((socket, stop));
     open.ended().await;
 }
@@ -166,7 +166,7 @@ async fn connection<S>(
 {
     let service = service_fn(|request: Request<Incoming>| {
         answering(&doing);
-        // Settings may have changed since it was let in.
+        // Settings may have changed since the peer was admitted.
         let answer = match peer {
             Peer::Unix(uid) if !pages.admits(uid) => pages.no_longer(uid),
             _ => pages.answer(&request, peer),

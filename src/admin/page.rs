@@ -8,8 +8,8 @@ const SCRIPT: &str = include_str!("page.js");
 
 /// The page, and what goes with it.
 pub(super) struct Page {
-    /// Without it a browser gets no `/status.json`: whoever had the port before has our origin, but not this page. `None`:
-    /// there is no randomness, and then there is no word.
+    /// Without it a browser gets no `/status.json`: a program that had the port before has the same origin, but does
+    /// not know this page's word. `None`: there is no randomness, and so no word.
     word: Option<String>,
     /// Its `Content-Security-Policy`: our own style and script, by their hashes, and nothing else.
     pub(super) policy: String,
@@ -55,12 +55,12 @@ impl Page {
         )
     }
 
-    /// Whether somebody who says this word has read the page.
+    /// Whether whoever sends this word has read the page.
     pub(super) fn knows(&self, said: &[u8]) -> bool {
         let Some(word) = self.word.as_deref().map(str::as_bytes) else {
             return false;
         };
-        // All of it is looked at, so that the time tells nothing.
+        // All bytes are compared, so that the time tells nothing.
         word.len() == said.len() && word.iter().zip(said).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
     }
 }

@@ -13,9 +13,9 @@ use crate::guard::{HostNames, target};
 
 pub(super) type Answer = Response<Full<Bytes>>;
 
-/// The word of our own page.
+/// Carries the word of our own page.
 const PAGE_WORD: HeaderName = HeaderName::from_static("x-atlas-auth-proxy-page");
-/// Of everything but our own page: whatever a browser takes it for, it can do nothing.
+/// The policy of everything but our own page: whatever a browser takes an answer for, it can do nothing.
 const NOTHING: &str = "sandbox; default-src 'none'";
 
 const FROM_A_PAGE: (StatusCode, &str) = (StatusCode::FORBIDDEN, "Web pages may not use this port.");
@@ -44,7 +44,7 @@ impl Pages {
         self.state.admits(uid)
     }
 
-    /// The last answer to a user that may not any more.
+    /// The last answer to a user who is no longer admitted.
     pub(super) fn no_longer(&self, uid: u32) -> Answer {
         tracing::warn!(
             uid,
@@ -178,14 +178,14 @@ impl Pages {
         }
     }
 
-    /// Whether our own page asks.
+    /// Whether the request comes from our own page.
     fn asks(&self, headers: &HeaderMap) -> bool {
         only(headers, &HeaderName::from_static("sec-fetch-site")) == Some(b"same-origin")
             && only(headers, &PAGE_WORD).is_some_and(|word| self.page.knows(word))
     }
 }
 
-/// Whether a browser asks for a page, by what it says of it.
+/// Whether a browser asks for the sake of a page, by the fields that it sends.
 fn is_of_a_page<B>(request: &Request<B>) -> bool {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let own = browser::Own {

@@ -1,5 +1,5 @@
-//! Calls that the proxy makes of itself to the Admin API with an account's credential: to verify a new key, to read when a
-//! secret expires, to rotate one, and for the doctor. Few and small; requests of clients never go this way.
+//! The proxy's own calls to the Admin API with an account's credential: to verify a new key, to read when a secret
+//! expires, to rotate one, and for the doctor. Few and small; requests of clients never go this way.
 
 mod service_account;
 mod session;
@@ -45,7 +45,7 @@ pub enum CallError {
     /// No connection, or it broke.
     #[error("{origin} gave no answer: {why}")]
     NoAnswer {
-        /// Whom was asked.
+        /// The origin that was asked.
         origin: String,
         /// What happened.
         why: String,
@@ -67,12 +67,12 @@ pub struct ApiAnswer {
     pub headers: HeaderMap,
     /// The body, if it is JSON; else null.
     pub body: Value,
-    /// Whether the credential was asked for: always so of a token.
+    /// Whether the server asked for the credential; always true with a token.
     pub challenged: bool,
 }
 
 impl ApiAnswer {
-    /// `errorCode` (or the header `X-Error-Code`), if there is one that looks like one.
+    /// `errorCode` (or the header `X-Error-Code`), if its value looks like an error code.
     pub fn error_code(&self) -> Option<&str> {
         let looks_right = |code: &&str| {
             !code.is_empty()
@@ -129,7 +129,7 @@ impl AtlasApi {
         for attempt in 0..=MAX_RETRIES {
             let authorized = digest.authorize(&method, target, BodyForDigest::Bytes(text.as_bytes()));
             let header = authorized.as_ref().map(|authorized| authorized.header.clone());
-            // Without a challenge nothing is risked: a request with content waits for one.
+            // Without a challenge only a GET is sent: a request with content waits for one.
             let (method, body) = match header {
                 None => (&Method::GET, None),
                 Some(_) => (&method, body),

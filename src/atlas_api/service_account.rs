@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{ApiAnswer, AtlasApi, CallError};
 
-/// Organisations that are looked through for the account. It belongs to one; it may see others.
+/// The most organisations in which the account is looked for. It belongs to one; it may see others.
 const MOST_ORGANIZATIONS: usize = 20;
 /// The longest value of a secret, bytes. Atlas's have some 50.
 const MOST_VALUE_BYTES: usize = 1024;
@@ -54,7 +54,7 @@ pub struct ServiceSecret {
     tail: String,
 }
 
-/// A service account, by its client id, at home.
+/// A service account, by its client id, in its [`Home`].
 #[derive(Debug, Clone)]
 pub struct ServiceAccount {
     home: Home,
@@ -67,7 +67,7 @@ pub enum AccountError {
     /// No answer.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// The answer is another.
+    /// The answer was not the expected one.
     #[error("{what}: {}", .answer.summary())]
     Answer {
         /// What was asked for.
@@ -75,7 +75,7 @@ pub enum AccountError {
         /// What Atlas said.
         answer: Box<ApiAnswer>,
     },
-    /// The answer has not what it must have.
+    /// The answer lacks what it must have.
     #[error("{0}")]
     Content(String),
     /// A secret was made, and its value is not there or can't be one.
@@ -98,7 +98,7 @@ impl AccountError {
 }
 
 impl ServiceAccount {
-    /// The account in a home that is known.
+    /// The account, when its home is known.
     pub fn at(home: Home, client_id: &str) -> Self {
         Self {
             home,
@@ -109,7 +109,7 @@ impl ServiceAccount {
     /// Looks for the account in the organisations that it can see.
     ///
     /// # Errors
-    /// When it can see none, or not itself in them.
+    /// When it can see no organisation, or not itself in them.
     pub async fn find(api: &AtlasApi, client_id: &str) -> Result<Self, AccountError> {
         let what = "the organizations cannot be listed";
         let answer = api.call(Method::GET, "/api/atlas/v2/orgs", None).await?;
@@ -155,7 +155,7 @@ impl ServiceAccount {
         Ok(secrets.iter().filter_map(ServiceSecret::read).collect())
     }
 
-    /// Makes one more secret that lives for so many hours, and gives its value, which Atlas shows this once.
+    /// Makes one more secret that lives for `hours`, and returns its value, which Atlas shows only this once.
     ///
     /// # Errors
     /// When Atlas makes none.
@@ -208,7 +208,7 @@ impl ServiceSecret {
     fn read(value: &Value) -> Option<Self> {
         let id = value["id"].as_str().filter(|id| is_id(id))?.to_owned();
         let masked = value["maskedSecretValue"].as_str().unwrap_or_default();
-        // What is shown of the value stands at its end, behind dots or stars.
+        // Atlas shows the end of the value, after dots or stars.
         let tail = masked
             .rsplit(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-'))
             .next()
@@ -240,12 +240,12 @@ pub fn in_use<'a>(secrets: &'a [ServiceSecret], value: &crate::secret::Secret) -
     }
 }
 
-/// Goes into a path.
+/// Whether the text may go into a path.
 fn is_id(id: &str) -> bool {
     !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
-/// What a file with it alone gives back when it is read as a secret.
+/// Whether a file that holds this value alone is read back as the same secret.
 fn is_value(value: &crate::secret::Secret) -> bool {
     let value = value.expose();
     let quoted = value.starts_with(['"', '\'']);

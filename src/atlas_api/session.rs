@@ -1,4 +1,4 @@
-//! How an account's own calls reach its upstream, and a token for them from the request for it to its revocation.
+//! The client for own calls to an account's upstream, and a token for them from the request for it to its revocation.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::secret::Secret;
 use crate::time::SharedClock;
 use crate::upstream::{Origin, UpstreamSettings};
 
-/// What own calls to one upstream are made with. Holds no credential; cheap to clone.
+/// The client for own calls to one upstream. Holds no credential; cheap to clone.
 #[derive(Clone)]
 pub struct ApiClient {
     http: HttpClient,
@@ -21,7 +21,7 @@ pub struct ApiClient {
 }
 
 impl ApiClient {
-    /// For an account's upstream, which is verified with `tls` alone.
+    /// A client for an account's upstream, which is verified with `tls` alone.
     pub fn new(upstream: &UpstreamSettings, tls: rustls::ClientConfig, clock: SharedClock) -> Self {
         Self {
             http: HttpClient::to(upstream, tls),
@@ -35,12 +35,12 @@ impl ApiClient {
         &self.http
     }
 
-    /// Calls with a token that another keeps and revokes.
+    /// For calls with a token that somebody else keeps and revokes.
     pub fn with_token(&self, token: &Token) -> AtlasApi {
         self.api(Authority::Token(token.header().clone()))
     }
 
-    /// Calls with an API key. `events` hears of them: they are nobody's metrics.
+    /// For calls with an API key. `events` is told of them: they don't count in the account's metrics.
     ///
     /// # Errors
     /// When the public key can't be sent.
@@ -58,7 +58,8 @@ impl ApiClient {
     }
 }
 
-/// Calls with a token of their own. To be closed: an open one counts against the limit of live tokens until it expires.
+/// Own calls with a token of their own. To be closed: an open session's token counts against the limit of live tokens
+/// until it expires.
 pub struct Session {
     api: AtlasApi,
     endpoint: TokenEndpoint,
@@ -80,7 +81,7 @@ impl Session {
         })
     }
 
-    /// What calls are made with.
+    /// The API, with the token.
     pub fn api(&self) -> &AtlasApi {
         &self.api
     }
@@ -95,12 +96,12 @@ impl Session {
         self.endpoint.in_force()
     }
 
-    /// Whether that is the next one, as the current one is refused.
+    /// Whether that is the next secret, because the current one is refused.
     pub fn next_is_in_force(&self) -> bool {
         self.endpoint.next_is_in_force()
     }
 
-    /// Has the token revoked.
+    /// Revokes the token.
     ///
     /// # Errors
     /// Why it lives until it expires.

@@ -63,7 +63,7 @@ impl Digest {
         self.nonces.lock().clear();
     }
 
-    /// `credentials`: what stands behind `Digest `; `target`: the request target.
+    /// `credentials`: what follows `Digest `; `target`: the request target.
     pub(super) fn verify(&self, credentials: &str, method: &str, target: &str, settings: &EmulatorSettings) -> Verdict {
         match self.check(credentials, method, target, settings) {
             Some(verdict) => verdict,
@@ -110,7 +110,7 @@ impl Digest {
             nonces.remove(nonce);
             return Some(Verdict::Stale);
         }
-        // The first must be 00000001; concurrent ones may overtake each other by a little.
+        // The first count must be 00000001; concurrent ones may overtake each other by a little.
         let too_far = u32::try_from(known.used.len()).map_or(u32::MAX, |used| used.saturating_add(1024)) < count;
         let first_is_wrong = known.used.is_empty() && count > 1024;
         if too_far || first_is_wrong || !known.used.insert(count) {

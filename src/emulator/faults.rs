@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use super::respond::{self, Answer};
 use super::server::bare;
 
-/// What a fault befalls.
+/// The requests that a fault is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Target {
@@ -44,11 +44,11 @@ pub enum FaultKind {
     Empty,
 }
 
-/// One order.
+/// One fault, as it is ordered.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// What it befalls.
+    /// The requests that it is for.
     pub target: Target,
     /// What happens.
     pub kind: FaultKind,

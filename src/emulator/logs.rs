@@ -1,4 +1,4 @@
-//! Long bodies: a compressed log, and plain octets. Made as they are read, in constant memory.
+//! Long bodies: a compressed log, and plain octets. Generated while they are read, in constant memory.
 
 use std::io::{self, Write};
 use std::pin::Pin;

@@ -139,7 +139,7 @@ impl Emulator {
         secrets.into_iter().map(|secret| secret.value).collect()
     }
 
-    /// The secrets that a service account has now were made so much earlier.
+    /// Makes the secrets that a service account has now older by this much.
     pub fn age_secrets(&self, client_id: &str, by: Duration) {
         self.shared.oauth.age_secrets(client_id, by);
     }

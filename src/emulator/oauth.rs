@@ -76,7 +76,7 @@ impl OAuth {
         secret
     }
 
-    /// Takes away the secrets that `which` holds for; says how many.
+    /// Removes the secrets that `which` holds for; returns their number.
     pub(super) fn remove_secrets(&self, client_id: &str, which: impl Fn(&ServiceSecret) -> bool) -> usize {
         let mut accounts = self.accounts.lock();
         let Some(secrets) = accounts.get_mut(client_id) else {
@@ -97,7 +97,7 @@ impl OAuth {
         self.tokens.lock().retain(|_, (owner, _)| owner != client_id);
     }
 
-    /// Lets the secrets of a service account live no longer than to `until`.
+    /// Makes the secrets of a service account expire at `until` at the latest.
     pub(super) fn cap_secrets(&self, client_id: &str, until: SystemTime) {
         if let Some(secrets) = self.accounts.lock().get_mut(client_id) {
             for secret in secrets {
@@ -106,7 +106,7 @@ impl OAuth {
         }
     }
 
-    /// Lets the secrets of a service account have been made earlier.
+    /// Makes the secrets of a service account older.
     pub(super) fn age_secrets(&self, client_id: &str, by: Duration) {
         if let Some(secrets) = self.accounts.lock().get_mut(client_id) {
             for secret in secrets {

@@ -55,7 +55,7 @@ impl Shared {
         self.state.lock()
     }
 
-    /// What is left of the minute's requests; `None`: nothing.
+    /// Counts a request; returns how many are left in this minute. `None`: it is one too many.
     fn take_request(&self) -> Option<usize> {
         let mut recent = self.recent.lock();
         let now = Instant::now();
@@ -88,7 +88,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, tls: TlsAcceptor, share
     let _ = stream.set_nodelay(true);
     let Ok(stream) = tls.accept(stream).await else { return };
     let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    // A `reset` fault ends the connection without a word.
+    // A `reset` fault ends the connection without an answer.
     let reset = Arc::new(Notify::new());
     let cut = Arc::clone(&reset);
     let service = service_fn(move |request: Request<Incoming>| {

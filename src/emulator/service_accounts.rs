@@ -12,9 +12,9 @@ use super::oauth::ServiceSecret;
 use super::respond::{self, Answer};
 use super::server::Shared;
 
-/// Atlas lets an account have so many secrets.
+/// Atlas lets an account have this many secrets.
 const MOST_SECRETS: usize = 2;
-/// What a new secret leaves of the old one's life.
+/// The longest life that a new secret leaves the old one.
 const OLD_SECRET_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// From 8 hours to a year.
 const LIFE_HOURS: std::ops::RangeInclusive<u64> = 8..=8760;

@@ -26,7 +26,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// As in a challenge.
+    /// The name in a challenge.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Md5 => "MD5",
@@ -36,7 +36,7 @@ impl Algorithm {
     }
 }
 
-/// See each field.
+/// What an emulator accepts, and its limits: see each field.
 #[derive(Debug, Clone)]
 pub struct EmulatorSettings {
     /// Commercial or government.

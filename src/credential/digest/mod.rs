@@ -206,8 +206,8 @@ impl Digest {
     }
 
     /// False once two requests or fresh nonces in a row and then a probe were refused ([`Self::refusal_confirmed`]),
-    /// until a request passes. A key that once passed counts as usable again after the pause: the caller may withhold
-    /// all requests until then, and only a request can pass.
+    /// until a request passes. A key that once passed counts as usable again after the pause: a caller that holds
+    /// requests back while this is false would never see one pass.
     pub fn usable(&self) -> bool {
         if !self.refusals.key_refused() {
             return true;

@@ -69,7 +69,7 @@ fn id_of(group: &Value) -> String {
     group["id"].as_str().unwrap_or_default().to_owned()
 }
 
-/// What every resource is asked with.
+/// A request, as every resource gets it.
 pub(super) struct Call {
     pub(super) method: Method,
     query: HashMap<String, String>,

@@ -1,4 +1,4 @@
-//! Paths that Atlas does not have: what tests want to know of a request.
+//! Paths that Atlas does not have: they tell a test what arrived.
 
 use http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::emulator::respond::{self, Answer};
 
-/// What came in. Of the credential the scheme only.
+/// The request that arrived; of its credential only the scheme.
 pub(super) async fn echo(request: Request<Incoming>) -> Answer {
     let (parts, body) = request.into_parts();
     let headers: serde_json::Map<String, Value> = parts
@@ -38,7 +38,7 @@ pub(super) async fn echo(request: Request<Incoming>) -> Answer {
     )
 }
 
-/// How much came in.
+/// How much arrived.
 pub(super) async fn sink(request: Request<Incoming>) -> Answer {
     let (length, hash) = digest(request.into_body()).await;
     respond::json(StatusCode::OK, &json!({"length": length, "sha256": hash}))
