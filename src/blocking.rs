@@ -1,7 +1,7 @@
 //! Work that blocks its thread: name lookups, and files that may lie on a mount which doesn't answer.
 //!
-//! It runs on a few threads of the process's own. tokio's `spawn_blocking` panics when no thread can be made; here the work
-//! waits for one that is there, or fails, and one line says so.
+//! It runs on a few threads of the process's own. tokio's `spawn_blocking` panics when no thread can be made; here the
+//! work waits for a thread that is there, or fails, and one log line says so.
 
 mod lookup;
 
@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 pub use lookup::lookup;
 
-/// Threads at most. There is one lookup at a time for a name, and one look at the files.
+/// Threads at most. There is one lookup at a time for a name, and one check of the files.
 const MOST_THREADS: usize = 16;
 /// Work that waits at most; more is refused.
 const MOST_WAITING: usize = 256;
@@ -28,7 +28,7 @@ const STACK: usize = 1 << 20;
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// Of the process, as its limit of threads is.
+/// One for the process, as the limit of threads is.
 static THREADS: LazyLock<Arc<Threads>> = LazyLock::new(|| Threads::at_most(MOST_THREADS, spawn));
 
 struct Threads {
@@ -47,7 +47,7 @@ struct State {
     said: bool,
 }
 
-/// Makes the first thread, which stays: who calls this can do without any other.
+/// Makes the first thread, which stays: from then on the work can do without any other.
 ///
 /// # Errors
 /// When no thread can be made.

@@ -1,6 +1,6 @@
-//! What is scarce, shared out: half of the places are anybody's, the other half is dealt out in equal parts.
+//! Shares out what is scarce: half of the places are for anybody, the other half is divided into equal parts.
 //!
-//! So one listener alone may use all but its neighbours' parts, and none is ever left without any.
+//! So one listener alone may use all but its neighbours' parts, and none is ever left without a place.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -8,14 +8,14 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use tokio::sync::{MutexGuard, OwnedSemaphorePermit, Semaphore};
 
-/// Queues that all parts wait in. One for each thing, since whoever waits for one may hold another.
+/// Queues that all parts wait in: one for each thing, since a waiter for one thing may hold another.
 #[derive(Debug, Clone, Copy)]
 pub enum Line {
     /// For leave to send a request.
     Requests = 0,
     /// For a place for a request that can be repeated.
     Repeatable = 1,
-    /// For a place for another.
+    /// For a place for a request that can't be repeated.
     Once = 2,
 }
 
@@ -27,14 +27,14 @@ pub struct Places {
     parts: Mutex<Vec<Weak<Pool>>>,
 }
 
-/// What one has of them.
+/// The part of the places that one of several has.
 #[derive(Debug)]
 pub struct Part {
     own: Arc<Pool>,
     common: Arc<Pool>,
-    /// Those that wait for a place.
+    /// How many wait for a place.
     waiting: AtomicUsize,
-    /// Each is held by the one that waits in a queue of all parts.
+    /// One for each [`Line`], held by the waiter of this part that is in that queue.
     lines: [tokio::sync::Mutex<()>; 3],
 }
 
@@ -51,7 +51,7 @@ struct Pool {
     size: Mutex<usize>,
     /// Places that are taken away as soon as they are free.
     owed: AtomicUsize,
-    /// Where it is a part.
+    /// The places that it is a part of; none for the common ones.
     places: Weak<Places>,
 }
 
@@ -66,8 +66,8 @@ impl Places {
         })
     }
 
-    /// A part for one more. All parts are equal, and smaller than before; what is held beyond them is taken away as it
-    /// becomes free, and the new one has its part at once.
+    /// A part for one more. All parts are equal, and smaller than before: a place held beyond a part is taken away as
+    /// it becomes free, and the new part is there at once.
     pub fn part(self: &Arc<Self>) -> Arc<Part> {
         let own = Pool::new(0, Arc::downgrade(self));
         self.deal_out(Some(&own));
@@ -79,7 +79,8 @@ impl Places {
         })
     }
 
-    /// Deals out anew, to one more or to one less. Of one that is gone, places may be held on to: it counts as long.
+    /// Divides the places anew, for one part more or less. A part that is gone counts for as long as places of it are
+    /// held.
     fn deal_out(&self, one_more: Option<&Arc<Pool>>) {
         let mut parts = self.parts.lock();
         parts.extend(one_more.map(Arc::downgrade));
@@ -90,15 +91,15 @@ impl Places {
         for part in &alive {
             part.resize(each);
         }
-        // One of them may be the last of its part by now, and deal out again.
+        // One of these may be the last reference to its part by now: dropped, it divides the places again.
         drop(parts);
         drop(alive);
     }
 }
 
 impl Part {
-    /// Waits until no other of this part waits in a queue of all parts, as long as the guard is held: so the parts take turns in
-    /// that queue, however many there are of each.
+    /// Waits until no other waiter of this part is in that queue of all parts, and keeps others out while the guard is
+    /// held: so the parts take turns in the queue, however many waiters each has.
     pub async fn first_in_line(&self, line: Line) -> MutexGuard<'_, ()> {
         self.lines[line as usize].lock().await
     }
@@ -179,7 +180,7 @@ impl Pool {
         }
     }
 
-    /// Whether a place was owed, which is one less now.
+    /// Whether a place was owed; if so, one less is owed now.
     fn pay(&self) -> bool {
         self.owed.load(Ordering::Relaxed) > 0
             && self

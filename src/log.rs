@@ -21,7 +21,7 @@ pub use request::RequestRecord;
 /// How long the end of the process waits for the reader of the log.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
-/// Standard error, once logging has begun. Of the process, as standard error is.
+/// Standard error, once logging has begun. One for the process, as standard error is.
 static STDERR: OnceLock<Outlet> = OnceLock::new();
 /// The same where lines are JSON.
 static JSON: OnceLock<&Outlet> = OnceLock::new();
@@ -32,11 +32,11 @@ static LOST: AtomicU64 = AtomicU64::new(0);
 pub struct LogSettings {
     /// The least severe level shown.
     pub level: LevelFilter,
-    /// The shape of a line.
+    /// The format of a line.
     pub format: LogFormat,
 }
 
-/// The shape of a log line.
+/// The format of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.
@@ -104,7 +104,7 @@ pub fn init(settings: &LogSettings) -> io::Result<()> {
     };
     let _ = tracing_subscriber::registry().with(layer).try_init();
     std::panic::set_hook(Box::new(|panic| {
-        // The payload may hold anything, so it stays unsaid.
+        // The payload may hold anything, so it is not logged.
         let place = panic.location().map_or_else(String::new, ToString::to_string);
         tracing::error!(place, "a defect ended one task; please report it with this line");
     }));
@@ -133,10 +133,10 @@ pub fn flush() {
     }
 }
 
-/// Writes lines of printable ASCII: whatever else is in one, an error's text of somebody else's among it, is escaped.
+/// Writes lines of printable ASCII: anything else in a line, such as in error texts of others, is escaped.
 struct Printable<W> {
     to: W,
-    /// Those that the formatter adds stay; it escapes what looks like them in values.
+    /// The formatter's own colours stay; it escapes what looks like them in values.
     colours: bool,
 }
 

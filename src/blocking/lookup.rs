@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::{THREADS, Work};
 
-/// Of the process, as `getaddrinfo` and its settings are.
+/// One for the process, as `getaddrinfo` and its settings are.
 static LOOKUPS: LazyLock<Arc<Lookups>> = LazyLock::new(|| {
     Arc::new(Lookups {
         ask: |name| Ok((name, 0).to_socket_addrs()?.collect()),
@@ -31,8 +31,8 @@ struct Lookups {
     under_way: Mutex<HashMap<String, watch::Receiver<Answer>>>,
 }
 
-/// The addresses of a name, by the resolver of the system. Not bounded in time: the caller's wait is. What is under way when
-/// it stops waiting serves the next one.
+/// The addresses of a name, by the resolver of the system. Not bounded in time: the caller's wait is. A lookup that is
+/// under way when the caller stops waiting serves the next caller.
 ///
 /// # Errors
 /// What the resolver says; or that there is no thread to ask it on.
@@ -62,7 +62,7 @@ impl Lookups {
         let (tell, answer) = watch::channel(None);
         under_way.insert(name.to_owned(), answer.clone());
         drop(under_way);
-        // However it ends, the next one asks anew.
+        // However the lookup ends, the next caller asks anew.
         let entry = Entry(Arc::clone(self), name.to_owned());
         (self.begin)(Box::new(move || {
             let found = (entry.0.ask)(&entry.1).map_err(|error| (error.kind(), error.to_string()));

@@ -26,7 +26,8 @@ pub enum BrowserDenied {
     /// A service worker of whoever had the port before would read the answer (W3C Service Workers, "navigation preload").
     #[error("a service worker would read its answer (`Service-Worker`, `Service-Worker-Navigation-Preload`)")]
     ServiceWorker,
-    /// It is nobody's page that asks, but what is asked for is no page either: an extension's request, a part of a page.
+    /// No page sent it (`Sec-Fetch-Site: none`), but it is no navigation to a page either: an extension's request, a
+    /// part of a page.
     #[error("its `Sec-Fetch-Mode` is not `navigate`, or its `Sec-Fetch-Dest` not `document`")]
     NoNavigation,
 }

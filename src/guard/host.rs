@@ -1,4 +1,4 @@
-//! Which `Host` names are ours. A name that is not is how DNS rebinding shows.
+//! Which `Host` names are ours. Any other name may be a sign of DNS rebinding.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -32,8 +32,8 @@ impl HostName {
         name.map(Self).ok_or_else(|| HostNameError(text.to_owned()))
     }
 
-    /// Whether browsers know it for this machine itself: to such origins they tell of their requests what they are
-    /// (`Sec-Fetch-*`) without TLS, too (W3C Secure Contexts section 3.1).
+    /// Whether browsers take it for this machine itself: to such origins they send `Sec-Fetch-*` without TLS, too (W3C
+    /// Secure Contexts section 3.1).
     pub fn is_loopback(&self) -> bool {
         match &self.0 {
             Name::Dns(name) => name == "localhost" || name.ends_with(".localhost"),
@@ -52,7 +52,7 @@ impl fmt::Display for HostName {
     }
 }
 
-/// A DNS name in small letters. One that ends in digits alone is not: it would be an address in another spelling.
+/// A DNS name in lower case. A text whose last label is a number is none: it would be an address in another spelling.
 fn dns(text: &str) -> Option<Name> {
     let label = |label: &str| {
         !label.is_empty()
@@ -92,7 +92,7 @@ impl HostNames {
         self
     }
 
-    /// Those that were named beside the ones that are always ours.
+    /// The names other than those that are always ours.
     pub fn named(&self) -> impl Iterator<Item = &HostName> {
         // `new` puts the three in front.
         self.0.iter().skip(3)
@@ -122,8 +122,8 @@ impl HostNames {
     }
 }
 
-/// Host and port of an authority; where it names no port, that of `scheme` (`http`, `https`). `None`: it is not one that
-/// has a single reading. Two that are equal lead to the same place.
+/// Host and port of an authority; where it names no port, that of `scheme` (`http`, `https`). `None`: the authority has
+/// no single reading. Equal results lead to the same place.
 pub(super) fn host_and_port(authority: &str, scheme: &str) -> Option<(String, u16)> {
     let (host, in_brackets) = host_of(authority)?;
     let port = match authority.rsplit_once(':') {

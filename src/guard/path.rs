@@ -58,8 +58,8 @@ pub(crate) fn canonical(path: &str) -> Result<Cow<'_, str>, Unclear> {
     read(path, false)
 }
 
-/// The two readings of a path with `%2F`: each one part of its segment, where it stays `%2F` (no other `%` stays, so nothing
-/// else looks like it); and each one a separator.
+/// The two readings of a path with `%2F`: with each one part of its segment, where it stays `%2F` (no other `%` stays,
+/// so nothing else looks like it), and with each one a separator.
 pub(crate) fn slash_readings(path: &str) -> [Result<Cow<'_, str>, Unclear>; 2] {
     let separated = path.replace("%2f", "/").replace("%2F", "/");
     let separated = canonical(&separated).map(|path| Cow::Owned(path.into_owned()));

@@ -24,7 +24,7 @@ pub enum Action {
     Deny,
 }
 
-/// Methods, a path pattern, and what becomes of a request that has both.
+/// Methods, a path pattern, and what becomes of a request that matches both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     /// Empty: any.

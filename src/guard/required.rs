@@ -1,5 +1,5 @@
-//! A header that every request must carry. A page of the web, or a fetch that somebody tricked a program into, can't add
-//! it; metadata services of clouds ask for one for the same reason.
+//! A header that every request must carry. A web page, or a fetch that somebody tricked a program into (SSRF), can't
+//! add it; metadata services of clouds ask for one for the same reason.
 
 use http::{HeaderMap, HeaderName};
 

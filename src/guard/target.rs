@@ -77,7 +77,7 @@ pub fn resolve<'a>(
     if !names.knows(authority) {
         return Err(TargetDenied::Host);
     }
-    // Both names must be ours: a Host that is not tells of a client that was led here under another name.
+    // Both names must be ours: a Host that is not ours shows that the client was led here under another name.
     if host.is_some_and(|host| !names.knows(host)) {
         return Err(TargetDenied::Host);
     }

@@ -1,7 +1,8 @@
 //! Lines on their way to a descriptor that somebody else reads, or doesn't.
 //!
-//! A pipe that nobody reads is full after 64 KiB, and whoever writes then waits for ever. So nobody writes but a thread that
-//! has nothing else to do: all others put their lines into a queue with a bound, which takes no longer than copying them.
+//! A pipe that nobody reads is full after 64 KiB, and whoever writes then waits for ever. So only a thread that has
+//! nothing else to do writes: all others put their lines into a queue with a bound, which takes no longer than copying
+//! them.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -20,7 +21,7 @@ const GATHER: Duration = Duration::from_millis(2);
 /// Lines are written whole, and several together up to here: POSIX keeps the words of several writers to one pipe apart in
 /// pieces of this size (PIPE_BUF).
 const MOST_AT_ONCE: usize = 4096;
-/// A buffer that was larger is given back.
+/// A buffer larger than this is given back.
 const KEPT: usize = 64 << 10;
 
 /// A queue with its writer.
@@ -29,11 +30,11 @@ pub struct Outlet(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
-    /// There is something to write, or no time to lose.
+    /// Signalled when there is something to write, or the writer must hurry.
     filled: Condvar,
-    /// All was written.
+    /// Signalled when all was written.
     emptied: Condvar,
-    /// Told of lines that found no room, or could not be written.
+    /// Called with the number of lines that found no room, or could not be written.
     lost: fn(u64),
 }
 
@@ -51,13 +52,13 @@ struct State {
 }
 
 impl Outlet {
-    /// An outlet to a descriptor, with its thread. `lost` hears at once of each line that is lost, and `say` of their
+    /// An outlet to a descriptor, with its thread. `lost` is called at once when lines are lost, and `say` with their
     /// number when there is room again.
     ///
     /// # Errors
     /// When no thread can be made.
     pub(super) fn start(name: &str, to: BorrowedFd<'_>, lost: fn(u64), say: fn(u64)) -> io::Result<Self> {
-        // Of its own: the standard library's handles have locks that others may want.
+        // A descriptor of its own: the standard library's handles have locks that others may want.
         let sink = to.try_clone_to_owned().map(File::from)?;
         let outlet = Self(Arc::new(Shared {
             state: Mutex::default(),
@@ -121,13 +122,13 @@ impl Outlet {
 }
 
 impl Shared {
-    /// The writer's life: as long as the process.
+    /// Runs the writer, for as long as the process lives.
     fn write_on(&self, mut sink: File, say: fn(u64)) {
         let mut batch = Vec::new();
         loop {
             let unsaid = self.next(&mut batch);
             if unsaid > 0 {
-                // There is room: what follows stands behind the lines that are here.
+                // There is room again: the line about it follows those of the batch.
                 say(unsaid);
             }
             let unwritten = write_lines(&mut sink, &batch);
@@ -139,7 +140,7 @@ impl Shared {
         }
     }
 
-    /// Waits for lines and takes them; gives back how many were lost before.
+    /// Waits for lines and takes them; returns how many were lost before.
     fn next(&self, batch: &mut Vec<u8>) -> u64 {
         let mut state = self.state.lock();
         state.writing = false;
@@ -158,7 +159,7 @@ impl Shared {
     }
 }
 
-/// Writes as much as is taken; gives back how many lines were not.
+/// Writes until there is an error; returns how many lines were not written.
 fn write_lines(sink: &mut File, lines: &[u8]) -> u64 {
     let mut left = lines;
     while !left.is_empty() {
@@ -187,7 +188,7 @@ fn write_all(sink: &mut File, mut bytes: &[u8]) -> io::Result<()> {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(size) => bytes = &bytes[size..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // Whoever started us may have made the pipe so.
+            // The parent process may have made the pipe non-blocking.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 poll(&mut [PollFd::new(sink, PollFlags::OUT)], None)?;
             }

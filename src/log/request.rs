@@ -49,9 +49,9 @@ pub struct RequestRecord<'a> {
     pub method: &'a str,
     /// The path without query.
     pub path: &'a str,
-    /// What the client got.
+    /// The status that the client got.
     pub status: u16,
-    /// What the upstream said.
+    /// The status that the upstream sent.
     pub upstream_status: Option<u16>,
     /// Requests sent upstream.
     pub attempts: u32,
@@ -104,8 +104,8 @@ impl RequestRecord<'_> {
         );
     }
 
-    /// The line that [`Self::event`] makes where lines are JSON. Written here, since it is the only one that is written for
-    /// each request: it costs an eighth.
+    /// The line that [`Self::event`] would make as JSON. Written by hand, since no other line is written for each
+    /// request: that costs an eighth.
     fn json(&self, at: Timestamp) -> Vec<u8> {
         let mut line = Line(Vec::with_capacity(512));
         line.0.extend_from_slice(b"{\"timestamp\":\"");

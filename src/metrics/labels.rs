@@ -122,7 +122,7 @@ labels! {
         RateLimited = "rate_limited",
         /// Too many live tokens.
         TokenLimit = "token_limit",
-        /// An answer that is none.
+        /// An answer that is no token response.
         Malformed = "malformed",
         /// No connection.
         Unreachable = "unreachable",
@@ -192,8 +192,8 @@ labels! {
         /// No free connection within the time to wait for one.
         Queue = "queue",
     }
-    /// How a token was looked for in the store that replicas share; each time has one of the first four, if a token came
-    /// of it.
+    /// How looking for a token in the store that replicas share ended; each time that brings a token counts as one of
+    /// the first four.
     TokenStoreOutcome {
         /// It was there.
         Hit = "hit",
@@ -208,9 +208,9 @@ labels! {
     }
     /// How a reload ended.
     ReloadOutcome {
-        /// The new is in force.
+        /// What was read is in force.
         Ok = "ok",
-        /// The old stays in force.
+        /// What was in force before stays.
         Error = "error",
     }
 }

@@ -83,7 +83,7 @@ impl Metrics {
         String::from_utf8(text).unwrap_or_default()
     }
 
-    /// The log is the process's, and counts for itself.
+    /// The log belongs to the process, and keeps a count of its own.
     fn count_lost_lines(&self) {
         let _one_at_a_time = self.accounts.lock();
         let counter = self.families.log_lines_dropped.with_label_values::<&str>(&[]);

@@ -13,7 +13,7 @@ impl Metrics {
         TokenStoreUp(self.families.token_store_up.clone())
     }
 
-    /// The handles of one account's part in it.
+    /// The handles for one account's use of the store.
     pub fn token_store_operations(&self, account: &str) -> TokenStoreOperations {
         let family = &self.families.token_store_operations;
         TokenStoreOperations(
@@ -36,7 +36,7 @@ impl TokenStoreUp {
     }
 }
 
-/// What comes of looking for one account's token in the store.
+/// How looking for one account's token in the store ended.
 #[derive(Clone)]
 pub struct TokenStoreOperations(HashMap<&'static str, IntCounter>);
 

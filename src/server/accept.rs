@@ -21,7 +21,7 @@ use crate::proxy::Peer;
 
 /// Pause after a failed accept: from the least to the most. Out of file descriptors, accepting at once again would spin.
 const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
-/// How long whoever is turned away has for the first byte of a request; then the answer comes without one.
+/// How long a client that is turned away may take to send the first byte of a request; then it gets its answer without.
 const FIRST_BYTE: Duration = Duration::from_millis(250);
 
 /// Accepts and serves until the drain begins. Connections go on by themselves and end as `drain` says.
@@ -88,7 +88,7 @@ fn begin_tcp(
 
 async fn serve_tls(stream: TcpStream, peer: Peer, tls: &ListenerTls, listener: Arc<Listener>, mut drain: DrainHandle) {
     let snapshot = listener.snapshot();
-    // In a box of its own, which is gone when the connection is served.
+    // In a box of its own, which is freed before the connection is served.
     let handshake = Box::pin(shake_hands(stream, tls));
     let handshake = tokio::time::timeout(snapshot.limits.header_read_timeout, handshake);
     let done = tokio::select! {
@@ -135,7 +135,7 @@ async fn serve_tls(stream: TcpStream, peer: Peer, tls: &ListenerTls, listener: A
 #[allow(clippy::large_enum_variant, reason = "it is taken apart at once")]
 enum Handshake {
     Done(TlsStream<TcpStream>),
-    /// The peer left without a word, as health checks of load balancers do.
+    /// The peer closed without sending a byte, as health checks of load balancers do.
     Nothing,
     PlainHttp(TcpStream),
     Failed(io::Error, Option<RefusedCertificate>),
@@ -167,7 +167,7 @@ async fn serve_unix(socket: UnixListener, listener: Arc<Listener>, mut drain: Dr
         let Some((stream, _)) = pause.after(accepted, &listener).await else {
             continue;
         };
-        // The kernel's word, not the peer's (SO_PEERCRED).
+        // Told by the kernel, not by the peer (SO_PEERCRED).
         let Ok(credentials) = stream.peer_cred() else { continue };
         let peer = Peer::Unix(credentials.uid());
         if !listener.snapshot().admits(peer) {
@@ -210,7 +210,7 @@ where
     );
 }
 
-/// Before any byte of the peer is parsed: a fixed answer, then the end. In TLS there is nothing to say it in.
+/// Answers before any byte of the peer is parsed, and closes. A TLS connection gets no answer: there is no session yet.
 fn turn_away<S>(stream: S, peer: Peer, listener: &Arc<Listener>, code: ErrorCode, reason: DenyReason, detail: &str)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -225,7 +225,7 @@ where
     };
     tokio::spawn(async move {
         let mut stream = stream;
-        // An answer to what nobody has asked yet confuses clients.
+        // An answer that comes before its request confuses clients.
         let mut first = [0; 1];
         let _ = tokio::time::timeout(FIRST_BYTE, stream.read(&mut first)).await;
         farewell(&mut stream, &answer).await;

@@ -101,7 +101,7 @@ fn tcp(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
     })
 }
 
-/// A port that is free at one address may be taken at the other: with port 0 another is tried, so often at most.
+/// A port that is free at one address may be taken at the other: with port 0 others are tried, at most this many.
 const TRIES: usize = 16;
 
 fn bind_localhost(port: u16) -> Result<BoundSocket, BindError> {
@@ -166,7 +166,7 @@ fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }
 
-/// Gives the socket file of a listener that is bound another mode.
+/// Changes the mode of a bound listener's socket file.
 ///
 /// # Errors
 /// When that cannot be done.
@@ -188,7 +188,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
             "a file that is not a socket is in the way",
         ));
     }
-    // A connect waits where the socket's owner accepts nobody: then there is an owner.
+    // A connect would block where the socket's owner accepts nobody: then there is an owner.
     let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     probe.set_nonblocking(true)?;
     match probe.connect(&SockAddr::unix(path)?) {

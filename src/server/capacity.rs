@@ -10,12 +10,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::fair::{Part, Place, Places};
 use crate::proxy::Peer;
 
-/// Connections that are being told that there is no room, at a time; beyond, they are closed without a word. Fewer where
-/// few are served: they take descriptors, too.
+/// Connections that are being told at a time that there is no room, at most; further ones are closed without an answer.
+/// Fewer where few are served: they take descriptors, too.
 const MOST_FAREWELLS: usize = 64;
-/// One for each so many connections.
+/// One such connection for each so many that are served.
 const SERVED_PER_FAREWELL: usize = 8;
-/// From here on the memory of open connections is worth a little time of theirs.
+/// With more open connections than this, it is worth a little of their time to save memory.
 const MANY: usize = 128;
 /// Descriptors for everything but connections: the runtime, listeners, files, name lookups, the token endpoint.
 const OTHER_FILES: u64 = 48;
@@ -30,8 +30,8 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// Two thirds of `open_files` (RLIMIT_NOFILE; `None`: no limit) for clients, but no more than they `may` have, and
-    /// a third for the upstream.
+    /// Two thirds of `open_files` (RLIMIT_NOFILE; `None`: no limit) for clients, but `may` at most, and a third for the
+    /// upstream.
     pub fn of(open_files: Option<u64>, may: usize) -> Self {
         let Some(files) = open_files else {
             return Self {
@@ -57,7 +57,7 @@ pub struct Capacity {
     peers: Mutex<HashMap<Peer, usize>>,
 }
 
-/// A connection's place; given back when dropped.
+/// A connection's slot; given back when dropped.
 #[derive(Debug)]
 pub(super) struct Slot {
     _place: Place,
@@ -65,7 +65,7 @@ pub(super) struct Slot {
     peer: Option<Peer>,
 }
 
-/// Why there is no place.
+/// Why there is no slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Full {
     /// `max_connections`.
@@ -118,7 +118,7 @@ impl Capacity {
         self.open.load(Ordering::Relaxed) > MANY
     }
 
-    /// A place to say a word of farewell from, if there is one.
+    /// A permit to tell one more connection that there is no room; `None`: too many are being told.
     pub(super) fn farewell(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.farewells).try_acquire_owned().ok()
     }

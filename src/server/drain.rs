@@ -26,7 +26,7 @@ pub struct Drain {
 #[derive(Debug, Clone)]
 pub struct DrainHandle {
     phase: watch::Receiver<Phase>,
-    /// Connections are to end with their next answer. Beside the phase, as each request looks at it.
+    /// Connections are to end with their next answer. Not in the phase, since each request reads it.
     leaving: Arc<AtomicBool>,
     _alive: mpsc::Sender<()>,
 }
@@ -48,17 +48,17 @@ impl Default for Drain {
 }
 
 impl Drain {
-    /// A handle for one more part.
+    /// A handle for one more listener or connection.
     pub fn handle(&self) -> DrainHandle {
         self.handle.clone()
     }
 
-    /// Accepts on, but has clients know that each answer is the last of its connection: the drain will come.
+    /// Goes on accepting, but tells clients that each answer is the last of its connection: the drain will come.
     pub fn announce(&self) {
         self.handle.leaving.store(true, Ordering::Relaxed);
     }
 
-    /// Starts the drain; gives back whether all ended within `limit`. What did not is broken off.
+    /// Starts the drain; returns whether all ended within `limit`. What did not end is broken off.
     pub async fn drain(self, limit: Duration) -> bool {
         self.announce();
         let Self {

@@ -29,12 +29,12 @@ const END_HEADERS: u8 = 4;
 
 /// Points that a connection has at first, and at most. A hundred streams cancelled at once are no flood.
 const FULL: i64 = 3000;
-/// Points that come back with time, each second.
+/// Points that come back each second.
 const PER_SECOND: i64 = 50;
 /// A request, and each so many bytes either way, bring a point: with them come window updates that are no flood.
 const BYTES_PER_POINT: u64 = 2048;
 
-/// What a frame costs; less than nothing: it brings points.
+/// The points that a frame costs; below zero: that it brings.
 fn cost(kind: u8, length: usize) -> i64 {
     // Content alone brings points by its bytes: those of all other frames are taken off again.
     let bytes = (length as u64).div_ceil(BYTES_PER_POINT).cast_signed();
@@ -157,7 +157,7 @@ impl<S, F: FnOnce()> FloodMeter<S, F> {
         Err(io::Error::new(io::ErrorKind::InvalidData, "HTTP/2 flood"))
     }
 
-    /// Time is asked for only when points run out.
+    /// The clock is read only when points run out.
     fn refill(&mut self) {
         let now = Instant::now();
         let seconds = i64::try_from(now.duration_since(self.counted_at).as_secs()).unwrap_or(i64::MAX);

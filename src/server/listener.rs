@@ -14,7 +14,7 @@ use crate::time::SharedClock;
 
 /// What a listener serves with. Never edited: see [`Listener::replace`].
 pub struct Snapshot {
-    /// What a request means.
+    /// What happens to a request.
     pub pipeline: Arc<Pipeline>,
     /// Who may connect.
     pub allow: Allowlist,
@@ -47,8 +47,8 @@ impl Listener {
         })
     }
 
-    /// Serves every connection and every request that comes from now on by another snapshot. Open connections stay; their
-    /// next request is served by it, or refused if it would not let them in: see `Standing::check`.
+    /// Serves every connection and every request that comes from now on by another snapshot. Open connections stay;
+    /// their next request is served by the new one, or refused if that would not let them in: see `Standing::check`.
     pub fn replace(&self, snapshot: Snapshot) {
         self.snapshot.store(Arc::new(snapshot));
     }

@@ -1,6 +1,6 @@
 //! Listeners: bind, accept, bound what is open, TLS, serve HTTP, drain.
 //!
-//! Knows nothing of credentials: what a request means is [`crate::proxy::Pipeline`]'s.
+//! Knows nothing of credentials: what happens to a request is decided by [`crate::proxy::Pipeline`].
 
 mod accept;
 mod bind;

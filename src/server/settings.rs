@@ -53,7 +53,7 @@ pub struct ListenerSettings {
     pub tls: Option<ListenerTls>,
     /// Who may connect.
     pub allow: Allowlist,
-    /// What it says of requests.
+    /// Which requests pass, and what happens to them.
     pub rules: RequestRules,
 }
 

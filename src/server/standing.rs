@@ -1,4 +1,5 @@
-//! What a connection was let in with. It is asked again at each request: settings and time may have changed the answer.
+//! What a connection was let in with. This is checked again at each request: settings and time may have changed the
+//! result.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -13,7 +14,8 @@ use crate::certificate;
 use crate::code::ErrorCode;
 use crate::proxy::Peer;
 
-/// Connections that were made together shall not all end together: each lives for at least so much of its longest life.
+/// Connections made at the same time must not all end at the same time: each lives for at least this share of its
+/// longest life.
 const LEAST_OF_LIFE: f64 = 0.9;
 
 /// One connection's right to be served.
@@ -23,9 +25,9 @@ pub(super) struct Standing {
     pub(super) peer: Peer,
     shown: Shown,
     since: Instant,
-    /// What of `max_connection_age` it may live.
+    /// The share of `max_connection_age` that it may live.
     share: f64,
-    /// Whether it was said in the log that it is refused.
+    /// Whether the log says already that it is refused.
     said: AtomicBool,
     ended: Notify,
 }
@@ -35,7 +37,7 @@ pub(super) struct Standing {
 enum Shown {
     /// Nothing: the connection is not encrypted.
     Plain,
-    /// Nothing: it was not asked to.
+    /// Nothing: it was not asked for a certificate.
     Encrypted,
     Certificate(Certificate),
 }
@@ -43,7 +45,7 @@ enum Shown {
 #[derive(Debug)]
 struct Certificate {
     chain: Vec<CertificateDer<'static>>,
-    /// The [`ClientPolicy::id`] of the policy that it was last found good by.
+    /// The [`ClientPolicy::id`] of the policy that accepted it last.
     good_by: AtomicU64,
     /// Until when that holds, in Unix seconds: until the first certificate of the chain expires.
     good_until: AtomicU64,
@@ -118,7 +120,7 @@ impl Standing {
         }
     }
 
-    /// Costs two loads and a look at the clock, except once after a change of the policy.
+    /// Costs two loads and a reading of the clock, except once after a change of the policy.
     fn check_certificate(
         &self,
         certificate: &Certificate,
@@ -187,7 +189,7 @@ impl Standing {
         }
     }
 
-    /// The connection shall end when the requests under way have.
+    /// The connection is to end when the requests under way have ended.
     pub(super) fn end(&self) {
         self.ended.notify_one();
     }
@@ -206,10 +208,11 @@ fn unix(at: SystemTime) -> u64 {
     at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// When the first certificate that is valid now expires. What does not tell is asked again each time.
+/// When the first certificate that is valid now expires; 0 where one does not tell: then the chain is verified each
+/// time.
 fn first_end(chain: &[CertificateDer<'_>], now: SystemTime) -> u64 {
     let ends = chain.iter().map(|one| certificate::not_after(one).map_or(0, unix));
-    // An intermediate that is not needed may have expired: then it was found good without it.
+    // An intermediate that is not needed may have expired: then the chain was accepted without it.
     ends.filter(|end| *end == 0 || *end >= unix(now)).min().unwrap_or(0)
 }
 

@@ -1,4 +1,4 @@
-//! How long something is waited for. Only waits count: what happens between two of them takes as long as it likes.
+//! How long something is waited for. Only waits count, not the time between two of them.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

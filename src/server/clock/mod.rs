@@ -15,10 +15,11 @@ pub(super) const IDLE_FOR: Duration = Duration::from_secs(120);
 /// A client that takes nothing of its answer for this long has gone, or wants to hold our memory.
 const STALLED_FOR: Duration = Duration::from_secs(60);
 
-/// A client that still takes its last answer is heard for so long, milliseconds: what is unwritten of it no longer shows.
+/// For so long after the last work, milliseconds, what a client sends is taken as a sign that it still reads its last
+/// answer, of which nothing is unwritten any more.
 const HEARD_FOR: u64 = 5_000;
 
-/// Times are milliseconds since `start`, at least 1 where set; 0: not so.
+/// Times are milliseconds since `start`, at least 1: since when the field's state holds; 0: it does not.
 #[derive(Debug)]
 pub(super) struct ConnectionClock {
     start: Instant,
@@ -36,7 +37,7 @@ pub(super) struct ConnectionClock {
     waiting: AtomicUsize,
     /// Somebody waits for [`Self::quiet`], and what comes is noted.
     watched: AtomicBool,
-    /// When the last of it came.
+    /// When the client last sent something, while that is noted.
     heard_at: AtomicU64,
     /// HTTP/2: the client was told that the connection ends.
     leaving_since: AtomicU64,
@@ -44,26 +45,26 @@ pub(super) struct ConnectionClock {
     streams: Option<Mutex<Vec<Weak<Stream>>>>,
 }
 
-/// One answer of an HTTP/2 connection.
+/// One answer of an HTTP/2 connection. Lives as long as a part of it is unwritten.
 #[derive(Debug, Default)]
 pub(super) struct Stream {
-    /// It was given a part of the answer, and has not asked for more yet. Lives as long as a part is unwritten.
+    /// The stream was given a part of the answer, and has not asked for more yet.
     given_at: AtomicU64,
 }
 
-/// Which time is over.
+/// Which limit has passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Over {
     /// A head took too long.
     Head,
-    /// Nothing came for long.
+    /// No request came for too long.
     Idle,
-    /// Nothing was taken for long.
+    /// The client took nothing for too long.
     Stalled,
 }
 
 impl Default for ConnectionClock {
-    /// Of an HTTP/1.1 connection. A new one owes a head.
+    /// For an HTTP/1.1 connection. A new one owes a head.
     fn default() -> Self {
         Self {
             start: Instant::now(),
@@ -82,7 +83,7 @@ impl Default for ConnectionClock {
 }
 
 impl ConnectionClock {
-    /// Of an HTTP/2 connection.
+    /// For an HTTP/2 connection.
     pub(super) fn multiplexed() -> Self {
         Self {
             streams: Some(Mutex::default()),
@@ -90,7 +91,7 @@ impl ConnectionClock {
         }
     }
 
-    /// Whether it is of an HTTP/2 connection.
+    /// Whether the connection is of HTTP/2.
     pub(super) fn is_multiplexed(&self) -> bool {
         self.streams.is_some()
     }
@@ -108,7 +109,7 @@ impl ConnectionClock {
         }
     }
 
-    /// The whole of it is.
+    /// The whole head is here.
     pub(super) fn head_came(&self) {
         self.head_since.store(0, Ordering::Relaxed);
         self.owes_first.store(false, Ordering::Relaxed);
@@ -117,7 +118,7 @@ impl ConnectionClock {
         }
     }
 
-    /// What came of a write to the client, or of a flush: TLS takes in more than the socket does.
+    /// Notes the result of a write to the client, or of a flush: TLS accepts more than the socket does.
     pub(super) fn wrote<T>(&self, polled: &Poll<io::Result<T>>) {
         let stalled = self.stalled_since.load(Ordering::Relaxed) != 0;
         match (polled, stalled) {
@@ -127,7 +128,7 @@ impl ConnectionClock {
         }
     }
 
-    /// The client of an HTTP/2 connection has sent something: it makes room as it reads.
+    /// The client of an HTTP/2 connection has sent something, as it does to make room when it reads.
     pub(super) fn heard(&self) {
         if self.watched.load(Ordering::Relaxed) {
             self.heard_at.store(self.now(), Ordering::Relaxed);
@@ -141,15 +142,15 @@ impl ConnectionClock {
         }
     }
 
-    /// Whether it was told so before that: what it sends now was not on its way then.
+    /// Whether the client was told of the end longer than `before` ago: what it sends now was not on its way then.
     pub(super) fn has_left(&self, before: Duration) -> bool {
         let since = self.leaving_since.load(Ordering::Relaxed);
         since != 0 && Duration::from_millis(self.now().saturating_sub(since)) > before
     }
 
-    /// Ends when for so long no request was served or had begun, no part of an answer was unwritten, and nothing was heard:
-    /// a client that reads slowly sends something as it makes room. Of one that has nothing to read, only what comes within
-    /// [`HEARD_FOR`] counts.
+    /// Ends when for `limit` no request was served or had begun, no part of an answer was unwritten, and nothing came:
+    /// a client that reads slowly sends something as it makes room. From a client that has nothing to read, only what
+    /// comes within [`HEARD_FOR`] counts.
     pub(super) async fn quiet(&self, limit: Duration) {
         self.watched.store(true, Ordering::Relaxed);
         let mut since = self.now();
@@ -176,7 +177,7 @@ impl ConnectionClock {
         self.serving.fetch_add(1, Ordering::Relaxed);
         self.idle_since.store(0, Ordering::Relaxed);
         if self.streams.is_none() {
-            // One task reads, parses and serves: nobody else counts meanwhile.
+            // One task reads, parses and serves: nothing else changes the count meanwhile.
             let waiting = self.waiting.load(Ordering::Relaxed);
             self.waiting.store(waiting.saturating_sub(1), Ordering::Relaxed);
         }
@@ -193,7 +194,7 @@ impl ConnectionClock {
         }
     }
 
-    /// The earliest time at which something is over.
+    /// When the next limit passes, and which.
     fn deadline(&self, head_limit: Duration, idle_limit: Duration) -> Option<(Instant, Over)> {
         let at = |ms: u64, limit: Duration| self.start + Duration::from_millis(ms) + limit;
         let head = self.head_since.load(Ordering::Relaxed);
@@ -232,7 +233,7 @@ impl ConnectionClock {
             && self.stalled() == 0
     }
 
-    /// Since when the client takes nothing; 0: it does.
+    /// Since when the client takes nothing; 0: it takes what it is sent.
     fn stalled(&self) -> u64 {
         let socket = self.stalled_since.load(Ordering::Relaxed);
         let Some(streams) = &self.streams else { return socket };
@@ -247,7 +248,7 @@ impl ConnectionClock {
             .unwrap_or(0)
     }
 
-    /// Ends when a time is over. The timer is moved only when it would fire too late: not once per request.
+    /// Ends when a limit has passed. The timer is moved only when it would fire too late: not once per request.
     pub(super) async fn over(&self, head_limit: Duration, idle_limit: Duration) -> Over {
         let mut timer = std::pin::pin!(tokio::time::sleep(head_limit.min(idle_limit)));
         std::future::poll_fn(|cx| {

@@ -1,4 +1,4 @@
-//! The body of an answer on its way into the connection: timed, and ended only when its request has been taken in.
+//! The body of an answer on its way into the connection: timed, and ended only when its request has been read.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::farewell::{LINGER_BYTES, LINGER_TIME};
 use crate::proxy::{BoxError, ResponseBody, Unread};
 use crate::server::clock::{BodyClock, Stream};
 
-/// What is left of a request is taken in no longer than this while nothing comes.
+/// Reading the rest of a request ends when nothing has come for this long.
 const LINGER_SILENCE: Duration = Duration::from_millis(500);
 
 /// `unread`: where what is left of the request may be (HTTP/2).
@@ -34,7 +34,7 @@ pub(super) fn timed(
     })
 }
 
-/// Tells the clock what becomes of an answer, and ends it only when its request has been taken in.
+/// Tells the clock what becomes of an answer, and ends it only when its request has been read.
 pub(super) struct TimedBody {
     body: ResponseBody,
     clock: BodyClock,
@@ -46,7 +46,7 @@ pub(super) struct TimedBody {
 struct TakingIn {
     unread: Arc<Unread>,
     bytes_left: usize,
-    /// The end of all patience, and of that with silence.
+    /// When reading ends at the latest, and when it ends if nothing comes.
     timers: Option<[Pin<Box<Sleep>>; 2]>,
 }
 

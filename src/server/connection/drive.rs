@@ -21,9 +21,9 @@ const LAST_NEWS: Duration = Duration::from_secs(5);
 pub(super) enum End {
     /// hyper is done with it.
     Done,
-    /// hyper is, in the middle of an answer.
+    /// hyper is done with it, in the middle of an answer.
     BrokenOff,
-    /// Nothing is going on: the stream may be taken back until there is.
+    /// Nothing is going on: the stream may be parked until there is something to read.
     Park,
     /// The head of a request took too long.
     HeadTimeout,
@@ -36,7 +36,7 @@ pub(super) enum End {
 pub(super) struct Idle {
     /// After how long.
     pub(super) limit: Duration,
-    /// It rests; else it ends.
+    /// It is parked; else it ends.
     pub(super) parks: bool,
     /// It serves one more request in any case, and ends by itself then.
     pub(super) last: bool,
@@ -58,12 +58,12 @@ where
     let mut breaking_off = drain.clone();
     let limits = listener.snapshot().limits;
     let head_limit = limits.header_read_timeout;
-    // Only HTTP/2 is told of its end by itself: in HTTP/1.1 the last answer says so.
+    // Only HTTP/2 announces the end of a connection by itself: in HTTP/1.1 the last answer does.
     let mut ending = std::pin::pin!(standing.ending(|| listener.snapshot().limits.max_age));
     let mut ends = !clock.is_multiplexed();
     let mut over = std::pin::pin!(clock.over(head_limit, idle.limit));
-    // Only looked at while the connection is to end: a client that reads nothing would never learn of it, and one of HTTP/2
-    // need not confirm it.
+    // Polled only while the connection is to end: a client that reads nothing would never learn of the end, and a
+    // client of HTTP/2 need not confirm it.
     let mut leaving = draining;
     let mut quiet = std::pin::pin!(clock.quiet(LAST_CALL));
     let mut last_call = false;
@@ -74,7 +74,7 @@ where
                 if let Err(error) = ended {
                     tracing::debug!(listener = %listener.snapshot().pipeline.name, %error, "client connection ended");
                     if error.is_parse() {
-                        // It has answered by itself.
+                        // hyper has answered by itself.
                         listener.snapshot().pipeline.unparsable(standing.peer, &error.to_string());
                     }
                     if error.is_user() {
@@ -90,7 +90,7 @@ where
                     clock.leave();
                     connection.as_mut().graceful_shutdown();
                     quiet.set(clock.quiet(LAST_NEWS));
-                    // As long again for the client to take the news.
+                    // The client has as long again to notice the end.
                     clock.begin_idle_anew();
                     over.set(clock.over(head_limit, idle.limit));
                 }
@@ -109,7 +109,8 @@ where
                 (draining, leaving) = (true, true);
                 clock.leave();
                 quiet.set(clock.quiet(LAST_CALL));
-                // One of HTTP/1.1 would end at once. The answer to a request that is on its way says that it ends.
+                // An idle connection of HTTP/1.1 would end at once. If a request is on its way, its answer says that
+                // the connection ends.
                 last_call = !clock.is_multiplexed() && clock.is_idle();
                 if !last_call {
                     connection.as_mut().graceful_shutdown();

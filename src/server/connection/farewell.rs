@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// Bound on the last words to a slow client.
+/// How long a slow client may take to get its last answer.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
-/// What a client still sends when it was answered early is taken in, unread, up to here: closing over it would reset the
-/// connection, and the client might never see its answer (RFC 9112 section 9.6).
+/// When a client was answered early, what it still sends is read and thrown away, up to here: closing over it would
+/// reset the connection, and the client might never see its answer (RFC 9112 section 9.6).
 pub(super) const LINGER_TIME: Duration = Duration::from_secs(2);
 pub(super) const LINGER_BYTES: usize = 64 << 20;
 
-/// Last words on a connection that nothing else is written to, and its end.
+/// Sends a last answer on a connection that nothing else is written to, and ends the connection.
 pub(in crate::server) async fn farewell<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, words: &[u8]) {
     let say = async {
         stream.write_all(words).await?;
@@ -22,7 +22,7 @@ pub(in crate::server) async fn farewell<S: AsyncRead + AsyncWrite + Unpin>(strea
     }
 }
 
-/// Takes in what the client still sends, within bounds.
+/// Reads and throws away what the client still sends, within bounds.
 pub(super) async fn linger<S: AsyncRead + Unpin>(stream: &mut S) {
     let read = async {
         let mut sink = [0u8; 4096];

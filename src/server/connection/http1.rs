@@ -30,11 +30,11 @@ use crate::server::strict::{Refusal, Strict};
 
 /// A connection with nothing to do for this long gives its buffers back until there is.
 const PARK_AFTER: Duration = Duration::from_millis(100);
-/// The same while there are many connections: what many are awake with at once, the process keeps.
+/// The same while there are many connections: the process keeps the memory that all their buffers took at one time.
 const PARK_SOON: Duration = Duration::from_millis(50);
 /// hyper's least buffer.
 const HYPER_MIN_BUFFER: usize = 8192;
-/// [`Strict`] has counted bytes and fields before hyper does, and speaks for itself.
+/// [`Strict`] has counted bytes and fields before hyper does, and answers itself.
 const BEYOND_OUR_LIMIT: usize = 1;
 
 /// Serves HTTP/1.1 until the connection ends, drains, or its time is over.
@@ -72,7 +72,7 @@ enum Woken {
     Readable,
     /// The same, while draining: one more request is served, and the client is told that it is the last.
     LastCall,
-    /// A time is over, or the drain is.
+    /// A limit has passed, or the drain is over.
     Over(Over),
 }
 
@@ -91,7 +91,7 @@ async fn park<S: Parkable>(
         over = clock.over(limits.header_read_timeout, IDLE_FOR) => return Woken::Over(over),
         () = drain.draining() => {}
     }
-    // A client that is about to send must not find the door shut: its request may be on its way.
+    // A client that is about to send must not find the connection closed: its request may be on its way.
     match tokio::time::timeout(LAST_CALL, stream.readable()).await {
         Ok(_) => Woken::LastCall,
         Err(_elapsed) => Woken::Over(Over::Idle),
@@ -165,7 +165,7 @@ where
         // A client may shut its side down and still wait for the answer.
         .half_close(true)
         .keep_alive(!last)
-        // Where Atlas's own spelling is not known: our own fields, and all of what came over HTTP/2.
+        // For fields whose spelling by Atlas is not known: our own, and all that came over HTTP/2.
         .title_case_headers(true)
         // The head is timed here: hyper's timer would also end idle connections, and wakes for each request.
         .header_read_timeout(None)
@@ -187,8 +187,8 @@ where
     };
     let end = drive(Pin::new(&mut connection), standing, clock, listener, drain, idle).await;
     if matches!(end, End::BrokenOff | End::Abandoned) && without_framing.load(Ordering::Relaxed) {
-        // The end of the connection is all that tells an HTTP/1.0 client where its answer ends. Of a whole one hyper
-        // ends the connection itself: this one is not.
+        // Only the end of the connection tells an HTTP/1.0 client where its answer ends. After a whole answer hyper
+        // ends the connection itself; this answer is not whole.
         connection.into_parts().io.into_inner().into_inner().0.reset();
         return None;
     }

@@ -24,7 +24,7 @@ use crate::server::listener::Listener;
 use crate::server::standing::Standing;
 use crate::server::strict::Refusal;
 
-/// Over HTTP/2, requests that come so long after the client was told of the end were not on their way then.
+/// Requests that come so long after the client was told that the connection ends were not on their way then.
 const LAST_STREAMS: Duration = Duration::from_secs(2);
 /// What one HTTP/2 connection may do at a time; browsers and gRPC use 100, too.
 const H2_STREAMS: u32 = 100;

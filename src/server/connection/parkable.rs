@@ -7,15 +7,15 @@ use socket2::SockRef;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
-/// A stream that can say that there is something to read before anybody has a buffer for it.
+/// A stream that can tell that there is something to read before there is a buffer to read into.
 pub(in crate::server) trait Parkable {
     /// Whether it can.
     const PARKS: bool;
 
-    /// Ends when there is something to read, or the end.
+    /// Ends when there is something to read, or the stream has ended.
     fn readable(&self) -> impl Future<Output = io::Result<()>> + Send;
 
-    /// Has the end of the stream look like a failure, where it would look like a good end.
+    /// Makes the end of the stream look like a failure to the peer, where it would look like a regular end.
     fn reset(&self) {}
 }
 
@@ -32,7 +32,7 @@ impl Parkable for TcpStream {
     }
 }
 
-/// A unix socket has no reset that its owner can cause: its peer sees one only where we leave bytes of it unread.
+/// A unix socket has no reset that its owner can cause: its peer sees one only where we leave bytes from it unread.
 impl Parkable for UnixStream {
     const PARKS: bool = true;
 
@@ -41,7 +41,8 @@ impl Parkable for UnixStream {
     }
 }
 
-/// What was received may be waiting in it, decrypted or half so: it always reads.
+/// TLS may hold received bytes, decrypted or not yet: the socket alone does not tell whether there is something to
+/// read.
 impl<S: Parkable + Sync> Parkable for TlsStream<S> {
     const PARKS: bool = false;
 
@@ -49,7 +50,7 @@ impl<S: Parkable + Sync> Parkable for TlsStream<S> {
         Ok(())
     }
 
-    /// Not every client minds that the end of TLS was not told.
+    /// Not every client minds that TLS ends without a `close_notify` alert.
     fn reset(&self) {
         self.get_ref().0.reset();
     }

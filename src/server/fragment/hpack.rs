@@ -19,7 +19,7 @@ const STATIC_NAMES: [u8; 61] = [
     10, 7, 7, 5, 5, 7, 7, 7, 7, 7, 7, 7, 7, 7, 14, 15, 15, 13, 6, 27, 3, 5, 13, 13, 19, 16, 16, 14, 16, 13, 12, 6, 4,
     4, 6, 7, 4, 4, 8, 17, 13, 8, 19, 13, 4, 8, 12, 18, 19, 5, 7, 7, 11, 6, 10, 25, 17, 10, 4, 3, 16,
 ];
-/// Where it has `:path`.
+/// The indices of `:path` in it.
 const STATIC_PATHS: [usize; 2] = [4, 5];
 const PATH: &[u8] = b":path";
 const PATH_HUFFMAN: &[u8] = b"\xb9\x58\xd3\x3f";
@@ -31,7 +31,7 @@ pub(super) enum Verdict {
     Whole,
     /// One has.
     Fragment,
-    /// This block or one before was not understood: the table may be another than the client's.
+    /// This block or one before was not understood: the table may differ from the client's.
     Unsure,
 }
 
@@ -103,10 +103,10 @@ enum Kind {
     TableSize,
 }
 
-/// What an integer says.
+/// What an integer means.
 #[derive(Debug, Clone, Copy)]
 enum Number {
-    /// Or the size of the table.
+    /// An index, or the size of the table.
     Index,
     NameLength,
     ValueLength,

@@ -1,7 +1,8 @@
 //! How many bytes a Huffman-coded string has (RFC 7541 appendix B), and whether `#` is one. The codes of one length follow
 //! each other, and a longer code is a larger one: the length of a code is known by its bounds.
 
-/// Past the last code of each length, at the top of 32 bits. What is not below any of them is the end of the string (EOS).
+/// The value past the last code of each length, in the top bits of 32, and that length. A value that is not below any
+/// of them is the end of the string (EOS).
 const CODES: [(u32, u32); 21] = [
     (0x5000_0000, 5),
     (0xb800_0000, 6),
@@ -55,7 +56,7 @@ impl Lengths {
         true
     }
 
-    /// The string ends here. `false`: not so, or with more padding than there may be.
+    /// The string ends here. `false`: it ends within a code, or with more padding than there may be.
     pub(super) fn end(&mut self) -> bool {
         while let Some(length) = self.next()
             && length <= self.count
@@ -66,7 +67,7 @@ impl Lengths {
         self.count < 8 && self.bits & padding == padding
     }
 
-    /// How long the next code is, if only ones follow the bits that are here.
+    /// The length of the next code, if only ones follow the bits that are here.
     fn next(&self) -> Option<u32> {
         let window = match self.count.checked_sub(u32::BITS) {
             Some(behind) => self.bits >> behind,

@@ -1,10 +1,11 @@
-//! A `#` in the `:path` of an HTTP/2 request. A fragment is never sent (RFC 9110 section 7.1), so who sends one is refused; but
-//! the types that a request is parsed into cut it off in silence. So header blocks are looked at before, and one that has a
-//! `#` gets a field of ours behind its own, in a CONTINUATION frame: the table of compressed fields stays as the client
-//! knows it, the stream stays in the care of h2, and whoever serves the request sees the field and refuses it.
+//! A `#` in the `:path` of an HTTP/2 request. A fragment is never sent (RFC 9110 section 7.1), so a request with one is
+//! refused; but the types that a request is parsed into cut it off in silence. So header blocks are read before h2
+//! reads them, and one that has a `#` gets a field of ours behind its own, in a CONTINUATION frame: the table of
+//! compressed fields stays as the client knows it, the stream stays in the care of h2, and the code that serves the
+//! request sees the field and refuses it.
 //!
-//! What is not understood, h2 does not understand either and ends the connection. Should it not, then each further request
-//! of the connection is refused.
+//! What is not understood here h2 does not understand either, and ends the connection. Should h2 not end it, each
+//! further request of the connection is refused.
 
 mod hpack;
 mod huffman;
@@ -52,9 +53,9 @@ pub(super) fn refused(headers: &HeaderMap) -> Option<&'static str> {
 pub(super) struct Marked<S> {
     stream: S,
     frames: Frames,
-    /// What has come and was not handed on: its last frame may be one that is not judged.
+    /// What has come and was not handed on; its last frame may not be judged yet.
     held: Vec<u8>,
-    /// How much of it may be handed on.
+    /// How much of `held` may be handed on.
     ready: usize,
 }
 
@@ -68,14 +69,14 @@ struct Frames {
     came: usize,
     /// The bytes before its piece of a header block.
     prefix: [u8; PREFIX],
-    /// Where that begins and ends.
+    /// Where that piece begins and ends in the payload.
     block: (usize, usize),
     /// The stream whose header block is not complete.
     open: Option<[u8; 4]>,
     paths: PathReader,
 }
 
-/// Where a block of header fields ended that gets a mark, and how long its last frame is.
+/// For a block of header fields that gets a mark: the length of its last frame, which has just ended, and why.
 struct ToMark {
     frame: usize,
     why: u8,
@@ -105,7 +106,7 @@ impl Frames {
         matches!(self.kind(), HEADERS | CONTINUATION)
     }
 
-    /// A block that ends with this frame: it is handed on when it is judged.
+    /// Whether a block ends with this frame: then it is handed on only when the block is judged.
     fn is_held(&self) -> bool {
         self.is_block() && self.flags() & END_HEADERS != 0 && self.length() <= LARGEST_FRAME
     }
@@ -118,7 +119,7 @@ impl Frames {
         }
     }
 
-    /// Passes `bytes` until a block ends that gets a mark, and says how many have passed.
+    /// Passes `bytes` up to the end of a block that gets a mark; returns how many have passed.
     fn pass(&mut self, bytes: &[u8]) -> (usize, Option<ToMark>) {
         let mut at = (PREFACE - self.preface).min(bytes.len());
         self.preface += at;
@@ -188,7 +189,8 @@ impl Frames {
         self.paths.read(&bytes[from..to]);
     }
 
-    /// What comes before the block: the length of the padding, and what the stream depends on (RFC 9113 section 6.2).
+    /// The bytes before the block have come: the length of the padding, and what the stream depends on (RFC 9113
+    /// section 6.2).
     fn prefix_came(&mut self) {
         let [first, rest @ ..] = self.prefix;
         let mut depends_on = [rest[0], rest[1], rest[2], rest[3]];
@@ -286,7 +288,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Marked<S> {
             ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
             let came = &buf.filled()[before..];
             if came.is_empty() {
-                // The end: in the middle of a frame, if anything is held.
+                // The stream has ended: in the middle of a frame, if anything is held.
                 this.ready = this.held.len();
                 if this.ready == 0 {
                     return Poll::Ready(Ok(()));

@@ -29,7 +29,7 @@ pub(super) struct HeadLimits {
 
 /// Methods in use have less than a dozen letters.
 const LONGEST_METHOD: usize = 64;
-/// What a URI of the parser holds.
+/// The longest URI that the parser's types hold.
 const LONGEST_TARGET: usize = 65_534;
 /// 18 digits always fit 63 bits: another server may count with a sign.
 const LONGEST_LENGTH: usize = 18;
@@ -170,8 +170,8 @@ fn request_line(line: &[u8]) -> Result<Version, Refusal> {
     }
 }
 
-/// A target in another than origin-form, or with bytes that no URL has unencoded. What the parser's types hold goes on byte for
-/// byte, as most servers do it; the parser would answer the rest with a bare 400.
+/// Checks a target that is not in origin-form, or has bytes that no URL has unencoded. What the parser's types hold is
+/// forwarded byte for byte, as most servers do it; the parser would answer anything else with a bare 400.
 fn odd_target(method: &[u8], target: &[u8]) -> Result<(), Refusal> {
     // A fragment is never sent (RFC 9110 section 7.1): hyper would cut it off in silence.
     if target.is_empty()

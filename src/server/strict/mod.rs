@@ -1,8 +1,8 @@
 //! What hyper gets to read: whole request heads that have one reading, and the content that belongs to them.
 //!
 //! hyper's parser is lenient in places (it takes LF for CRLF, drops a `Content-Length` beside `Transfer-Encoding`, cuts
-//! off a `#fragment`). So each head is looked at before, and a doubtful one never reaches it: the client gets 400 or 431,
-//! and the connection ends.
+//! off a `#fragment`). So each head is checked before, and a doubtful one never reaches the parser: the client gets 400
+//! or 431, and the connection ends.
 
 mod body;
 mod head;
@@ -77,7 +77,7 @@ pub(super) struct Strict<S, R> {
     held: Vec<u8>,
     /// How much of `held` may be handed on now.
     ready: usize,
-    /// What the rest was refused for: nothing is read any more.
+    /// Why the rest of the stream was refused: nothing is read any more.
     refused: Option<Refused>,
     /// Counts a refusal and gives the answer to it.
     refuse: R,
@@ -85,7 +85,7 @@ pub(super) struct Strict<S, R> {
     farewell: Vec<u8>,
 }
 
-/// Where the stream has no reading any more.
+/// Where the stream can't be read any further.
 #[derive(Debug, Clone)]
 enum Refused {
     /// In a head: once the parser comes to it, the client is told, behind all answers before it.
@@ -149,7 +149,7 @@ impl<S, R: FnMut(&Refusal) -> Vec<u8>> Strict<S, R> {
                             BodyScanner::new(framing).map_or_else(|| Phase::Head(HeadScanner::default()), Phase::Body);
                     }
                     Ok(None) => {
-                        // Old clients send an empty line behind a body: nobody owes a head for that.
+                        // Old clients send an empty line behind a body: that does not begin a head.
                         if !is_blank(&bytes[at..]) {
                             self.clock.head_began();
                         }
@@ -177,7 +177,7 @@ impl<S, R: FnMut(&Refusal) -> Vec<u8>> Strict<S, R> {
         at
     }
 
-    /// The parser has come to where the stream has no reading: it sees the end of the stream, or of a body.
+    /// The parser has come to where the stream can't be read any further: it sees the end of the stream, or of a body.
     fn end(&mut self, refused: Refused) -> io::Result<()> {
         match refused {
             Refused::Head(refusal) => {

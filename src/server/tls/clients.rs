@@ -23,7 +23,7 @@ pub struct Clients<'a> {
     pub ca: &'a [u8],
     /// Names, one of which a certificate must have; empty: any certificate of the authorities.
     pub names: Vec<NamePattern>,
-    /// PEM of what the authorities have revoked.
+    /// PEM of the authorities' revocation lists.
     pub crl: Option<&'a [u8]>,
 }
 
@@ -32,13 +32,13 @@ pub struct Clients<'a> {
 pub(in crate::server) struct RefusedCertificate {
     pub(in crate::server) subject: String,
     pub(in crate::server) names: String,
-    /// The rule that it missed.
+    /// The rule that it does not meet.
     pub(in crate::server) rule: String,
 }
 
 tokio::task_local! {
-    /// Of the handshake that this task is about: rustls calls the verifier in the midst of it, and keeps no more of a
-    /// certificate that was refused than the kind of the error.
+    /// The certificate that was refused in this task's handshake: rustls calls the verifier in the midst of it, and
+    /// keeps only the kind of the error.
     pub(super) static REFUSED: RefCell<Option<RefusedCertificate>>;
 }
 
@@ -49,7 +49,7 @@ pub(in crate::server) struct ClientPolicy {
     inner: Arc<dyn ClientCertVerifier>,
     names: Vec<NamePattern>,
     lists: Vec<List>,
-    /// Authorities that no list is of.
+    /// Authorities without a revocation list.
     unlisted: Vec<String>,
 }
 
@@ -58,7 +58,7 @@ pub(in crate::server) struct ClientPolicy {
 struct List {
     issuer: String,
     next_update: Option<SystemTime>,
-    /// Whether it was said that it is past that.
+    /// Whether the log says already that it is past its `next_update`.
     said: AtomicBool,
 }
 
@@ -103,12 +103,12 @@ impl ClientPolicy {
         })
     }
 
-    /// Two with the same let the same in.
+    /// Policies with the same id accept the same certificates.
     pub(in crate::server) fn id(&self) -> u64 {
         self.id
     }
 
-    /// Looks at a chain that was shown in a handshake, as the handshake does.
+    /// Verifies a chain that was shown in a handshake, as the handshake does.
     pub(in crate::server) fn verify(
         &self,
         chain: &[CertificateDer<'_>],
@@ -123,7 +123,7 @@ impl ClientPolicy {
             .map_err(|error| RefusedCertificate::new(end_entity, &error))
     }
 
-    /// Says, once, which lists are past their `nextUpdate`.
+    /// Logs, once for each, which lists are past their `nextUpdate`.
     pub(in crate::server) fn warn_of_old_lists(&self, now: SystemTime) {
         for list in &self.lists {
             if list.next_update.is_some_and(|at| at < now) && !list.said.swap(true, Ordering::Relaxed) {
@@ -136,7 +136,7 @@ impl ClientPolicy {
         }
     }
 
-    /// Says which authorities there is no list of.
+    /// Logs which authorities have no list.
     pub(super) fn warn_of_missing_lists(&self) {
         for authority in &self.unlisted {
             tracing::warn!(
@@ -177,7 +177,8 @@ impl ClientPolicy {
     }
 }
 
-/// Of everything that decides who is let in. 64 bits of a hash: the operator's own settings are no attack on it.
+/// A hash of everything that decides who is let in. 64 bits are enough: the operator's own settings are no attack on
+/// it.
 fn identity(clients: &Clients<'_>) -> u64 {
     let mut hash = digest::Context::new(&digest::SHA256);
     let mut part = |bytes: &[u8]| {
@@ -245,7 +246,7 @@ impl RefusedCertificate {
     }
 }
 
-/// Which rule a certificate missed, by the name of the setting.
+/// The rule that a certificate does not meet, by the name of the setting.
 fn rule(error: &rustls::Error) -> String {
     let rustls::Error::InvalidCertificate(error) = error else {
         return error.to_string();
@@ -277,7 +278,7 @@ impl ClientCertVerifier for ClientPolicy {
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         self.look_at(end_entity, intermediates, now).inspect_err(|error| {
-            // An error says that nobody asked to know.
+            // An error says that the task has not asked for it.
             let _ = REFUSED.try_with(|refused| {
                 *refused.borrow_mut() = Some(RefusedCertificate::new(end_entity, error));
             });

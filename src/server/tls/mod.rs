@@ -36,7 +36,7 @@ pub enum ListenerTlsError {
     /// The authorities of clients.
     #[error("{0}: write the certificate authorities of clients as PEM")]
     ClientCa(String),
-    /// What they revoked.
+    /// Their revocation lists.
     #[error("{0}: write the revocation lists of the authorities as PEM (`X509 CRL`)")]
     ClientCrl(String),
     /// The key is not the certificate's.
@@ -75,8 +75,8 @@ impl fmt::Debug for ListenerTls {
 }
 
 impl ListenerTls {
-    /// TLS 1.2 and later, ALPN `h2` and `http/1.1` (RFC 7301). With `clients`, a certificate is demanded and looked at in
-    /// every handshake: chain, validity, purpose (`clientAuth`), revocation and name.
+    /// TLS 1.2 and later, ALPN `h2` and `http/1.1` (RFC 7301). With `clients`, a certificate is demanded and verified
+    /// in every handshake: chain, validity, purpose (`clientAuth`), revocation and name.
     ///
     /// # Errors
     /// See [`ListenerTlsError`].
@@ -109,7 +109,7 @@ impl ListenerTls {
         self.clients.is_some()
     }
 
-    /// When the listener's own certificate expires, if it says so where it should.
+    /// When the listener's own certificate expires, if that can be read from it.
     pub fn expires_at(&self) -> Option<SystemTime> {
         certificate::not_after(&self.leaf)
     }
@@ -144,7 +144,7 @@ impl ListenerTls {
         self.leaf == other.leaf
     }
 
-    /// Says in the log what about the revocation lists should be mended.
+    /// Logs which revocation lists are missing or out of date.
     pub fn warn_of_lists(&self, now: SystemTime) {
         if let Some(clients) = &self.clients {
             clients.warn_of_missing_lists();
@@ -157,7 +157,7 @@ impl ListenerTls {
         self.clients.as_deref()
     }
 
-    /// The handshake. Of a certificate that is refused, gives what is to be said about it.
+    /// Makes the handshake. If it fails for a certificate, the error tells which and why.
     pub(super) async fn accept<S>(&self, stream: S) -> Result<TlsStream<S>, (io::Error, Option<RefusedCertificate>)>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -173,7 +173,7 @@ impl ListenerTls {
     }
 }
 
-/// At least one.
+/// All certificates in `pem`, at least one.
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let all = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<Vec<_>, _>>()
