@@ -1,4 +1,4 @@
-//! The admin port: bound, served, changed by a reload.
+//! Binds and serves the admin port, and applies reloads to it.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -54,7 +54,7 @@ impl AdminAddress {
         }
     }
 
-    /// Says what is open to other machines.
+    /// Warns of what is open to other machines.
     fn say_exposure(&self) {
         let Some(address) = self
             .address()
@@ -70,7 +70,7 @@ impl AdminAddress {
         );
     }
 
-    /// Takes other settings. What only a new socket can have is named.
+    /// Applies new settings. Returns the key that could not be applied to the socket, if there is one.
     pub(super) fn take(&self, state: &State, settings: &AdminSettings) -> Option<&'static str> {
         let before = state.admin.swap(Arc::new(settings.clone()));
         match (&before.bind, &settings.bind, self) {
@@ -92,7 +92,7 @@ impl AdminAddress {
     }
 }
 
-/// What of a bind only a new socket can have.
+/// The part of a bind that only a new socket can change.
 pub(super) fn unchangeable(bind: &Bind) -> Bind {
     match bind {
         Bind::Unix { path, .. } => Bind::Unix {
@@ -104,13 +104,13 @@ pub(super) fn unchangeable(bind: &Bind) -> Bind {
     }
 }
 
-/// Bound, and not served yet.
+/// The admin socket, bound and not served yet.
 pub(super) struct BoundAdmin {
     pub(super) address: AdminAddress,
     socket: Option<(Socket, Option<UnixSocketFile>)>,
 }
 
-/// Binds. Must be called within a tokio runtime.
+/// Binds the socket. Must be called within a tokio runtime.
 pub(super) fn bind(to: Option<&Bind>) -> Result<BoundAdmin, BindError> {
     let (address, socket) = match to.map(server::bind).transpose()? {
         None => (AdminAddress::Off, None),

@@ -9,10 +9,10 @@ use crate::upstream::TlsError;
 /// Why the app did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A port or socket is not to be had.
+    /// A port or socket can't be bound.
     #[error("listener: {0}")]
     Listener(#[source] BindError),
-    /// The admin port is not to be had.
+    /// The admin port can't be bound.
     #[error("admin port: {0}")]
     Admin(#[source] BindError),
     /// A reload brings a certificate that no client would accept.
@@ -32,7 +32,7 @@ pub enum StartError {
         /// The account.
         account: String,
     },
-    /// No TLS towards an account's upstream.
+    /// TLS to an account's upstream can't be set up.
     #[error("account `{account}`: {source}")]
     Tls {
         /// The account.
@@ -59,7 +59,7 @@ pub enum StartError {
         /// Why.
         why: String,
     },
-    /// There can be no connection to the store of shared tokens, whatever it does.
+    /// No connection to the store of shared tokens is possible, whatever the store does.
     #[cfg(feature = "token-store")]
     #[error("token store: {0}")]
     TokenStore(#[source] crate::token_store::StoreSetupError),

@@ -1,5 +1,4 @@
-//! Listeners from one set of settings to the next: those that stay get another snapshot, those that are new are bound, those
-//! that are gone drain.
+//! Keeps listeners across reloads: those that stay get another snapshot, new ones are bound, removed ones drain.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -16,14 +15,14 @@ use crate::server::{self, Bind, BindError, BoundSocket, Capacity, Drain, Listene
 use crate::settings::{AccountSettings, Limits, Settings};
 use crate::time::SharedClock;
 
-/// A listener that serves, as it is shown.
+/// A listener that serves, for logs and the status page.
 #[derive(Debug, Clone)]
 pub struct ListenerStatus {
     /// Its label.
     pub name: String,
     /// Where: `http://127.0.0.1:8080` or `unix:/path`.
     pub url: String,
-    /// Where else: `http://[::1]:8080`.
+    /// The second address: `http://[::1]:8080`.
     pub also: Option<String>,
     /// Whose credential it adds.
     pub account: String,
@@ -39,11 +38,11 @@ pub(super) struct Listeners {
     capacity: Arc<Capacity>,
     clock: SharedClock,
     open: Vec<OpenListener>,
-    /// Drains of those that are no longer configured.
+    /// Drains of listeners that are no longer configured.
     leaving: Vec<JoinHandle<bool>>,
 }
 
-/// One that serves.
+/// A listener that serves.
 struct OpenListener {
     bind: Bind,
     address: BoundAddress,
@@ -51,7 +50,7 @@ struct OpenListener {
     usage: Arc<Usage>,
     tls: Option<ListenerTls>,
     account: Arc<AccountSlot>,
-    /// Its part of the places on the way to the account's upstream.
+    /// Its part of the places for requests to the account's upstream.
     part: Arc<Part>,
     status: ListenerStatus,
     drain: Drain,
@@ -98,7 +97,7 @@ impl<'s> Wanted<'s> {
 #[derive(Clone)]
 enum BoundAddress {
     Tcp(SocketAddr),
-    /// The first is the one that names it.
+    /// The first names the listener.
     Both([SocketAddr; 2]),
     Unix(String),
 }
@@ -156,13 +155,13 @@ impl Listeners {
         Ok(all)
     }
 
-    /// What serves, as it is shown.
+    /// The listeners that serve.
     pub(super) fn status(&self) -> Vec<ListenerStatus> {
         self.open.iter().map(|one| one.status.clone()).collect()
     }
 
-    /// Refuses a certificate that no client would accept. One that is shown already may have expired meanwhile: that is no
-    /// reason not to take other settings.
+    /// Refuses a certificate that no client would accept. An unchanged one may have expired meanwhile: that is no
+    /// reason to refuse the settings.
     ///
     /// # Errors
     /// When there is one.
@@ -183,7 +182,7 @@ impl Listeners {
         Ok(())
     }
 
-    /// Sockets for the listeners that there were none of before, in the order of `listeners`; `None`: it stays.
+    /// Binds the sockets of new listeners, in the order of `listeners`; `None`: the socket stays.
     ///
     /// # Errors
     /// When one can't be bound. Nothing has changed then.
@@ -203,8 +202,8 @@ impl Listeners {
             .collect()
     }
 
-    /// Serves by other settings. `sockets` is what [`Self::bind_new`] gave for them. Gives the keys that a socket takes only
-    /// when it is made.
+    /// Applies new settings. `sockets` is what [`Self::bind_new`] returned for them. Returns the keys that could not be
+    /// applied to a socket that stays.
     ///
     /// # Errors
     /// When a listener names an account that there is none of. Nothing has changed then.
@@ -246,14 +245,14 @@ impl Listeners {
         Ok(later)
     }
 
-    /// Serves on, but lets clients know that the drain will come.
+    /// Goes on serving, but tells clients that the drain will come.
     pub(super) fn announce_drain(&self) {
         for one in &self.open {
             one.drain.announce();
         }
     }
 
-    /// Ends serving; gives back whether all requests ended within `limit`.
+    /// Stops serving; returns whether all requests ended within `limit`.
     pub(super) async fn drain(self, limit: Duration) -> bool {
         let ends: Vec<_> = self
             .open
@@ -295,7 +294,7 @@ impl Listeners {
         open
     }
 
-    /// Serves on the same socket by other settings.
+    /// Applies new settings to a listener that keeps its socket.
     fn refit(&self, one: &mut OpenListener, wanted: Wanted<'_>) {
         if one.account.name != wanted.account.name {
             one.part = wanted.account.places.part();
@@ -312,7 +311,7 @@ impl Listeners {
         self.say_certificate(one);
     }
 
-    /// What metrics and log say of a listener's certificate and its clients'.
+    /// Puts a listener's certificate and its clients' into metrics and log.
     fn say_certificate(&self, one: &OpenListener) {
         let Some(tls) = &one.tls else { return };
         let (now, name) = (self.clock.wall(), &one.status.name);
@@ -335,7 +334,7 @@ impl Listeners {
         let scheme = if settings.tls.is_some() { "https" } else { "http" };
         let mut rules = settings.rules.clone();
         let (url, also) = match address {
-            // Those of `localhost` are ours in any case.
+            // The addresses of `localhost` are our names in any case.
             BoundAddress::Tcp(first) | BoundAddress::Both([first, _]) => {
                 rules.hosts = rules.hosts.with_bound(first.ip());
                 (format!("{scheme}://{first}"), address.second())
@@ -382,7 +381,7 @@ fn bind_label(bind: &Bind) -> String {
     }
 }
 
-/// Gives a socket that stays its new mode. Its user ids are looked at for each request.
+/// Gives a socket that stays its new mode. Its user ids are checked for each request.
 fn take_mode(before: &Bind, after: &Bind) -> Result<(), BindError> {
     match (before, after) {
         (Bind::Unix { mode: old, .. }, Bind::Unix { path, mode: new, .. }) if old != new => {
@@ -392,7 +391,7 @@ fn take_mode(before: &Bind, after: &Bind) -> Result<(), BindError> {
     }
 }
 
-/// Whether two speak of the same socket.
+/// Whether both name the same socket.
 fn same_socket(a: &Bind, b: &Bind) -> bool {
     match (a, b) {
         (Bind::Unix { path: a, .. }, Bind::Unix { path: b, .. }) => a == b,
@@ -400,7 +399,7 @@ fn same_socket(a: &Bind, b: &Bind) -> bool {
     }
 }
 
-/// A drain that began with a limit of its own. Ended, it lets go of its connections.
+/// Shortens a drain that began with another limit to `limit`. When it ends, it drops its connections.
 async fn no_longer(drain: JoinHandle<bool>, limit: Duration) -> bool {
     let task = drain.abort_handle();
     let in_time = tokio::time::timeout(limit, drain).await;

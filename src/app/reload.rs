@@ -1,4 +1,4 @@
-//! Other settings while the app serves: what is taken at once, and what only a restart can change.
+//! Applies new settings while the app serves: what takes effect at once, and what only a restart can change.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -59,8 +59,9 @@ impl OnlyAtStart {
 }
 
 impl App {
-    /// Takes other settings between two requests. A credential that changed is verified first, in the background; the old
-    /// one stays in force until Atlas has accepted the new. Gives the keys that take effect at the next start only.
+    /// Applies new settings between two requests. A credential that changed is verified first, in the background; the
+    /// old one stays in force until Atlas has accepted the new. Returns the keys that take effect at the next start
+    /// only.
     ///
     /// # Errors
     /// When a listener or an account can't be set up: then the old settings stay in force as a whole.

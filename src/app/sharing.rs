@@ -1,4 +1,4 @@
-//! The store that replicas share tokens in, put before the token endpoints; nothing at all in a build without it.
+//! Puts the store that replicas share tokens in before the token endpoints; does nothing in a build without it.
 
 use std::sync::Arc;
 
@@ -50,7 +50,7 @@ impl Sharing {
         })
     }
 
-    /// Keeps an eye on the store until `stop` says so.
+    /// Watches the store until `stop` is set.
     pub(super) fn spawn_watch(&self, mut stop: watch::Receiver<bool>) {
         if let Some((store, _)) = &self.store {
             tokio::spawn(Arc::clone(store).watch(async move {
@@ -59,12 +59,12 @@ impl Sharing {
         }
     }
 
-    /// Whether tokens may be others'.
+    /// Whether tokens may come from other replicas.
     pub(super) fn is_on(&self) -> bool {
         self.store.is_some()
     }
 
-    /// How the store is; null: there is none.
+    /// The state of the store; null: there is none.
     pub(super) fn status(&self) -> serde_json::Value {
         self.store.as_ref().map_or(serde_json::Value::Null, |(store, _)| {
             let state = store.state();

@@ -31,7 +31,7 @@ pub(super) struct State {
     pub(super) quit: Notify,
 }
 
-/// RFC 3339, in UTC, to the second; `None`: beyond what that can say.
+/// RFC 3339, in UTC, to the second; `None`: out of its range.
 fn timestamp(at: SystemTime) -> Option<String> {
     let seconds = at.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
     let at = jiff::Timestamp::from_second(i64::try_from(seconds).ok()?).ok()?;

@@ -1,5 +1,5 @@
-//! Settings with the authorities that their accounts trust, read from files: on a thread that may block, and before
-//! anything changes.
+//! Settings, and the certificate authorities that their accounts trust, read from files: on a blocking thread, and
+//! before anything changes.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::StartError;
 use crate::settings::{AccountSettings, Settings};
 use crate::upstream::{TlsError, client_config, read_authorities, trusting};
 
-/// Settings, and all that a run reads from files beside them.
+/// Settings, and everything else that a run reads from files.
 pub struct Prepared {
     pub(super) settings: Settings,
     pub(super) trusts: Trusts,
@@ -26,7 +26,8 @@ pub(super) struct Trust {
     pub(super) tls: ClientConfig,
 }
 
-/// Whether they trust the same. The system's authorities count as the same: they change with the machine.
+/// Equal when both trust the same authorities. The system's authorities count as the same: they change with the
+/// machine.
 impl PartialEq for Trust {
     fn eq(&self, other: &Self) -> bool {
         self.content == other.content
@@ -39,7 +40,7 @@ impl Prepared {
     /// Reads the files of certificate authorities, and the system's. Blocks its thread.
     ///
     /// # Errors
-    /// When there is no TLS towards an account's upstream.
+    /// When TLS to an account's upstream can't be set up.
     pub fn read(settings: Settings) -> Result<Self, StartError> {
         let mut of_system = None;
         let trusts = settings

@@ -1,4 +1,4 @@
-//! One real call of the API, and what the service account sees of itself.
+//! One real call to the API, and what the service account sees of itself.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use super::{Patient, Status, span};
 use crate::atlas_api::{AccountError, ApiAnswer, AtlasApi, CallError, ServiceAccount, in_use};
 use crate::secret::Secret;
 
-/// Every credential may make it, and its answer is short.
+/// A call that every credential may make, with a short answer.
 pub(super) const CALL: &str = "/api/atlas/v2/groups?itemsPerPage=1";
 const IP_INFO: &str = "/api/private/ipinfo";
 /// Where an access list is.
 pub(super) const ADD_ADDRESS: &str =
     "add it there (Atlas: Organization, Access Manager, the service account or API key, API Access List)";
-/// From when on an expiry is worth a warning.
+/// A secret that expires sooner is worth a warning.
 const EXPIRES_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl Patient<'_> {
@@ -80,7 +80,7 @@ impl Patient<'_> {
         self.add("api", Status::Fail, said, Some(hint));
     }
 
-    /// Which address is to be on access lists: the one that firewalls on the way out make of this machine's.
+    /// The address that belongs on access lists: this machine's, after any address translation on the way out.
     pub(super) async fn egress_address(&mut self, answer: &ApiAnswer, api: &AtlasApi) {
         if !is_good(answer) {
             return;
@@ -88,7 +88,7 @@ impl Patient<'_> {
         let Ok(answer) = api.call(Method::GET, IP_INFO, None).await else {
             return;
         };
-        // Not documented, though Atlas's own tools use it: where it is missing nothing is lost.
+        // Not documented, though Atlas's own tools use it: where it is missing, the check is left out.
         let address = answer.body["currentIpv4Address"].as_str();
         if let Some(address) = address.and_then(|address| address.parse::<IpAddr>().ok()) {
             self.add(
@@ -116,7 +116,7 @@ impl Patient<'_> {
                 );
             }
             Err(error) => {
-                // Without the ids that the other texts have: they are the server's.
+                // The summary alone: the other texts have ids, which are the server's.
                 let why = match error {
                     AccountError::Answer { answer, .. } => answer.summary(),
                     _ => "it is in no organization that it sees".to_owned(),
@@ -152,7 +152,7 @@ fn is_good(answer: &ApiAnswer) -> bool {
     answer.status.is_success() && answer.body.is_object()
 }
 
-/// Only what is an address is repeated.
+/// Repeats a value only if it is an address.
 fn named_address(answer: &ApiAnswer) -> Option<IpAddr> {
     let parameters = answer.body["parameters"].as_array().into_iter().flatten();
     let detail = answer.body["detail"].as_str().unwrap_or_default();

@@ -7,12 +7,12 @@ use http::header;
 use super::{Patient, Status, span};
 use crate::own_http::HttpClient;
 
-/// Beyond this a look at the clock is worthwhile, and beyond the second certificates and expiries go wrong.
+/// Beyond the first a look at the clock is worthwhile; beyond the second certificates and expiries go wrong.
 const WORTH_A_LOOK: Duration = Duration::from_secs(30);
 const WRONG: Duration = Duration::from_secs(300);
 /// The bound on the request that brings the time.
 const LIMIT: Duration = Duration::from_secs(15);
-/// Needs no credential; whatever is answered carries a `Date`.
+/// A path that needs no credential: any answer carries a `Date`.
 const ANYTHING: &str = "/api/atlas/v2";
 
 impl Patient<'_> {
@@ -42,7 +42,7 @@ impl Patient<'_> {
         let Some(date) = date else {
             return self.add("clock", Status::Skip, "the upstream does not say what time it is", None);
         };
-        // Its time was true at some moment between asking and answering; it is in whole seconds.
+        // The upstream's time was true at some moment between request and answer; it is in whole seconds.
         let (ahead, behind) = (
             asked.duration_since(date + Duration::from_secs(1)).unwrap_or_default(),
             date.duration_since(now).unwrap_or_default(),
@@ -72,7 +72,7 @@ impl Patient<'_> {
     }
 }
 
-/// RFC 9110 section 5.6.7, the format in use.
+/// RFC 9110 section 5.6.7, the IMF-fixdate format.
 fn http_date(text: &str) -> Option<SystemTime> {
     let civil = jiff::civil::DateTime::strptime("%a, %d %b %Y %T GMT", text).ok()?;
     Some(civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().into())

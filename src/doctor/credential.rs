@@ -65,7 +65,7 @@ impl Patient<'_> {
         }
     }
 
-    /// Of an answer that is none of a token endpoint's usual ones.
+    /// The hint for an answer with a status that is unusual for a token endpoint.
     fn status_hint(&self, refusal: &Refusal) -> String {
         match refusal.status {
             _ if refusal.cause.contains("ACCESS_LIST") => {
@@ -149,7 +149,7 @@ impl Patient<'_> {
     }
 }
 
-/// Whether there was a challenge to answer.
+/// Records whether there was a challenge to answer.
 #[derive(Default)]
 struct Challenged(AtomicBool);
 

@@ -1,4 +1,4 @@
-//! What clients will see of a listener: its certificate.
+//! The certificate that clients of a listener will see.
 
 use std::time::SystemTime;
 

@@ -1,7 +1,7 @@
 //! `check`: what works on the way to Atlas and what doesn't, why, and what to do.
 //!
-//! The steps of an account stand on each other: what can't be tried because an earlier step failed is skipped, so that the
-//! cause stands alone.
+//! The steps of an account depend on each other: what can't be tried because an earlier step failed is skipped, so that
+//! the report shows the cause alone.
 
 mod api;
 mod clock;
@@ -23,7 +23,7 @@ use crate::upstream::{Origin, client_config};
 
 pub use report::{Finding, Report, Status};
 
-/// The variables that name proxies, in the order in which they count; `HTTP_PROXY` doesn't.
+/// The variables that name proxies, in order of precedence; `HTTP_PROXY` is not among them.
 pub const PROXY_VARIABLES: [&str; 8] = [
     "HTTPS_PROXY",
     "https_proxy",
@@ -35,7 +35,7 @@ pub const PROXY_VARIABLES: [&str; 8] = [
     "http_proxy",
 ];
 
-/// What the doctor looks at beside the settings.
+/// What the doctor examines besides the settings.
 pub struct Circumstances {
     /// Which of [`PROXY_VARIABLES`] are set.
     pub proxy_variables: Vec<&'static str>,
@@ -64,7 +64,7 @@ struct Patient<'a> {
     report: &'a mut Report,
 }
 
-/// The checks of an account that stand on the network, in their order.
+/// The checks of an account that need the network, in their order.
 const BEHIND_NETWORK: [&str; 4] = ["clock", "credential", "api", "secret_expiry"];
 
 impl<'a> Patient<'a> {
@@ -116,7 +116,7 @@ impl<'a> Patient<'a> {
         &self.account.upstream.origin
     }
 
-    /// Whose credential goes where: most of what goes wrong is seen here.
+    /// Reports which credential goes to which upstream: this shows most mistakes.
     fn say_account(&mut self) {
         let (what, id, made_by_atlas) = match &self.account.credential {
             CredentialSettings::ServiceAccount(ServiceAccountKey { client_id, secrets }) => {
@@ -134,7 +134,7 @@ impl<'a> Patient<'a> {
                 ("API key", usual.then_some(public_key), None)
             }
         };
-        // What does not look like an id may be a secret in the wrong place.
+        // A text that does not look like an id may be a secret in the wrong place.
         let id = id.map_or_else(String::new, |id| format!(" {id}"));
         let found = format!("{what}{id} for {}", self.realm());
         match made_by_atlas {
@@ -158,7 +158,7 @@ impl<'a> Patient<'a> {
         }
     }
 
-    /// What a credential that Atlas refuses may be, the likeliest first.
+    /// Why Atlas may refuse a credential, the likeliest reason first.
     fn refused_hint(&self, what: &str) -> String {
         let (origin, name) = (self.origin(), self.name);
         let realm = if *origin == Origin::commercial() {
@@ -183,7 +183,7 @@ impl<'a> Patient<'a> {
     }
 }
 
-/// A duration as people say it.
+/// A duration in words.
 fn span(time: std::time::Duration) -> String {
     match time.as_secs() {
         seconds @ 0..120 => format!("{seconds} s"),

@@ -10,11 +10,11 @@ use crate::certificate::not_after;
 use crate::upstream::{AUTHORITY_AS_SERVER, is_authority_as_server};
 use crate::upstream::{ConnectError, TlsFacts, inspect};
 
-/// A certificate that expires sooner is worth a look: by then most are replaced.
+/// A certificate that expires sooner is worth a warning: most are replaced before.
 pub(super) const EXPIRES_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl Patient<'_> {
-    /// How traffic leaves: the variables and settings about proxies.
+    /// Reports how traffic leaves: the variables and settings about proxies.
     pub(super) fn say_proxy(&mut self) {
         let set = self.around.proxy_variables.join(", ");
         let set = if set.is_empty() {
@@ -51,7 +51,7 @@ impl Patient<'_> {
         self.add("proxy", status, format!("{way}; set: {set}"), hint);
     }
 
-    /// Whether the upstream is reached, and is what it says. Err: why later checks make no sense.
+    /// Whether the upstream can be reached and proves its name. Err: why later checks make no sense.
     pub(super) async fn network(&mut self, tls: &ClientConfig) -> Result<(), &'static str> {
         let found = inspect(&self.account.upstream, tls).await;
         let egress = self.account.upstream.egress.as_ref();
@@ -170,7 +170,7 @@ fn names_proxy(variables: &[&str]) -> bool {
     variables.iter().any(names)
 }
 
-/// What happened, without the error's own advice: ours is more to the point.
+/// What happened, without the error's own advice: the doctor's fits better.
 fn said(error: &ConnectError) -> String {
     match error {
         ConnectError::Dns { host, source } => format!("the name {host} cannot be resolved: {source}"),
@@ -179,7 +179,7 @@ fn said(error: &ConnectError) -> String {
     }
 }
 
-/// What was found of a handshake that failed, and what to do. `own`: the authorities are not the system's.
+/// The finding about a handshake that failed, and what to do. `own`: the authorities are not the system's.
 fn tls_trouble(error: &ConnectError, own: bool) -> (String, &'static str) {
     let ConnectError::Tls { host, port, source } = error else {
         let found = match error {
@@ -227,7 +227,7 @@ fn tls_trouble(error: &ConnectError, own: bool) -> (String, &'static str) {
             "is there a private certificate authority, or a proxy that looks into TLS? \
              Name the authority's PEM file with `ca_file` (--upstream-ca)"
         }
-        // What another authority of the same name looks like.
+        // This happens with another authority of the same name.
         Some(CertificateError::BadSignature) => {
             "has the private certificate authority been made anew? Then its new PEM file belongs into `ca_file` (--upstream-ca)"
         }

@@ -1,4 +1,4 @@
-//! Whether the ports are free, or the proxy has them already.
+//! Whether the ports are free, or a running proxy has them.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,7 +14,7 @@ use super::{Finding, Report, Status};
 use crate::server::Bind;
 use crate::settings::Settings;
 
-/// The bound on asking the admin port: it is on this machine.
+/// The bound on a request to the admin port: it is on this machine.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The most of its answer that is read, bytes.
 const MOST_PAGE: u64 = 1 << 20;
@@ -39,9 +39,9 @@ pub(super) async fn examine(settings: &Settings, report: &mut Report) {
             }
             Bind::Localhost { .. } => {
                 for address in listener.bind.addresses() {
-                    // Where there is no IPv6, there is nothing to bind.
+                    // Without IPv6 there is nothing to bind.
                     if address.is_ipv4() || TcpListener::bind((address.ip(), 0)).await.is_ok() {
-                        // A running proxy shows the first.
+                        // The status of a running proxy shows the first address only.
                         let ours = ["http", "https"]
                             .iter()
                             .any(|scheme| has(&format!("{scheme}://127.0.0.1:{}", address.port())));
@@ -63,16 +63,16 @@ pub(super) async fn examine(settings: &Settings, report: &mut Report) {
     }
 }
 
-/// A proxy that runs here already.
+/// A proxy that already runs on this machine.
 struct Running {
-    /// `/status.json`; `None`: it is there, but shows that to loopback peers only.
+    /// `/status.json`; `None`: the proxy shows it to loopback peers only.
     status: Option<Value>,
 }
 
 impl Running {
     async fn find(admin: &Bind) -> Option<Self> {
         let status: Value = serde_json::from_slice(&page(admin, "/status.json").await?).unwrap_or_default();
-        // Something else may listen there and speak JSON.
+        // Another program may listen there and answer with JSON.
         if status["version"].is_string() && status["listeners"].is_array() && status["accounts"].is_array() {
             return Some(Self { status: Some(status) });
         }
@@ -89,7 +89,7 @@ impl Running {
         listeners.any(|listener| listener["address"] == url)
     }
 
-    /// That it runs, and which of its accounts can do nothing: it may have been started with other settings.
+    /// Reports that it runs, and how many of its accounts can't be used: it may have been started with other settings.
     fn say(&self, report: &mut Report) {
         let accounts = self.status.iter().filter_map(|status| status["accounts"].as_array());
         let useless = accounts.flatten().filter(|account| account["usable"] == false).count();
@@ -185,7 +185,7 @@ async fn socket(path: &Path, ours: bool, check: &'static str, report: &mut Repor
             format!("{shown} can't be bound: a file that is not a socket is in the way"),
             "move that away, or choose another path",
         ),
-        // A socket that nobody listens on is a leftover, which the next start replaces.
+        // A socket without a listening process is a leftover, which the next start replaces.
         Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => fail(
             format!("{shown} can't be bound: {error}"),
             "choose another path, or look at its owner and mode",

@@ -27,7 +27,7 @@ impl Status {
         }
     }
 
-    /// As machines read it.
+    /// The name in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -43,7 +43,7 @@ impl Status {
 pub struct Finding {
     /// What was tried.
     pub check: &'static str,
-    /// For which account; `None`: for the whole.
+    /// For which account; `None`: for the proxy as a whole.
     pub account: Option<String>,
     /// How it went.
     pub status: Status,
@@ -54,7 +54,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// Of the whole.
+    /// A finding about the proxy as a whole.
     pub fn new(check: &'static str, status: Status, found: impl Into<String>) -> Self {
         Self {
             check,
@@ -73,7 +73,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// One more.
+    /// Adds a finding.
     pub fn add(&mut self, finding: Finding) {
         self.findings.push(finding);
     }
@@ -114,7 +114,7 @@ impl Report {
         text
     }
 
-    /// One object.
+    /// One JSON object.
     pub fn json(&self) -> String {
         let checks: Vec<_> = self
             .findings
@@ -142,7 +142,7 @@ impl Report {
     }
 }
 
-/// Texts of others' making must not command the terminal.
+/// Text from elsewhere must not control the terminal.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -1,4 +1,4 @@
-//! Whether the shared token store is there, lets us in, and holds what our key opens.
+//! Whether the shared token store answers, accepts our login, and holds values that our key opens.
 
 use super::{Finding, Report, Status};
 use crate::credential::CredentialSettings;
