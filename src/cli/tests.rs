@@ -280,7 +280,7 @@ fn the_pages_name_the_flags_that_there_are() {
 
 #[test]
 fn usage_and_configuration_errors_are_2() {
-    // As that of a process, it lives as long as the process.
+    // Leaked: the environment must live as long as the process.
     let environment: &'static BTreeMap<String, String> = Box::leak(Box::default());
     let code = |args: &[&str]| {
         let args = ["atlas-auth-proxy"].iter().chain(args).map(std::ffi::OsString::from);

@@ -156,7 +156,7 @@ async fn the_scripts_do_on_a_server_what_is_demanded_of_a_store() {
     );
     assert_eq!(store.look(&keys).await.unwrap().unwrap().value, b"100:three");
 
-    // What could not be opened gives way, if it still is what lies there.
+    // A value that could not be opened is replaced, if it is still there.
     assert!(!store.put(&keys, put(42, "42:four", Some(b"99:else"))).await.unwrap());
     assert!(store.put(&keys, put(42, "42:four", Some(b"100:three"))).await.unwrap());
     for odd in [
@@ -258,7 +258,7 @@ async fn keys_of_other_types_are_replaced() {
         raw(&["RPUSH", &keys.lock, "x"]).await;
         store.release(&keys, "b", Duration::ZERO).await.unwrap();
     }
-    // A lock without an end, or with one that no replica gives it, would hold up everybody.
+    // A lock without an expiry, or with one that no replica gives it, would hold up everybody.
     for life in [&[][..], &["PX", "16000"]] {
         let command: Vec<&str> = ["SET", &keys.lock, "for ever"]
             .into_iter()

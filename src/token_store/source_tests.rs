@@ -35,11 +35,11 @@ struct Memory {
     lock: Mutex<Entry<String>>,
     fence: AtomicU64,
     steps: AtomicUsize,
-    /// What the next steps come to instead; the last stays.
+    /// The faults of the next steps; the last stays.
     faults: Mutex<VecDeque<Fault>>,
     /// What others do between a look and the turn that follows it, once.
     before_turn: Mutex<Option<Happens>>,
-    /// Where the counting begins anew; 0: nowhere.
+    /// The fence after which counting starts over; 0: never.
     most_fence: AtomicU64,
     odd: AtomicBool,
 }
@@ -49,7 +49,7 @@ enum Fault {
     None,
     Fails,
     Rests,
-    /// It happens, but no answer comes of it.
+    /// The step takes effect, but its answer is lost.
     HappensUnheard,
 }
 
@@ -186,7 +186,7 @@ impl SharedStore for Memory {
 #[derive(Default)]
 struct Endpoint {
     asked: Mutex<Vec<Instant>>,
-    /// Of each request in its turn; none: no time at all.
+    /// The time that each request takes, in turn; empty: no time at all.
     takes: Mutex<VecDeque<Duration>>,
     refuses: AtomicBool,
 }
@@ -316,7 +316,7 @@ async fn one_of_fifty_asks_and_the_others_take_what_it_got() {
         let granted = granted.unwrap();
         assert_eq!(granted.token(), "token-1");
         published += usize::from(granted.ownership() == Ownership::Published);
-        // However long it was waited for, the end of the life is the same for all, but for the way to the store.
+        // However long a replica waited, the expiry is the same for all, but for the time to the store.
         let end = granted.counts_after() + granted.life() - granted.age();
         assert!(end > secs(3590) && end <= secs(3602), "{end:?}");
     }
@@ -338,7 +338,7 @@ async fn the_token_that_is_held_is_replaced_by_one_replica_for_all() {
     for replica in &replicas {
         tokens.push(held(&replica.fetch(None).await.unwrap()));
     }
-    // Refused, or due: both come here.
+    // A refused token and one that is due are replaced in the same way.
     scene.endpoint.takes.lock().push_back(secs(1));
     let mut all = JoinSet::new();
     for (replica, token) in replicas.into_iter().zip(tokens) {
@@ -386,7 +386,7 @@ async fn where_the_fences_end_the_counting_begins_anew_for_all() {
         of_two = held(&two.fetch(Some(&of_two)).await.unwrap());
         asked.push(scene.endpoint.asked());
     }
-    // Fence 5 is the last; each replica begins anew once, and then one request is enough for both again.
+    // Fence 5 is the last; each replica starts over once, and then one request is enough for both again.
     assert_eq!(asked, [2, 4, 5, 6]);
     assert!(sealer(7).open(&scene.store.value()).unwrap().fence < 5);
 }
@@ -424,7 +424,7 @@ async fn a_lock_that_is_held_too_long_is_not_waited_for_and_one_goes_first() {
 #[tokio::test(start_paused = true)]
 async fn who_comes_too_late_overwrites_nothing_and_keeps_its_token_to_itself() {
     let scene = scene();
-    // The first is asked for longer than its lock lives.
+    // The first token request takes longer than its lock lives.
     scene.endpoint.takes.lock().extend([secs(20), secs(0)]);
     let (slow, other) = (scene.replica(), scene.replica());
     let late = tokio::spawn(async move { fetch(&slow, None).await });
@@ -543,7 +543,7 @@ async fn an_older_token_that_is_put_back_is_replaced_by_whoever_saw_a_newer_one(
     assert_eq!(sealer(7).open(&scene.store.value()).unwrap().fence, 3);
 }
 
-/// By one who writes there without the key: one after the other, each newer than the one before.
+/// Somebody who can write to the store, but lacks the key, puts them back, each newer than the one before.
 #[tokio::test(start_paused = true)]
 async fn old_tokens_that_are_put_back_one_after_the_other_are_taken_twice_and_no_more() {
     let scene = scene();
@@ -560,7 +560,7 @@ async fn old_tokens_that_are_put_back_one_after_the_other_are_taken_twice_and_no
     for expected in ["token-1", "token-2", "token-7"] {
         scene.store.leave(old.next().unwrap(), secs(3600));
         if expected == "token-7" {
-            // Nor is one taken in place of what the token endpoint refuses for now.
+            // Nor is a stored token taken when the token endpoint refuses for now.
             scene.endpoint.refuses.store(true, Ordering::SeqCst);
             assert!(replica.fetch(now.as_ref()).await.is_err());
             scene.endpoint.refuses.store(false, Ordering::SeqCst);
@@ -571,7 +571,7 @@ async fn old_tokens_that_are_put_back_one_after_the_other_are_taken_twice_and_no
     }
     // The others have it from the store, in place of what was put there.
     assert_eq!(fetch(&scene.replica(), None).await.0, "token-7");
-    // A token that served for a while is none that was refused.
+    // A token that served for a while does not count as refused.
     let newest = scene.store.value();
     let patient = scene.replica();
     let mut now = None;

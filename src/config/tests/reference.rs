@@ -86,7 +86,7 @@ fn documented() -> Vec<Row<'static>> {
 fn the_reference_names_the_keys_that_there_are() {
     let named: BTreeSet<Key> = documented().iter().flat_map(Row::keys).collect();
     let headers: BTreeSet<String> = keys().into_iter().map(|(header, _)| header).collect();
-    // That a table may stand below another is said by its own header.
+    // The header of a table says that it stands below another.
     let is_table = |(above, key): &Key| {
         let mut methods = ["table", "tables", "named"].into_iter();
         methods.any(|method| headers.contains(&header(method, above, key)))
