@@ -1,4 +1,4 @@
-//! One key of a Kubernetes Secret, patched through the cluster's own API.
+//! One key of a Kubernetes Secret, patched through the cluster's API.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,8 @@ use crate::upstream::{HttpVersion, client_config};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const CALL_LIMIT: Duration = Duration::from_secs(15);
-/// The most of a Secret that is read, bytes. Kubernetes takes a MiB of data, which base64 and its own notes make longer.
+/// The most of a Secret that is read, bytes. Kubernetes accepts a MiB of data, which base64 and Kubernetes's own fields
+/// make longer.
 const MOST_SECRET: usize = 4 << 20;
 /// RFC 7396.
 const MERGE_PATCH: &str = "application/merge-patch+json";
@@ -65,7 +66,7 @@ impl fmt::Display for KubernetesSecret {
 }
 
 impl KubernetesSecret {
-    /// A line for a shell that puts the content of a file there, and never has it on a command line (`printf` is part of
+    /// A shell command that puts the content of a file there, and never has it on a command line (`printf` is part of
     /// the shell).
     pub fn kubectl(&self, file: &Path) -> String {
         let file = file.display().to_string().replace('\'', r"'\''");
@@ -81,7 +82,7 @@ impl KubernetesSecret {
 pub struct Cluster {
     /// `https://host:port`.
     origin: String,
-    /// Holds `token` and `ca.crt`, and is changed by the kubelet.
+    /// Holds `token` and `ca.crt`, which the kubelet renews.
     credentials: PathBuf,
 }
 
@@ -96,8 +97,8 @@ impl Cluster {
         Self { origin, credentials }
     }
 
-    /// Whether the Secret is there and this key of it may be patched; changes nothing. What is sent is no secret, but a
-    /// change: an immutable Secret takes patches that change nothing.
+    /// Whether the Secret exists and this key of it may be patched; changes nothing. The value that is sent is no
+    /// secret, but differs from the present one: an immutable Secret accepts patches that change nothing.
     pub(super) async fn try_patch(&self, secret: &KubernetesSecret) -> Result<(), String> {
         self.send_patch(secret, "a trial", "?dryRun=All")
             .await
@@ -111,7 +112,7 @@ impl Cluster {
         }
     }
 
-    /// Whether the value lies there by now; not so when that can't be asked.
+    /// Whether the Secret holds the value by now; false when it can't be read.
     async fn holds(&self, secret: &KubernetesSecret, value: &Secret) -> bool {
         let Ok(mut answer) = self.send(secret, Method::GET, "", None).await else {
             return false;
@@ -142,7 +143,7 @@ impl Cluster {
         };
         Err(PutError {
             why: format!("the Secret {secret} can't be patched: HTTP {}; {hint}", status.as_u16()),
-            // A fault may come after the deed.
+            // A server error may come after the change was made.
             untouched: !status.is_server_error(),
         })
     }

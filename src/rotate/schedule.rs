@@ -6,9 +6,9 @@ use tokio::sync::watch;
 
 use crate::time::Clock;
 
-/// The clocks are looked at so often.
+/// How often the clocks are read.
 const TICK: Duration = Duration::from_secs(60);
-/// After a rotation that failed: doubles from the first to the second.
+/// The pause after a rotation that failed: doubles from the first to the second.
 const RETRY: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3600));
 
 /// Both clocks, read together.
@@ -34,8 +34,8 @@ impl Moment {
     }
 }
 
-/// Due once in every period, when either clock says so: so a machine that slept catches up, and one whose clock was set
-/// back does not wait for longer.
+/// Due once in every period, as soon as either clock says so: a machine that slept catches up, and one whose clock was
+/// set back does not wait longer.
 #[derive(Debug, Clone)]
 struct Schedule {
     every: Duration,
@@ -44,7 +44,7 @@ struct Schedule {
 }
 
 impl Schedule {
-    /// `made`: when the secret in use was made; a whole period is waited when that is not known.
+    /// `made`: when the secret in use was made; `None`: not known, and the first rotation is due after a whole period.
     fn new(every: Duration, made: Option<SystemTime>, clock: &dyn Clock) -> Self {
         let now = Moment::now(clock);
         let age = made
@@ -87,17 +87,17 @@ impl Schedule {
     }
 }
 
-/// What is done from time to time.
+/// The work that is repeated.
 pub trait Work {
-    /// When the secret in use was made, if that can be told; an error is reported by this.
+    /// When the secret in use was made, if that can be told. Reports an error itself.
     fn made_at(&mut self) -> impl Future<Output = Result<Option<SystemTime>, Reported>>;
-    /// Rotates; a failure is reported by this.
+    /// Rotates. Reports a failure itself.
     fn rotate(&mut self) -> impl Future<Output = Result<(), Reported>>;
-    /// To be told when something is due next.
+    /// Called with the time until the next rotation.
     fn next_in(&mut self, left: Duration);
 }
 
-/// That something failed; why has been said.
+/// A failure that has been reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reported;
 
@@ -106,7 +106,7 @@ pub async fn keep_rotating(every: Duration, clock: &dyn Clock, work: &mut impl W
     let mut schedule = Schedule::at_once(every, clock);
     let mut age_known = false;
     loop {
-        // A timer stands still while the machine sleeps: the clocks are looked at again and again.
+        // A timer stands still while the machine sleeps, so the clocks are read again and again.
         loop {
             let left = schedule.left(clock);
             if left.is_zero() && !stop.is_requested() {
@@ -176,7 +176,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
     const DAY: Duration = Duration::from_secs(24 * 3600);
 
-    /// Goes with tokio's paused clock, and by what the test says beside.
+    /// Follows tokio's paused clock, plus what the test adds.
     struct TestClock {
         start: Instant,
         ahead: Mutex<(Duration, Duration)>,
@@ -201,7 +201,7 @@ mod tests {
         }
     }
 
-    /// A day that the wall clock shows at the start.
+    /// The wall clock's time at the start.
     fn day_one() -> SystemTime {
         SystemTime::UNIX_EPOCH + 20_000 * DAY
     }
@@ -276,7 +276,7 @@ mod tests {
         let script = kept(&clock, vec![Ok(Some(day_one() - 31 * DAY))], vec![Ok(())]).await;
         assert_eq!(script.rotated, [0], "it is too old: at once");
 
-        // Of an age that is not known, and of one that can't be.
+        // An unknown age, and an impossible one.
         for made in [None, Some(day_one() + DAY)] {
             let clock = TestClock::new();
             let script = kept(&clock, vec![Ok(made)], vec![Ok(())]).await;
