@@ -27,7 +27,7 @@ pub struct Places {
     parts: Mutex<Vec<Weak<Pool>>>,
 }
 
-/// The part of the places that one of several has.
+/// One sharer's part of the places.
 #[derive(Debug)]
 pub struct Part {
     own: Arc<Pool>,
@@ -56,7 +56,7 @@ struct Pool {
 }
 
 impl Places {
-    /// So many, at least one.
+    /// `total` places, at least one.
     pub fn new(total: usize) -> Arc<Self> {
         let total = total.clamp(1, Semaphore::MAX_PERMITS);
         Arc::new(Self {
@@ -66,8 +66,8 @@ impl Places {
         })
     }
 
-    /// A part for one more. All parts are equal, and smaller than before: a place held beyond a part is taken away as
-    /// it becomes free, and the new part is there at once.
+    /// A part for one more sharer. All parts are equal, and smaller than before: a place held beyond a part is taken
+    /// away as it becomes free, and the new part has its places at once.
     pub fn part(self: &Arc<Self>) -> Arc<Part> {
         let own = Pool::new(0, Arc::downgrade(self));
         self.deal_out(Some(&own));

@@ -120,7 +120,7 @@ mod tests {
         }
         assert_eq!(ASKED.load(Ordering::Relaxed), 2);
         assert!(lookups.under_way.lock().is_empty());
-        // One that is dropped undone leaves nothing behind.
+        // A lookup that is dropped undone leaves nothing behind.
         let next = tokio::spawn({
             let lookups = Arc::clone(&lookups);
             async move { lookups.of("there").await }

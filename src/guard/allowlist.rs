@@ -1,4 +1,4 @@
-//! Which peer addresses may connect. Looks at the socket alone.
+//! Which peer addresses may connect. Decided by the socket's address alone.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -32,7 +32,7 @@ pub fn parse_network(text: &str) -> Result<IpNet, NetworkError> {
 }
 
 impl Allowlist {
-    /// Of these networks. An IPv4-mapped one (`::ffff:10.0.0.0/104`) counts as its IPv4 network.
+    /// Allows these networks. An IPv4-mapped one (`::ffff:10.0.0.0/104`) counts as its IPv4 network.
     ///
     /// # Errors
     /// When there is none.

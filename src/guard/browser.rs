@@ -20,7 +20,7 @@ pub enum BrowserDenied {
     /// Its `Referer` (RFC 9110 section 10.1.3) names another host or port than the request itself.
     #[error("its `Referer` header names another host or port than the request")]
     Referer,
-    /// Its `Sec-Fetch-Site` (W3C Fetch Metadata) is another than `none`.
+    /// Its `Sec-Fetch-Site` (W3C Fetch Metadata) is not `none`.
     #[error("its `Sec-Fetch-Site` header is not `none`")]
     FetchSite,
     /// A service worker of whoever had the port before would read the answer (W3C Service Workers, "navigation preload").

@@ -156,7 +156,8 @@ fn host_of(authority: &str) -> Option<(&str, bool)> {
     };
     let port_is_right = match rest.strip_prefix(':') {
         None => rest.is_empty(),
-        // The client's text goes into every link of an answer: zeros in front of a port would make it as long as they like.
+        // The client's text goes into every link of an answer: zeros in front of a port could make it as long as the
+        // client likes.
         Some(port) => {
             port.len() <= 5
                 && (port.is_empty() || port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok())

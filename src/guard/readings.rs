@@ -1,4 +1,5 @@
-//! For tests: what servers might make of a path. An independent normaliser, which shares no code with the ones under test.
+//! For tests: what servers might make of a path. An independent normaliser, which shares no code with the code under
+//! test.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;

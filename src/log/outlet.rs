@@ -45,9 +45,9 @@ struct State {
     asleep: bool,
     /// The writer holds lines that are not written yet.
     writing: bool,
-    /// Somebody waits for the end of what is here.
+    /// Somebody waits until all lines are written.
     hurry: bool,
-    /// Lines lost of which the log does not tell yet.
+    /// Lost lines that the log does not mention yet.
     unsaid: u64,
 }
 

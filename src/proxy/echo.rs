@@ -231,7 +231,7 @@ mod tests {
     }
 
     proptest! {
-        /// Alone, and between other bytes: nothing that base64 makes of it is shorter than what is looked at closely.
+        /// Alone, and between other bytes: no base64 form of it is shorter than the words that are searched.
         #[test]
         fn base64_of_any_secret_is_found(
             secret in "[a-z0-9]{12,80}", before in "[a-z]{0,5}", after in "[a-z]{0,5}", blank in "[ ;]?",

@@ -176,7 +176,7 @@ fn remove_nominated(headers: &mut HeaderMap) {
     }
 }
 
-/// Most messages have nothing to remove beside a field or two: looks first, allocates only for what goes.
+/// Most messages have nothing to remove beside a field or two: looks first, allocates only for what is removed.
 fn remove(headers: &mut HeaderMap, ends: fn(&str) -> bool) {
     let gone: Vec<HeaderName> = headers
         .keys()

@@ -113,7 +113,7 @@ impl Capacity {
         })
     }
 
-    /// Whether there are so many connections that those on which nothing happens should take up less.
+    /// Whether there are so many connections that idle ones should take up less memory.
     pub(super) fn is_crowded(&self) -> bool {
         self.open.load(Ordering::Relaxed) > MANY
     }

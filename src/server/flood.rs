@@ -31,12 +31,13 @@ const END_HEADERS: u8 = 4;
 const FULL: i64 = 3000;
 /// Points that come back each second.
 const PER_SECOND: i64 = 50;
-/// A request, and each so many bytes either way, bring a point: with them come window updates that are no flood.
+/// Bytes, in either direction, that bring a point. A request brings points, too: both come with window updates that are
+/// no flood.
 const BYTES_PER_POINT: u64 = 2048;
 
 /// The points that a frame costs; below zero: that it brings.
 fn cost(kind: u8, length: usize) -> i64 {
-    // Content alone brings points by its bytes: those of all other frames are taken off again.
+    // Only content brings points by its bytes: those that the bytes of other frames bring are taken off again.
     let bytes = (length as u64).div_ceil(BYTES_PER_POINT).cast_signed();
     match kind {
         DATA if length == 0 => 5,

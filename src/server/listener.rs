@@ -33,7 +33,7 @@ pub struct Listener {
     snapshot: ArcSwap<Snapshot>,
     /// Slots for open connections, shared by all listeners.
     pub(super) capacity: Arc<Capacity>,
-    /// This one's part of them.
+    /// This listener's part of the slots.
     part: Arc<Part>,
 }
 

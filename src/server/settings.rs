@@ -15,7 +15,7 @@ pub enum Bind {
     Tcp(SocketAddr),
     /// `127.0.0.1` and, where there is one, `[::1]`, with the same port: some clients try only one of the two for `localhost`.
     Localhost {
-        /// 0 takes one that is free at both.
+        /// 0 takes a port that is free at both.
         port: u16,
     },
     /// A unix socket.

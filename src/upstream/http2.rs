@@ -1,4 +1,4 @@
-//! The one connection of HTTP/2 to an origin. It serves all requests; a burst makes one.
+//! The one connection of HTTP/2 to an origin. It serves all requests; a burst of requests makes only one.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

@@ -42,7 +42,7 @@ pub enum OriginError {
     },
 }
 
-/// Scheme, host and port of an upstream. Equal origins share nothing but their address; a credential is bound to one.
+/// Scheme, host and port of an upstream; a credential is bound to one. Upstreams of equal origins share nothing else.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Origin {
     scheme: Scheme,

@@ -25,7 +25,7 @@ pub enum TunnelError {
         "it wants a user and a password, or others (HTTP 407): set them in `proxy` or `proxy_credentials_file`, or in HTTPS_PROXY"
     )]
     Authentication,
-    /// Another status than 2xx.
+    /// A status other than 2xx.
     #[error("it refused with HTTP {0}: may it connect to this host and port?")]
     Refused(u16),
     /// No HTTP answer.
@@ -66,7 +66,8 @@ pub(crate) async fn open(
     loop {
         let head = read_head(stream, &mut left).await?;
         return match status(&head) {
-            // Before the final answer any number of others may come (RFC 9110 section 15.2); 101 would be another protocol.
+            // Before the final answer any number of 1xx answers may come (RFC 9110 section 15.2); 101 would be another
+            // protocol.
             Some(100 | 102..=199) => continue,
             Some(200..=299) => Ok(()),
             Some(407) => Err(TunnelError::Authentication),

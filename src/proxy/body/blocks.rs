@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-/// The first block, and the largest. Each is twice the size of the one before, so that at most as much is free as is used.
+/// The sizes of the first block and of the largest. Each is twice as large as the one before, so that at most as much
+/// is free as is used.
 const BLOCKS: (usize, usize) = (512, 64 << 10);
 
 #[derive(Debug, Default)]

@@ -104,12 +104,12 @@ impl Inbound {
         &self.facts
     }
 
-    /// Whether nothing comes after what was read.
+    /// Whether nothing comes after what was read so far.
     pub(super) fn is_end_stream(&self) -> bool {
         self.incoming.is_end_stream()
     }
 
-    /// What is known of the length of what comes, bytes.
+    /// What is known of the length of the data to come, bytes.
     pub(super) fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
     }

@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(lost(&mut patience, 1100, SECOND, 10 * SECOND).await, None);
     }
 
-    /// The body's next reader comes after a pause of ours, in which the wait of the one before went on.
+    /// The body's next reader comes after a pause of ours, in which the wait of the reader before went on.
     #[tokio::test(start_paused = true)]
     async fn nor_does_it_where_a_reader_stops_in_the_middle_of_its_wait() {
         let mut patience = Patience::new(WINDOW, 1024);

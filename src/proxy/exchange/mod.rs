@@ -5,7 +5,7 @@
 //! | what happened | sent again, within three in all (`tries`) |
 //! |---|---|
 //! | the request was never started | in `upstream`, any method; no send |
-//! | the upstream says that it did not process it (RFC 9113 section 8.7) | once, any method, beside the others |
+//! | the upstream says that it did not process it (RFC 9113 section 8.7) | once, any method, beyond the three |
 //! | the connection ended before a byte of the content was asked for | the same |
 //! | a reused connection broke | an idempotent method (RFC 9110 section 9.2.2) |
 //! | 401, and the token was dead | once, with its successor |
@@ -165,8 +165,8 @@ impl<'a> Exchange<'a> {
         self.send_with_credential().await
     }
 
-    /// The account that is in force now, if it is another than the request's and the request can be made with it: at
-    /// the same upstream, and with the same body.
+    /// The account that is in force now, if it has replaced the request's and the request can be made with it: at the
+    /// same upstream, and with the same body.
     fn successor(&mut self) -> Option<Arc<Account>> {
         let now = self.slot.current();
         let another = !Arc::ptr_eq(&now, &self.account);
@@ -212,7 +212,8 @@ fn is_idempotent(method: &Method) -> bool {
     )
 }
 
-/// Atlas's paths for those who have no credential yet (`/api/private/unauth/…`), in any spelling that a server could read so.
+/// Atlas's paths for clients that have no credential yet (`/api/private/unauth/…`), in any spelling that a server could
+/// read so.
 fn needs_no_credential(path: &str) -> bool {
     let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
     let private = |segment: &str| {

@@ -24,11 +24,11 @@ enum At {
     Start,
     /// In a member.
     Member,
-    /// Behind a member: another one may follow.
+    /// After a member: another one may follow.
     Between,
-    /// The same, and its first byte has come.
+    /// After a member, and the first byte of another has come.
     BetweenMagic,
-    /// Behind the last member.
+    /// After the last member.
     Behind,
 }
 

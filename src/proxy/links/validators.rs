@@ -1,8 +1,8 @@
 //! Validators of bodies that are decoded or may be rewritten (RFC 9110 section 8.8.3).
 //!
-//! What the client gets is another representation than Atlas's, under the same name: a strong `ETag` would let a client join
-//! parts of both. So the tag becomes weak and is marked, and `Accept-Ranges` goes. When the client sends the tag back, the
-//! mark comes off again, so that an editing client's `If-Match` works.
+//! What the client gets is a representation different from Atlas's, under the same name: a strong `ETag` would let a
+//! client join parts of both. So the tag becomes weak and is marked, and `Accept-Ranges` is removed. When the client
+//! sends the tag back, the mark is taken off again, so that an editing client's `If-Match` works.
 //!
 //! | Atlas | the client |
 //! |---|---|

@@ -14,11 +14,11 @@ use crate::upstream::UpstreamRequest;
 
 /// Every credential may make this call, and its answer is short.
 pub(super) const PATH: &str = "/api/atlas/v2/groups?itemsPerPage=1";
-/// The same for a key that was refused on that path: one path must not speak for the key.
+/// The same for a key that was refused on [`PATH`]: one path must not speak for the key.
 const OTHER_PATH: &str = "/api/atlas/v2/orgs?itemsPerPage=1";
 const VERSION: HeaderValue = HeaderValue::from_static("application/vnd.atlas.2023-01-01+json");
 
-/// Another path than the one that a key was refused on.
+/// A path other than the one that a key was refused on.
 pub(super) fn path_beside(refused_on: &PathAndQuery) -> &'static str {
     if PATH.starts_with(refused_on.path()) {
         OTHER_PATH

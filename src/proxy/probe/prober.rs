@@ -46,7 +46,7 @@ pub struct Prober {
     last: tokio::sync::Mutex<Last>,
     /// A task of our own waits for a finding: another would learn nothing more.
     pub(super) in_background: AtomicBool,
-    /// A task looks whether a refused credential is accepted again.
+    /// A task probes from time to time whether a refused credential is accepted again.
     pub(super) looking_again: AtomicBool,
     /// The finding about 401s that was logged last, so that it is logged once.
     said: Mutex<Option<Finding>>,

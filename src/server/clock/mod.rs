@@ -281,7 +281,7 @@ pub(super) struct BodyClock {
 }
 
 impl BodyClock {
-    /// The answer was asked for its next part; `ready`: and gave one, which the client has to take now.
+    /// The answer was asked for its next part; `ready`: it gave one, which the client has to take now.
     pub(super) fn given(&self, ready: bool) {
         if let Some(stream) = &self.stream {
             let at = if ready { self.connection.now() } else { 0 };

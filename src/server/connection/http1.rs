@@ -171,7 +171,7 @@ where
         .header_read_timeout(None)
         .max_buf_size((limits.max_header_bytes + BEYOND_OUR_LIMIT).max(HYPER_MIN_BUFFER));
     if limits.max_headers > 100 {
-        // Asking for what is hyper's own default costs an allocation for each request.
+        // To set hyper's own default costs an allocation for each request.
         builder.max_headers(limits.max_headers + BEYOND_OUR_LIMIT);
     }
     let mut connection = builder.serve_connection(io, service);

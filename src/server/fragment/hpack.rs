@@ -45,7 +45,7 @@ struct Name {
 struct Entry {
     name: Name,
     size: u32,
-    /// It is a `:path` with a `#`.
+    /// Whether it is a `:path` with a `#`.
     fragment: bool,
 }
 
@@ -74,7 +74,7 @@ impl Table {
     fn insert(&mut self, name: Name, value: u32, fragment: bool) {
         let size = name.length.saturating_add(value).saturating_add(ENTRY_OVERHEAD);
         self.shrink(self.most.saturating_sub(size));
-        // What is larger than the table empties it (RFC 7541 section 4.4).
+        // An entry larger than the table empties it (RFC 7541 section 4.4).
         if size <= self.most {
             self.size += size;
             self.entries.push_front(Entry { name, size, fragment });

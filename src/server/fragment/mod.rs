@@ -98,7 +98,7 @@ impl Frames {
 
     fn stream(&self) -> [u8; 4] {
         let [.., a, b, c, d] = self.header;
-        // The first bit says nothing (RFC 9113 section 4.1).
+        // The first bit is reserved (RFC 9113 section 4.1).
         [a & 0x7f, b, c, d]
     }
 

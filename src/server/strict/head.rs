@@ -34,7 +34,7 @@ const LONGEST_TARGET: usize = 65_534;
 /// 18 digits always fit 63 bits: another server may count with a sign.
 const LONGEST_LENGTH: usize = 18;
 
-/// Looks at the bytes of a head as they come; each byte once.
+/// Reads the bytes of a head as they come; each byte once.
 #[derive(Debug, Default)]
 pub(super) struct HeadScanner {
     scanned: usize,
@@ -205,7 +205,7 @@ fn odd_target(method: &[u8], target: &[u8]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// For a log: of at most as many bytes as a log line shows, each one printable.
+/// For a log: at most as many bytes as a log line shows, each one printable.
 fn escaped(path: &[u8]) -> String {
     let mut text = String::new();
     for byte in path.iter().take(512) {

@@ -93,7 +93,7 @@ impl ListenerTls {
         let mut config = builder.with_single_cert(chain, key).map_err(ListenerTlsError::Pair)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         if clients.is_some() {
-            // A resumed session would not look at the certificate again, which may have expired since.
+            // A resumed session would not verify the certificate again, which may have expired since.
             config.session_storage = Arc::new(NoServerSessionStorage {});
             config.send_tls13_tickets = 0;
         }

@@ -58,7 +58,7 @@ impl NamePattern {
     }
 
     pub(super) fn matches_dns(&self, name: &str) -> bool {
-        // A wildcard certificate is for many clients: which one this is, it doesn't tell.
+        // A wildcard certificate is for many clients: it doesn't tell which one this is.
         !self.uri && !name.contains('*') && glob(self.text.as_bytes(), name.to_ascii_lowercase().as_bytes(), b'.')
     }
 }

@@ -209,7 +209,7 @@ impl JsonRewriter {
         out.finish()
     }
 
-    /// The end of the body: gives out what was held back.
+    /// The end of the body: returns what was held back.
     pub fn finish(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.held)
     }
@@ -312,7 +312,7 @@ impl JsonRewriter {
         }
     }
 
-    /// Gives out what was held back, up to `until`.
+    /// Writes out what was held back, up to `until`.
     fn release(&mut self, out: &mut Output<'_>, held: usize, until: usize) {
         if held > 0 {
             out.start().extend_from_slice(&self.held[..until]);
