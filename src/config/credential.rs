@@ -146,7 +146,7 @@ pub(crate) fn find(account: &Account<'_>, inputs: &mut Inputs<'_>) -> Option<Cre
     }
 }
 
-/// The secret that will follow the current one. Its file may be empty or not there yet: that is the usual state.
+/// The secret that will follow the current one. Its file may be empty or missing: that is the usual state.
 fn next_secret(account: &Account<'_>, inputs: &mut Inputs<'_>) -> Option<Secret> {
     let named = match account.takes_environment {
         true => inputs.variable(variable::CLIENT_SECRET_NEXT_FILE),
@@ -192,7 +192,7 @@ fn no_digest_limit(account: &Account<'_>, inputs: &mut Inputs<'_>) {
     }
 }
 
-/// What variables and file say of a field; a variable wins.
+/// The value of a field in variables and file; a variable wins.
 fn given(account: &Account<'_>, field: Field, inputs: &mut Inputs<'_>) -> Option<Part> {
     let names = names(field);
     let mut found = Vec::new();

@@ -7,13 +7,13 @@
 //! | file | has |
 //! |---|---|
 //! | `source.rs` | who asks and who waits: a source of tokens before the token endpoint |
-//! | `store.rs` | what is demanded of a store |
+//! | `store.rs` | the interface of a store |
 //! | `server.rs` | a Redis server as one: connection, time limits, outages |
-//! | `narrow.rs` | what a server may say, in bytes, before anything of it is buffered |
-//! | `scripts.rs` | what the server does in one step |
-//! | `seal.rs` | a token closed and opened again |
-//! | `keys.rs` | under which names things lie there |
-//! | `settings.rs` | what it needs to know |
+//! | `narrow.rs` | bounds what a server may send, before anything of it is buffered |
+//! | `scripts.rs` | the scripts that the server runs in one step |
+//! | `seal.rs` | encrypts and decrypts tokens |
+//! | `keys.rs` | the keys of the entries in the store |
+//! | `settings.rs` | address, login and key of the store |
 //!
 //! It doesn't know when a token is to be replaced (`credential::bearer` does), nor requests of clients.
 

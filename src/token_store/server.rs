@@ -150,8 +150,8 @@ impl RedisStore {
         }))
     }
 
-    /// Asks every 10 to 15 s whether the server is there and can be written to, until `stop` completes: an outage is
-    /// noticed before a token is due, and its end, too.
+    /// Probes every 10 to 15 s whether the server answers and can be written to, until `stop` completes: an outage is
+    /// noticed before a token is due, and so is its end.
     pub async fn watch(self: Arc<Self>, stop: impl Future<Output = ()>) {
         let watch = async {
             loop {
@@ -381,7 +381,7 @@ fn reason(error: &RedisError) -> Trouble {
     }
 }
 
-/// Without the server's own text: it may quote a command, and so the password.
+/// Leaves out the server's own text: it may quote a command, and so the password.
 fn in_words(error: &RedisError) -> String {
     if let Some(code) = error.code() {
         let hint = match code {
@@ -403,7 +403,7 @@ fn in_words(error: &RedisError) -> String {
     }
 }
 
-/// Whether the connection ended because the server said more than it may.
+/// Whether the connection ended because the server sent more than it may.
 fn too_wide(error: &RedisError) -> Option<&TooWide> {
     let cause = error.source()?.downcast_ref::<Arc<dyn Error + Send + Sync>>()?;
     cause.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref()
@@ -474,7 +474,7 @@ impl RedisStore {
             .arg(MOST_VALUE_BYTES - 1);
         match self.step::<TurnAnswer>(&command).await? {
             TurnAnswer::Another => Ok(None),
-            // A server that answers otherwise runs no script of ours.
+            // A server that answers otherwise does not run our script.
             TurnAnswer::Ours { fence, .. } if !(1..=MOST_FENCE).contains(&fence) => Err(self.odd_answer()),
             TurnAnswer::Ours {
                 fence,
@@ -489,7 +489,7 @@ impl RedisStore {
         }
     }
 
-    /// It speaks the protocol, and yet does not do what was asked.
+    /// The error for a server that speaks the protocol, but does not do what was asked.
     fn odd_answer(&self) -> StoreError {
         let why = "it gave an answer that the script can't give".to_owned();
         self.failed(&why);

@@ -67,7 +67,7 @@ pub struct Digest {
     clock: SharedClock,
     events: Arc<dyn DigestEvents>,
     current: ArcSwapOption<Nonce>,
-    /// The nonces taken into use lately, the newest last. Taken only to replace the current one.
+    /// The nonces taken into use lately, the newest last. Locked only to replace the current one.
     recent: Mutex<VecDeque<Arc<Nonce>>>,
     life: NonceLife,
     order: Order,
@@ -220,7 +220,8 @@ impl Digest {
         self.refusals.key_refused()
     }
 
-    /// Two fresh nonces in a row were refused, or two 401s passed on: worth a probe on another path, unless one has just confirmed it.
+    /// Two fresh nonces in a row were refused, or two 401s passed on: worth a probe on another path, unless a probe has
+    /// just confirmed the refusal.
     pub fn suspected(&self) -> bool {
         self.refusals.suspected() && self.refusals.pause_left(self.clock.boot()).is_none()
     }
@@ -423,7 +424,7 @@ impl Digest {
         }
     }
 
-    /// What a request does that finds no challenge. See [`Self::prime`] for the usual loop around it.
+    /// Decides what a request without a challenge does. See [`Self::prime`] for the usual loop around it.
     pub fn begin_prime(&self) -> Prime {
         self.primer.begin(|| self.has_challenge())
     }

@@ -55,7 +55,7 @@ enum HeldLane {
 struct Doubt {
     /// The order of counts of the shared nonce.
     order: bool,
-    /// That the server has forgotten its lane.
+    /// The server has forgotten its lane.
     lane: bool,
 }
 
@@ -102,8 +102,8 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Whether it goes on a nonce that no other request uses. Ask before [`Self::need`]: a body that can be repeated should be
-    /// there first.
+    /// Whether the request uses a nonce that no other request uses. Ask before [`Self::need`]: a body that can be sent
+    /// again should be there first.
     pub fn goes_alone(&mut self) -> bool {
         self.alone |= self.doubt.order || self.digest.minds_order();
         self.alone
@@ -114,7 +114,8 @@ impl<'a> Turn<'a> {
         std::mem::take(&mut self.held)
     }
 
-    /// Decides on the way, also anew after a 401, and says what is missing. `once`: the request can be sent only once.
+    /// Decides between the shared nonce and a lane, again after each 401, and says what is missing. `once`: the request
+    /// can be sent only once.
     ///
     /// # Errors
     /// When no lane became free within [`super::PERMIT_WAIT`].
