@@ -13,7 +13,7 @@ use http::{HeaderValue, Method, request};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::place::PutError;
+use super::destination::PutError;
 use crate::own_http::{HttpClient, HttpResponse};
 use crate::secret::Secret;
 use crate::upstream::{HttpVersion, client_config};

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use super::{Cluster, KubernetesSecret};
 use crate::secret::Secret;
 
-/// A place for one secret.
+/// A file or a Kubernetes Secret, for one client secret.
 #[derive(Debug)]
-pub enum Place {
+pub enum Destination {
     /// A file, which is replaced as a whole.
     File(PathBuf),
     /// A key of a Secret, through the API of the cluster that this process runs in.
@@ -34,7 +34,7 @@ impl PutError {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "the file {}", path.display()),
@@ -43,7 +43,7 @@ impl fmt::Display for Place {
     }
 }
 
-impl Place {
+impl Destination {
     /// Whether it can be written; leaves everything as it was.
     ///
     /// # Errors

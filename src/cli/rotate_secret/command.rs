@@ -1,0 +1,174 @@
+//! One rotation, or one from time to time.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::runtime::Builder;
+
+use super::args::Wishes;
+use super::prepare::Prepared;
+use super::print::{as_json, line, print};
+use crate::cli::run::Signals;
+use crate::cli::{complain, exit};
+use crate::config::{Environment, Sources};
+use crate::crypto;
+use crate::rotate::{self, Reported, Rotation, Status, Step, Stop, Work};
+use crate::time::{SharedClock, SystemClock};
+
+/// Rotates once, or from time to time until a signal ends it.
+pub(in crate::cli) fn rotate_secret(sources: Sources<'_>, environment: &dyn Environment, wishes: &Wishes) -> ExitCode {
+    if let Err(why) = wishes.check() {
+        complain(&why);
+        return exit::misused();
+    }
+    if let Err(error) = crypto::self_check() {
+        complain(&error.to_string());
+        return exit::failed();
+    }
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&format!("cannot start: {error}"));
+            return exit::failed();
+        }
+    };
+    let command = Command {
+        sources,
+        environment,
+        wishes,
+        clock: Arc::new(SystemClock),
+    };
+    let code = runtime.block_on(async {
+        let mut signals = match Signals::new() {
+            Ok(signals) => signals,
+            Err(error) => {
+                complain(&format!("cannot start: {error}"));
+                return exit::failed();
+            }
+        };
+        let (request, mut stop) = Stop::new();
+        let work = async {
+            match wishes.every {
+                None => command.once(&mut stop).await,
+                Some(every) => command.repeatedly(every, &mut stop).await,
+            }
+        };
+        // A signal ends waits only: a step that has begun must not leave a secret that nobody knows.
+        let pass_on = async {
+            loop {
+                signals.next().await;
+                request.send_replace(true);
+            }
+        };
+        tokio::select! {
+            code = work => code,
+            code = pass_on => code,
+        }
+    });
+    // A name look-up that hangs must not keep the process.
+    runtime.shutdown_background();
+    code
+}
+
+pub(super) struct Command<'a> {
+    pub(super) sources: Sources<'a>,
+    pub(super) environment: &'a dyn Environment,
+    pub(super) wishes: &'a Wishes,
+    pub(super) clock: SharedClock,
+}
+
+impl Command<'_> {
+    async fn once(&self, stop: &mut Stop) -> ExitCode {
+        match self.prepare() {
+            Ok(prepared) if self.rotate(&prepared, stop).await.ok => exit::CLEAN,
+            Ok(_) => exit::failed(),
+            Err(unprepared) => {
+                unprepared.say();
+                exit::misused()
+            }
+        }
+    }
+
+    async fn repeatedly(&self, every: Duration, stop: &mut Stop) -> ExitCode {
+        if let Err(unprepared) = self.prepare() {
+            unprepared.say();
+            return exit::misused();
+        }
+        let mut work = Repeated {
+            command: self,
+            stop: stop.clone(),
+        };
+        rotate::keep_rotating(every, &*self.clock, &mut work, stop).await;
+        exit::CLEAN
+    }
+
+    async fn rotate(&self, prepared: &Prepared, stop: &mut Stop) -> Rotation {
+        let mut steps = Vec::new();
+        let mut say = |step: Step| {
+            if self.wishes.json {
+                steps.push(step);
+            } else {
+                print(&line(&step));
+            }
+        };
+        let rotation = rotate::rotate(&self.settings(prepared), stop, &mut say).await;
+        if let (Some(secret), Some(file), Some(_)) = (&self.wishes.kubernetes, &self.wishes.out, &rotation.new) {
+            let command = secret.kubectl(file);
+            say(Step {
+                step: "kubectl",
+                status: Status::Would,
+                detail: format!("to take it to the cluster; then remove the file: {command}"),
+            });
+        }
+        if self.wishes.json {
+            print(&as_json(&steps, &rotation));
+        } else {
+            print(&format!("in force: {}", rotation.in_force));
+        }
+        rotation
+    }
+}
+
+/// [`Command::rotate`] from time to time.
+struct Repeated<'a> {
+    command: &'a Command<'a>,
+    stop: Stop,
+}
+
+impl Repeated<'_> {
+    fn prepare(&self) -> Result<Prepared, Reported> {
+        self.command.prepare().map_err(|unprepared| {
+            unprepared.say();
+            Reported
+        })
+    }
+}
+
+impl Work for Repeated<'_> {
+    async fn made_at(&mut self) -> Result<Option<SystemTime>, Reported> {
+        let prepared = self.prepare()?;
+        let made = rotate::made_at(&self.command.settings(&prepared)).await;
+        made.map_err(|why| {
+            complain(&why);
+            Reported
+        })
+    }
+
+    async fn rotate(&mut self) -> Result<(), Reported> {
+        let prepared = self.prepare()?;
+        // If only the old secret could not be deleted, making yet another would not help.
+        match self.command.rotate(&prepared, &mut self.stop).await.new {
+            Some(_) => Ok(()),
+            None => Err(Reported),
+        }
+    }
+
+    fn next_in(&mut self, left: Duration) {
+        if !self.command.wishes.json {
+            let minutes = left.as_secs().div_ceil(60);
+            let (days, hours, minutes) = (minutes / 1440, minutes / 60 % 24, minutes % 60);
+            print(&format!("the next rotation is due in {days} d {hours} h {minutes} min"));
+        }
+    }
+}

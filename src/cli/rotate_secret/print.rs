@@ -1,0 +1,33 @@
+//! What is printed of a rotation.
+
+use std::io::{self, Write};
+
+use serde_json::json;
+
+use crate::rotate::{Rotation, Status, Step};
+
+pub(super) fn line(step: &Step) -> String {
+    format!("{:<5} {:<8} {}", step.status.as_str(), step.step, step.detail)
+}
+
+pub(super) fn as_json(steps: &[Step], rotation: &Rotation) -> String {
+    let new = rotation.new.as_ref();
+    let expires = new.and_then(|new| jiff::Timestamp::try_from(new.expires?).ok());
+    json!({
+        "ok": rotation.ok,
+        "steps": steps.iter().map(|step| json!({
+            "step": step.step,
+            "status": match step.status { Status::Fail => "fail", other => other.as_str() },
+            "detail": step.detail,
+        })).collect::<Vec<_>>(),
+        "in_force": rotation.in_force,
+        "secret_id": new.map(|new| &new.id),
+        "expires": expires.map(|at| format!("{at:.0}")),
+    })
+    .to_string()
+}
+
+pub(super) fn print(line: &str) {
+    // An error means that the reader has closed the output, and does not want it.
+    let _ = writeln!(io::stdout().lock(), "{line}");
+}

@@ -1,0 +1,65 @@
+//! The end of the old secret.
+
+use super::RotationSettings;
+use super::open::Found;
+use super::schedule::Stop;
+use super::step::{Status, Step, ok};
+use super::words::hinted;
+use crate::atlas_api::Session;
+use crate::secret::Secret;
+
+/// Whether what was asked for about the old one was done. `value` is the new one.
+pub(super) async fn delete_old(
+    settings: &RotationSettings<'_>,
+    found: &Found,
+    value: &Secret,
+    stop: &mut Stop,
+    say: &mut dyn FnMut(Step),
+) -> bool {
+    let Some(grace) = settings.delete_old_after else {
+        if let Some(old) = &found.old {
+            say(ok(
+                "delete",
+                format!("kept: {} still works, for at most 7 days", old.id),
+            ));
+        }
+        return true;
+    };
+    let Some(old) = &found.old else {
+        say(Step {
+            step: "delete",
+            status: Status::Warn,
+            detail: "the old one is kept, as which it is can't be told: delete it in Atlas".to_owned(),
+        });
+        return false;
+    };
+    let mut kept = |status, why: String| {
+        say(Step {
+            step: "delete",
+            status,
+            detail: format!("the old one, {}, is kept: {why}", old.id),
+        });
+        false
+    };
+    // Proxies look at their files each second, and verify what they find.
+    tokio::select! {
+        () = tokio::time::sleep(grace) => {}
+        () = stop.requested() => {
+            return kept(Status::Warn, "a signal ended the wait; delete it in Atlas, or next time with --delete-unused".to_owned());
+        }
+    }
+    // The first token may have expired by now. And the old one goes only if the new one works at this very moment.
+    let session = match Session::open(&found.client, settings.key_of(value)).await {
+        Ok(session) => session,
+        Err(refusal) => return kept(Status::Fail, format!("no token was granted for the new one: {refusal}")),
+    };
+    let deleted = found.account.delete_secret(session.api(), &old.id).await;
+    let _ = session.close().await;
+    match deleted {
+        Ok(()) => {
+            say(ok("delete", format!("deleted the old one, {}", old.id)));
+            true
+        }
+        Err(error) => kept(Status::Fail, hinted(&error, false)),
+    }
+}
