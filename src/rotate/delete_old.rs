@@ -1,4 +1,4 @@
-//! The end of the old secret.
+//! Deletes the old secret, after time for running proxies to take the new one.
 
 use super::RotationSettings;
 use super::open::Found;
@@ -8,7 +8,7 @@ use super::words::hinted;
 use crate::atlas_api::Session;
 use crate::secret::Secret;
 
-/// Whether what was asked for about the old one was done. `value` is the new one.
+/// Deletes the old secret if that was asked for; false: it was, and failed. `value` is the new one.
 pub(super) async fn delete_old(
     settings: &RotationSettings<'_>,
     found: &Found,
@@ -41,14 +41,14 @@ pub(super) async fn delete_old(
         });
         false
     };
-    // Proxies look at their files each second, and verify what they find.
+    // Proxies check their files every second, and verify what they find.
     tokio::select! {
         () = tokio::time::sleep(grace) => {}
         () = stop.requested() => {
             return kept(Status::Warn, "a signal ended the wait; delete it in Atlas, or next time with --delete-unused".to_owned());
         }
     }
-    // The first token may have expired by now. And the old one goes only if the new one works at this very moment.
+    // The first token may have expired by now. And the old secret is deleted only if the new one works at this moment.
     let session = match Session::open(&found.client, settings.key_of(value)).await {
         Ok(session) => session,
         Err(refusal) => return kept(Status::Fail, format!("no token was granted for the new one: {refusal}")),

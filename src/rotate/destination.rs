@@ -23,7 +23,7 @@ pub enum Destination {
 pub(super) struct PutError {
     /// What happened, and what to do.
     pub(super) why: String,
-    /// Whether what was there before is surely still there.
+    /// Whether the previous value is certainly still there.
     pub(super) untouched: bool,
 }
 
@@ -44,7 +44,7 @@ impl fmt::Display for Destination {
 }
 
 impl Destination {
-    /// Whether it can be written; leaves everything as it was.
+    /// Whether a secret can be written there; leaves everything as it was.
     ///
     /// # Errors
     /// Why not, and what to do.
@@ -87,7 +87,7 @@ fn write_file(path: &Path, value: &Secret) -> io::Result<()> {
     replacement.commit()
 }
 
-/// A file beside another one, whose place it takes at the end. Dropped before: removed.
+/// A file beside the one that it replaces in the end. Removed if it is dropped before.
 struct Replacement {
     file: File,
     beside: PathBuf,
@@ -97,7 +97,7 @@ struct Replacement {
 
 impl Replacement {
     fn begin(path: &Path) -> io::Result<Self> {
-        // What a link leads to is replaced, not the link.
+        // The target of a link is replaced, not the link.
         let path = match fs::canonicalize(path) {
             Ok(real) => real,
             Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
@@ -144,7 +144,7 @@ impl Replacement {
         if let Some(before) = before {
             let own = replacement.file.metadata()?;
             if (own.uid(), own.gid()) != (before.uid(), before.gid()) {
-                // Whoever reads it now must be able to read it afterwards.
+                // Whoever can read the file now must be able to read it afterwards.
                 fchown(&replacement.file, Some(before.uid()), Some(before.gid()))?;
             }
         }
@@ -155,7 +155,8 @@ impl Replacement {
         self.file.sync_all()?;
         fs::rename(&self.beside, &self.path)?;
         self.done = true;
-        // The rename itself, in case that the machine goes down: but by now the new secret is there.
+        // Makes the rename survive a crash of the machine; a failure changes nothing, as the new secret is already
+        // there.
         let _ = File::open(directory_of(&self.path)).and_then(|directory| directory.sync_all());
         Ok(())
     }

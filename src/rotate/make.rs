@@ -20,13 +20,13 @@ const TRIES: [Duration; 5] = [
     Duration::from_secs(10),
 ];
 
-/// What was changed, if no step failed for certain.
+/// What was changed, unless a step failed for certain.
 pub(super) enum Changed {
     /// Nothing: this was a dry run.
     Nothing,
     /// The new secret is at its destination.
     Rotated(ServiceSecret, Secret),
-    /// It may be, and may not be; why.
+    /// Whether the new secret is at its destination can't be told; why.
     Unsure(ServiceSecret, String),
 }
 
@@ -65,7 +65,7 @@ pub(super) async fn change(
         Ok(()) => {}
         Err(error) if error.untouched => return Err(Failed("write", take_back(opened, &made, error.why).await)),
         Err(error) => {
-            // It may be in force by now: deleting it could leave a dead one there.
+            // The new secret may be in force by now: deleting it could leave a dead one there.
             let why = format!(
                 "{}. Whether {} has the new secret {} can't be told, so that it is kept, as is the old one: look there and delete in Atlas the one that is not, or rotate again with --delete-unused",
                 error.why, settings.destination, made.id
@@ -77,7 +77,7 @@ pub(super) async fn change(
     Ok(Changed::Rotated(made, value))
 }
 
-/// What became of a secret that was asked for in vain.
+/// What became of a secret that Atlas did not give.
 async fn not_made(opened: &Opened, error: AccountError) -> String {
     let why = hinted(&error, false);
     match &error {
@@ -85,7 +85,7 @@ async fn not_made(opened: &Opened, error: AccountError) -> String {
         AccountError::Answer { answer, .. } if answer.status.is_client_error() => return why,
         _ => {}
     }
-    // It may have been made, with the answer lost. Whether one that is there now is ours can't be known.
+    // The secret may have been made, and the answer lost. Whether one that is there now is ours can't be known.
     let Ok(now) = opened.found.account.secrets(opened.session.api()).await else {
         return format!("{why}; whether one was made isn't known: look in Atlas");
     };
@@ -138,7 +138,7 @@ async fn verify(settings: &RotationSettings<'_>, opened: &Opened, value: &Secret
     Err(last)
 }
 
-/// Deletes a secret that was made and can't be used; gives the whole story.
+/// Deletes a secret that was made and can't be used; returns the whole message.
 async fn take_back(opened: &Opened, made: &ServiceSecret, why: String) -> String {
     let shortened = "Atlas may have shortened the life of the one in use to 7 days: rotate soon";
     match opened.found.account.delete_secret(opened.session.api(), &made.id).await {

@@ -1,4 +1,4 @@
-//! One more secret must be allowed: Atlas has a limit.
+//! Makes room for one more secret under Atlas's limit.
 
 use super::RotationSettings;
 use super::open::Opened;
@@ -6,10 +6,9 @@ use super::step::{Failed, Status, Step, ok};
 use super::words::hinted;
 use crate::atlas_api::{ServiceSecret, in_use};
 
-/// Atlas lets a service account have so many secrets.
+/// Atlas lets a service account have this many secrets.
 const MOST_SECRETS: usize = 2;
 
-/// Sees to it that one more secret can be made.
 pub(super) async fn make_room(
     settings: &RotationSettings<'_>,
     opened: &Opened,
@@ -32,7 +31,7 @@ pub(super) async fn make_room(
         .collect();
     let ids: Vec<&str> = unused.iter().map(|secret| secret.id.as_str()).collect();
     let ids = ids.join(", ");
-    // Proxies step over to it when the current one is refused.
+    // Proxies change to the next secret when the current one is refused.
     let next = settings.key.secrets.next.as_ref();
     if let Some(next) = next.and_then(|next| in_use(&opened.found.secrets, next))
         && next.id != old.id

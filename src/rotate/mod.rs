@@ -1,8 +1,8 @@
 //! `rotate-secret`: a new client secret, made through the Admin API, verified, put where the proxy reads it, and the old
 //! one deleted when that is asked for.
 //!
-//! The order is such that a working secret is in force after every step, whichever fails: whether the destination can be
-//! written is tried before anything is made; what was made and can't be used is deleted again; the old one goes last.
+//! A working secret is in force after every step, whichever fails: the destination is tried before anything is made; a
+//! secret that was made and can't be used is deleted again; the old one is deleted last.
 //!
 //! | file | has |
 //! |---|---|

@@ -20,21 +20,21 @@ pub(super) struct Found {
     pub(super) client: ApiClient,
     pub(super) account: ServiceAccount,
     pub(super) secrets: Vec<ServiceSecret>,
-    /// The one in use, if it can be told.
+    /// The secret in use, if it can be told which that is.
     pub(super) old: Option<ServiceSecret>,
 }
 
-/// When the secret in use was made, as far as Atlas tells.
+/// When the secret in use was made, if Atlas tells.
 ///
 /// # Errors
-/// Why it could not be asked.
+/// Why Atlas could not be asked.
 pub async fn made_at(settings: &RotationSettings<'_>) -> Result<Option<SystemTime>, String> {
     let opened = open(settings, &mut |_| {}).await.map_err(|Failed(_, why)| why)?;
     let _ = opened.session.close().await;
     Ok(opened.found.old.and_then(|old| old.created))
 }
 
-/// A token, the service account, its secrets.
+/// Gets a token, the service account and its secrets.
 pub(super) async fn open(settings: &RotationSettings<'_>, say: &mut dyn FnMut(Step)) -> Result<Opened, Failed> {
     let client_id = &settings.key.client_id;
     let upstream = settings.upstream;

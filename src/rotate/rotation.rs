@@ -1,4 +1,4 @@
-//! A whole rotation, from the first look to the end of the old secret.
+//! A whole rotation, from the first request to the deletion of the old secret.
 
 use super::RotationSettings;
 use super::delete_old::delete_old;
@@ -13,22 +13,22 @@ use crate::atlas_api::ServiceSecret;
 pub struct Rotation {
     /// Whether everything that was asked for was done.
     pub ok: bool,
-    /// Which secret is in force now, and where it lies.
+    /// Which secret is in force now, and where it is stored.
     pub in_force: String,
     /// The new one, if it is in force.
     pub new: Option<ServiceSecret>,
 }
 
-/// Rotates; says each step as it ends. `stop` ends the wait before the old secret is deleted; that one is kept then. What has
-/// begun before is not broken off: a secret that nobody knows would be left.
+/// Rotates; reports each step when it ends. `stop` ends the wait before the old secret is deleted, which is kept then.
+/// Earlier steps are not interrupted: a secret that nobody knows would be left.
 pub async fn rotate(settings: &RotationSettings<'_>, stop: &mut Stop, say: &mut dyn FnMut(Step)) -> Rotation {
     let opened = match begin(settings, say).await {
         Ok(opened) => opened,
         Err(failed) => return not_rotated(settings, failed, say),
     };
     let changed = change(settings, &opened, say).await;
-    // It would count against the limit of live tokens until it expires; and it can't be revoked any more with a secret that
-    // is deleted.
+    // An open session's token would count against the limit of live tokens until it expires, and it can't be revoked
+    // with a secret that is deleted.
     let _ = opened.session.close().await;
     let (made, value) = match changed {
         Ok(Changed::Rotated(made, value)) => (made, value),

@@ -12,7 +12,7 @@ use crate::upstream::UpstreamSettings;
 
 /// What is to be done, and with what.
 pub struct RotationSettings<'a> {
-    /// What the service account asks for tokens with: the secret that is to be replaced.
+    /// The service account, with the secret that is to be replaced.
     pub key: &'a ServiceAccountKey,
     /// Its upstream.
     pub upstream: &'a UpstreamSettings,
@@ -20,7 +20,7 @@ pub struct RotationSettings<'a> {
     pub home: Option<Home>,
     /// The life of the new secret, hours.
     pub hours: u32,
-    /// The file that the current one comes from, if it does.
+    /// The file that the current secret comes from, if it comes from one.
     pub current: Option<&'a Path>,
     /// Where the new one is put.
     pub destination: &'a Destination,
@@ -43,7 +43,7 @@ impl RotationSettings<'_> {
         }
     }
 
-    /// The secret that was in use before, and where it lies.
+    /// The secret that was in use before, and where it is stored.
     pub(super) fn old(&self) -> String {
         let file = self.current.map(|file| format!(", in the file {}", file.display()));
         format!("the secret that was in use before{}", file.unwrap_or_default())

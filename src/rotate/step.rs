@@ -5,7 +5,7 @@
 pub enum Status {
     /// Done.
     Ok,
-    /// It would be done, were this no dry run.
+    /// A dry run: it would be done.
     Would,
     /// It works, but not as asked.
     Warn,

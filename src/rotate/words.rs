@@ -1,4 +1,4 @@
-//! What is said of a secret and of an error.
+//! Texts about a secret and about an error.
 
 use crate::atlas_api::{AccountError, ServiceSecret};
 
@@ -7,7 +7,7 @@ pub(super) fn until(secret: &ServiceSecret) -> String {
     expires.map_or_else(String::new, |at| format!(", which expires at {at:.0}"))
 }
 
-/// With what to do.
+/// The error, with what to do.
 pub(super) fn hinted(error: &AccountError, searched: bool) -> String {
     let AccountError::Answer { answer, .. } = error else {
         return error.to_string();

@@ -114,10 +114,10 @@ impl RotateArgs {
 }
 
 impl Wishes {
-    /// What the parts say together.
+    /// Checks the parts of the command line against each other.
     ///
     /// # Errors
-    /// What can't be meant.
+    /// Why they can't be meant together.
     pub(super) fn check(&self) -> Result<(), String> {
         let id = match &self.home {
             Some(Home::Organization(id) | Home::Project(id)) => Some(id),
