@@ -114,10 +114,10 @@ impl RotateArgs {
 }
 
 impl Wishes {
-    /// Checks the parts of the command line against each other.
+    /// Checks the values, also against each other.
     ///
     /// # Errors
-    /// Why they can't be meant together.
+    /// Why they are refused.
     pub(super) fn check(&self) -> Result<(), String> {
         let id = match &self.home {
             Some(Home::Organization(id) | Home::Project(id)) => Some(id),
