@@ -16,6 +16,7 @@ pub mod emulator;
 pub mod fair;
 pub mod guard;
 pub mod hardening;
+pub mod lease;
 pub mod log;
 pub mod metrics;
 pub mod own_http;

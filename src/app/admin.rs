@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::status::State;
 use crate::admin::{self, AdminState, Socket};
@@ -127,15 +127,12 @@ pub(super) fn bind(to: Option<&Bind>) -> Result<BoundAdmin, BindError> {
 
 impl BoundAdmin {
     /// Serves until it is told to stop.
-    pub(super) fn serve(self, state: &Arc<State>, mut stop: watch::Receiver<bool>) -> JoinHandle<()> {
+    pub(super) fn serve(self, state: &Arc<State>, stop: CancellationToken) -> JoinHandle<()> {
         self.address.say_exposure();
         let state = Arc::clone(state) as Arc<dyn AdminState>;
         tokio::spawn(async move {
             let Some((socket, file)) = self.socket else { return };
-            let stopped = async move {
-                let _ = stop.wait_for(|stop| *stop).await;
-            };
-            admin::serve(socket, state, stopped).await;
+            admin::serve(socket, state, stop.cancelled_owned()).await;
             drop(file);
         })
     }

@@ -3,15 +3,12 @@
 
 mod accounts;
 mod admin;
-mod credential_events;
 mod error;
 mod listeners;
 mod reload;
-mod secret_expiry;
 mod sharing;
 mod status;
 mod trust;
-mod verify;
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,6 +18,7 @@ use arc_swap::ArcSwap;
 use rustix::process::{Resource, getrlimit};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::blocking;
 use crate::metrics::Metrics;
@@ -57,7 +55,7 @@ pub struct App {
     drain_timeout: Duration,
     drain_delay: Duration,
     only_at_start: OnlyAtStart,
-    admin_stop: watch::Sender<bool>,
+    admin_stop: CancellationToken,
     admin_task: JoinHandle<()>,
 }
 
@@ -131,10 +129,10 @@ impl App {
             draining: watch::Sender::new(false),
             quit: Notify::new(),
         });
-        let (admin_stop, admin_stopped) = watch::channel(false);
-        sharing.spawn_watch(admin_stopped.clone());
+        let admin_stop = CancellationToken::new();
+        sharing.spawn_watch(admin_stop.clone());
         let address = admin.address.clone();
-        let admin_task = admin.serve(&state, admin_stopped);
+        let admin_task = admin.serve(&state, admin_stop.clone());
         Ok(Self {
             state,
             admin: address,
@@ -190,7 +188,7 @@ impl App {
         };
         tokio::join!(drain, revoke);
         self.state.accounts.retired(RETIREMENT_END).await;
-        self.admin_stop.send_replace(true);
+        self.admin_stop.cancel();
         let _ = tokio::time::timeout(ADMIN_END, self.admin_task).await;
     }
 }

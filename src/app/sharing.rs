@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::StartError;
 use crate::credential::bearer::{Bearer, BearerParts};
@@ -51,11 +51,9 @@ impl Sharing {
     }
 
     /// Watches the store until `stop` is set.
-    pub(super) fn spawn_watch(&self, mut stop: watch::Receiver<bool>) {
+    pub(super) fn spawn_watch(&self, stop: CancellationToken) {
         if let Some((store, _)) = &self.store {
-            tokio::spawn(Arc::clone(store).watch(async move {
-                let _ = stop.wait_for(|stop| *stop).await;
-            }));
+            tokio::spawn(Arc::clone(store).watch(stop.cancelled_owned()));
         }
     }
 
@@ -87,7 +85,7 @@ impl Sharing {
     }
 
     /// Nothing.
-    pub(super) fn spawn_watch(&self, _: watch::Receiver<bool>) {}
+    pub(super) fn spawn_watch(&self, _: CancellationToken) {}
 
     /// No.
     pub(super) fn is_on(&self) -> bool {

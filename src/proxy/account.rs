@@ -10,6 +10,7 @@ use super::{Prober, RequestBody};
 use crate::credential::bearer::Bearer;
 use crate::credential::digest::Digest;
 use crate::fair::Places;
+use crate::lease::Lease;
 use crate::metrics::AccountMetrics;
 use crate::upstream::Upstream;
 
@@ -32,6 +33,22 @@ pub struct Account {
     pub links: LinkRewriter,
     /// Tells what a 401 is about.
     pub prober: Arc<Prober>,
+    /// Ends when no request holds this account any more.
+    pub lease: Lease,
+}
+
+impl Account {
+    /// The same with another lease.
+    #[must_use]
+    pub fn leased_anew(&self) -> Self {
+        Self {
+            authorizer: self.authorizer.clone(),
+            upstream: Arc::clone(&self.upstream),
+            links: self.links.clone(),
+            prober: Arc::clone(&self.prober),
+            lease: Lease::default(),
+        }
+    }
 }
 
 /// An account by its name. What is in force for it is replaced as a whole, between two requests.

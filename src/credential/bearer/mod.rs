@@ -8,6 +8,7 @@
 //! | `mod.rs` | what a request calls |
 //! | `types.rs` | what it is made of, what it tells |
 //! | `renew.rs` | the task: when and how the next token is asked for |
+//! | `revoke.rs` | the end of a token: revoked when nobody uses it any more |
 //! | `plan.rs` | the arithmetic of "when" |
 //! | `token.rs` | one token and its two expiries |
 //! | `fetch.rs` | the HTTP requests to the token endpoint |
@@ -19,6 +20,7 @@ mod answer;
 mod fetch;
 mod plan;
 mod renew;
+mod revoke;
 mod token;
 mod types;
 
@@ -36,6 +38,7 @@ use tokio::sync::{Notify, watch};
 
 pub use answer::{Granted, MOST_BODY_BYTES, MOST_LIFE, MOST_TOKEN_BYTES, Ownership, Refusal, parse_answer};
 pub use fetch::{BoxFuture, TokenEndpoint, TokenSource};
+pub use revoke::MOST_REVOKE;
 pub use token::Token;
 pub use types::{BearerParts, BearerStatus, Outcome, TokenEvents, TokenUnavailable};
 
@@ -49,11 +52,6 @@ pub(crate) use token::Moment;
 pub const MOST_WAIT: Duration = Duration::from_secs(2);
 /// The longest that a request whose token was refused waits for another.
 pub const MOST_WAIT_AFTER_REFUSAL: Duration = Duration::from_secs(5);
-/// The bound on the revocation at shutdown.
-pub const MOST_REVOKE: Duration = Duration::from_secs(2);
-/// How often to check whether a replaced token is still in use, and for how long at most.
-const RETIREMENT_TICK: Duration = Duration::from_millis(100);
-const MOST_RETIREMENT: Duration = Duration::from_secs(15 * 60);
 /// After this many confirmed refusals in a row the credential counts as refused.
 const REFUSALS: u32 = 3;
 /// What a client is told to wait while a token request is under way.
@@ -249,74 +247,6 @@ impl Bearer {
                 return false;
             }
         }
-    }
-
-    /// Has Atlas revoke the token of `predecessor`, another credential of the same client, with this one's secret: the
-    /// predecessor's may be deleted. Call it when nothing uses that token any more.
-    pub async fn revoke_predecessor(&self, predecessor: &Self) {
-        if let Some(token) = predecessor.take_token() {
-            self.revoke_at_source(&token).await;
-        }
-    }
-
-    /// Takes the current token out of use and has Atlas revoke it, so that it doesn't count against the limit of live
-    /// tokens; gives up after [`MOST_REVOKE`]. One that other processes use, too, is left alone. For shutdown, after
-    /// [`Bearer::run`] has ended: it would ask for another one.
-    pub async fn revoke(&self) {
-        self.set_phase(Phase::Stopped);
-        if let Some(token) = self.take_token() {
-            self.revoke_at_source(&token).await;
-        }
-    }
-
-    /// Takes the current token out of use, and returns it if it is to be revoked.
-    fn take_token(&self) -> Option<Token> {
-        let token = self.current.swap(None).map(Token)?;
-        self.events.usable(false);
-        self.events.token_expiry(None);
-        self.to_revoke(&token).then_some(token)
-    }
-
-    /// Whether the token is still valid, and no other process uses it.
-    fn to_revoke(&self, token: &Token) -> bool {
-        token.left(self.now()).is_some() && token.ownership() == Ownership::Own
-    }
-
-    async fn revoke_at_source(&self, token: &Token) {
-        let account = &self.account;
-        match tokio::time::timeout(MOST_REVOKE, self.source.revoke(token)).await {
-            Ok(Ok(())) => tracing::info!(account, "access token revoked"),
-            Ok(Err(refusal)) => tracing::warn!(
-                account,
-                outcome = refusal.outcome.as_str(),
-                cause = %refusal,
-                "the access token could not be revoked: it lives until it expires"
-            ),
-            Err(_) => tracing::warn!(
-                account,
-                limit_seconds = MOST_REVOKE.as_secs(),
-                "the access token could not be revoked in time: it lives until it expires"
-            ),
-        }
-    }
-
-    /// Revokes a token that was replaced because it was refused, when no request uses it any more: a refusal can mean
-    /// "not permitted", and then the token would count against the limit until it expires.
-    fn retire(self: &Arc<Self>, token: Token) {
-        if !self.to_revoke(&token) {
-            return;
-        }
-        let bearer = Arc::clone(self);
-        tokio::spawn(async move {
-            let unused = async {
-                while Arc::strong_count(&token.0) > 1 {
-                    tokio::time::sleep(RETIREMENT_TICK).await;
-                }
-            };
-            // An answer's head never takes longer.
-            let _ = tokio::time::timeout(MOST_RETIREMENT, unused).await;
-            bearer.revoke_at_source(&token).await;
-        });
     }
 
     /// The client secret that tokens are asked for with: the current one, or the next since that was refused.

@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
+use tokio_util::sync::CancellationToken;
 
 use super::answer::{Granted, Ownership};
 use super::plan;
+use crate::lease::Lease;
 use crate::time::Clock;
 
 /// Both clocks, read together.
@@ -46,6 +48,7 @@ pub(crate) struct Inner {
     renew_at: Duration,
     ownership: Ownership,
     nudged: AtomicBool,
+    lease: Lease,
 }
 
 impl Token {
@@ -66,7 +69,14 @@ impl Token {
                 .saturating_add(plan::renew_after(life, random).saturating_sub(age)),
             ownership: granted.ownership(),
             nudged: AtomicBool::new(false),
+            lease: Lease::default(),
         }))
+    }
+
+    /// Lets go of the token. Gives what it can be revoked with, and what is cancelled when nobody else holds it.
+    pub(crate) fn retire(self) -> (Self, CancellationToken) {
+        let end = self.0.lease.end();
+        (Self(Arc::new(self.0.leased_anew())), end)
     }
 
     /// The value for `Authorization`: `Bearer …`, marked as sensitive.
@@ -107,6 +117,19 @@ impl Token {
 }
 
 impl Inner {
+    fn leased_anew(&self) -> Self {
+        Self {
+            header: self.header.clone(),
+            generation: self.generation,
+            expires_at: self.expires_at,
+            usable_until: self.usable_until,
+            renew_at: self.renew_at,
+            ownership: self.ownership,
+            nudged: AtomicBool::new(true),
+            lease: Lease::default(),
+        }
+    }
+
     /// Expired as soon as *either* clock says so: the wall clock misses that it was set back, the boot clock misses
     /// that a virtual machine was paused.
     pub(crate) fn expired(&self, now: Moment) -> bool {

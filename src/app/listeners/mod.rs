@@ -1,7 +1,8 @@
 //! Keeps listeners across reloads: those that stay get another snapshot, new ones are bound, removed ones drain.
 
+mod socket;
+
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +12,11 @@ use super::StartError;
 use super::accounts::Accounts;
 use crate::fair::Part;
 use crate::proxy::{AccountSlot, Pipeline, Shared, Usage};
-use crate::server::{self, Bind, BindError, BoundSocket, Capacity, Drain, ListenerSettings, ListenerTls, Snapshot};
+use crate::server::{self, Bind, BoundSocket, Capacity, Drain, ListenerSettings, ListenerTls, Snapshot};
 use crate::settings::{AccountSettings, Limits, Settings};
 use crate::time::SharedClock;
+
+use socket::{BoundAddress, bind_label, same_socket, take_mode};
 
 /// A listener that serves, for logs and the status page.
 #[derive(Debug, Clone)]
@@ -90,39 +93,6 @@ impl<'s> Wanted<'s> {
                 })
             })
             .collect()
-    }
-}
-
-/// Where a socket is bound.
-#[derive(Clone)]
-enum BoundAddress {
-    Tcp(SocketAddr),
-    /// The first names the listener.
-    Both([SocketAddr; 2]),
-    Unix(String),
-}
-
-impl BoundAddress {
-    fn of(socket: &BoundSocket) -> Self {
-        match socket {
-            BoundSocket::Tcp(_, address) => Self::Tcp(*address),
-            BoundSocket::Both([(_, first), (_, second)]) => Self::Both([*first, *second]),
-            BoundSocket::Unix(..) => Self::Unix(socket.to_string()),
-        }
-    }
-
-    fn label(&self) -> String {
-        match self {
-            Self::Tcp(address) | Self::Both([address, _]) => address.to_string(),
-            Self::Unix(path) => path.clone(),
-        }
-    }
-
-    fn second(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Both([_, second]) => Some(*second),
-            Self::Tcp(_) | Self::Unix(_) => None,
-        }
     }
 }
 
@@ -370,32 +340,6 @@ impl Listeners {
             clock: Arc::clone(&self.clock),
         };
         (snapshot, status)
-    }
-}
-
-fn bind_label(bind: &Bind) -> String {
-    match bind {
-        Bind::Tcp(address) => address.to_string(),
-        Bind::Localhost { port } => format!("127.0.0.1:{port}"),
-        Bind::Unix { path, .. } => format!("unix:{}", path.display()),
-    }
-}
-
-/// Gives a socket that stays its new mode. Its user ids are checked for each request.
-fn take_mode(before: &Bind, after: &Bind) -> Result<(), BindError> {
-    match (before, after) {
-        (Bind::Unix { mode: old, .. }, Bind::Unix { path, mode: new, .. }) if old != new => {
-            server::change_mode(path, *new)
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Whether both name the same socket.
-fn same_socket(a: &Bind, b: &Bind) -> bool {
-    match (a, b) {
-        (Bind::Unix { path: a, .. }, Bind::Unix { path: b, .. }) => a == b,
-        _ => a == b,
     }
 }
 

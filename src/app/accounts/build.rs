@@ -1,0 +1,183 @@
+//! What an account is built from, and what of the present one stays.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::Context;
+use super::events::Events;
+use super::renewal::Renewal;
+use super::verify::Verification;
+use crate::app::StartError;
+use crate::app::trust::{Trust, Trusts};
+use crate::atlas_api::ApiClient;
+use crate::credential::CredentialSettings;
+use crate::credential::bearer::BearerParts;
+use crate::credential::digest::{Digest, DigestParts};
+use crate::lease::Lease;
+use crate::proxy::links::LinkRewriter;
+use crate::proxy::{Account, Authorizer};
+use crate::settings::AccountSettings;
+use crate::upstream::{SendableBody, Upstream};
+
+/// What an account is built from. Another recipe means another account.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Recipe {
+    settings: AccountSettings,
+    trust: Trust,
+}
+
+impl Recipe {
+    pub(super) fn of(name: &str, settings: &AccountSettings, trusts: &Trusts) -> Result<Self, StartError> {
+        // Each account of the settings has its trust.
+        let trust = trusts.get(name).ok_or_else(|| StartError::TokenClient {
+            account: name.to_owned(),
+            why: "its certificate authorities were not read".to_owned(),
+        })?;
+        Ok(Self {
+            settings: settings.clone(),
+            trust: trust.clone(),
+        })
+    }
+
+    /// Whether both speak of the same credential for the same upstream, reached in the same way.
+    pub(super) fn same_credential(&self, other: &Self) -> bool {
+        let (a, b) = (&self.settings, &other.settings);
+        a.credential == b.credential && a.upstream.origin == b.upstream.origin && self.trust == other.trust
+    }
+
+    fn same_upstream(&self, other: &Self) -> bool {
+        self.settings.upstream == other.settings.upstream && self.trust == other.trust
+    }
+}
+
+/// An account with what belongs to its life.
+pub(super) struct LiveAccount {
+    pub(super) recipe: Recipe,
+    /// For its own calls.
+    pub(super) client: ApiClient,
+    pub(super) account: Arc<Account>,
+    /// The leases of accounts that had the same credential before: requests that are under way may hold one.
+    pub(super) before: Vec<CancellationToken>,
+    pub(super) events: Arc<Events>,
+    /// How it is seen that Atlas accepts the credential.
+    pub(super) verification: Verification,
+    pub(super) renewal: Option<Renewal>,
+}
+
+/// An account for other settings, with everything of the present one that can stay.
+pub(super) fn build(
+    context: &Context,
+    name: &str,
+    recipe: Recipe,
+    now: &LiveAccount,
+) -> Result<LiveAccount, StartError> {
+    if !now.recipe.same_credential(&recipe) {
+        return build_whole(context, name, recipe, Some(now));
+    }
+    let account = Account {
+        authorizer: now.account.authorizer.clone(),
+        links: LinkRewriter::new(&recipe.settings.upstream.origin),
+        upstream: new_upstream(context, name, &recipe)?,
+        // It speaks for the credential, which stays.
+        prober: Arc::clone(&now.account.prober),
+        lease: Lease::default(),
+    };
+    Ok(LiveAccount {
+        client: own_client(context, &recipe),
+        recipe,
+        account: Arc::new(account),
+        before: Vec::new(),
+        events: Arc::clone(&now.events),
+        verification: now.verification.clone(),
+        renewal: None,
+    })
+}
+
+/// An account with a credential of its own.
+pub(super) fn build_whole(
+    context: &Context,
+    name: &str,
+    recipe: Recipe,
+    now: Option<&LiveAccount>,
+) -> Result<LiveAccount, StartError> {
+    let settings = &recipe.settings;
+    let client = own_client(context, &recipe);
+    let events = Events::new(context.metrics.account(name), Arc::clone(&context.clock));
+    let upstream = match now {
+        Some(now) if now.recipe.same_upstream(&recipe) => Arc::clone(&now.account.upstream),
+        _ => new_upstream(context, name, &recipe)?,
+    };
+    let (authorizer, verification, renewal) = match &settings.credential {
+        CredentialSettings::ServiceAccount(key) => {
+            let parts = BearerParts {
+                account: name.to_owned(),
+                key: key.clone(),
+                origin: settings.upstream.origin.clone(),
+                http: client.http().clone(),
+                clock: Arc::clone(&context.clock),
+                events: Arc::clone(&events) as _,
+            };
+            let bearer = context.sharing.bearer(parts, &context.metrics);
+            let verification = if context.sharing.is_on() {
+                Verification::TokenOfItsOwn(key.clone())
+            } else {
+                Verification::FirstToken(Arc::clone(&bearer))
+            };
+            let renewal = Renewal::start(&key.client_id, &bearer);
+            (Authorizer::Bearer(bearer), verification, Some(renewal))
+        }
+        CredentialSettings::ApiKey(key) => {
+            let digest = Digest::new(DigestParts {
+                key: key.clone(),
+                clock: Arc::clone(&context.clock),
+                events: Arc::clone(&events) as _,
+            });
+            let digest = digest.map_err(|source| StartError::PublicKey {
+                account: name.to_owned(),
+                source,
+            })?;
+            (
+                Authorizer::Digest(Arc::new(digest)),
+                Verification::Call(key.clone()),
+                None,
+            )
+        }
+    };
+    let account = Account {
+        authorizer,
+        links: LinkRewriter::new(&settings.upstream.origin),
+        upstream,
+        prober: Arc::default(),
+        lease: Lease::default(),
+    };
+    Ok(LiveAccount {
+        recipe,
+        client,
+        account: Arc::new(account),
+        before: Vec::new(),
+        events,
+        verification,
+        renewal,
+    })
+}
+
+/// The client for the account's own requests: for tokens, and to verify a credential.
+fn own_client(context: &Context, recipe: &Recipe) -> ApiClient {
+    let tls = recipe.trust.tls.clone();
+    ApiClient::new(&recipe.settings.upstream, tls, Arc::clone(&context.clock))
+}
+
+fn new_upstream<B: SendableBody>(
+    context: &Context,
+    name: &str,
+    recipe: &Recipe,
+) -> Result<Arc<Upstream<B>>, StartError> {
+    let settings = &recipe.settings;
+    let open = context.metrics.account(name).upstream_connections_open.clone();
+    Ok(Arc::new(Upstream::new(
+        settings.upstream.clone(),
+        &recipe.trust.tls,
+        open,
+    )))
+}

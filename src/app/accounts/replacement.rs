@@ -1,0 +1,82 @@
+//! An account for other settings takes the place of the one in force: at once with the same credential, after Atlas has accepted
+//! it with another.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::ManagedAccount;
+use super::build::LiveAccount;
+use super::retirement::Retiring;
+use super::verify;
+use crate::metrics::ReloadOutcome;
+use crate::proxy::AccountSlot;
+
+impl ManagedAccount {
+    /// Verifies in the background, then swaps.
+    pub(super) fn bring_in(&mut self, built: LiveAccount, retiring: &Arc<Retiring>) {
+        let same_credential = self.in_force.lock().recipe.same_credential(&built.recipe);
+        if same_credential {
+            // Nothing to verify: the way to the upstream changed, and the token stays.
+            let mut now = self.in_force.lock();
+            self.slot.replace(Arc::clone(&built.account));
+            now.recipe = built.recipe;
+            now.client = built.client;
+            let old = std::mem::replace(&mut now.account, built.account);
+            now.before.retain(|lease| !lease.is_cancelled());
+            now.before.push(old.lease.end());
+            return;
+        }
+        let recipe = built.recipe.clone();
+        let task = tokio::spawn(verify_and_swap(
+            Arc::clone(&self.slot),
+            Arc::clone(&self.in_force),
+            built,
+            Arc::clone(retiring),
+        ));
+        self.candidate = Some((recipe, AbortOnDropHandle::new(task)));
+    }
+}
+
+async fn verify_and_swap(
+    slot: Arc<AccountSlot>,
+    in_force: Arc<Mutex<LiveAccount>>,
+    built: LiveAccount,
+    retiring: Arc<Retiring>,
+) {
+    let account = &slot.name;
+    tracing::info!(%account, "the credential changed: verifying the new one, the old stays in force until then");
+    let mut said = false;
+    let refused = |why: &str| {
+        if !std::mem::replace(&mut said, true) {
+            slot.metrics.credential_reload(ReloadOutcome::Error);
+            tracing::error!(
+                %account,
+                %why,
+                "the new credential is not accepted; the old one stays in force, and the new one is tried again, at most once a minute in the end"
+            );
+        }
+    };
+    if !verify::accepted(&built.verification, &built.client, refused).await {
+        return;
+    }
+    let (leases, old_renewal, successor) = {
+        let mut now = in_force.lock();
+        now.events.leave_force();
+        built.events.take_force();
+        slot.replace(Arc::clone(&built.account));
+        // A token may be revoked with any secret of its client.
+        let successor = match (&now.renewal, &built.renewal) {
+            (Some(old), Some(new)) if old.client_id == new.client_id => Some(Arc::clone(&new.bearer)),
+            _ => None,
+        };
+        let mut old = std::mem::replace(&mut *now, built);
+        old.before.push(old.account.lease.end());
+        (old.before, old.renewal, successor)
+    };
+    slot.metrics.credential_reload(ReloadOutcome::Ok);
+    tracing::info!(%account, "the new credential is in force");
+    // On its own: a reload that comes meanwhile ends this task.
+    retiring.add(leases, old_renewal, successor);
+}
