@@ -1,13 +1,14 @@
-//! What is shared until its last holder lets go of it, and who waits for that.
+//! Notifies waiters when the last holder of a shared value is gone.
 
 use tokio_util::sync::CancellationToken;
 
-/// Lies in what is shared through an `Arc`. Dropped with it, by its last holder, it wakes whoever waits for that.
+/// A field of a value that is shared through an `Arc`. It is dropped with the value, by the last holder, and that wakes
+/// the waiters.
 #[derive(Debug, Default)]
 pub struct Lease(CancellationToken);
 
 impl Lease {
-    /// Its end: cancelled when the last holder has let go.
+    /// Cancelled when the last holder is gone.
     pub fn end(&self) -> CancellationToken {
         self.0.clone()
     }

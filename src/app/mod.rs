@@ -1,5 +1,5 @@
-//! Settings become parts, parts become a running app that knows its addresses; later settings take the place of earlier
-//! ones while it serves.
+//! Builds the parts from the settings, and the running app, which knows its addresses, from the parts; new settings
+//! replace the old ones while it serves.
 
 mod accounts;
 mod admin;
@@ -37,14 +37,15 @@ use sharing::Sharing;
 use status::State;
 pub use trust::Prepared;
 
-/// Requests that may be on their way to one upstream at a time. Atlas's own limits are far lower.
+/// The most requests under way to one upstream at a time. Atlas's own limits are far lower.
 const MOST_AT_ONCE: usize = 1024;
 
-/// How long a drain waits at least before tokens are revoked: for so long a request may still come on an idle connection.
+/// How long a drain waits at least before tokens are revoked: a request may still come on an idle connection.
 const LAST_CALL: Duration = Duration::from_secs(1);
-/// How long the end waits for the revocation of tokens that were replaced or removed before: that has a limit of 2 s.
+/// How long the shutdown waits for the revocation of tokens that were replaced or removed before; a revocation has a
+/// limit of 2 s.
 const RETIREMENT_END: Duration = Duration::from_secs(3);
-/// How long the admin port has for what it is answering.
+/// How long the admin port has to finish its answers.
 const ADMIN_END: Duration = Duration::from_secs(1);
 
 /// The app, serving.
@@ -69,10 +70,10 @@ impl fmt::Debug for App {
 }
 
 impl App {
-    /// Binds every listener, then serves. Does not wait for a credential: requests do, for a moment.
+    /// Binds every listener, then serves. Does not wait for a credential: requests wait for it, for a moment.
     ///
     /// # Errors
-    /// See [`StartError`]. Nothing goes on running then.
+    /// See [`StartError`]. Nothing is left running then.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         Self::start_with_clock(settings, Arc::new(SystemClock)).await
     }
@@ -155,7 +156,7 @@ impl App {
         &self.admin
     }
 
-    /// Ends when somebody asked for the end at the admin port.
+    /// Completes when the end was requested at the admin port.
     pub async fn quit_requested(&self) {
         self.state.quit.notified().await;
     }
@@ -179,7 +180,7 @@ impl App {
             ended.notify_one();
         };
         let revoke = async {
-            // A client that takes nothing of its answer must not keep the token alive.
+            // A client that does not read its answer must not keep the token alive.
             tokio::select! {
                 () = ended.notified() => {}
                 () = self.state.accounts.unused(LAST_CALL) => {}

@@ -1,4 +1,4 @@
-//! What an account is built from, and what of the present one stays.
+//! Builds accounts, and keeps what can stay of the present one.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub(super) struct Recipe {
 
 impl Recipe {
     pub(super) fn of(name: &str, settings: &AccountSettings, trusts: &Trusts) -> Result<Self, StartError> {
-        // Each account of the settings has its trust.
+        // `trusts` has an entry for each account of the settings.
         let trust = trusts.get(name).ok_or_else(|| StartError::TokenClient {
             account: name.to_owned(),
             why: "its certificate authorities were not read".to_owned(),
@@ -40,7 +40,7 @@ impl Recipe {
         })
     }
 
-    /// Whether both speak of the same credential for the same upstream, reached in the same way.
+    /// Whether both have the same credential for the same upstream, reached in the same way.
     pub(super) fn same_credential(&self, other: &Self) -> bool {
         let (a, b) = (&self.settings, &other.settings);
         a.credential == b.credential && a.upstream.origin == b.upstream.origin && self.trust == other.trust
@@ -51,7 +51,7 @@ impl Recipe {
     }
 }
 
-/// An account with what belongs to its life.
+/// An account, and what lives as long as it.
 pub(super) struct LiveAccount {
     pub(super) recipe: Recipe,
     /// For its own calls.
@@ -60,12 +60,12 @@ pub(super) struct LiveAccount {
     /// The leases of accounts that had the same credential before: requests that are under way may hold one.
     pub(super) before: Vec<CancellationToken>,
     pub(super) events: Arc<Events>,
-    /// How it is seen that Atlas accepts the credential.
+    /// How to find out that Atlas accepts the credential.
     pub(super) verification: Verification,
     pub(super) renewal: Option<Renewal>,
 }
 
-/// An account for other settings, with everything of the present one that can stay.
+/// An account for new settings, with everything of the present one that can stay.
 pub(super) fn build(
     context: &Context,
     name: &str,
@@ -79,7 +79,7 @@ pub(super) fn build(
         authorizer: now.account.authorizer.clone(),
         links: LinkRewriter::new(&recipe.settings.upstream.origin),
         upstream: new_upstream(context, name, &recipe)?,
-        // It speaks for the credential, which stays.
+        // The prober belongs to the credential, which stays.
         prober: Arc::clone(&now.account.prober),
         lease: Lease::default(),
     };

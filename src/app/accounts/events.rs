@@ -1,4 +1,4 @@
-//! What happens to a credential, as metrics.
+//! Turns events of a credential into metrics.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -10,8 +10,8 @@ use crate::credential::digest::{self, DigestEvents};
 use crate::metrics::{AccountMetrics, ChallengeCause, TokenOutcome, UpstreamErrorKind};
 use crate::time::SharedClock;
 
-/// Forwards to the account's metrics. Two credentials of one account are about at a time while one takes the other's place:
-/// only the one in force sets what is there once, such as the expiry of the token.
+/// Forwards to the account's metrics. While one credential replaces another, an account has two: only the one in force
+/// sets the gauges, such as the expiry of the token.
 pub(super) struct Events {
     metrics: Arc<AccountMetrics>,
     clock: SharedClock,
@@ -41,7 +41,7 @@ impl Events {
         self.change(|state| state.in_force = true);
     }
 
-    /// From now on they are another's.
+    /// From now on the gauges are another credential's.
     pub(super) fn leave_force(&self) {
         self.state.lock().in_force = false;
     }

@@ -1,5 +1,5 @@
-//! Accounts from one set of settings to the next: a new credential takes the old one's place only once Atlas has accepted
-//! it, and between two requests.
+//! Keeps accounts across reloads: a new credential takes the old one's place only once Atlas has accepted it, and
+//! between two requests.
 
 mod build;
 mod events;
@@ -30,11 +30,11 @@ use build::{LiveAccount, Recipe, build, build_whole};
 use renewal::Renewal;
 use retirement::{Retiring, all_ended};
 
-/// What accounts are built with.
+/// What all accounts are built with.
 pub(super) struct Context {
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: SharedClock,
-    /// Requests that may be on their way to one upstream at a time.
+    /// The most requests under way to one upstream at a time.
     pub(super) at_once: usize,
     /// Where tokens are shared.
     pub(super) sharing: Sharing,
@@ -52,12 +52,12 @@ struct ManagedAccount {
     in_force: Arc<Mutex<LiveAccount>>,
     /// The settings of a credential that is being verified, and its task.
     candidate: Option<(Recipe, AbortOnDropHandle<()>)>,
-    /// Looks when its secret expires.
+    /// The task that reads when the secret expires.
     expiry: Option<AbortOnDropHandle<()>>,
 }
 
 impl Accounts {
-    /// Builds every account; tokens are asked for from now on. Must be called within a tokio runtime.
+    /// Builds every account and begins to ask for tokens. Must be called within a tokio runtime.
     pub(super) fn start(
         context: Context,
         settings: &BTreeMap<String, AccountSettings>,
@@ -89,8 +89,8 @@ impl Accounts {
         self.kept.lock().values().map(|kept| Arc::clone(&kept.slot)).collect()
     }
 
-    /// Takes other settings: an account that changed is brought in once its credential is verified, a new one at once. One
-    /// that is no longer spoken of stays until [`Self::forget_others`].
+    /// Applies new settings: an account that changed comes into force once its credential is verified, a new one at
+    /// once. An account that is no longer in the settings stays until [`Self::forget_others`].
     ///
     /// # Errors
     /// When an account can't be built. Nothing has changed then.
@@ -110,7 +110,7 @@ impl Accounts {
             };
             let now = kept.in_force.lock();
             if now.recipe == recipe {
-                // Perhaps again, while another was being verified.
+                // Unchanged, or changed back while another credential was being verified.
                 changed.push((name.clone(), None));
             } else if kept.candidate.as_ref().is_none_or(|(pending, _)| *pending != recipe) {
                 changed.push((name.clone(), Some(build(&self.context, name, recipe, &now)?)));
@@ -119,7 +119,7 @@ impl Accounts {
         kept.extend(added);
         for (name, built) in changed {
             let Some(kept) = kept.get_mut(&name) else { continue };
-            // Whatever is being verified is no longer wanted.
+            // A credential that is still being verified is no longer wanted.
             kept.candidate = None;
             if let Some(built) = built {
                 kept.bring_in(built, &self.retiring);
@@ -128,7 +128,7 @@ impl Accounts {
         Ok(())
     }
 
-    /// Lets the accounts go that the settings no longer speak of.
+    /// Drops the accounts that are no longer in the settings.
     pub(super) fn forget_others(&self, settings: &BTreeMap<String, AccountSettings>) {
         let mut kept = self.kept.lock();
         let gone: Vec<String> = kept
@@ -149,12 +149,12 @@ impl Accounts {
         }
     }
 
-    /// Ends when no request uses a credential, `after` a while in which some may still come.
+    /// Completes when no request uses a credential; not before `after`, as requests may still come.
     pub(super) async fn unused(&self, after: Duration) {
         tokio::time::sleep(after).await;
         loop {
             let leases: Vec<CancellationToken> = self.kept.lock().values().flat_map(ManagedAccount::leases).collect();
-            // Nobody had one, so nobody has a credential: who comes now comes too late.
+            // No account is held, and so no credential in use: a request that comes from now on comes too late.
             if leases.iter().all(CancellationToken::is_cancelled) {
                 return;
             }
@@ -182,16 +182,16 @@ impl Accounts {
         }
     }
 
-    /// Waits for the tokens of credentials that were replaced or removed before. When the last request has ended that takes as
-    /// long as a revocation; no longer than `limit`.
+    /// Waits, at most `limit`, until the tokens of credentials that were replaced or removed before are revoked. Once
+    /// the last request has ended, that takes as long as a revocation.
     pub(super) async fn retired(&self, limit: Duration) {
         self.retiring.ended(limit).await;
     }
 }
 
 impl ManagedAccount {
-    /// The ends of the leases of all accounts that have had the credential in force. The one in force is leased anew, so that its
-    /// lease, too, can end while requests may come.
+    /// The ends of the leases of all accounts that have had the credential in force. The one in force gets a new lease,
+    /// so that its old lease, too, can end while requests may come.
     fn leases(&self) -> Vec<CancellationToken> {
         let mut now = self.in_force.lock();
         let mut leases = now.before.clone();

@@ -7,7 +7,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::credential::bearer::Bearer;
 
-/// A renewal that runs. It ends when this is dropped, and [`Self::end`] waits for it.
+/// A running renewal. It ends when this is dropped; [`Self::end`] also waits for the end.
 pub(super) struct Renewal {
     pub(super) client_id: String,
     pub(super) bearer: Arc<Bearer>,
@@ -27,7 +27,7 @@ impl Renewal {
         }
     }
 
-    /// Ends it, and gives back whose tokens it renewed.
+    /// Ends the renewal, and returns the credential whose tokens it renewed.
     pub(super) async fn end(self) -> Arc<Bearer> {
         drop(self.stop);
         let _ = self.task.await;

@@ -1,5 +1,5 @@
-//! An account for other settings takes the place of the one in force: at once with the same credential, after Atlas has accepted
-//! it with another.
+//! Replaces the account in force by one for new settings: at once if the credential is the same, else after Atlas has
+//! accepted the new one.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ impl ManagedAccount {
     pub(super) fn bring_in(&mut self, built: LiveAccount, retiring: &Arc<Retiring>) {
         let same_credential = self.in_force.lock().recipe.same_credential(&built.recipe);
         if same_credential {
-            // Nothing to verify: the way to the upstream changed, and the token stays.
+            // Nothing to verify: only the connection to the upstream changed, and the token stays.
             let mut now = self.in_force.lock();
             self.slot.replace(Arc::clone(&built.account));
             now.recipe = built.recipe;
@@ -77,6 +77,6 @@ async fn verify_and_swap(
     };
     slot.metrics.credential_reload(ReloadOutcome::Ok);
     tracing::info!(%account, "the new credential is in force");
-    // On its own: a reload that comes meanwhile ends this task.
+    // In a task of its own: the next reload aborts this one.
     retiring.add(leases, old_renewal, successor);
 }

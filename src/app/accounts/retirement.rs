@@ -1,4 +1,5 @@
-//! The end of a credential that is no longer in force: its token is revoked when the last request that uses it has its answer.
+//! Retires a credential that is no longer in force: its token is revoked when the last request that uses it has its
+//! answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::renewal::Renewal;
 use crate::credential::bearer::Bearer;
 
-/// A token that was replaced is revoked when no request uses it any more, or after this: then it lives until it expires.
+/// A replaced token is revoked when no request uses it any more, or after this time at the latest.
 const MOST_RETIREMENT: Duration = Duration::from_secs(15 * 60);
 
 /// Credentials that are no longer in force, whose tokens are not revoked yet.
@@ -18,8 +19,8 @@ const MOST_RETIREMENT: Duration = Duration::from_secs(15 * 60);
 pub(super) struct Retiring(Mutex<JoinSet<()>>);
 
 impl Retiring {
-    /// Retires one more. `leases`: the ends of the leases of every account that had the credential. `successor`: has the same
-    /// client and another secret.
+    /// Retires a credential. `leases`: the ends of the leases of every account that had it. `successor`: a credential
+    /// of the same client with another secret.
     pub(super) fn add(&self, leases: Vec<CancellationToken>, renewal: Option<Renewal>, successor: Option<Arc<Bearer>>) {
         let Some(renewal) = renewal else { return };
         let mut tasks = self.0.lock();
@@ -41,7 +42,7 @@ async fn retire(leases: Vec<CancellationToken>, renewal: Renewal, successor: Opt
     let bearer = renewal.end().await;
     let _ = tokio::time::timeout(MOST_RETIREMENT, all_ended(&leases)).await;
     match successor {
-        // The old secret may be gone by now.
+        // The old secret may be deleted by now.
         Some(successor) => successor.revoke_predecessor(&bearer).await,
         None => bearer.revoke().await,
     }

@@ -1,5 +1,5 @@
-//! When the client secret of an account expires, as far as the account may read itself: for the metric, and a warning in
-//! time.
+//! Finds out when the client secret of an account expires, if the account may read itself: for the metric, and a
+//! warning in time.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -10,17 +10,17 @@ use crate::proxy::AccountSlot;
 use crate::secret::Secret;
 use crate::time::SharedClock;
 
-/// The first look comes so long after the start, and up to two thirds later: whoever starts many starts them together.
+/// The first look comes this long after the start, and up to two thirds later: replicas are often started together.
 const FIRST_LOOK: Duration = Duration::from_secs(12);
-/// A secret's expiry hardly ever changes; up to a tenth more keeps replicas apart.
+/// Between two looks: a secret's expiry hardly ever changes. Up to a tenth more keeps replicas apart.
 const LOOK_AGAIN: Duration = Duration::from_secs(6 * 3600);
-/// After a look that got no answer.
+/// The pause after a look that got no answer.
 const TRY_AGAIN: Duration = Duration::from_secs(15 * 60);
-/// After a look that Atlas refused: perhaps for a moment, such as an access list without this machine.
+/// The pause after a look that Atlas refused: the reason may pass, such as an access list without this machine.
 const REFUSED_AGAIN: Duration = Duration::from_secs(3600);
-/// How often is looked whether a look is due: also when the machine has slept, or another secret is in force.
+/// How often to check whether a look is due: also when the machine has slept, or another secret is in force.
 const TICK: Duration = Duration::from_secs(5);
-/// Before a secret expires, it is warned of from here on, once a day.
+/// How long before a secret expires the warnings begin, one a day.
 const WARN_FROM: Duration = Duration::from_secs(7 * 24 * 3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -96,8 +96,8 @@ impl Watched {
         }
     }
 
-    /// Gives back whether something is known now that was not. What was once known of a secret stays known: an answer without
-    /// it says something of the moment, such as of a role or an access list, and nothing of the secret.
+    /// Returns whether something is known now that was not. What was once known of a secret stays known: an answer
+    /// without it tells of the moment, such as of a role or an access list, and not of the secret.
     fn learn(&mut self, secret: Secret, expiry: Option<SystemTime>) -> bool {
         let same = self.secret.as_ref() == Some(&secret);
         self.secret = Some(secret);
@@ -124,7 +124,7 @@ impl Watched {
         }
     }
 
-    /// Once a day, when there is reason to.
+    /// Warns, at most once a day, when there is reason to.
     fn warn(&mut self, slot: &AccountSlot, now: SystemTime) {
         let Some(left) = self.to_warn_of(now) else { return };
         self.warned = Some(now);
@@ -143,7 +143,7 @@ impl Watched {
         }
     }
 
-    /// What is left of the secret's life, if that is to be said now.
+    /// What is left of the secret's life, if a warning is due now.
     fn to_warn_of(&self, now: SystemTime) -> Option<Duration> {
         let left = self.expiry?.duration_since(now).unwrap_or_default();
         let said = self
@@ -153,11 +153,11 @@ impl Watched {
     }
 }
 
-/// Why it isn't known.
+/// Why the expiry isn't known.
 enum Unknown {
     /// Atlas does not say, and will not the next time.
     NotPermitted(String),
-    /// It may the next time.
+    /// Atlas may say it the next time.
     NotNow(String),
 }
 
@@ -173,7 +173,7 @@ async fn look(in_force: &InForce, secret: &Secret) -> Result<Option<SystemTime>,
         .await
         .map_err(|error| Unknown::NotNow(error.to_string()))?;
     let api = client.with_token(&token);
-    // A token that is being retired waits until nobody holds it.
+    // A replaced token is revoked only when nobody holds it.
     drop(token);
     let secrets = match ServiceAccount::find(&api, client_id).await {
         Ok(account) => account.secrets(&api).await,
@@ -195,7 +195,7 @@ fn unknown(error: &AccountError) -> Unknown {
         {
             Unknown::NotNow(why)
         }
-        // Also what is no such answer at all: another server than Atlas.
+        // Also an answer that can't be Atlas's: the upstream is another server.
         _ => Unknown::NotPermitted(why),
     }
 }

@@ -1,4 +1,4 @@
-//! Whether Atlas accepts a credential that is to take another's place.
+//! Verifies that Atlas accepts a credential before it replaces another.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::credential::{ApiKeyPair, ServiceAccountKey};
 
 /// The call that shows whether a key is accepted: every credential may make it, and the answer is short.
 const PROBE: &str = "/api/atlas/v2/groups?itemsPerPage=1";
-/// Between two tries: doubles from the first to the second.
+/// The pause between two tries: doubles from the first to the second.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// What shows that a credential is accepted.
@@ -20,7 +20,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 pub(super) enum Verification {
     /// The first token of the account's renewal.
     FirstToken(Arc<Bearer>),
-    /// A token that is asked for and revoked again: that of the renewal may be another replica's.
+    /// A token that is asked for and revoked again: the renewal's may come from another replica.
     TokenOfItsOwn(ServiceAccountKey),
     /// A call with the API key.
     Call(ApiKeyPair),

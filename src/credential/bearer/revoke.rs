@@ -1,4 +1,4 @@
-//! The end of a token: revoked when nobody uses it any more, so that it does not count against the limit of live tokens.
+//! Revokes a token when nobody uses it any more, so that it does not count against the limit of live tokens.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use super::{Bearer, Ownership, Phase, Token};
 
 /// The bound on the revocation at shutdown.
 pub const MOST_REVOKE: Duration = Duration::from_secs(2);
-/// The longest that a replaced token is waited for while requests use it.
+/// How long a replaced token stays unrevoked, at most, while requests use it.
 const MOST_RETIREMENT: Duration = Duration::from_secs(15 * 60);
 
 impl Bearer {

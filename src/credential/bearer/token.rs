@@ -73,7 +73,8 @@ impl Token {
         }))
     }
 
-    /// Lets go of the token. Gives what it can be revoked with, and what is cancelled when nobody else holds it.
+    /// Gives this hold on the token up. Returns a copy to revoke it with, and what is cancelled when nobody holds the
+    /// original any more.
     pub(crate) fn retire(self) -> (Self, CancellationToken) {
         let end = self.0.lease.end();
         (Self(Arc::new(self.0.leased_anew())), end)
