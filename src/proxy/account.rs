@@ -31,7 +31,7 @@ pub struct Account {
     pub upstream: Arc<Upstream<RequestBody>>,
     /// Turns links to the origin into links to the listener.
     pub links: LinkRewriter,
-    /// Tells what a 401 is about.
+    /// Finds out what a 401 is about.
     pub prober: Arc<Prober>,
     /// Ends when no request holds this account any more.
     pub lease: Lease,
@@ -65,7 +65,7 @@ pub struct AccountSlot {
 }
 
 impl AccountSlot {
-    /// A slot with what is in force at first.
+    /// A slot with its first account.
     pub fn new(name: String, metrics: Arc<AccountMetrics>, places: Arc<Places>, account: Arc<Account>) -> Arc<Self> {
         Arc::new(Self {
             name,
@@ -76,7 +76,7 @@ impl AccountSlot {
         })
     }
 
-    /// What is in force. Takes no lock.
+    /// The account in force. Takes no lock.
     pub fn current(&self) -> Arc<Account> {
         self.current.load_full()
     }
