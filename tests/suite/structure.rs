@@ -253,6 +253,28 @@ fn no_file_is_long_without_a_reason() {
     assert_eq!(long, known, "split what has grown; take out what has shrunk");
 }
 
+/// What the map of the house names is there.
+#[test]
+fn paths_in_the_architecture_exist() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(top.join("docs/ARCHITECTURE.md")).unwrap();
+    let mut seen = 0;
+    // Outside the drawings, which have backticks of their own.
+    for prose in page.split("```").step_by(2) {
+        for name in prose.split('`').skip(1).step_by(2) {
+            let is_path = name.contains('/') && !name.contains([' ', '*', ':']) && !name.starts_with('/');
+            if is_path {
+                seen += 1;
+                let there = top.join("src").join(name).exists()
+                    || top.join("src").join(format!("{name}.rs")).exists()
+                    || top.join(name).exists();
+                assert!(there, "docs/ARCHITECTURE.md names `{name}`, which is not there");
+            }
+        }
+    }
+    assert!(seen > 30, "{seen}");
+}
+
 /// Every promise of docs/SECURITY.md names tests that exist.
 #[test]
 fn promises_name_tests_that_exist() {
