@@ -18,7 +18,7 @@ use arc_swap::ArcSwap;
 use rustix::process::{Resource, getrlimit};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::blocking;
 use crate::metrics::Metrics;
@@ -56,7 +56,7 @@ pub struct App {
     drain_timeout: Duration,
     drain_delay: Duration,
     only_at_start: OnlyAtStart,
-    admin_stop: CancellationToken,
+    admin_stop: DropGuard,
     admin_task: JoinHandle<()>,
 }
 
@@ -141,7 +141,7 @@ impl App {
             drain_timeout: settings.drain_timeout,
             drain_delay: settings.drain_delay,
             only_at_start,
-            admin_stop,
+            admin_stop: admin_stop.drop_guard(),
             admin_task,
         })
     }
@@ -183,13 +183,13 @@ impl App {
             // A client that does not read its answer must not keep the token alive.
             tokio::select! {
                 () = ended.notified() => {}
-                () = self.state.accounts.unused(LAST_CALL) => {}
+                () = self.state.accounts.until_unused(LAST_CALL) => {}
             }
             self.state.accounts.shutdown().await;
         };
         tokio::join!(drain, revoke);
         self.state.accounts.retired(RETIREMENT_END).await;
-        self.admin_stop.cancel();
+        drop(self.admin_stop);
         let _ = tokio::time::timeout(ADMIN_END, self.admin_task).await;
     }
 }

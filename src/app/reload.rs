@@ -91,6 +91,7 @@ impl App {
 
     fn take(&mut self, prepared: Prepared) -> Result<Vec<&'static str>, StartError> {
         let Prepared { settings, trusts } = prepared;
+        check_accounts(&settings)?;
         self.listeners.check_certificates(&settings.listeners)?;
         let bound = self.listeners.bind_new(&settings.listeners)?;
         self.state.accounts.reload(&settings.accounts, &trusts)?;
@@ -105,5 +106,19 @@ impl App {
         self.state.accounts.forget_others(&settings.accounts);
         self.state.listeners.store(Arc::new(self.listeners.status()));
         Ok(later)
+    }
+}
+
+/// Refuses listeners that name an account of which the settings say nothing, before anything has changed.
+fn check_accounts(settings: &Settings) -> Result<(), StartError> {
+    let unknown = settings
+        .listeners
+        .iter()
+        .find(|listener| !settings.accounts.contains_key(&listener.account));
+    match unknown {
+        None => Ok(()),
+        Some(listener) => Err(StartError::UnknownAccount {
+            account: listener.account.clone(),
+        }),
     }
 }

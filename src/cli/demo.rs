@@ -62,7 +62,7 @@ pub(super) fn run() -> ExitCode {
 }
 
 fn failed(error: &dyn std::fmt::Display) -> ExitCode {
-    super::complain(&format!("the demo cannot start: {error}"));
+    super::print_error(&format!("the demo cannot start: {error}"));
     exit::failed()
 }
 

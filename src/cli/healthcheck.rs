@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::config::Asked;
+use crate::config::HealthTarget;
 use crate::server::Bind;
 
 /// Bound on the connection, and on each read and write.
@@ -75,10 +75,10 @@ impl Endpoint {
 
 /// Succeeds when `/readyz` of the admin port answers 200; without an admin port, when the first listener answers with
 /// 2xx to 4xx. A TLS listener may demand a client certificate, so for that a TCP connection is enough.
-pub(crate) fn check(asked: &Asked) -> Result<(), NotReady> {
+pub(crate) fn check(asked: &HealthTarget) -> Result<(), NotReady> {
     let (bind, request, tls) = match asked {
-        Asked::Admin(bind) => (bind, "GET /readyz", false),
-        Asked::Listener { bind, tls } => (bind, LOCAL, *tls),
+        HealthTarget::Admin(bind) => (bind, "GET /readyz", false),
+        HealthTarget::Listener { bind, tls } => (bind, LOCAL, *tls),
     };
     let endpoint = Endpoint::of(bind);
     let status = match answer(&endpoint, request, tls) {
@@ -88,8 +88,8 @@ pub(crate) fn check(asked: &Asked) -> Result<(), NotReady> {
     };
     let code = status.split_ascii_whitespace().nth(1).unwrap_or("nothing");
     let good = match asked {
-        Asked::Admin(_) => code == "200",
-        Asked::Listener { .. } => code.len() == 3 && matches!(code.as_bytes()[0], b'2'..=b'4'),
+        HealthTarget::Admin(_) => code == "200",
+        HealthTarget::Listener { .. } => code.len() == 3 && matches!(code.as_bytes()[0], b'2'..=b'4'),
     };
     if good {
         Ok(())
@@ -160,12 +160,12 @@ mod tests {
     }
 
     fn admin(answer: &'static str) -> Result<(), NotReady> {
-        check(&Asked::Admin(answering(answer, "GET /readyz")))
+        check(&HealthTarget::Admin(answering(answer, "GET /readyz")))
     }
 
     fn listener(answer: &'static str) -> Result<(), NotReady> {
         let bind = answering(answer, "POST /api/oauth/revoke");
-        check(&Asked::Listener { bind, tls: false })
+        check(&HealthTarget::Listener { bind, tls: false })
     }
 
     #[test]
@@ -197,8 +197,8 @@ mod tests {
         };
         for bind in [free, gone] {
             for asked in [
-                Asked::Admin(bind.clone()),
-                Asked::Listener {
+                HealthTarget::Admin(bind.clone()),
+                HealthTarget::Listener {
                     bind: bind.clone(),
                     tls: true,
                 },

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use crate::config::{self, ConfigErrors, Disk, Environment, Flags, Machine, Sources, Watched};
+use crate::config::{self, ConfigErrors, Disk, Environment, Flags, Machine, Sources, WatchedFiles};
 use crate::hardening::NotHardened;
 #[cfg(feature = "emulator")]
 use args::DemoArgs;
@@ -78,8 +78,8 @@ fn run(flags: Flags, environment: &'static dyn Environment, unhardened: &[NotHar
     let source = SettingsSource {
         flags,
         environment,
-        files: Watched::new(|file| {
-            complain(&format!(
+        files: WatchedFiles::new(|file| {
+            print_error(&format!(
                 "still waiting for the content of `{}`: a FIFO without a writer, or a mount that does not answer",
                 file.display()
             ));
@@ -104,7 +104,7 @@ fn healthcheck(flags: &Flags, environment: &dyn Environment) -> ExitCode {
     match healthcheck::check(&asked) {
         Ok(()) => exit::CLEAN,
         Err(not_ready) => {
-            complain(&not_ready.to_string());
+            print_error(&not_ready.to_string());
             exit::failed()
         }
     }
@@ -124,7 +124,7 @@ fn sources<'a>(flags: &'a Flags, environment: &'a dyn Environment) -> Sources<'a
 
 fn misconfigured(errors: &ConfigErrors) -> ExitCode {
     for line in errors.lines() {
-        complain(&line);
+        print_error(&line);
     }
     exit::misused()
 }
@@ -157,6 +157,6 @@ fn without_credentials(text: &str) -> String {
 }
 
 /// One line to standard error: also what goes wrong before, or without, logging.
-fn complain(line: &str) {
+fn print_error(line: &str) {
     crate::log::say(&format!("atlas-auth-proxy: {line}"));
 }

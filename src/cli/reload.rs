@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::app::{App, Prepared, StartError};
 use crate::blocking;
-use crate::config::{self, ConfigErrors, Environment, Flags, Machine, Sources, Watched};
+use crate::config::{self, ConfigErrors, Environment, Flags, Machine, Sources, WatchedFiles};
 
 /// How often the files are checked for changes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct SettingsSource {
     pub(super) flags: Flags,
     pub(super) environment: &'static dyn Environment,
-    pub(super) files: Watched,
+    pub(super) files: WatchedFiles,
     pub(super) machine: Machine,
 }
 

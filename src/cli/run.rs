@@ -55,7 +55,7 @@ pub(crate) fn run(loaded: Loaded, source: SettingsSource) -> ExitCode {
 
 /// Reports that a thread which the process needs can't be made.
 pub(super) fn no_thread(error: &io::Error) -> ExitCode {
-    super::complain(&format!(
+    super::print_error(&format!(
         "cannot start: no thread can be made ({error}); raise the limit of processes and threads: `ulimit -u`, in systemd \
          TasksMax, in Kubernetes the pids limit of the pod"
     ));
@@ -187,7 +187,7 @@ impl Signals {
 }
 
 fn start_failed(error: &dyn std::error::Error) -> ExitCode {
-    super::complain(&format!("cannot start: {error}"));
+    super::print_error(&format!("cannot start: {error}"));
     exit::failed()
 }
 

@@ -38,7 +38,7 @@ use std::path::{Path, PathBuf};
 
 pub use problem::ConfigErrors;
 pub use source::{Contents, Disk, Environment, Files, Flags, Machine, Sources};
-pub use watch::Watched;
+pub use watch::WatchedFiles;
 
 use crate::server::Bind;
 use crate::settings::Settings;
@@ -122,7 +122,7 @@ pub fn load(sources: Sources<'_>) -> Result<Loaded, ConfigErrors> {
 
 /// Where a running proxy can be asked whether it is ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Asked {
+pub enum HealthTarget {
     /// At its admin port or socket.
     Admin(Bind),
     /// There is none; this is its first listener.
@@ -138,12 +138,12 @@ pub enum Asked {
 ///
 /// # Errors
 /// When the file or an address is wrong.
-pub fn health(sources: Sources<'_>) -> Result<Asked, ConfigErrors> {
+pub fn health(sources: Sources<'_>) -> Result<HealthTarget, ConfigErrors> {
     let mut inputs = Inputs::new(sources);
     let file = read_file(&mut inputs);
     let asked = match admin::build(&file.admin, &mut inputs).value.bind {
-        Some(bind) => Some(Asked::Admin(bind)),
-        None => listener::first(&file.listeners, &mut inputs).map(|(bind, tls)| Asked::Listener { bind, tls }),
+        Some(bind) => Some(HealthTarget::Admin(bind)),
+        None => listener::first(&file.listeners, &mut inputs).map(|(bind, tls)| HealthTarget::Listener { bind, tls }),
     };
     match asked {
         Some(asked) if inputs.problems.is_empty() => Ok(asked),

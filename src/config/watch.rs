@@ -24,7 +24,7 @@ type Fingerprint = Option<[u64; 7]>;
 
 /// The file system, with a memory of what was read.
 #[derive(Debug)]
-pub struct Watched {
+pub struct WatchedFiles {
     seen: Mutex<BTreeMap<PathBuf, Fingerprint>>,
     /// The file that is being examined or read.
     at: Mutex<Option<PathBuf>>,
@@ -34,7 +34,7 @@ pub struct Watched {
     started: AtomicBool,
 }
 
-impl Watched {
+impl WatchedFiles {
     /// `slow` is called with a file whose read blocks at the start.
     pub fn new(slow: fn(&Path)) -> Self {
         Self {
@@ -75,7 +75,7 @@ impl Watched {
     }
 }
 
-impl Files for Watched {
+impl Files for WatchedFiles {
     fn read(&self, path: &Path, limit: usize) -> io::Result<Contents> {
         // `stat` before the read: a change in between is noticed the next time.
         let (before, contents) = if self.started.load(Ordering::Relaxed) {
@@ -119,8 +119,8 @@ mod tests {
 
     use super::*;
 
-    fn watching(path: &Path) -> Watched {
-        let watched = Watched::new(|_| {});
+    fn watching(path: &Path) -> WatchedFiles {
+        let watched = WatchedFiles::new(|_| {});
         let _ = watched.read(path, 100);
         assert!(!watched.changed());
         watched
@@ -154,7 +154,7 @@ mod tests {
             let path = path.clone();
             move || fs::write(path, "secret").unwrap()
         });
-        let watched = Watched::new(|_| {});
+        let watched = WatchedFiles::new(|_| {});
         let contents = watched.read(&path, 100).unwrap();
         assert_eq!(&contents.bytes[..], b"secret");
         writer.join().unwrap();

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::failure::Failures;
 use super::links::LinkRewriter;
+use super::upstream_failure::Failures;
 use super::{Prober, RequestBody};
 use crate::credential::bearer::Bearer;
 use crate::credential::digest::Digest;
@@ -38,6 +38,16 @@ pub struct Account {
 }
 
 impl Account {
+    /// Whether requests to both are the same: with one credential, over one upstream's connections.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        let same_credential = match (&self.authorizer, &other.authorizer) {
+            (Authorizer::Bearer(a), Authorizer::Bearer(b)) => Arc::ptr_eq(a, b),
+            (Authorizer::Digest(a), Authorizer::Digest(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        };
+        same_credential && Arc::ptr_eq(&self.upstream, &other.upstream)
+    }
+
     /// The same with another lease.
     #[must_use]
     pub fn leased_anew(&self) -> Self {

@@ -44,9 +44,9 @@ pub(super) struct Exceeded {
 
 /// One of the concurrent requests, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Share(Option<Arc<Usage>>);
+pub(super) struct ConcurrencyGuard(Option<Arc<Usage>>);
 
-impl Drop for Share {
+impl Drop for ConcurrencyGuard {
     fn drop(&mut self) {
         if let Some(usage) = &self.0 {
             let mut used = usage.0.lock();
@@ -57,9 +57,9 @@ impl Drop for Share {
 
 impl Usage {
     /// Counts a request against the bounds, if they allow it.
-    pub(super) fn share(self: &Arc<Self>, limits: FairnessLimits) -> Result<Share, Exceeded> {
+    pub(super) fn share(self: &Arc<Self>, limits: FairnessLimits) -> Result<ConcurrencyGuard, Exceeded> {
         if limits == FairnessLimits::default() {
-            return Ok(Share(None));
+            return Ok(ConcurrencyGuard(None));
         }
         let now = Instant::now();
         let mut used = self.0.lock();
@@ -87,7 +87,7 @@ impl Usage {
         }
         used.at_once += 1;
         drop(used);
-        Ok(Share(Some(Arc::clone(self))))
+        Ok(ConcurrencyGuard(Some(Arc::clone(self))))
     }
 }
 

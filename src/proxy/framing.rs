@@ -2,9 +2,9 @@
 
 use http::{HeaderMap, HeaderValue, Method, Version, header};
 
-use super::answer::Content;
 use super::body::BodySource;
 use super::record::Record;
+use super::response_body::Content;
 
 /// An answer that overtakes its request's body ends an HTTP/1.1 connection: what follows may be the rest of the body. The
 /// client is told, so that it sends nothing more that would be lost (RFC 9112 section 9.6).

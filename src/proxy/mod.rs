@@ -1,12 +1,11 @@
 //! One request: guard, authorize, forward, recover, rewrite, answer.
 
 mod account;
-mod answer;
 mod body;
+mod credential_probe;
 mod echo;
 mod error;
 mod exchange;
-mod failure;
 mod fairness;
 mod framing;
 pub mod headers;
@@ -14,20 +13,21 @@ pub mod links;
 mod local;
 mod peer;
 mod pipeline;
-mod probe;
 mod record;
 mod refusal;
+mod response_body;
 mod rules;
 mod shared;
+mod upstream_failure;
 
 pub use account::{Account, AccountSlot, Authorizer};
-pub use answer::{BoxError, ResponseBody};
 pub use body::{BodyLimits, ClientBody, RequestBody, RequestBodyError, Unread};
+pub use credential_probe::Prober;
 pub use error::ProxyError;
-pub use failure::{Failures, Seen, UpstreamFailure};
 pub use fairness::{FairnessLimits, Usage};
 pub use peer::Peer;
 pub use pipeline::Pipeline;
-pub use probe::Prober;
+pub use response_body::{BoxError, ResponseBody};
 pub use rules::RequestRules;
 pub use shared::Shared;
+pub use upstream_failure::{Failures, Seen, UpstreamFailure};

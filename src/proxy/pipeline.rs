@@ -9,14 +9,14 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Versi
 use hyper::body::Body as _;
 use tokio::time::Instant;
 
-use super::answer::Content;
 use super::body::{BodySource, ClientBody, Inbound};
 use super::exchange::{Answered, Exchange};
-use super::failure::Observer;
 use super::framing::{close_after_half_a_body, close_without_length, ends_connection, frame};
 use super::links::{self, BodyPlan, LinkBody, LinkRewriter};
 use super::record::Record;
 use super::refusal::deny_reason;
+use super::response_body::Content;
+use super::upstream_failure::Observer;
 use super::{AccountSlot, Peer, ProxyError, RequestBody, RequestRules, ResponseBody, Shared, Usage, headers, local};
 use crate::fair::Part;
 use crate::guard;

@@ -7,8 +7,8 @@ use http::{HeaderValue, Method, StatusCode};
 use tokio::time::Instant;
 
 use super::body::BodyFacts;
-use super::failure::Observer;
-use super::fairness::Share;
+use super::fairness::ConcurrencyGuard;
+use super::upstream_failure::Observer;
 use super::{Peer, Pipeline};
 use crate::code::ErrorCode;
 use crate::log::RequestRecord;
@@ -29,7 +29,7 @@ pub(super) struct Record {
     pub(super) unread: bool,
     pub(super) inbound: Option<Arc<BodyFacts>>,
     /// Its share of what the listener may use, for as long as it is served.
-    pub(super) share: Option<Share>,
+    pub(super) share: Option<ConcurrencyGuard>,
     /// Reads a failing answer as it passes.
     pub(super) observer: Option<Box<Observer>>,
     /// The credential that the upstream was sent: nothing of it may come back in trailers.

@@ -9,7 +9,7 @@ use super::body::ClientBody;
 use super::error::{self, ProxyError};
 use super::framing::close_after_half_a_body;
 use super::record::Record;
-use super::{Peer, Pipeline, ResponseBody, answer, headers};
+use super::{Peer, Pipeline, ResponseBody, headers, response_body};
 use crate::code::ErrorCode;
 use crate::log::RequestRecord;
 use crate::metrics::DenyReason;
@@ -98,7 +98,7 @@ impl Pipeline {
             // RFC 9113 section 8.2.2; one stream's error is no reason to close the connection.
             response.headers_mut().remove(header::CONNECTION);
         }
-        answer::whole(response, record)
+        response_body::whole(response, record)
     }
 }
 

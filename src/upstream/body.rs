@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use super::pool::Lease;
+use super::pool::CheckedOut;
 use super::request::SendableBody;
 use crate::fair::Place;
 use crate::time::WaitTimer;
@@ -37,18 +37,23 @@ pub struct UpstreamBody<B> {
     incoming: Incoming,
     /// It comes over HTTP/2.
     multiplexed: bool,
-    lease: Option<Lease<B>>,
+    connection: Option<CheckedOut<B>>,
     place: Option<Place>,
     idle_limit: Duration,
     idle: WaitTimer,
 }
 
 impl<B: SendableBody> UpstreamBody<B> {
-    pub(super) fn new(incoming: Incoming, lease: Option<Lease<B>>, place: Place, idle_limit: Duration) -> Self {
+    pub(super) fn new(
+        incoming: Incoming,
+        connection: Option<CheckedOut<B>>,
+        place: Place,
+        idle_limit: Duration,
+    ) -> Self {
         let mut body = Self {
             incoming,
-            multiplexed: lease.is_none(),
-            lease,
+            multiplexed: connection.is_none(),
+            connection,
             place: Some(place),
             idle_limit,
             idle: WaitTimer::default(),
@@ -75,8 +80,8 @@ impl<B: SendableBody> UpstreamBody<B> {
     }
 
     fn release(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            lease.release();
+        if let Some(connection) = self.connection.take() {
+            connection.release();
         }
         self.place = None;
     }
@@ -91,7 +96,7 @@ impl<B: SendableBody> Body for UpstreamBody<B> {
         let Poll::Ready(polled) = Pin::new(&mut this.incoming).poll_frame(cx) else {
             let until = this.idle.begin() + this.idle_limit;
             ready!(this.idle.poll_until(cx, until));
-            this.lease = None;
+            this.connection = None;
             return Poll::Ready(Some(Err(UpstreamBodyError::Idle(this.idle_limit))));
         };
         this.idle.end();
@@ -103,7 +108,7 @@ impl<B: SendableBody> Body for UpstreamBody<B> {
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
-                this.lease = None;
+                this.connection = None;
                 Poll::Ready(Some(Err(error.into())))
             }
             None if this.multiplexed && !this.incoming.is_end_stream() => {

@@ -12,7 +12,7 @@ use super::body::UpstreamBody;
 use super::connector::{Connector, refused_alpn};
 use super::framing::one_framing;
 use super::http2::{self, Http2};
-use super::pool::{Connection, Lease, Pool};
+use super::pool::{CheckedOut, Connection, Pool};
 use super::queue::{self, LONGEST_WAIT};
 use super::request::{Progress, SendableBody, UpstreamRequest};
 use super::{ConnectError, HttpVersion, Origin, SendError, SendFailure, UpstreamSettings};
@@ -29,7 +29,7 @@ pub struct Upstream<B> {
 }
 
 /// A response head, its body, and for HTTP/1.1 the connection to give back: it serves no other request meanwhile.
-type Answered<B> = (http::response::Parts, Incoming, Option<Lease<B>>);
+type Answered<B> = (http::response::Parts, Incoming, Option<CheckedOut<B>>);
 
 impl<B: SendableBody> Upstream<B> {
     /// An upstream with no connection yet. `tls` comes from [`super::client_config`]; `open` counts open connections.
@@ -109,7 +109,7 @@ impl<B: SendableBody> Upstream<B> {
         if version == HttpVersion::Http2 {
             return self.attempt_http2(request, progress).await;
         }
-        if self.http2.is_all_there_is() {
+        if self.http2.is_only_version() {
             match self.attempt_http2(request, progress).await {
                 Err(SendFailure {
                     error: SendError::Connect(error),
@@ -126,7 +126,7 @@ impl<B: SendableBody> Upstream<B> {
             }
         }
         let idle = if fresh {
-            self.pool.make_room();
+            self.pool.drop_oldest();
             None
         } else {
             self.pool.checkout()
@@ -165,9 +165,9 @@ impl<B: SendableBody> Upstream<B> {
         if !one_framing(response.headers_mut()) {
             return Err(SendFailure::sent(SendError::Framing { host: host() }, reused));
         }
-        connection.hear(response.headers());
+        connection.note_keep_alive(response.headers());
         let (parts, incoming) = response.into_parts();
-        Ok((parts, incoming, Some(Lease::new(connection, &self.pool))))
+        Ok((parts, incoming, Some(CheckedOut::new(connection, &self.pool))))
     }
 
     async fn attempt_http2(

@@ -39,7 +39,7 @@ impl<B: SendableBody> Http2<B> {
     }
 
     /// Whether the upstream was found to speak HTTP/2 only.
-    pub(super) fn is_all_there_is(&self) -> bool {
+    pub(super) fn is_only_version(&self) -> bool {
         self.only.load(Ordering::Relaxed)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!             checkout (the warmest that is ready)
-//!   idle ───────────────────────────────────────────► leased: serves one request
+//!   idle ───────────────────────────────────────────► checked out: serves one request
 //!    ▲ │                                                │   │
 //!    │ └─ closed by the upstream, silent for too long,  │   └─ the answer was abandoned or broke:
 //!    │    too old, one too many: dropped                │      dropped, which closes the connection
@@ -10,7 +10,7 @@
 //!             release, at the end of the answer's body
 //! ```
 //!
-//! A connection that is made for a request begins as leased. That of HTTP/2, which serves many requests at a time, is in
+//! A connection that is made for a request begins as checked out. That of HTTP/2, which serves many requests at a time, is in
 //! [`super::http2`].
 
 use std::collections::VecDeque;
@@ -27,7 +27,7 @@ use super::request::SendableBody;
 /// An idle connection older than this is not used again: middleboxes forget silent connections after a minute or so.
 const IDLE_FOR: Duration = Duration::from_secs(55);
 /// The time that a request may take to reach the upstream: an idle connection that ends sooner is not used.
-const ON_THE_WAY: Duration = Duration::from_secs(1);
+const TRANSIT_TIME: Duration = Duration::from_secs(1);
 /// Idle connections kept at most; above, the oldest go.
 const MAX_IDLE: usize = 512;
 
@@ -61,7 +61,7 @@ impl<B: SendableBody> Connection<B> {
     }
 
     /// Notes how long the upstream keeps the connection idle, as the head of an answer says.
-    pub(super) fn hear(&mut self, headers: &HeaderMap) {
+    pub(super) fn note_keep_alive(&mut self, headers: &HeaderMap) {
         self.idle_for = announced_idle(headers).map_or(IDLE_FOR, |announced| announced.min(IDLE_FOR));
     }
 }
@@ -92,7 +92,7 @@ impl<B: SendableBody> Pool<B> {
     }
 
     /// Drops the oldest idle connection: a new one is made although some are idle.
-    pub(super) fn make_room(&self) {
+    pub(super) fn drop_oldest(&self) {
         drop(self.idle.lock().pop_front());
     }
 
@@ -119,12 +119,12 @@ impl<B: SendableBody> Pool<B> {
 }
 
 /// A connection that is serving a request. Dropped: closed. Released: idle again.
-pub(super) struct Lease<B> {
+pub(super) struct CheckedOut<B> {
     connection: Connection<B>,
     pool: Arc<Pool<B>>,
 }
 
-impl<B: SendableBody> Lease<B> {
+impl<B: SendableBody> CheckedOut<B> {
     pub(super) fn new(connection: Connection<B>, pool: &Arc<Pool<B>>) -> Self {
         Self {
             connection,
@@ -146,7 +146,7 @@ fn announced_idle(headers: &HeaderMap) -> Option<Duration> {
         let seconds = value.trim().trim_matches('"').parse::<u64>().ok()?;
         name.trim().eq_ignore_ascii_case("timeout").then_some(seconds)
     })?;
-    Some(Duration::from_secs(seconds).saturating_sub(ON_THE_WAY))
+    Some(Duration::from_secs(seconds).saturating_sub(TRANSIT_TIME))
 }
 
 #[cfg(test)]

@@ -20,14 +20,14 @@ use crate::proxy::{Account, Authorizer};
 use crate::settings::AccountSettings;
 use crate::upstream::{SendableBody, Upstream};
 
-/// What an account is built from. Another recipe means another account.
+/// What an account is built from. Another spec means another account.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Recipe {
+pub(super) struct AccountSpec {
     settings: AccountSettings,
     trust: Trust,
 }
 
-impl Recipe {
+impl AccountSpec {
     pub(super) fn of(name: &str, settings: &AccountSettings, trusts: &Trusts) -> Result<Self, StartError> {
         // `trusts` has an entry for each account of the settings.
         let trust = trusts.get(name).ok_or_else(|| StartError::TokenClient {
@@ -53,7 +53,7 @@ impl Recipe {
 
 /// An account, and what lives as long as it.
 pub(super) struct LiveAccount {
-    pub(super) recipe: Recipe,
+    pub(super) spec: AccountSpec,
     /// For its own calls.
     pub(super) client: ApiClient,
     pub(super) account: Arc<Account>,
@@ -69,23 +69,23 @@ pub(super) struct LiveAccount {
 pub(super) fn build(
     context: &Context,
     name: &str,
-    recipe: Recipe,
+    spec: AccountSpec,
     now: &LiveAccount,
 ) -> Result<LiveAccount, StartError> {
-    if !now.recipe.same_credential(&recipe) {
-        return build_whole(context, name, recipe, Some(now));
+    if !now.spec.same_credential(&spec) {
+        return build_whole(context, name, spec, Some(now));
     }
     let account = Account {
         authorizer: now.account.authorizer.clone(),
-        links: LinkRewriter::new(&recipe.settings.upstream.origin),
-        upstream: new_upstream(context, name, &recipe)?,
+        links: LinkRewriter::new(&spec.settings.upstream.origin),
+        upstream: new_upstream(context, name, &spec)?,
         // The prober belongs to the credential, which stays.
         prober: Arc::clone(&now.account.prober),
         lease: Lease::default(),
     };
     Ok(LiveAccount {
-        client: own_client(context, &recipe),
-        recipe,
+        client: own_client(context, &spec),
+        spec,
         account: Arc::new(account),
         before: Vec::new(),
         events: Arc::clone(&now.events),
@@ -98,15 +98,15 @@ pub(super) fn build(
 pub(super) fn build_whole(
     context: &Context,
     name: &str,
-    recipe: Recipe,
+    spec: AccountSpec,
     now: Option<&LiveAccount>,
 ) -> Result<LiveAccount, StartError> {
-    let settings = &recipe.settings;
-    let client = own_client(context, &recipe);
+    let settings = &spec.settings;
+    let client = own_client(context, &spec);
     let events = Events::new(context.metrics.account(name), Arc::clone(&context.clock));
     let upstream = match now {
-        Some(now) if now.recipe.same_upstream(&recipe) => Arc::clone(&now.account.upstream),
-        _ => new_upstream(context, name, &recipe)?,
+        Some(now) if now.spec.same_upstream(&spec) => Arc::clone(&now.account.upstream),
+        _ => new_upstream(context, name, &spec)?,
     };
     let (authorizer, verification, renewal) = match &settings.credential {
         CredentialSettings::ServiceAccount(key) => {
@@ -152,7 +152,7 @@ pub(super) fn build_whole(
         lease: Lease::default(),
     };
     Ok(LiveAccount {
-        recipe,
+        spec,
         client,
         account: Arc::new(account),
         before: Vec::new(),
@@ -163,21 +163,21 @@ pub(super) fn build_whole(
 }
 
 /// The client for the account's own requests: for tokens, and to verify a credential.
-fn own_client(context: &Context, recipe: &Recipe) -> ApiClient {
-    let tls = recipe.trust.tls.clone();
-    ApiClient::new(&recipe.settings.upstream, tls, Arc::clone(&context.clock))
+fn own_client(context: &Context, spec: &AccountSpec) -> ApiClient {
+    let tls = spec.trust.tls.clone();
+    ApiClient::new(&spec.settings.upstream, tls, Arc::clone(&context.clock))
 }
 
 fn new_upstream<B: SendableBody>(
     context: &Context,
     name: &str,
-    recipe: &Recipe,
+    spec: &AccountSpec,
 ) -> Result<Arc<Upstream<B>>, StartError> {
-    let settings = &recipe.settings;
+    let settings = &spec.settings;
     let open = context.metrics.account(name).upstream_connections_open.clone();
     Ok(Arc::new(Upstream::new(
         settings.upstream.clone(),
-        &recipe.trust.tls,
+        &spec.trust.tls,
         open,
     )))
 }

@@ -26,7 +26,7 @@ use crate::proxy::AccountSlot;
 use crate::settings::AccountSettings;
 use crate::time::SharedClock;
 
-use build::{LiveAccount, Recipe, build, build_whole};
+use build::{AccountSpec, LiveAccount, build, build_whole};
 use renewal::Renewal;
 use retirement::{Retiring, all_ended};
 
@@ -51,7 +51,7 @@ struct ManagedAccount {
     slot: Arc<AccountSlot>,
     in_force: Arc<Mutex<LiveAccount>>,
     /// The settings of a credential that is being verified, and its task.
-    candidate: Option<(Recipe, AbortOnDropHandle<()>)>,
+    candidate: Option<(AccountSpec, AbortOnDropHandle<()>)>,
     /// The task that reads when the secret expires.
     expiry: Option<AbortOnDropHandle<()>>,
 }
@@ -68,7 +68,7 @@ impl Accounts {
             .map(|(name, settings)| {
                 Ok((
                     name.clone(),
-                    begin(&context, name, Recipe::of(name, settings, trusts)?)?,
+                    start_account(&context, name, AccountSpec::of(name, settings, trusts)?)?,
                 ))
             })
             .collect::<Result<_, StartError>>()?;
@@ -103,17 +103,17 @@ impl Accounts {
         let mut added = Vec::new();
         let mut changed = Vec::new();
         for (name, settings) in settings {
-            let recipe = Recipe::of(name, settings, trusts)?;
+            let spec = AccountSpec::of(name, settings, trusts)?;
             let Some(kept) = kept.get(name) else {
-                added.push((name.clone(), begin(&self.context, name, recipe)?));
+                added.push((name.clone(), start_account(&self.context, name, spec)?));
                 continue;
             };
             let now = kept.in_force.lock();
-            if now.recipe == recipe {
+            if now.spec == spec {
                 // Unchanged, or changed back while another credential was being verified.
                 changed.push((name.clone(), None));
-            } else if kept.candidate.as_ref().is_none_or(|(pending, _)| *pending != recipe) {
-                changed.push((name.clone(), Some(build(&self.context, name, recipe, &now)?)));
+            } else if kept.candidate.as_ref().is_none_or(|(pending, _)| *pending != spec) {
+                changed.push((name.clone(), Some(build(&self.context, name, spec, &now)?)));
             }
         }
         kept.extend(added);
@@ -122,7 +122,7 @@ impl Accounts {
             // A credential that is still being verified is no longer wanted.
             kept.candidate = None;
             if let Some(built) = built {
-                kept.bring_in(built, &self.retiring);
+                kept.replace_with(built, &self.retiring);
             }
         }
         Ok(())
@@ -150,7 +150,7 @@ impl Accounts {
     }
 
     /// Completes when no request uses a credential; not before `after`, as requests may still come.
-    pub(super) async fn unused(&self, after: Duration) {
+    pub(super) async fn until_unused(&self, after: Duration) {
         tokio::time::sleep(after).await;
         loop {
             let leases: Vec<CancellationToken> = self.kept.lock().values().flat_map(ManagedAccount::leases).collect();
@@ -194,17 +194,18 @@ impl ManagedAccount {
     /// so that its old lease, too, can end while requests may come.
     fn leases(&self) -> Vec<CancellationToken> {
         let mut now = self.in_force.lock();
-        let mut leases = now.before.clone();
-        leases.push(now.account.lease.end());
+        now.before.retain(|lease| !lease.is_cancelled());
+        let lease = now.account.lease.end();
+        now.before.push(lease);
         now.account = Arc::new(now.account.leased_anew());
         self.slot.replace(Arc::clone(&now.account));
-        leases
+        now.before.clone()
     }
 }
 
 /// An account that is in force from the start.
-fn begin(context: &Context, name: &str, recipe: Recipe) -> Result<ManagedAccount, StartError> {
-    let built = build_whole(context, name, recipe, None)?;
+fn start_account(context: &Context, name: &str, spec: AccountSpec) -> Result<ManagedAccount, StartError> {
+    let built = build_whole(context, name, spec, None)?;
     built.events.take_force();
     let metrics = context.metrics.account(name);
     let slot = AccountSlot::new(

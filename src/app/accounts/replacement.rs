@@ -15,27 +15,27 @@ use crate::proxy::AccountSlot;
 
 impl ManagedAccount {
     /// Verifies in the background, then swaps.
-    pub(super) fn bring_in(&mut self, built: LiveAccount, retiring: &Arc<Retiring>) {
-        let same_credential = self.in_force.lock().recipe.same_credential(&built.recipe);
+    pub(super) fn replace_with(&mut self, built: LiveAccount, retiring: &Arc<Retiring>) {
+        let same_credential = self.in_force.lock().spec.same_credential(&built.spec);
         if same_credential {
             // Nothing to verify: only the connection to the upstream changed, and the token stays.
             let mut now = self.in_force.lock();
             self.slot.replace(Arc::clone(&built.account));
-            now.recipe = built.recipe;
+            now.spec = built.spec;
             now.client = built.client;
             let old = std::mem::replace(&mut now.account, built.account);
             now.before.retain(|lease| !lease.is_cancelled());
             now.before.push(old.lease.end());
             return;
         }
-        let recipe = built.recipe.clone();
+        let spec = built.spec.clone();
         let task = tokio::spawn(verify_and_swap(
             Arc::clone(&self.slot),
             Arc::clone(&self.in_force),
             built,
             Arc::clone(retiring),
         ));
-        self.candidate = Some((recipe, AbortOnDropHandle::new(task)));
+        self.candidate = Some((spec, AbortOnDropHandle::new(task)));
     }
 }
 

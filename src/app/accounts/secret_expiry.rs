@@ -34,7 +34,7 @@ pub(super) struct InForce {
 /// Looks from time to time, as long as it is polled. `service_account` gives what is in force; `None`: it is an API key.
 pub(super) async fn watch(slot: Arc<AccountSlot>, service_account: impl Fn() -> Option<InForce>, clock: SharedClock) {
     let mut next_look = clock.boot() + FIRST_LOOK.mul_f64(1.0 + unit_random() * 2.0 / 3.0);
-    let mut watched = Watched::default();
+    let mut watched = KnownExpiry::default();
     loop {
         tokio::time::sleep(TICK).await;
         let Some(in_force) = service_account() else {
@@ -75,14 +75,14 @@ pub(super) async fn watch(slot: Arc<AccountSlot>, service_account: impl Fn() -> 
 
 /// What is known of the secret in force.
 #[derive(Default)]
-struct Watched {
+struct KnownExpiry {
     secret: Option<Secret>,
     expiry: Option<SystemTime>,
     warned: Option<SystemTime>,
     told_not_permitted: bool,
 }
 
-impl Watched {
+impl KnownExpiry {
     fn forget(&mut self, slot: &AccountSlot) {
         if self.secret.is_some() {
             *self = Self::default();
@@ -215,7 +215,7 @@ mod tests {
             SystemTime::UNIX_EPOCH + days(20_000),
             SystemTime::UNIX_EPOCH + days(20_001),
         );
-        let mut watched = Watched::default();
+        let mut watched = KnownExpiry::default();
         let (one, two) = (|| Secret::new("one"), || Secret::new("two"));
         assert!(!watched.learn(one(), None), "not known yet");
         assert!(watched.learn(one(), Some(at)));
@@ -229,9 +229,9 @@ mod tests {
     #[test]
     fn is_warned_of_from_seven_days_before_once_a_day() {
         let now = SystemTime::UNIX_EPOCH + days(20_000);
-        let mut watched = Watched {
+        let mut watched = KnownExpiry {
             expiry: Some(now + days(8)),
-            ..Watched::default()
+            ..KnownExpiry::default()
         };
         assert_eq!(watched.to_warn_of(now), None, "eight days are time enough");
         let later = now + days(2);
@@ -244,6 +244,6 @@ mod tests {
             Some(Duration::ZERO),
             "it has expired"
         );
-        assert_eq!(Watched::default().to_warn_of(now), None, "nothing is known");
+        assert_eq!(KnownExpiry::default().to_warn_of(now), None, "nothing is known");
     }
 }

@@ -10,7 +10,7 @@ use super::args::Wishes;
 use super::prepare::Prepared;
 use super::print::{as_json, line, print};
 use crate::cli::run::Signals;
-use crate::cli::{complain, exit};
+use crate::cli::{exit, print_error};
 use crate::config::{Environment, Sources};
 use crate::crypto;
 use crate::rotate::{self, Reported, Rotation, Status, Step, Stop, Work};
@@ -19,17 +19,17 @@ use crate::time::{SharedClock, SystemClock};
 /// Rotates once, or from time to time until a signal ends it.
 pub(in crate::cli) fn rotate_secret(sources: Sources<'_>, environment: &dyn Environment, wishes: &Wishes) -> ExitCode {
     if let Err(why) = wishes.check() {
-        complain(&why);
+        print_error(&why);
         return exit::misused();
     }
     if let Err(error) = crypto::self_check() {
-        complain(&error.to_string());
+        print_error(&error.to_string());
         return exit::failed();
     }
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            complain(&format!("cannot start: {error}"));
+            print_error(&format!("cannot start: {error}"));
             return exit::failed();
         }
     };
@@ -43,7 +43,7 @@ pub(in crate::cli) fn rotate_secret(sources: Sources<'_>, environment: &dyn Envi
         let mut signals = match Signals::new() {
             Ok(signals) => signals,
             Err(error) => {
-                complain(&format!("cannot start: {error}"));
+                print_error(&format!("cannot start: {error}"));
                 return exit::failed();
             }
         };
@@ -150,7 +150,7 @@ impl Work for Repeated<'_> {
         let prepared = self.prepare()?;
         let made = rotate::made_at(&self.command.settings(&prepared)).await;
         made.map_err(|why| {
-            complain(&why);
+            print_error(&why);
             Reported
         })
     }

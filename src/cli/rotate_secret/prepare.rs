@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::command::Command;
-use crate::cli::complain;
+use crate::cli::print_error;
 use crate::config;
 use crate::credential::{CredentialSettings, ServiceAccountKey};
 use crate::rotate::{Cluster, Destination, RotationSettings};
@@ -18,7 +18,7 @@ pub(super) struct Unprepared(Vec<String>);
 
 impl Unprepared {
     pub(super) fn say(&self) {
-        self.0.iter().for_each(|line| complain(line));
+        self.0.iter().for_each(|line| print_error(line));
     }
 }
 

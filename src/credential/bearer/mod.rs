@@ -8,7 +8,7 @@
 //! | `mod.rs` | what a request calls |
 //! | `types.rs` | what it is made of, what it tells |
 //! | `renew.rs` | the task: when and how the next token is asked for |
-//! | `revoke.rs` | the end of a token: revoked when nobody uses it any more |
+//! | `retirement.rs` | the end of a token: revoked when nobody uses it any more |
 //! | `plan.rs` | the arithmetic of "when" |
 //! | `token.rs` | one token and its two expiries |
 //! | `fetch.rs` | the HTTP requests to the token endpoint |
@@ -20,7 +20,7 @@ mod answer;
 mod fetch;
 mod plan;
 mod renew;
-mod revoke;
+mod retirement;
 mod token;
 mod types;
 
@@ -38,7 +38,7 @@ use tokio::sync::{Notify, watch};
 
 pub use answer::{Granted, MOST_BODY_BYTES, MOST_LIFE, MOST_TOKEN_BYTES, Ownership, Refusal, parse_answer};
 pub use fetch::{BoxFuture, TokenEndpoint, TokenSource};
-pub use revoke::MOST_REVOKE;
+pub use retirement::MOST_REVOKE;
 pub use token::Token;
 pub use types::{BearerParts, BearerStatus, Outcome, TokenEvents, TokenUnavailable};
 

@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::super::headers::clean_trailers;
 use super::budget::BodyLimits;
 use super::client::ClientBody;
-use super::patience::Patience;
+use super::timer::BodyTimer;
 use crate::upstream::Progress;
 
 /// What went wrong while the client's body was read.
@@ -87,7 +87,7 @@ pub(in crate::proxy) struct Inbound {
     /// It comes over HTTP/2.
     multiplexed: bool,
     facts: Arc<BodyFacts>,
-    patience: Patience,
+    timer: BodyTimer,
 }
 
 impl Inbound {
@@ -96,7 +96,7 @@ impl Inbound {
             incoming,
             multiplexed,
             facts: Arc::default(),
-            patience: Patience::new(limits.request_body_idle_timeout, limits.request_body_min_rate),
+            timer: BodyTimer::new(limits.request_body_idle_timeout, limits.request_body_min_rate),
         }
     }
 
@@ -116,7 +116,7 @@ impl Inbound {
 
     /// Another reader begins: the wait of the reader before does not count.
     pub(super) fn begin_wait_anew(&mut self) {
-        self.patience.begin_anew();
+        self.timer.begin_anew();
     }
 
     fn fail(&self, fault: ClientFault) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
@@ -130,11 +130,11 @@ impl Inbound {
 
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let Poll::Ready(polled) = Pin::new(&mut self.incoming).poll_frame(cx) else {
-            let fault = ready!(self.patience.poll_lost(cx));
+            let fault = ready!(self.timer.poll_expired(cx));
             return self.fail(fault);
         };
         if let Some(Ok(frame)) = &polled {
-            self.patience.came(frame.data_ref().map_or(0, Bytes::len));
+            self.timer.received(frame.data_ref().map_or(0, Bytes::len));
         }
         self.facts.progress.moved();
         match polled {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! client     what comes from the connection; nobody reads on: the rest goes to the connection's `Unread`
-//!   └ inbound    timed (patience) and counted
+//!   └ inbound    timed (timer) and counted
 //!       └ replay     recorded (blocks), within a budget: each try has it from the start
 //! ```
 
@@ -10,8 +10,8 @@ mod blocks;
 mod budget;
 mod client;
 mod inbound;
-mod patience;
 mod replay;
+mod timer;
 
 pub use budget::BodyLimits;
 pub(in crate::proxy) use budget::ReplayBudget;

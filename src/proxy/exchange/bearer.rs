@@ -8,7 +8,7 @@ use memchr::memmem;
 use super::{Exchange, UpstreamResponse};
 use crate::credential::bearer::Bearer;
 use crate::metrics::AttemptCause;
-use crate::proxy::{ProxyError, probe};
+use crate::proxy::{ProxyError, credential_probe};
 
 impl Exchange<'_> {
     /// Sends the request with the token in force; after a 401 that the token is to blame for, with its successor.
@@ -23,21 +23,21 @@ impl Exchange<'_> {
         let says_so = says_invalid_token(response.headers());
         if !self.may_go_again() {
             // This request is lost, but the token may be dead for all.
-            probe::replace_in_background(&slot, &account, bearer, token, sent, says_so);
+            credential_probe::replace_in_background(&slot, &account, bearer, token, sent, says_so);
             return Ok(response);
         }
-        let Some(renewed) = probe::replacement(&slot, &account, bearer, &token, sent, says_so).await else {
+        let Some(renewed) = credential_probe::replacement(&slot, &account, bearer, &token, sent, says_so).await else {
             return Ok(response);
         };
         if !self.take_next_body() {
             return Ok(response);
         }
         response.into_body().discard().await;
-        self.tries.repeat(AttemptCause::TokenRenewed);
+        self.budget.repeat(AttemptCause::TokenRenewed);
         let response = self.send(Some(renewed.header().clone())).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
             // Whatever this 401 says, the token is new: a probe finds out.
-            probe::replace_in_background(&slot, &account, bearer, renewed, self.last_sent, false);
+            credential_probe::replace_in_background(&slot, &account, bearer, renewed, self.last_sent, false);
         } else {
             bearer.accepted_if(|| self.shows_acceptance(response.status()));
         }

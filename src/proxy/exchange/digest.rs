@@ -11,7 +11,7 @@ use super::{Exchange, UpstreamResponse};
 use crate::credential::digest::{Authorized, BodyForDigest, Digest, Held, Need, Turn, Verdict};
 use crate::metrics::AttemptCause;
 use crate::proxy::body::{Buffered, RequestBodyError};
-use crate::proxy::{ProxyError, probe};
+use crate::proxy::{ProxyError, credential_probe};
 
 /// How long a chunked body may take to turn out small enough to be repeatable, before Digest treats it as endless.
 const BUFFER_PATIENCE: Duration = Duration::from_millis(100);
@@ -67,7 +67,7 @@ impl Exchange<'_> {
                 return Ok(response);
             }
             challenges += 1;
-            self.tries.repeat(AttemptCause::DigestChallenge);
+            self.budget.repeat(AttemptCause::DigestChallenge);
             response.into_body().discard().await;
         }
     }
@@ -76,7 +76,7 @@ impl Exchange<'_> {
     fn pass_401_on(&self, digest: &Arc<Digest>) {
         digest.passes_401_on();
         if digest.suspected() {
-            probe::suspect_in_background(self.slot, &self.account, digest, &self.path);
+            credential_probe::suspect_in_background(self.slot, &self.account, digest, &self.path);
         }
     }
 
@@ -100,7 +100,7 @@ impl Exchange<'_> {
     fn note_answer(&self, turn: &mut Turn<'_>, response: &UpstreamResponse, authorized: Option<&Authorized>) {
         match authorized {
             Some(authorized) if self.shows_acceptance(response.status()) => {
-                probe::accepted(self.slot, turn, response.headers(), authorized);
+                credential_probe::accepted(self.slot, turn, response.headers(), authorized);
             }
             _ => turn.give_back(),
         }
@@ -116,7 +116,7 @@ impl Exchange<'_> {
         let Need::Challenge(lead) = turn.need(once).await.map_err(ProxyError::from)? else {
             return Ok(Prepared::ToAuthorize);
         };
-        let itself = self.source.is_empty() && self.tries.is_first();
+        let itself = self.source.is_empty() && self.budget.is_first();
         let first = if itself {
             self.send(None).await?
         } else {

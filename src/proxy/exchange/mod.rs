@@ -2,7 +2,7 @@
 //!
 //! What may be sent twice is decided here and nowhere else:
 //!
-//! | what happened | sent again, within three in all (`tries`) |
+//! | what happened | sent again, within three in all (`attempt_budget`) |
 //! |---|---|
 //! | the request was never started | in `upstream`, any method; no send |
 //! | the upstream says that it did not process it (RFC 9113 section 8.7) | once, any method, beyond the three |
@@ -19,13 +19,13 @@
 //! mod      run: the account in force, its successor, waits for 429
 //!   ├ bearer   with a token; a 401 may bring its successor
 //!   ├ digest   with an answer to a challenge; a 401 may bring another nonce
-//!   └ send     one send, and whether it may be repeated when it fails; tries: how often
+//!   └ send     one send, and whether it may be repeated when it fails; attempt_budget: how often
 //! ```
 
+mod attempt_budget;
 mod bearer;
 mod digest;
 mod send;
-mod tries;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +43,7 @@ use crate::metrics::AttemptCause;
 use crate::time::retry_after;
 use crate::upstream::UpstreamBody;
 
-use tries::Tries;
+use attempt_budget::AttemptBudget;
 
 /// The pause before the first retry of a 429 that names none, and the least pause of all.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -72,7 +72,7 @@ pub(super) struct Exchange<'a> {
     /// The body of the next try, if it was taken beforehand.
     next_body: Option<RequestBody>,
     inbound: Option<Arc<BodyFacts>>,
-    tries: Tries<'a>,
+    budget: AttemptBudget<'a>,
     last_sent: Instant,
     last_authorization: Option<HeaderValue>,
 }
@@ -97,7 +97,7 @@ impl<'a> Exchange<'a> {
             source,
             next_body: None,
             inbound,
-            tries: Tries::new(attempts),
+            budget: AttemptBudget::new(attempts),
             last_sent: Instant::now(),
             last_authorization: None,
         }
@@ -123,7 +123,7 @@ impl<'a> Exchange<'a> {
             };
             response.into_body().discard().await;
             tokio::time::sleep(pause).await;
-            self.tries.repeat(AttemptCause::RateLimited);
+            self.budget.repeat(AttemptCause::RateLimited);
         }
     }
 
@@ -139,7 +139,7 @@ impl<'a> Exchange<'a> {
             retry_after(headers, None)?
         } else {
             // Without `Retry-After`: 1, 2, 4 s.
-            RETRY_PAUSE.saturating_mul(1 << self.tries.rate_limits().min(6))
+            RETRY_PAUSE.saturating_mul(1 << self.budget.rate_limits().min(6))
         };
         (pause <= left).then_some(pause.max(LEAST_RETRY_PAUSE))
     }
@@ -169,13 +169,13 @@ impl<'a> Exchange<'a> {
     /// same upstream, and with the same body.
     fn successor(&mut self) -> Option<Arc<Account>> {
         let now = self.slot.current();
-        let another = !Arc::ptr_eq(&now, &self.account);
+        let another = !now.is_same_as(&self.account);
         let same_origin = now.upstream.origin() == self.account.upstream.origin();
         (another && same_origin && self.may_go_again()).then_some(now)
     }
 
     fn may_go_again(&self) -> bool {
-        self.tries.has_room() && self.source.can_repeat()
+        self.budget.has_room() && self.source.can_repeat()
     }
 
     /// Takes the body for one more try, before the answer or the error at hand is given up. False: the body has grown

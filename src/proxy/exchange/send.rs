@@ -34,7 +34,7 @@ impl Exchange<'_> {
         let Some(body) = self.next_body.take().or_else(|| self.source.next_body()) else {
             return Err(ProxyError::upstream_broke_unrepeatable());
         };
-        let cause = self.tries.begin();
+        let cause = self.budget.begin();
         let mut headers = self.headers.clone();
         if let Some(authorization) = &authorization {
             headers.insert(header::AUTHORIZATION, authorization.clone());
@@ -64,14 +64,14 @@ impl Exchange<'_> {
         // connection is gone. The content tells: if none of it was asked for, it was not sent, and half a request was
         // not processed. Without content nobody knows.
         let unsent = broken && self.source.is_unasked();
-        let not_processed = (failure.not_processed || unsent) && self.tries.may_repeat_unprocessed();
+        let not_processed = (failure.not_processed || unsent) && self.budget.may_repeat_unprocessed();
         if not_processed && self.source.can_repeat() && self.take_next_body() {
-            self.tries.repeat(AttemptCause::NotProcessed);
+            self.budget.repeat(AttemptCause::NotProcessed);
             return Ok(Sent::MayRepeat);
         }
         let may_repeat = broken && failure.reused && is_idempotent(&self.method) && self.may_go_again();
         if may_repeat && self.take_next_body() {
-            self.tries.repeat(AttemptCause::Reconnect);
+            self.budget.repeat(AttemptCause::Reconnect);
             return Ok(Sent::MayRepeat);
         }
         Err(self.error_of(&failure))
@@ -109,7 +109,7 @@ impl Exchange<'_> {
         request: UpstreamRequest<RequestBody>,
         cause: AttemptCause,
     ) -> Result<UpstreamResponse, SendFailure<RequestBody>> {
-        self.tries.count_sent();
+        self.budget.count_sent();
         self.slot.metrics.upstream_attempt(cause);
         self.last_sent = Instant::now();
         let result = self.account.upstream.send(request).await;

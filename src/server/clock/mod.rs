@@ -54,7 +54,7 @@ pub(super) struct Stream {
 
 /// Which limit has passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Over {
+pub(super) enum Expired {
     /// A head took too long.
     Head,
     /// No request came for too long.
@@ -195,13 +195,13 @@ impl ConnectionClock {
     }
 
     /// When the next limit passes, and which.
-    fn deadline(&self, head_limit: Duration, idle_limit: Duration) -> Option<(Instant, Over)> {
+    fn deadline(&self, head_limit: Duration, idle_limit: Duration) -> Option<(Instant, Expired)> {
         let at = |ms: u64, limit: Duration| self.start + Duration::from_millis(ms) + limit;
         let head = self.head_since.load(Ordering::Relaxed);
         let idle = self.idle_since.load(Ordering::Relaxed);
         let stalled = self.stalled();
         if stalled != 0 {
-            return Some((at(stalled, STALLED_FOR), Over::Stalled));
+            return Some((at(stalled, STALLED_FOR), Expired::Stalled));
         }
         if self.waiting.load(Ordering::Relaxed) > 0 {
             // The parser has the next request already, and gets to it.
@@ -209,14 +209,14 @@ impl ConnectionClock {
         }
         match (idle, head) {
             // In HTTP/2 a head that does not end holds up everything else.
-            (0, 1..) if self.streams.is_some() => Some((at(head, head_limit), Over::Head)),
+            (0, 1..) if self.streams.is_some() => Some((at(head, head_limit), Expired::Head)),
             (0, _) => None,
             (_, 0) if self.owes_first.load(Ordering::Relaxed) && head_limit <= idle_limit => {
-                Some((at(idle, head_limit), Over::Head))
+                Some((at(idle, head_limit), Expired::Head))
             }
-            (_, 0) => Some((at(idle, idle_limit), Over::Idle)),
+            (_, 0) => Some((at(idle, idle_limit), Expired::Idle)),
             // The time of a pipelined head does not run while the request before it is served.
-            (..) => Some((at(head.max(idle), head_limit), Over::Head)),
+            (..) => Some((at(head.max(idle), head_limit), Expired::Head)),
         }
     }
 
@@ -249,7 +249,7 @@ impl ConnectionClock {
     }
 
     /// Ends when a limit has passed. The timer is moved only when it would fire too late: not once per request.
-    pub(super) async fn over(&self, head_limit: Duration, idle_limit: Duration) -> Over {
+    pub(super) async fn expired(&self, head_limit: Duration, idle_limit: Duration) -> Expired {
         let mut timer = std::pin::pin!(tokio::time::sleep(head_limit.min(idle_limit)));
         std::future::poll_fn(|cx| {
             loop {

@@ -2,15 +2,15 @@ use super::*;
 
 const HEAD: Duration = Duration::from_secs(10);
 
-async fn over_after(clock: &ConnectionClock) -> (Over, u64) {
+async fn expired_after(clock: &ConnectionClock) -> (Expired, u64) {
     let start = Instant::now();
-    let over = clock.over(HEAD, IDLE_FOR).await;
+    let over = clock.expired(HEAD, IDLE_FOR).await;
     (over, start.elapsed().as_secs())
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_new_connection_owes_a_head() {
-    assert_eq!(over_after(&ConnectionClock::default()).await, (Over::Head, 10));
+    assert_eq!(expired_after(&ConnectionClock::default()).await, (Expired::Head, 10));
 }
 
 #[tokio::test(start_paused = true)]
@@ -20,10 +20,10 @@ async fn an_answered_one_is_idle() {
     let serving = clock.serve();
     tokio::time::sleep(Duration::from_secs(500)).await;
     drop(serving);
-    assert_eq!(over_after(&clock).await, (Over::Idle, 120));
+    assert_eq!(expired_after(&clock).await, (Expired::Idle, 120));
     // A part of the next head.
     clock.head_began();
-    assert_eq!(over_after(&clock).await, (Over::Head, 10));
+    assert_eq!(expired_after(&clock).await, (Expired::Head, 10));
 }
 
 #[tokio::test(start_paused = true)]
@@ -34,13 +34,13 @@ async fn one_with_pipelined_requests_in_the_parsers_buffer_is_not_idle() {
     drop(clock.serve());
     assert!(!clock.is_idle());
     assert!(
-        tokio::time::timeout(Duration::from_secs(500), clock.over(HEAD, IDLE_FOR))
+        tokio::time::timeout(Duration::from_secs(500), clock.expired(HEAD, IDLE_FOR))
             .await
             .is_err()
     );
     drop(clock.serve());
     assert!(clock.is_idle());
-    assert_eq!(over_after(&clock).await, (Over::Idle, 120));
+    assert_eq!(expired_after(&clock).await, (Expired::Idle, 120));
 }
 
 #[tokio::test(start_paused = true)]
@@ -49,13 +49,13 @@ async fn while_a_request_is_served_only_a_stall_ends_it() {
     clock.head_came();
     let _serving = clock.serve();
     clock.head_began();
-    let waited = tokio::time::timeout(Duration::from_secs(5000), clock.over(HEAD, IDLE_FOR)).await;
+    let waited = tokio::time::timeout(Duration::from_secs(5000), clock.expired(HEAD, IDLE_FOR)).await;
     assert!(waited.is_err());
     clock.wrote::<usize>(&Poll::Pending);
-    assert_eq!(over_after(&clock).await, (Over::Stalled, 60));
+    assert_eq!(expired_after(&clock).await, (Expired::Stalled, 60));
     clock.wrote(&Poll::Ready(Ok(1)));
     assert!(
-        tokio::time::timeout(Duration::from_secs(500), clock.over(HEAD, IDLE_FOR))
+        tokio::time::timeout(Duration::from_secs(500), clock.expired(HEAD, IDLE_FOR))
             .await
             .is_err()
     );
@@ -93,12 +93,12 @@ async fn one_stalled_stream_is_noticed() {
     let (fast, slow) = (clock.serve(), clock.serve());
     fast.given(false);
     slow.given(true);
-    assert_eq!(over_after(&clock).await, (Over::Stalled, 60));
+    assert_eq!(expired_after(&clock).await, (Expired::Stalled, 60));
     // Its last part, which is all that is left of it.
     let part = slow.part();
     drop(slow);
     assert!(!clock.is_idle());
     drop(part);
     clock.head_began();
-    assert_eq!(over_after(&clock).await, (Over::Head, 10));
+    assert_eq!(expired_after(&clock).await, (Expired::Head, 10));
 }

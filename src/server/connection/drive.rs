@@ -6,7 +6,7 @@ use std::time::Duration;
 use hyper_util::server::graceful::GracefulConnection;
 
 use crate::code::ErrorCode;
-use crate::server::clock::{ConnectionClock, Over};
+use crate::server::clock::{ConnectionClock, Expired};
 use crate::server::drain::DrainHandle;
 use crate::server::listener::Listener;
 use crate::server::standing::Standing;
@@ -61,7 +61,7 @@ where
     // Only HTTP/2 announces the end of a connection by itself: in HTTP/1.1 the last answer does.
     let mut ending = std::pin::pin!(standing.ending(|| listener.snapshot().limits.max_age));
     let mut ends = !clock.is_multiplexed();
-    let mut over = std::pin::pin!(clock.over(head_limit, idle.limit));
+    let mut over = std::pin::pin!(clock.expired(head_limit, idle.limit));
     // Polled only while the connection is to end: a client that reads nothing would never learn of the end, and a
     // client of HTTP/2 need not confirm it.
     let mut leaving = draining;
@@ -84,18 +84,18 @@ where
                 return End::Done;
             }
             which = over.as_mut() => match which {
-                Over::Idle if idle.parks => return End::Park,
-                Over::Idle => {
+                Expired::Idle if idle.parks => return End::Park,
+                Expired::Idle => {
                     leaving = true;
                     clock.leave();
                     connection.as_mut().graceful_shutdown();
                     quiet.set(clock.quiet(LAST_NEWS));
                     // The client has as long again to notice the end.
                     clock.begin_idle_anew();
-                    over.set(clock.over(head_limit, idle.limit));
+                    over.set(clock.expired(head_limit, idle.limit));
                 }
-                Over::Head => return End::HeadTimeout,
-                Over::Stalled => {
+                Expired::Head => return End::HeadTimeout,
+                Expired::Stalled => {
                     let pipeline = &listener.snapshot().pipeline;
                     pipeline.shared.metrics.error(ErrorCode::RequestTimeout);
                     tracing::info!(listener = %pipeline.name, "ended a connection: the client takes nothing of its answer");

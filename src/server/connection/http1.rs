@@ -3,7 +3,6 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use http::{HeaderValue, Request, Version, header};
 use http_body::Body;
@@ -13,25 +12,20 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::answer::timed;
-use super::drive::{End, Idle, LAST_CALL, drive};
+use super::drive::{End, Idle, drive};
 use super::farewell::{farewell, linger};
-use super::parkable::Parkable;
+use super::parking::{PARK_AFTER, PARK_SOON, Parkable, Woken, park};
+use super::timed_body::time;
 use super::{code_of, serve_one};
 use crate::code::ErrorCode;
 use crate::metrics::{DenyReason, GaugeGuard};
 use crate::proxy::ClientBody;
-use crate::server::ConnectionLimits;
-use crate::server::clock::{ConnectionClock, IDLE_FOR, Over};
+use crate::server::clock::{ConnectionClock, Expired, IDLE_FOR};
 use crate::server::drain::DrainHandle;
 use crate::server::listener::Listener;
 use crate::server::standing::Standing;
 use crate::server::strict::{Refusal, Strict};
 
-/// A connection with nothing to do for this long gives its buffers back until there is.
-const PARK_AFTER: Duration = Duration::from_millis(100);
-/// The same while there are many connections: the process keeps the memory that all their buffers took at one time.
-const PARK_SOON: Duration = Duration::from_millis(50);
 /// hyper's least buffer.
 const HYPER_MIN_BUFFER: usize = 8192;
 /// [`Strict`] has counted bytes and fields before hyper does, and answers itself.
@@ -54,8 +48,8 @@ pub(in crate::server) async fn serve_http1<S>(
             match park(&stream, &clock, &listener.snapshot().limits, &mut drain).await {
                 Woken::Readable => {}
                 Woken::LastCall => last = true,
-                Woken::Over(Over::Head) => return Box::pin(head_timeout(stream, &standing, &listener)).await,
-                Woken::Over(_) => return,
+                Woken::Expired(Expired::Head) => return Box::pin(head_timeout(stream, &standing, &listener)).await,
+                Woken::Expired(_) => return,
             }
         }
         // In a box of its own: a connection that is parked holds next to nothing.
@@ -63,38 +57,6 @@ pub(in crate::server) async fn serve_http1<S>(
             Some(back) => stream = back,
             None => return,
         }
-    }
-}
-
-/// What woke a connection that was parked.
-enum Woken {
-    /// There is something to read, if only the end.
-    Readable,
-    /// The same, while draining: one more request is served, and the client is told that it is the last.
-    LastCall,
-    /// A limit has passed, or the drain is over.
-    Over(Over),
-}
-
-/// Waits until there is something to read, without a buffer to read into.
-async fn park<S: Parkable>(
-    stream: &S,
-    clock: &ConnectionClock,
-    limits: &ConnectionLimits,
-    drain: &mut DrainHandle,
-) -> Woken {
-    tokio::select! {
-        biased;
-        _ = stream.readable() => {
-            return if drain.is_draining() { Woken::LastCall } else { Woken::Readable };
-        }
-        over = clock.over(limits.header_read_timeout, IDLE_FOR) => return Woken::Over(over),
-        () = drain.draining() => {}
-    }
-    // A client that is about to send must not find the connection closed: its request may be on its way.
-    match tokio::time::timeout(LAST_CALL, stream.readable()).await {
-        Ok(_) => Woken::LastCall,
-        Err(_elapsed) => Woken::Over(Over::Idle),
     }
 }
 
@@ -157,7 +119,7 @@ where
             let no_length = response.body().size_hint().exact().is_none()
                 && !response.headers().contains_key(header::CONTENT_LENGTH);
             without_framing.store(version == Version::HTTP_10 && no_length, Ordering::Relaxed);
-            Ok::<_, std::convert::Infallible>(timed(response, serving, None))
+            Ok::<_, std::convert::Infallible>(time(response, serving, None))
         }
     });
     let mut builder = http1::Builder::new();

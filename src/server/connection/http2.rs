@@ -11,8 +11,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::answer::timed;
 use super::drive::{Idle, drive};
+use super::timed_body::time;
 use super::{code_of, serve_one};
 use crate::metrics::{DenyReason, GaugeGuard};
 use crate::proxy::{ClientBody, Unread};
@@ -86,7 +86,7 @@ pub(in crate::server) async fn serve_http2<S>(
                 } else {
                     serve_one(&listener, &standing, request).await
                 };
-                Ok(timed(response, serving, unread))
+                Ok(time(response, serving, unread))
             }
         })
     };

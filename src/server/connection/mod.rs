@@ -1,11 +1,11 @@
 //! One client connection, from its first byte to its end.
 
-mod answer;
 mod drive;
 mod farewell;
 mod http1;
 mod http2;
-mod parkable;
+mod parking;
+mod timed_body;
 
 use http::{HeaderValue, Request, Response, Version, header};
 

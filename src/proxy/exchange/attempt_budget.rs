@@ -6,7 +6,7 @@ use crate::metrics::AttemptCause;
 /// don't count.
 const MOST_SENDS: u32 = 3;
 
-pub(super) struct Tries<'a> {
+pub(super) struct AttemptBudget<'a> {
     /// Sends that count.
     counted: u32,
     /// The upstream said of one send that it did not process it.
@@ -19,7 +19,7 @@ pub(super) struct Tries<'a> {
     sent: &'a mut u32,
 }
 
-impl<'a> Tries<'a> {
+impl<'a> AttemptBudget<'a> {
     /// Before the first send. `sent` counts everything sent upstream.
     pub(super) fn new(sent: &'a mut u32) -> Self {
         Self {

@@ -13,7 +13,7 @@ use crate::time::WaitTimer;
 const WINDOW: Duration = Duration::from_secs(30);
 
 /// What is left of the time that one body may take.
-pub(super) struct Patience {
+pub(super) struct BodyTimer {
     idle_limit: Duration,
     /// Bytes that must come in each window, at least.
     least: u64,
@@ -27,7 +27,7 @@ pub(super) struct Patience {
     wait: WaitTimer,
 }
 
-impl Patience {
+impl BodyTimer {
     /// `least`: bytes a second; 0: any.
     pub(super) fn new(idle_limit: Duration, least: usize) -> Self {
         Self {
@@ -41,7 +41,7 @@ impl Patience {
     }
 
     /// Something came.
-    pub(super) fn came(&mut self, bytes: usize) {
+    pub(super) fn received(&mut self, bytes: usize) {
         self.came = self.came.saturating_add(bytes as u64);
         if let Some(window_ends) = self.window_ends.take() {
             self.left = window_ends.saturating_duration_since(Instant::now());
@@ -56,7 +56,7 @@ impl Patience {
     }
 
     /// To be polled while nothing comes: ready when the client has paused for too long or was too slow.
-    pub(super) fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<ClientFault> {
+    pub(super) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<ClientFault> {
         let began = self.wait.begin();
         let gives_up = began + self.idle_limit;
         loop {
@@ -88,12 +88,12 @@ mod tests {
     use super::*;
 
     /// The fault for which a client that sends `bytes` every so often, with pauses of ours between, is given up.
-    async fn lost(patience: &mut Patience, bytes: usize, every: Duration, ours: Duration) -> Option<ClientFault> {
+    async fn lost(timer: &mut BodyTimer, bytes: usize, every: Duration, ours: Duration) -> Option<ClientFault> {
         for _ in 0..1000 {
-            if let Ok(fault) = tokio::time::timeout(every, poll_fn(|cx| patience.poll_lost(cx))).await {
+            if let Ok(fault) = tokio::time::timeout(every, poll_fn(|cx| timer.poll_expired(cx))).await {
                 return Some(fault);
             }
-            patience.came(bytes);
+            timer.received(bytes);
             tokio::time::sleep(ours).await;
         }
         None
@@ -102,11 +102,11 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_trickles_is_lost_patience_with_after_a_window() {
+    async fn a_body_that_trickles_is_too_slow_after_a_window() {
         let start = Instant::now();
-        let mut patience = Patience::new(WINDOW, 1024);
+        let mut timer = BodyTimer::new(WINDOW, 1024);
         assert_eq!(
-            lost(&mut patience, 1023, SECOND, Duration::ZERO).await,
+            lost(&mut timer, 1023, SECOND, Duration::ZERO).await,
             Some(ClientFault::Slow)
         );
         assert_eq!(start.elapsed(), WINDOW);
@@ -114,38 +114,38 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_that_is_as_fast_as_asked_is_not() {
-        let mut patience = Patience::new(WINDOW, 1024);
-        assert_eq!(lost(&mut patience, 1100, SECOND, Duration::ZERO).await, None);
-        let mut any = Patience::new(WINDOW, 0);
+        let mut timer = BodyTimer::new(WINDOW, 1024);
+        assert_eq!(lost(&mut timer, 1100, SECOND, Duration::ZERO).await, None);
+        let mut any = BodyTimer::new(WINDOW, 0);
         assert_eq!(lost(&mut any, 1, SECOND, Duration::ZERO).await, None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn time_in_which_nobody_waits_for_the_client_does_not_count() {
-        let mut patience = Patience::new(WINDOW, 1024);
-        assert_eq!(lost(&mut patience, 1100, SECOND, 10 * SECOND).await, None);
+        let mut timer = BodyTimer::new(WINDOW, 1024);
+        assert_eq!(lost(&mut timer, 1100, SECOND, 10 * SECOND).await, None);
     }
 
     /// The body's next reader comes after a pause of ours, in which the wait of the reader before went on.
     #[tokio::test(start_paused = true)]
     async fn nor_does_it_where_a_reader_stops_in_the_middle_of_its_wait() {
-        let mut patience = Patience::new(WINDOW, 1024);
+        let mut timer = BodyTimer::new(WINDOW, 1024);
         for _ in 0..10 {
-            let waited = tokio::time::timeout(SECOND, poll_fn(|cx| patience.poll_lost(cx))).await;
+            let waited = tokio::time::timeout(SECOND, poll_fn(|cx| timer.poll_expired(cx))).await;
             assert!(waited.is_err());
             tokio::time::sleep(2 * WINDOW).await;
-            patience.begin_anew();
-            patience.came(1);
+            timer.begin_anew();
+            timer.received(1);
         }
-        assert_eq!(lost(&mut patience, 1100, SECOND, Duration::ZERO).await, None);
+        assert_eq!(lost(&mut timer, 1100, SECOND, Duration::ZERO).await, None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_pause_is_lost_patience_with_by_itself() {
+    async fn a_pause_is_too_long_by_itself() {
         let start = Instant::now();
-        let mut patience = Patience::new(5 * SECOND, 1024);
+        let mut timer = BodyTimer::new(5 * SECOND, 1024);
         assert_eq!(
-            lost(&mut patience, 1 << 20, 6 * SECOND, Duration::ZERO).await,
+            lost(&mut timer, 1 << 20, 6 * SECOND, Duration::ZERO).await,
             Some(ClientFault::Idle)
         );
         assert_eq!(start.elapsed(), 5 * SECOND);

@@ -18,7 +18,7 @@ use crate::server::clock::{BodyClock, Stream};
 const LINGER_SILENCE: Duration = Duration::from_millis(500);
 
 /// `unread`: where what is left of the request may be (HTTP/2).
-pub(super) fn timed(
+pub(super) fn time(
     response: Response<ResponseBody>,
     clock: BodyClock,
     unread: Option<Arc<Unread>>,
