@@ -16,9 +16,9 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::upstream::{
     AUTHORITY_AS_SERVER, EgressProxy, HttpVersion, TunnelError, UpstreamSettings, connect_host, connect_through,
@@ -141,7 +141,7 @@ pub struct HttpResponse {
     head: response::Parts,
     body: Incoming,
     deadline: Instant,
-    _connection: Connection,
+    _connection: AbortOnDropHandle<()>,
 }
 
 impl HttpResponse {
@@ -171,16 +171,6 @@ impl HttpResponse {
             Ok(body)
         };
         timeout_at(self.deadline, read).await.unwrap_or(Err(HttpError::Timeout))
-    }
-}
-
-/// The task that runs a connection; dropping this ends it.
-#[derive(Debug)]
-struct Connection(JoinHandle<()>);
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 
@@ -305,7 +295,7 @@ where
                 .max_header_list_size(MOST_HEAD as u32)
                 .handshake(io)
                 .await?;
-            let connection = Connection(tokio::spawn(async { drop(connection.await) }));
+            let connection = AbortOnDropHandle::new(tokio::spawn(async { drop(connection.await) }));
             (sender.send_request(request).await?, connection)
         } else {
             let host = request.uri().authority().map(|authority| authority.as_str());
@@ -314,7 +304,7 @@ where
             let path = request.uri().path_and_query().cloned();
             *request.uri_mut() = path.map(Uri::from).unwrap_or_default();
             let (mut sender, connection) = http1::Builder::new().max_buf_size(MOST_HEAD).handshake(io).await?;
-            let connection = Connection(tokio::spawn(async { drop(connection.await) }));
+            let connection = AbortOnDropHandle::new(tokio::spawn(async { drop(connection.await) }));
             (sender.send_request(request).await?, connection)
         };
         let (head, body) = response.into_parts();

@@ -21,7 +21,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use connections::{Connections, Watched, answering};
 use pages::Pages;
@@ -94,7 +94,9 @@ impl fmt::Display for Peer {
 pub async fn serve(socket: Socket, state: Arc<dyn AdminState>, shutdown: impl Future<Output = ()>) {
     let pages = Arc::new(Pages::new(Arc::clone(&state)));
     let mut open = Connections::default();
-    let stop = watch::Sender::new(());
+    let stop = CancellationToken::new();
+    // Also when this future is dropped.
+    let stopping = stop.clone().drop_guard();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
@@ -103,9 +105,9 @@ pub async fn serve(socket: Socket, state: Arc<dyn AdminState>, shutdown: impl Fu
             accepted = accept(&socket) => accepted,
         };
         match accepted {
-            Ok(Accepted::Tcp(stream, address)) => open.serve(stream, Peer::Tcp(address), &pages, stop.subscribe()),
+            Ok(Accepted::Tcp(stream, address)) => open.serve(stream, Peer::Tcp(address), &pages, stop.clone()),
             Ok(Accepted::Unix(stream, uid)) if state.admits(uid) => {
-                open.serve(stream, Peer::Unix(uid), &pages, stop.subscribe());
+                open.serve(stream, Peer::Unix(uid), &pages, stop.clone());
             }
             Ok(Accepted::Unix(_, uid)) => {
                 tracing::warn!(uid, "admin socket: refused a user that is not among its `uids`");
@@ -119,7 +121,7 @@ pub async fn serve(socket: Socket, state: Arc<dyn AdminState>, shutdown: impl Fu
         tokio::task::yield_now().await;
     }
     // Answers under way are finished: whoever asked for the end gets one.
-    drop((socket, stop));
+    drop((socket, stopping));
     open.ended().await;
 }
 
@@ -145,7 +147,7 @@ async fn accept(socket: &Socket) -> io::Result<Accepted> {
 }
 
 impl Connections {
-    fn serve<S>(&mut self, stream: S, peer: Peer, pages: &Arc<Pages>, stop: watch::Receiver<()>)
+    fn serve<S>(&mut self, stream: S, peer: Peer, pages: &Arc<Pages>, stop: CancellationToken)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -155,13 +157,8 @@ impl Connections {
     }
 }
 
-async fn connection<S>(
-    stream: Watched<S>,
-    peer: Peer,
-    pages: Arc<Pages>,
-    doing: Arc<AtomicU8>,
-    mut stop: watch::Receiver<()>,
-) where
+async fn connection<S>(stream: Watched<S>, peer: Peer, pages: Arc<Pages>, doing: Arc<AtomicU8>, stop: CancellationToken)
+where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let service = service_fn(|request: Request<Incoming>| {
@@ -183,7 +180,7 @@ async fn connection<S>(
     );
     let served = tokio::select! {
         served = serving.as_mut() => served,
-        _ = stop.changed() => {
+        () = stop.cancelled() => {
             serving.as_mut().graceful_shutdown();
             serving.await
         }

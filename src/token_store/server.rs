@@ -10,9 +10,9 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, RedisConnectionInfo, RedisError};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::TokenStoreSettings;
 use super::keys::{self, Keys, Subject};
@@ -60,13 +60,7 @@ struct Lives {
 /// A connection and the task that drives it.
 struct Live {
     connection: MultiplexedConnection,
-    driver: JoinHandle<()>,
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
+    driver: AbortOnDropHandle<()>,
 }
 
 #[derive(Default)]
@@ -314,7 +308,7 @@ impl RedisStore {
             .map_err(|error| reason(&error))?;
         Ok(Live {
             connection,
-            driver: tokio::spawn(driver),
+            driver: AbortOnDropHandle::new(tokio::spawn(driver)),
         })
     }
 
