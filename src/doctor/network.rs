@@ -139,7 +139,11 @@ impl Patient<'_> {
                 Ok(())
             }
             Some(Err(error)) => {
-                let (found, hint) = tls_trouble(&error, self.account.upstream.ca_file.is_some());
+                let (found, hint) = tls_trouble(
+                    &error,
+                    self.account.upstream.ca_file.is_some(),
+                    self.around.clock.wall(),
+                );
                 self.add("tls", Status::Fail, found, Some(hint.to_owned()));
                 Err("the upstream has not shown who it is")
             }
@@ -152,7 +156,7 @@ impl Patient<'_> {
 
     fn tls_is_good(&mut self, facts: &TlsFacts) {
         let until = not_after(&facts.certificate);
-        let left = until.and_then(|until| until.duration_since(SystemTime::now()).ok());
+        let left = until.and_then(|until| until.duration_since(self.around.clock.wall()).ok());
         let days = left.map_or_else(String::new, |left| {
             format!(", its certificate is good for {}", span(left))
         });
@@ -180,7 +184,7 @@ fn said(error: &ConnectError) -> String {
 }
 
 /// The finding about a handshake that failed, and what to do. `own`: the authorities are not the system's.
-fn tls_trouble(error: &ConnectError, own: bool) -> (String, &'static str) {
+fn tls_trouble(error: &ConnectError, own: bool, now: SystemTime) -> (String, &'static str) {
     let ConnectError::Tls { host, port, source } = error else {
         let found = match error {
             ConnectError::Timeout { host, port, after } => format!(
@@ -197,7 +201,6 @@ fn tls_trouble(error: &ConnectError, own: bool) -> (String, &'static str) {
         .get_ref()
         .and_then(|error| error.downcast_ref())
         .is_some_and(is_authority_as_server);
-    let now = || of(SystemTime::now());
     let found = match &certificate {
         Some(CertificateError::UnknownIssuer) => {
             format!("{host}:{port} shows a certificate whose authority is not trusted")
@@ -205,12 +208,12 @@ fn tls_trouble(error: &ConnectError, own: bool) -> (String, &'static str) {
         Some(CertificateError::ExpiredContext { not_after, .. }) => format!(
             "the certificate of {host}:{port} expired on {}; this machine's clock says {}",
             of_unix(not_after.as_secs()),
-            now()
+            of(now)
         ),
         Some(CertificateError::NotValidYetContext { not_before, .. }) => format!(
             "the certificate of {host}:{port} is valid from {} on; this machine's clock says {}",
             of_unix(not_before.as_secs()),
-            now()
+            of(now)
         ),
         _ if authority => format!("{host}:{port} shows the certificate of an authority as if it were a server's"),
         Some(CertificateError::BadSignature) => {

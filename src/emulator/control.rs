@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
@@ -93,8 +93,8 @@ impl SecretOrder {
     fn carry_out(self, shared: &Shared) {
         if let Some(secret) = self.add {
             let life = self.expires_in.map_or(SECRET_LIFE, Duration::from_secs);
-            let expires = SystemTime::now().checked_add(life);
-            let expires = expires.unwrap_or_else(|| SystemTime::now() + SECRET_LIFE);
+            let expires = super::now().checked_add(life);
+            let expires = expires.unwrap_or_else(|| super::now() + SECRET_LIFE);
             shared.oauth.add_secret(&self.client_id, &secret, expires);
         }
         if let Some(secret) = self.remove {

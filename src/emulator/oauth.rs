@@ -54,7 +54,7 @@ impl OAuth {
             recent: Mutex::default(),
         };
         for (id, secret) in accounts {
-            oauth.add_secret(id, secret, SystemTime::now() + SECRET_LIFE);
+            oauth.add_secret(id, secret, super::now() + SECRET_LIFE);
         }
         oauth
     }
@@ -65,7 +65,7 @@ impl OAuth {
         let secret = ServiceSecret {
             id: format!("6a7940c0{number:016x}"),
             value: value.to_owned(),
-            created: SystemTime::now(),
+            created: super::now(),
             expires,
         };
         self.accounts
@@ -124,7 +124,7 @@ impl OAuth {
             .strip_prefix("Basic ")?;
         let decoded = String::from_utf8(STANDARD.decode(basic).ok()?).ok()?;
         let (id, secret) = decoded.split_once(':')?;
-        let now = SystemTime::now();
+        let now = super::now();
         let good = |known: &ServiceSecret| known.value == secret && known.expires > now;
         self.secrets(id)?.iter().any(good).then(|| id.to_owned())
     }

@@ -85,7 +85,7 @@ fn create(call: &Call, client: &str, shared: &Shared) -> Answer {
         return super::server::bare(StatusCode::INTERNAL_SERVER_ERROR);
     }
     let value = format!("mdb_sa_sk_{}", URL_SAFE_NO_PAD.encode(random));
-    let now = SystemTime::now();
+    let now = super::now();
     shared.oauth.cap_secrets(client, now + OLD_SECRET_LIFE);
     let made = shared
         .oauth

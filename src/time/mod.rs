@@ -25,6 +25,7 @@ pub type SharedClock = Arc<dyn Clock>;
 pub struct SystemClock;
 
 impl Clock for SystemClock {
+    #[allow(clippy::disallowed_methods, reason = "the clock that is passed in elsewhere")]
     fn wall(&self) -> SystemTime {
         SystemTime::now()
     }

@@ -421,7 +421,8 @@ async fn a_certificate_that_expires_while_its_connection_is_open_ends_it() {
     let gateway = Gateway::start().await;
     let tomorrow = gateway.ca.identity(&[WEB], |params| {
         for_clients(params);
-        params.not_after = SystemTime::now()
+        params.not_after = SystemClock
+            .wall()
             .checked_add(Duration::from_secs(86_400))
             .unwrap()
             .into();

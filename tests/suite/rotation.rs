@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use atlas_auth_proxy::credential::{ApiKeyPair, ClientSecrets, CredentialSettings, ServiceAccountKey};
 use atlas_auth_proxy::emulator::{Fault, FaultKind, Target};
 use atlas_auth_proxy::secret::Secret;
+use atlas_auth_proxy::time::{Clock, SystemClock};
 
 use crate::support::atlas::{Atlas, GROUPS, NEXT_SECRET, reloaded, reloads, write_secret};
 use crate::support::client::{client, raw};
@@ -331,7 +332,7 @@ async fn a_secret_that_expires_soon_is_warned_of() {
     let secret = atlas.folder.path().join("secret");
     write_secret(&secret, CLIENT_SECRET);
     let program = atlas.program(&secret, &[]).await;
-    let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let now = || SystemClock.wall().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let expires_in = |days: u64| {
         let from = (now() + Duration::from_secs(days * 24 * 3600)).as_secs_f64();
         from..from + 7200.0

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use super::super::token::Moment;
 use super::super::{Bearer, BearerParts, TokenEvents};
 use super::*;
-use crate::time::SystemClock;
+use crate::time::{Clock, SystemClock};
 use crate::upstream::HttpVersion;
 
 const GRANT: &str = r#"{"access_token":"sesame","expires_in":3600,"token_type":"Bearer"}"#;
@@ -356,7 +356,7 @@ fn a_date_before_the_epoch_is_no_trouble() {
             HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"),
         )]),
         b"",
-        SystemTime::now(),
+        SystemClock.wall(),
     )
     .unwrap_err();
     assert_eq!(refusal.retry_after, Some(Duration::ZERO));

@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use atlas_auth_proxy::time::{Clock, SystemClock};
+
 use crate::support::check::{Fake, Setup, fake_atlas, in_days};
 
 #[tokio::test]
@@ -24,7 +26,7 @@ async fn a_clock_that_is_wrong() {
         (0, "ok", "agree on the time", 0),
     ] {
         let atlas = Fake::start(move |head| {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+            let now = SystemClock.wall().duration_since(SystemTime::UNIX_EPOCH).unwrap();
             let then = i64::try_from(now.as_secs()).unwrap() + upstream_ahead;
             let date = jiff::Timestamp::from_second(then)
                 .unwrap()

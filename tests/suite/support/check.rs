@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use atlas_auth_proxy::time::{Clock, SystemClock};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -261,7 +262,8 @@ pub async fn tunnel(to: SocketAddr, credentials: Option<&'static str>) -> Fake {
 }
 
 pub fn in_days(days: i64) -> String {
-    let now = SystemTime::now()
+    let now = SystemClock
+        .wall()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap()
         .as_secs();
