@@ -1,8 +1,9 @@
 //! Deletes the old secret, after time for running proxies to take the new one.
 
+use tokio_util::sync::CancellationToken;
+
 use super::RotationSettings;
 use super::open::Found;
-use super::schedule::Stop;
 use super::step::{Status, Step, ok};
 use super::words::hinted;
 use crate::atlas_api::Session;
@@ -13,7 +14,7 @@ pub(super) async fn delete_old(
     settings: &RotationSettings<'_>,
     found: &Found,
     value: &Secret,
-    stop: &mut Stop,
+    stop: &CancellationToken,
     say: &mut dyn FnMut(Step),
 ) -> bool {
     let Some(grace) = settings.delete_old_after else {
@@ -44,7 +45,7 @@ pub(super) async fn delete_old(
     // Proxies check their files every second, and verify what they find.
     tokio::select! {
         () = tokio::time::sleep(grace) => {}
-        () = stop.requested() => {
+        () = stop.cancelled() => {
             return kept(Status::Warn, "a signal ended the wait; delete it in Atlas, or next time with --delete-unused".to_owned());
         }
     }

@@ -33,6 +33,6 @@ pub use destination::Destination;
 pub use kubernetes::{Cluster, KubernetesSecret};
 pub use open::made_at;
 pub use rotation::{Rotation, rotate};
-pub use schedule::{Reported, Stop, Work, keep_rotating};
+pub use schedule::{Reported, Work, keep_rotating};
 pub use settings::RotationSettings;
 pub use step::{Status, Step};

@@ -1,10 +1,11 @@
 //! A whole rotation, from the first request to the deletion of the old secret.
 
+use tokio_util::sync::CancellationToken;
+
 use super::RotationSettings;
 use super::delete_old::delete_old;
 use super::make::{Changed, change};
 use super::open::{Opened, open};
-use super::schedule::Stop;
 use super::step::{Failed, Status, Step, ok};
 use crate::atlas_api::ServiceSecret;
 
@@ -21,7 +22,7 @@ pub struct Rotation {
 
 /// Rotates; reports each step when it ends. `stop` ends the wait before the old secret is deleted, which is kept then.
 /// Earlier steps are not interrupted: a secret that nobody knows would be left.
-pub async fn rotate(settings: &RotationSettings<'_>, stop: &mut Stop, say: &mut dyn FnMut(Step)) -> Rotation {
+pub async fn rotate(settings: &RotationSettings<'_>, stop: &CancellationToken, say: &mut dyn FnMut(Step)) -> Rotation {
     let opened = match begin(settings, say).await {
         Ok(opened) => opened,
         Err(failed) => return not_rotated(settings, failed, say),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::time::Clock;
 
@@ -102,19 +102,19 @@ pub trait Work {
 pub struct Reported;
 
 /// Rotates whenever the secret in use is as old as `every`, until it is stopped.
-pub async fn keep_rotating(every: Duration, clock: &dyn Clock, work: &mut impl Work, stop: &mut Stop) {
+pub async fn keep_rotating(every: Duration, clock: &dyn Clock, work: &mut impl Work, stop: &CancellationToken) {
     let mut schedule = Schedule::at_once(every, clock);
     let mut age_known = false;
     loop {
         // A timer stands still while the machine sleeps, so the clocks are read again and again.
         loop {
             let left = schedule.left(clock);
-            if left.is_zero() && !stop.is_requested() {
+            if left.is_zero() && !stop.is_cancelled() {
                 break;
             }
             tokio::select! {
                 () = tokio::time::sleep(left.min(TICK)) => {}
-                () = stop.requested() => return,
+                () = stop.cancelled() => return,
             }
         }
         let ended = if age_known {
@@ -130,36 +130,11 @@ pub async fn keep_rotating(every: Duration, clock: &dyn Clock, work: &mut impl W
                 Err(failed) => Err(failed),
             }
         };
-        if stop.is_requested() {
+        if stop.is_cancelled() {
             return;
         }
         schedule.ended(ended.is_ok(), clock);
         work.next_in(schedule.left(clock));
-    }
-}
-
-/// Whether somebody wants this to end.
-#[derive(Debug, Clone)]
-pub struct Stop(watch::Receiver<bool>);
-
-impl Stop {
-    /// Requested once `true` is sent.
-    pub fn new() -> (watch::Sender<bool>, Self) {
-        let (sender, receiver) = watch::channel(false);
-        (sender, Self(receiver))
-    }
-
-    /// Whether it is requested by now.
-    pub fn is_requested(&self) -> bool {
-        *self.0.borrow()
-    }
-
-    /// Ends when it is requested.
-    pub async fn requested(&mut self) {
-        if self.0.wait_for(|requested| *requested).await.is_err() {
-            // Nobody can request it any more.
-            std::future::pending().await
-        }
     }
 }
 
@@ -223,7 +198,7 @@ mod tests {
         rotations: Vec<Result<(), Reported>>,
         asked: Vec<u64>,
         rotated: Vec<u64>,
-        stop: tokio::sync::watch::Sender<bool>,
+        stop: CancellationToken,
     }
 
     impl Work for Script {
@@ -236,7 +211,7 @@ mod tests {
             self.rotated.push(self.clock.since_start().as_secs() / 60);
             let ended = self.rotations.remove(0);
             if self.rotations.is_empty() {
-                self.stop.send(true).unwrap();
+                self.stop.cancel();
             }
             ended
         }
@@ -249,16 +224,16 @@ mod tests {
         made: Vec<Result<Option<SystemTime>, Reported>>,
         rotations: Vec<Result<(), Reported>>,
     ) -> Script {
-        let (sender, mut stop) = Stop::new();
+        let stop = CancellationToken::new();
         let mut script = Script {
             clock: Arc::clone(clock),
             made,
             rotations,
             asked: Vec::new(),
             rotated: Vec::new(),
-            stop: sender,
+            stop: stop.clone(),
         };
-        keep_rotating(30 * DAY, &**clock, &mut script, &mut stop).await;
+        keep_rotating(30 * DAY, &**clock, &mut script, &stop).await;
         script
     }
 
@@ -330,20 +305,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stop_ends_the_wait_at_once() {
         let clock = TestClock::new();
-        let (sender, mut stop) = Stop::new();
+        let stop = CancellationToken::new();
         let mut script = Script {
             clock: Arc::clone(&clock),
             made: vec![Ok(None)],
             rotations: Vec::new(),
             asked: Vec::new(),
             rotated: Vec::new(),
-            stop: sender.clone(),
+            stop: stop.clone(),
         };
+        let stopping = stop.clone();
         let stopper = tokio::spawn(async move {
             tokio::time::sleep(90 * MINUTE).await;
-            sender.send(true).unwrap();
+            stopping.cancel();
         });
-        keep_rotating(30 * DAY, &*clock, &mut script, &mut stop).await;
+        keep_rotating(30 * DAY, &*clock, &mut script, &stop).await;
         stopper.await.unwrap();
         assert_eq!(clock.since_start(), 90 * MINUTE);
         assert_eq!((script.asked.len(), script.rotated.len()), (1, 0));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Builder;
+use tokio_util::sync::CancellationToken;
 
 use super::args::Wishes;
 use super::prepare::Prepared;
@@ -13,7 +14,7 @@ use crate::cli::run::Signals;
 use crate::cli::{exit, print_error};
 use crate::config::{Environment, Sources};
 use crate::crypto;
-use crate::rotate::{self, Reported, Rotation, Status, Step, Stop, Work};
+use crate::rotate::{self, Reported, Rotation, Status, Step, Work};
 use crate::time::{SharedClock, SystemClock};
 
 /// Rotates once, or from time to time until a signal ends it.
@@ -47,18 +48,18 @@ pub(in crate::cli) fn rotate_secret(sources: Sources<'_>, environment: &dyn Envi
                 return exit::failed();
             }
         };
-        let (request, mut stop) = Stop::new();
+        let stop = CancellationToken::new();
         let work = async {
             match wishes.every {
-                None => command.once(&mut stop).await,
-                Some(every) => command.repeatedly(every, &mut stop).await,
+                None => command.once(&stop).await,
+                Some(every) => command.repeatedly(every, &stop).await,
             }
         };
         // A signal ends waits only: a step that has begun must not leave a secret that nobody knows.
         let pass_on = async {
             loop {
                 signals.next().await;
-                request.send_replace(true);
+                stop.cancel();
             }
         };
         tokio::select! {
@@ -79,7 +80,7 @@ pub(super) struct Command<'a> {
 }
 
 impl Command<'_> {
-    async fn once(&self, stop: &mut Stop) -> ExitCode {
+    async fn once(&self, stop: &CancellationToken) -> ExitCode {
         match self.prepare() {
             Ok(prepared) if self.rotate(&prepared, stop).await.ok => exit::CLEAN,
             Ok(_) => exit::failed(),
@@ -90,20 +91,17 @@ impl Command<'_> {
         }
     }
 
-    async fn repeatedly(&self, every: Duration, stop: &mut Stop) -> ExitCode {
+    async fn repeatedly(&self, every: Duration, stop: &CancellationToken) -> ExitCode {
         if let Err(unprepared) = self.prepare() {
             unprepared.say();
             return exit::misused();
         }
-        let mut work = Repeated {
-            command: self,
-            stop: stop.clone(),
-        };
+        let mut work = Repeated { command: self, stop };
         rotate::keep_rotating(every, &*self.clock, &mut work, stop).await;
         exit::CLEAN
     }
 
-    async fn rotate(&self, prepared: &Prepared, stop: &mut Stop) -> Rotation {
+    async fn rotate(&self, prepared: &Prepared, stop: &CancellationToken) -> Rotation {
         let mut steps = Vec::new();
         let mut say = |step: Step| {
             if self.wishes.json {
@@ -133,7 +131,7 @@ impl Command<'_> {
 /// [`Command::rotate`] from time to time.
 struct Repeated<'a> {
     command: &'a Command<'a>,
-    stop: Stop,
+    stop: &'a CancellationToken,
 }
 
 impl Repeated<'_> {
@@ -158,7 +156,7 @@ impl Work for Repeated<'_> {
     async fn rotate(&mut self) -> Result<(), Reported> {
         let prepared = self.prepare()?;
         // If only the old secret could not be deleted, making yet another would not help.
-        match self.command.rotate(&prepared, &mut self.stop).await.new {
+        match self.command.rotate(&prepared, self.stop).await.new {
             Some(_) => Ok(()),
             None => Err(Reported),
         }
