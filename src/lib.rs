@@ -21,6 +21,7 @@ pub mod log;
 pub mod metrics;
 pub mod own_http;
 pub mod proxy;
+pub mod report;
 pub mod rotate;
 pub mod secret;
 pub mod server;

@@ -9,7 +9,8 @@ use tokio::runtime::Builder;
 use super::exit;
 use crate::config::{self, Environment, Sources};
 use crate::crypto;
-use crate::doctor::{self, Circumstances, Finding, PROXY_VARIABLES, Report, Status};
+use crate::doctor::{self, Circumstances, PROXY_VARIABLES, Report};
+use crate::report::{Status, Step};
 use crate::time::SystemClock;
 
 /// Examines what these sources say, prints what was found.
@@ -32,7 +33,7 @@ fn examine(sources: Sources<'_>, environment: &dyn Environment, account: Option<
         Ok(loaded) => loaded,
         Err(errors) => {
             for line in errors.lines() {
-                report.add(Finding::new("configuration", Status::Fail, line));
+                report.add(Step::new("configuration", Status::Fail, line));
             }
             return;
         }
@@ -46,20 +47,20 @@ fn examine(sources: Sources<'_>, environment: &dyn Environment, account: Option<
         if names.len() == 1 { "" } else { "s" },
         names.join(", ")
     );
-    report.add(Finding::new("configuration", Status::Ok, found));
+    report.add(Step::new("configuration", Status::Ok, found));
     for warning in &loaded.warnings {
-        report.add(Finding::new("configuration", Status::Warn, warning));
+        report.add(Step::new("configuration", Status::Warn, warning));
     }
     for note in &loaded.notes {
-        report.add(Finding::new("configuration", Status::Ok, note));
+        report.add(Step::new("configuration", Status::Ok, note));
     }
     if let Some(account) = account.filter(|account| !settings.accounts.contains_key(*account)) {
         let account = super::without_credentials(account);
         let found = format!("there is no account `{account}`: there is {}", names.join(", "));
-        return report.add(Finding::new("configuration", Status::Fail, found));
+        return report.add(Step::new("configuration", Status::Fail, found));
     }
     if let Err(error) = crypto::self_check() {
-        return report.add(Finding::new("cryptography", Status::Fail, error.to_string()));
+        return report.add(Step::new("cryptography", Status::Fail, error.to_string()));
     }
     let around = Circumstances {
         proxy_variables: PROXY_VARIABLES
@@ -70,7 +71,7 @@ fn examine(sources: Sources<'_>, environment: &dyn Environment, account: Option<
     };
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return report.add(Finding::new("process", Status::Fail, error.to_string())),
+        Err(error) => return report.add(Step::new("process", Status::Fail, error.to_string())),
     };
     runtime.block_on(doctor::examine(settings, account, &around, report));
     // A name look-up that hangs must not keep the process.

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 
-use super::{Patient, Status, span};
+use super::{Patient, span};
 use crate::atlas_api::{AccountError, ApiAnswer, AtlasApi, CallError, ServiceAccount, in_use};
+use crate::report::Status;
 use crate::secret::Secret;
 
 /// A call that every credential may make, with a short answer.

@@ -4,8 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use http::header;
 
-use super::{Patient, Status, span};
+use super::{Patient, span};
 use crate::own_http::HttpClient;
+use crate::report::Status;
 
 /// Beyond the first a look at the clock is worthwhile; beyond the second certificates and expiries go wrong.
 const WORTH_A_LOOK: Duration = Duration::from_secs(30);

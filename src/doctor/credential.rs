@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use super::Patient;
 use super::api::ADD_ADDRESS;
-use super::{Patient, Status};
 use crate::atlas_api::{ApiAnswer, ApiClient, CallError, Session};
 use crate::credential::bearer::{Outcome, Refusal};
 use crate::credential::digest::{ChallengeCause, DigestEvents};
 use crate::credential::{ApiKeyPair, ServiceAccountKey};
+use crate::report::Status;
 
 /// The bound on taking the token back.
 const REVOKE_LIMIT: Duration = Duration::from_secs(2);

@@ -3,7 +3,8 @@
 use std::time::SystemTime;
 
 use super::network::{EXPIRES_SOON, of};
-use super::{Finding, Report, Status, span};
+use super::{Report, span};
+use crate::report::{Status, Step};
 use crate::server::{Bind, ListenerSettings, ListenerTls, OutOfTime};
 use crate::settings::Settings;
 
@@ -58,9 +59,9 @@ fn time(label: &str, tls: &ListenerTls, now: SystemTime, report: &mut Report) {
             )
         }
     };
-    report.add(Finding {
+    report.add(Step {
         hint: hint.map(str::to_owned),
-        ..Finding::new(CHECK, status, found)
+        ..Step::new(CHECK, status, found)
     });
 }
 
@@ -75,13 +76,13 @@ fn names(listener: &ListenerSettings, tls: &ListenerTls, report: &mut Report) {
     if missing.is_empty() {
         return;
     }
-    report.add(Finding {
+    report.add(Step {
         hint: Some(
             "clients that use such a name refuse the certificate: have it made with all names as subject alternative \
              names, or take the name out of `hosts`"
                 .to_owned(),
         ),
-        ..Finding::new(
+        ..Step::new(
             CHECK,
             Status::Fail,
             format!(

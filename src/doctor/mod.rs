@@ -17,11 +17,12 @@ use std::sync::Arc;
 
 use crate::atlas_api::ApiClient;
 use crate::credential::{ApiKeyPair, CredentialSettings, ServiceAccountKey};
+use crate::report::{Status, Step};
 use crate::settings::{AccountSettings, Settings};
 use crate::time::SharedClock;
 use crate::upstream::{Origin, client_config};
 
-pub use report::{Finding, Report, Status};
+pub use report::Report;
 
 /// The variables that name proxies, in order of precedence; `HTTP_PROXY` is not among them.
 pub const PROXY_VARIABLES: [&str; 8] = [
@@ -97,12 +98,10 @@ impl<'a> Patient<'a> {
     }
 
     fn add(&mut self, check: &'static str, status: Status, found: impl Into<String>, hint: Option<String>) {
-        self.report.add(Finding {
-            check,
+        self.report.add(Step {
             account: Some(self.name.to_owned()),
-            status,
-            found: found.into(),
             hint,
+            ..Step::new(check, status, found)
         });
     }
 

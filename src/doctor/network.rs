@@ -5,8 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use rustls::{CertificateError, ClientConfig};
 
-use super::{Patient, Status, span};
+use super::{Patient, span};
 use crate::certificate::not_after;
+use crate::report::Status;
 use crate::upstream::{AUTHORITY_AS_SERVER, is_authority_as_server};
 use crate::upstream::{ConnectError, TlsFacts, inspect};
 

@@ -10,7 +10,8 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
-use super::{Finding, Report, Status};
+use super::Report;
+use crate::report::{Status, Step};
 use crate::server::Bind;
 use crate::settings::Settings;
 
@@ -59,7 +60,7 @@ pub(super) async fn examine(settings: &Settings, report: &mut Report) {
             }
         }
         Some(Bind::Unix { path, .. }) => socket(path, running.is_some(), "admin_port", report).await,
-        None => report.add(Finding::new("admin_port", Status::Ok, "there is none (`off`)")),
+        None => report.add(Step::new("admin_port", Status::Ok, "there is none (`off`)")),
     }
 }
 
@@ -94,11 +95,11 @@ impl Running {
         let accounts = self.status.iter().filter_map(|status| status["accounts"].as_array());
         let useless = accounts.flatten().filter(|account| account["usable"] == false).count();
         if useless == 0 {
-            return report.add(Finding::new("running", Status::Ok, "a proxy runs here already"));
+            return report.add(Step::new("running", Status::Ok, "a proxy runs here already"));
         }
-        report.add(Finding {
+        report.add(Step {
             hint: Some("its log says why; /status.json of the admin port lists what Atlas refused".to_owned()),
-            ..Finding::new(
+            ..Step::new(
                 "running",
                 Status::Warn,
                 format!("a proxy runs here already, and has no usable credential for {useless} of its accounts"),
@@ -161,21 +162,21 @@ async fn port(address: SocketAddr, ours: bool, check: &'static str, report: &mut
             (Status::Fail, found, Some(hint.to_owned()))
         }
     };
-    report.add(Finding {
+    report.add(Step {
         hint,
-        ..Finding::new(check, status, found)
+        ..Step::new(check, status, found)
     });
 }
 
 async fn socket(path: &Path, ours: bool, check: &'static str, report: &mut Report) {
     let shown = path.display();
-    let fail = |found: String, hint: &str| Finding {
+    let fail = |found: String, hint: &str| Step {
         hint: Some(hint.to_owned()),
-        ..Finding::new(check, Status::Fail, found)
+        ..Step::new(check, Status::Fail, found)
     };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let finding = match UnixStream::connect(path).await {
-        Ok(_) if ours => Finding::new(check, Status::Ok, format!("{shown} is in use by the running proxy")),
+    let step = match UnixStream::connect(path).await {
+        Ok(_) if ours => Step::new(check, Status::Ok, format!("{shown} is in use by the running proxy")),
         Ok(_) => fail(format!("{shown} is in use"), TAKEN),
         Err(_) if folder.is_some_and(|folder| !folder.is_dir()) => fail(
             format!("{shown} can't be bound: its folder does not exist"),
@@ -190,7 +191,7 @@ async fn socket(path: &Path, ours: bool, check: &'static str, report: &mut Repor
             format!("{shown} can't be bound: {error}"),
             "choose another path, or look at its owner and mode",
         ),
-        Err(_) => Finding::new(check, Status::Ok, format!("{shown} is free")),
+        Err(_) => Step::new(check, Status::Ok, format!("{shown} is free")),
     };
-    report.add(finding);
+    report.add(step);
 }

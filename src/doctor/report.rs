@@ -1,106 +1,38 @@
-//! What was found, for people and for machines.
+//! All that was found, for people and for machines.
 
 use std::fmt::Write as _;
 
 use serde_json::json;
 
-/// How a check went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    /// As it should be.
-    Ok,
-    /// It works, but hardly as meant.
-    Warn,
-    /// It does not work.
-    Fail,
-    /// It could not be tried.
-    Skip,
-}
+use crate::report::{Columns, Status, Step};
 
-impl Status {
-    fn mark(self) -> &'static str {
-        match self {
-            Self::Ok => "ok  ",
-            Self::Warn => "warn",
-            Self::Fail => "FAIL",
-            Self::Skip => "skip",
-        }
-    }
+const COLUMNS: Columns = Columns { status: 4, name: 14 };
 
-    /// The name in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Warn => "warn",
-            Self::Fail => "fail",
-            Self::Skip => "skip",
-        }
-    }
-}
-
-/// One check: what was tried, what was found, and what to do. Holds nothing secret.
-#[derive(Debug, Clone)]
-pub struct Finding {
-    /// What was tried.
-    pub check: &'static str,
-    /// For which account; `None`: for the proxy as a whole.
-    pub account: Option<String>,
-    /// How it went.
-    pub status: Status,
-    /// What was found.
-    pub found: String,
-    /// What to do.
-    pub hint: Option<String>,
-}
-
-impl Finding {
-    /// A finding about the proxy as a whole.
-    pub fn new(check: &'static str, status: Status, found: impl Into<String>) -> Self {
-        Self {
-            check,
-            account: None,
-            status,
-            found: found.into(),
-            hint: None,
-        }
-    }
-}
-
-/// All findings, in the order in which they were made.
+/// All steps, in their order.
 #[derive(Debug, Default)]
 pub struct Report {
-    findings: Vec<Finding>,
+    steps: Vec<Step>,
 }
 
 impl Report {
-    /// Adds a finding.
-    pub fn add(&mut self, finding: Finding) {
-        self.findings.push(finding);
+    /// Adds a step.
+    pub fn add(&mut self, step: Step) {
+        self.steps.push(step);
     }
 
     /// Whether nothing failed.
     pub fn is_good(&self) -> bool {
-        self.findings.iter().all(|finding| finding.status != Status::Fail)
+        self.steps.iter().all(|step| step.status != Status::Fail)
     }
 
     /// A line for each check, and one below it for what to do.
     pub fn text(&self) -> String {
         let mut text = String::new();
         let several = self.accounts() > 1;
-        for finding in &self.findings {
-            let account = match &finding.account {
-                Some(account) if several => format!("[{account}] "),
-                _ => String::new(),
-            };
+        for step in &self.steps {
             // Writing to a string can't fail.
-            let _ = writeln!(
-                text,
-                "{} {:<14} {account}{}",
-                finding.status.mark(),
-                finding.check.replace('_', " "),
-                printable(&finding.found)
-            );
-            if let Some(hint) = &finding.hint {
+            let _ = writeln!(text, "{}", printable(&step.line(COLUMNS, several)));
+            if let Some(hint) = &step.hint {
                 let _ = writeln!(text, "                    -> {}", printable(hint));
             }
         }
@@ -117,15 +49,15 @@ impl Report {
     /// One JSON object.
     pub fn json(&self) -> String {
         let checks: Vec<_> = self
-            .findings
+            .steps
             .iter()
-            .map(|finding| {
+            .map(|step| {
                 json!({
-                    "check": finding.check,
-                    "account": finding.account,
-                    "status": finding.status.as_str(),
-                    "found": finding.found,
-                    "hint": finding.hint,
+                    "check": step.name,
+                    "account": step.account,
+                    "status": step.status.as_str(),
+                    "found": step.detail,
+                    "hint": step.hint,
                 })
             })
             .collect();
@@ -133,11 +65,11 @@ impl Report {
     }
 
     fn count(&self, status: Status) -> usize {
-        self.findings.iter().filter(|finding| finding.status == status).count()
+        self.steps.iter().filter(|step| step.status == status).count()
     }
 
     fn accounts(&self) -> usize {
-        let names: std::collections::BTreeSet<_> = self.findings.iter().filter_map(|f| f.account.as_ref()).collect();
+        let names: std::collections::BTreeSet<_> = self.steps.iter().filter_map(|step| step.account.as_ref()).collect();
         names.len()
     }
 }

@@ -1,7 +1,8 @@
 //! Whether the shared token store answers, accepts our login, and holds values that our key opens.
 
-use super::{Finding, Report, Status};
+use super::Report;
 use crate::credential::CredentialSettings;
+use crate::report::{Status, Step};
 use crate::settings::Settings;
 use crate::token_store::{self, Examined, TokenStoreSettings};
 
@@ -19,15 +20,15 @@ pub(super) async fn examine(settings: &Settings, only: Option<&str>, report: &mu
         })
         .collect();
     report.add(match token_store::examine(store, &accounts).await {
-        Ok(found) => finding(store, found),
-        Err(error) => Finding {
+        Ok(found) => step(store, found),
+        Err(error) => Step {
             hint: Some("correct `url` or `ca_file` of [token_store]".to_owned()),
-            ..Finding::new(CHECK, Status::Fail, error.to_string())
+            ..Step::new(CHECK, Status::Fail, error.to_string())
         },
     });
 }
 
-fn finding(store: &TokenStoreSettings, found: Examined) -> Finding {
+fn step(store: &TokenStoreSettings, found: Examined) -> Step {
     let (status, found, hint) = match found {
         Examined::Good => (Status::Ok, format!("{store} answers and can be written to"), None),
         Examined::Away(why) => (
@@ -54,8 +55,8 @@ fn finding(store: &TokenStoreSettings, found: Examined) -> Finding {
             Some("does another program write there? The next renewal replaces it".to_owned()),
         ),
     };
-    Finding {
+    Step {
         hint,
-        ..Finding::new(CHECK, status, found)
+        ..Step::new(CHECK, status, found)
     }
 }

@@ -4,9 +4,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::RotationSettings;
 use super::open::Found;
-use super::step::{Status, Step, ok};
-use super::words::hinted;
+use super::words::{hinted, ok};
 use crate::atlas_api::Session;
+use crate::report::{Status, Step};
 use crate::secret::Secret;
 
 /// Deletes the old secret if that was asked for; false: it was, and failed. `value` is the new one.
@@ -27,19 +27,19 @@ pub(super) async fn delete_old(
         return true;
     };
     let Some(old) = &found.old else {
-        say(Step {
-            step: "delete",
-            status: Status::Warn,
-            detail: "the old one is kept, as which it is can't be told: delete it in Atlas".to_owned(),
-        });
+        say(Step::new(
+            "delete",
+            Status::Warn,
+            "the old one is kept, as which it is can't be told: delete it in Atlas",
+        ));
         return false;
     };
     let mut kept = |status, why: String| {
-        say(Step {
-            step: "delete",
+        say(Step::new(
+            "delete",
             status,
-            detail: format!("the old one, {}, is kept: {why}", old.id),
-        });
+            format!("the old one, {}, is kept: {why}", old.id),
+        ));
         false
     };
     // Proxies check their files every second, and verify what they find.

@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::RotationSettings;
 use super::make_room::make_room;
 use super::open::Opened;
-use super::step::{Failed, Status, Step, ok};
-use super::words::{hinted, until};
+use super::words::{Failed, hinted, ok, until};
 use crate::atlas_api::{AccountError, ServiceSecret, Session};
 use crate::credential::bearer::Outcome;
+use crate::report::{Status, Step};
 use crate::secret::Secret;
 
 /// The pauses before the tries to get a token with the new secret: Atlas may need a moment to know it everywhere.
@@ -39,11 +39,7 @@ pub(super) async fn change(
     make_room(settings, opened, say).await?;
     if settings.dry_run {
         for (step, detail) in plan(settings, opened) {
-            say(Step {
-                step,
-                status: Status::Would,
-                detail,
-            });
+            say(Step::new(step, Status::Would, detail));
         }
         return Ok(Changed::Nothing);
     }

@@ -2,9 +2,9 @@
 
 use super::RotationSettings;
 use super::open::Opened;
-use super::step::{Failed, Status, Step, ok};
-use super::words::hinted;
+use super::words::{Failed, hinted, ok};
 use crate::atlas_api::{ServiceSecret, in_use};
+use crate::report::{Status, Step};
 
 /// Atlas lets a service account have this many secrets.
 const MOST_SECRETS: usize = 2;
@@ -49,11 +49,11 @@ pub(super) async fn make_room(
         return Err(Failed("room", why));
     }
     if settings.dry_run {
-        say(Step {
-            step: "room",
-            status: Status::Would,
-            detail: format!("delete {ids}, which is not in use here"),
-        });
+        say(Step::new(
+            "room",
+            Status::Would,
+            format!("delete {ids}, which is not in use here"),
+        ));
         return Ok(());
     }
     for secret in unused {

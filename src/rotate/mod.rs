@@ -15,7 +15,7 @@
 //! | `destination.rs` | a file, or a key of a Kubernetes Secret: where the new one is put |
 //! | `kubernetes.rs` | the cluster's API, as far as it is needed for that |
 //! | `schedule.rs` | when the next rotation is due |
-//! | `step.rs`, `words.rs` | what is said of each step |
+//! | `words.rs` | what is said of a step, a secret, an error |
 
 mod delete_old;
 mod destination;
@@ -26,7 +26,6 @@ mod open;
 mod rotation;
 mod schedule;
 mod settings;
-mod step;
 mod words;
 
 pub use destination::Destination;
@@ -35,4 +34,3 @@ pub use open::made_at;
 pub use rotation::{Rotation, rotate};
 pub use schedule::{Reported, Work, keep_rotating};
 pub use settings::RotationSettings;
-pub use step::{Status, Step};

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::RotationSettings;
-use super::step::{Failed, Step, ok};
-use super::words::{hinted, until};
+use super::words::{Failed, hinted, ok, until};
 use crate::atlas_api::{ApiClient, ServiceAccount, ServiceSecret, Session, in_use};
+use crate::report::Step;
 use crate::upstream::client_config;
 
 /// What is known before anything is changed.

@@ -6,8 +6,9 @@ use super::RotationSettings;
 use super::delete_old::delete_old;
 use super::make::{Changed, change};
 use super::open::{Opened, open};
-use super::step::{Failed, Status, Step, ok};
+use super::words::{Failed, ok};
 use crate::atlas_api::ServiceSecret;
+use crate::report::{Status, Step};
 
 /// How a rotation ended.
 #[derive(Debug, Clone)]
@@ -67,11 +68,7 @@ async fn begin(settings: &RotationSettings<'_>, say: &mut dyn FnMut(Step)) -> Re
 }
 
 fn not_rotated(settings: &RotationSettings<'_>, Failed(step, detail): Failed, say: &mut dyn FnMut(Step)) -> Rotation {
-    say(Step {
-        step,
-        status: Status::Fail,
-        detail,
-    });
+    say(Step::new(step, Status::Fail, detail));
     Rotation {
         ok: false,
         in_force: settings.old(),

@@ -1,6 +1,14 @@
-//! Texts about a secret and about an error.
+//! Texts about a step, a secret and an error.
 
 use crate::atlas_api::{AccountError, ServiceSecret};
+use crate::report::{Status, Step};
+
+/// Which step failed and why, in one sentence or two.
+pub(super) struct Failed(pub(super) &'static str, pub(super) String);
+
+pub(super) fn ok(step: &'static str, detail: String) -> Step {
+    Step::new(step, Status::Ok, detail)
+}
 
 pub(super) fn until(secret: &ServiceSecret) -> String {
     let expires = secret.expires.and_then(|at| jiff::Timestamp::try_from(at).ok());

@@ -9,12 +9,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::Wishes;
 use super::prepare::Prepared;
-use super::print::{as_json, line, print};
+use super::print::{COLUMNS, as_json, print};
 use crate::cli::run::Signals;
 use crate::cli::{exit, print_error};
 use crate::config::{Environment, Sources};
 use crate::crypto;
-use crate::rotate::{self, Reported, Rotation, Status, Step, Work};
+use crate::report::{Status, Step};
+use crate::rotate::{self, Reported, Rotation, Work};
 use crate::time::{SharedClock, SystemClock};
 
 /// Rotates once, or from time to time until a signal ends it.
@@ -107,17 +108,17 @@ impl Command<'_> {
             if self.wishes.json {
                 steps.push(step);
             } else {
-                print(&line(&step));
+                print(&step.line(COLUMNS, false));
             }
         };
         let rotation = rotate::rotate(&self.settings(prepared), stop, &mut say).await;
         if let (Some(secret), Some(file), Some(_)) = (&self.wishes.kubernetes, &self.wishes.out, &rotation.new) {
             let command = secret.kubectl(file);
-            say(Step {
-                step: "kubectl",
-                status: Status::Would,
-                detail: format!("to take it to the cluster; then remove the file: {command}"),
-            });
+            say(Step::new(
+                "kubectl",
+                Status::Would,
+                format!("to take it to the cluster; then remove the file: {command}"),
+            ));
         }
         if self.wishes.json {
             print(&as_json(&steps, &rotation));

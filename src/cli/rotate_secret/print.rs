@@ -4,11 +4,10 @@ use std::io::{self, Write};
 
 use serde_json::json;
 
-use crate::rotate::{Rotation, Status, Step};
+use crate::report::{Columns, Step};
+use crate::rotate::Rotation;
 
-pub(super) fn line(step: &Step) -> String {
-    format!("{:<5} {:<8} {}", step.status.as_str(), step.step, step.detail)
-}
+pub(super) const COLUMNS: Columns = Columns { status: 5, name: 8 };
 
 pub(super) fn as_json(steps: &[Step], rotation: &Rotation) -> String {
     let new = rotation.new.as_ref();
@@ -16,8 +15,8 @@ pub(super) fn as_json(steps: &[Step], rotation: &Rotation) -> String {
     json!({
         "ok": rotation.ok,
         "steps": steps.iter().map(|step| json!({
-            "step": step.step,
-            "status": match step.status { Status::Fail => "fail", other => other.as_str() },
+            "step": step.name,
+            "status": step.status.as_str(),
             "detail": step.detail,
         })).collect::<Vec<_>>(),
         "in_force": rotation.in_force,
