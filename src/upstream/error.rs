@@ -7,6 +7,7 @@ use http::Request;
 
 use super::TunnelError;
 use super::handshake::handshake_words;
+use super::http2;
 
 /// No connection could be made. Nothing of the request was sent.
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +138,11 @@ pub struct SendFailure<B> {
 }
 
 impl<B> SendFailure<B> {
+    /// Whether the upstream reset the request's stream of HTTP/2: then it has had the head, and may have acted on it.
+    pub fn was_reset(&self) -> bool {
+        matches!(&self.error, SendError::Broken { source, .. } if http2::was_reset(source))
+    }
+
     /// Nothing of the request was sent.
     pub(super) fn unsent(error: impl Into<SendError>, request: Request<B>) -> Self {
         Self {

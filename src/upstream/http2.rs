@@ -126,14 +126,26 @@ pub(super) fn with_pseudo_fields<B>(request: &mut Request<B>, origin: &Origin) {
 /// Whether the upstream said of a request that it did not process it: a refused stream, or one above the last that a
 /// `GOAWAY` names (RFC 9113 section 8.7). Then any method may go again.
 pub(super) fn says_not_processed(error: &hyper::Error) -> bool {
+    remote_error(error).is_some_and(|h2| {
+        let refused = h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM);
+        // h2 reports a `GOAWAY` to the streams above the last one only; the others fail otherwise.
+        refused || h2.is_go_away()
+    })
+}
+
+/// Whether the upstream reset the stream of a request (RFC 9113 section 6.4).
+pub(super) fn was_reset(error: &hyper::Error) -> bool {
+    remote_error(error).is_some_and(h2::Error::is_reset)
+}
+
+/// What the upstream said by a frame of HTTP/2, if that is the cause.
+fn remote_error(error: &hyper::Error) -> Option<&h2::Error> {
     let mut next = std::error::Error::source(error);
     while let Some(source) = next {
         if let Some(h2) = source.downcast_ref::<h2::Error>() {
-            let refused = h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM);
-            // h2 reports a `GOAWAY` to the streams above the last one only; the others fail otherwise.
-            return h2.is_remote() && (refused || h2.is_go_away());
+            return Some(h2).filter(|h2| h2.is_remote());
         }
         next = source.source();
     }
-    false
+    None
 }

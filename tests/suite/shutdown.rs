@@ -1,8 +1,11 @@
 //! The end: in flight finishes, new is refused, the exit is clean.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use atlas_auth_proxy::credential::CredentialSettings;
+use atlas_auth_proxy::secret::Secret;
 use atlas_auth_proxy::server::{Bind, ListenerTls};
 use bytes::Bytes;
 use http::{Request, Response};
@@ -280,4 +283,43 @@ async fn a_token_is_not_revoked_under_a_request_from_before_a_reload() {
     assert_eq!(call.await.unwrap(), 200);
     tokio::time::timeout(PATIENCE, ending).await.unwrap().unwrap();
     assert_eq!(upstream.revocations(), 1);
+}
+
+/// A credential may be accepted while the proxy ends: the one before it is still in use then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_is_not_revoked_under_a_request_when_another_credential_comes_during_the_drain() {
+    let held = Held::start().await;
+    let upstream = &held.upstream;
+    let mut proxy = upstream.proxy().start().await;
+    let url = proxy.url("/x");
+    let call = tokio::spawn(async move { client().get(url).send().await.unwrap().status() });
+    held.begun(1).await;
+    upstream.tokens.down.store(true, Ordering::SeqCst);
+    let mut changed = upstream.proxy().settings;
+    let CredentialSettings::ServiceAccount(key) = &mut changed.accounts.get_mut("default").unwrap().credential else {
+        panic!("a service account");
+    };
+    key.secrets.current = Secret::new("mdb_sa_sk_another-client-secret-for-tests");
+    proxy.app.reload(changed).unwrap();
+    until("the new credential is tried", || async {
+        upstream.token_requests() > 1
+    })
+    .await;
+    let (admin, ending) = (proxy.admin, tokio::spawn(proxy.app.shutdown()));
+    // Another proxy, on which nothing is under way, begins to end later: this one has looked for what is in use.
+    let other = Upstream::start(|_| async { json(200, "{}") }).await;
+    other.proxy().start().await.app.shutdown().await;
+    upstream.tokens.down.store(false, Ordering::SeqCst);
+    until("the new credential is in force", || async {
+        let text = client().get(format!("http://{admin}/metrics")).send().await.unwrap();
+        let text = text.text().await.unwrap();
+        text.contains(r#"credential_reloads_total{account="default",outcome="ok"} 1"#)
+    })
+    .await;
+    other.proxy().start().await.app.shutdown().await;
+    assert_eq!(upstream.revocations(), 0);
+    held.release.add_permits(1);
+    assert_eq!(call.await.unwrap(), 200);
+    tokio::time::timeout(PATIENCE, ending).await.unwrap().unwrap();
+    assert_eq!(upstream.revocations(), 2);
 }

@@ -63,7 +63,7 @@ impl Exchange<'_> {
         // The request may have waited for a stream when its HTTP/2 connection ended; hyper says only that the
         // connection is gone. The content tells: if none of it was asked for, it was not sent, and half a request was
         // not processed. Without content nobody knows.
-        let unsent = broken && self.source.is_unasked();
+        let unsent = broken && !failure.was_reset() && self.source.is_unasked();
         let not_processed = (failure.not_processed || unsent) && self.budget.may_repeat_unprocessed();
         if not_processed && self.source.can_repeat() && self.take_next_body() {
             self.budget.repeat(AttemptCause::NotProcessed);
