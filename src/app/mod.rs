@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustix::process::{Resource, getrlimit};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -127,7 +127,7 @@ impl App {
             admin: ArcSwap::from_pointee(settings.admin.clone()),
             started,
             sharing: sharing.clone(),
-            draining: watch::Sender::new(false),
+            draining: CancellationToken::new(),
             quit: Notify::new(),
         });
         let admin_stop = CancellationToken::new();
@@ -164,7 +164,7 @@ impl App {
     /// After `drain_delay`: stops accepting, lets requests in flight finish within `drain_timeout`, revokes tokens as soon
     /// as no request uses them, ends.
     pub async fn shutdown(self) {
-        self.state.draining.send_replace(true);
+        self.state.draining.cancel();
         if !self.drain_delay.is_zero() {
             tracing::info!(drain_delay = ?self.drain_delay, "not ready any more; the drain begins after `drain_delay`");
             self.listeners.announce_drain();

@@ -5,7 +5,8 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use serde_json::json;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::ListenerStatus;
 use super::accounts::Accounts;
@@ -27,7 +28,7 @@ pub(super) struct State {
     /// Who may do what at the admin port.
     pub(super) admin: ArcSwap<AdminSettings>,
     pub(super) started: SystemTime,
-    pub(super) draining: watch::Sender<bool>,
+    pub(super) draining: CancellationToken,
     pub(super) quit: Notify,
 }
 
@@ -72,7 +73,7 @@ impl AdminState for State {
     }
 
     fn ready(&self) -> Result<(), Vec<String>> {
-        if *self.draining.borrow() {
+        if self.draining.is_cancelled() {
             return Err(vec!["draining".to_owned()]);
         }
         let accounts = self.accounts.slots();
@@ -87,7 +88,7 @@ impl AdminState for State {
 
     fn account_ready(&self, name: &str) -> Option<Result<(), Vec<String>>> {
         let account = self.accounts.slot(name)?;
-        Some(if *self.draining.borrow() {
+        Some(if self.draining.is_cancelled() {
             Err(vec!["draining".to_owned()])
         } else if account.usable() {
             Ok(())
@@ -101,7 +102,7 @@ impl AdminState for State {
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "uptimeSeconds": uptime,
-            "draining": *self.draining.borrow(),
+            "draining": self.draining.is_cancelled(),
             "tokenStore": self.sharing.status(),
             "listeners": self.listeners.load().iter().map(|l| json!({
                 "name": l.name, "address": l.url, "alsoAt": l.also, "account": l.account,
