@@ -23,7 +23,7 @@ const OUR_METRIC: &str = "atlas_auth_proxy_build_info";
 
 pub(super) async fn examine(settings: &Settings, report: &mut Report) {
     let running = match &settings.admin.bind {
-        Some(bind) => Running::find(bind).await,
+        Some(bind) => RunningProxy::find(bind).await,
         None => None,
     };
     if let Some(running) = &running {
@@ -65,12 +65,12 @@ pub(super) async fn examine(settings: &Settings, report: &mut Report) {
 }
 
 /// A proxy that already runs on this machine.
-struct Running {
+struct RunningProxy {
     /// `/status.json`; `None`: the proxy shows it to loopback peers only.
     status: Option<Value>,
 }
 
-impl Running {
+impl RunningProxy {
     async fn find(admin: &Bind) -> Option<Self> {
         let status: Value = serde_json::from_slice(&page(admin, "/status.json").await?).unwrap_or_default();
         // Another program may listen there and answer with JSON.

@@ -41,14 +41,14 @@ pub(super) async fn accepted(by: &Verification, client: &ApiClient, mut refused:
 async fn until_accepted<F, Fut>(ask: F, mut refused: impl FnMut(&str))
 where
     F: Fn() -> Fut,
-    Fut: Future<Output = Probe>,
+    Fut: Future<Output = Answer>,
 {
     let mut pause = PAUSES.0;
     loop {
         match ask().await {
-            Probe::Accepted => return,
-            Probe::Refused(why) => refused(&why),
-            Probe::Unknown(why) => tracing::warn!(
+            Answer::Accepted => return,
+            Answer::Refused(why) => refused(&why),
+            Answer::Unknown(why) => tracing::warn!(
                 why,
                 again_in_seconds = pause.as_secs(),
                 "the new credential can't be verified yet"
@@ -59,40 +59,40 @@ where
     }
 }
 
-enum Probe {
+enum Answer {
     Accepted,
     Refused(String),
     Unknown(String),
 }
 
-async fn token(key: &ServiceAccountKey, client: &ApiClient) -> Probe {
+async fn token(key: &ServiceAccountKey, client: &ApiClient) -> Answer {
     match Session::open(client, key.clone()).await {
         Ok(session) => {
             if let Err(refusal) = session.close().await {
                 tracing::warn!(cause = %refusal, "the token that showed it could not be revoked: it lives until it expires");
             }
-            Probe::Accepted
+            Answer::Accepted
         }
-        Err(refusal) if refusal.outcome == Outcome::Rejected => Probe::Refused(refusal.cause),
-        Err(refusal) => Probe::Unknown(refusal.cause),
+        Err(refusal) if refusal.outcome == Outcome::Rejected => Answer::Refused(refusal.cause),
+        Err(refusal) => Answer::Unknown(refusal.cause),
     }
 }
 
-async fn probe(key: &ApiKeyPair, client: &ApiClient) -> Probe {
+async fn probe(key: &ApiKeyPair, client: &ApiClient) -> Answer {
     let api = match client.with_key(key.clone(), Arc::new(Unheard)) {
         Ok(api) => api,
-        Err(error) => return Probe::Refused(error.to_string()),
+        Err(error) => return Answer::Refused(error.to_string()),
     };
     match api.call(Method::GET, PROBE, None).await {
         Ok(answer) if answer.status == StatusCode::UNAUTHORIZED => {
-            Probe::Refused(format!("the upstream refuses the API key: {}", answer.summary()))
+            Answer::Refused(format!("the upstream refuses the API key: {}", answer.summary()))
         }
         Ok(answer) if answer.status.is_server_error() || answer.status == StatusCode::TOO_MANY_REQUESTS => {
-            Probe::Unknown(format!("the upstream answered {}", answer.summary()))
+            Answer::Unknown(format!("the upstream answered {}", answer.summary()))
         }
-        Ok(_) => Probe::Accepted,
-        Err(CallError::Refused(why)) => Probe::Refused(why),
-        Err(error) => Probe::Unknown(error.to_string()),
+        Ok(_) => Answer::Accepted,
+        Err(CallError::Refused(why)) => Answer::Refused(why),
+        Err(error) => Answer::Unknown(error.to_string()),
     }
 }
 
