@@ -5,11 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::Command;
 
 use crate::support::client::client;
-use crate::support::program::{PROGRAM, Program, SERVICE_ACCOUNT};
-use crate::support::redis::{Redis, settings};
+use crate::support::program::Program;
+use crate::support::redis::{KEY, Redis, program, settings};
 use crate::support::until;
 use crate::support::upstream::{Upstream, json};
 
@@ -121,31 +120,12 @@ async fn whatever_a_store_says_no_more_than_an_answer_is_taken_and_clients_are_s
     }
 }
 
-/// The program, with this store and a key file.
-async fn program(upstream: &Upstream, folder: &std::path::Path, store: std::net::SocketAddr) -> Program {
-    let (file, key) = (folder.join("settings.toml"), folder.join("key"));
-    std::fs::write(&key, crate::support::redis::KEY).unwrap();
-    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    std::fs::write(
-        &file,
-        format!("[token_store]\nurl = 'redis://{store}'\nkey_file = 'key'\n"),
-    )
-    .unwrap();
-    Program::start(
-        Command::new(PROGRAM),
-        upstream,
-        &SERVICE_ACCOUNT,
-        &["--config", file.to_str().unwrap()],
-    )
-    .await
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_value_of_almost_two_gigabytes_takes_no_memory_and_is_warned_of_once() {
     let upstream = upstream().await;
     let store = Hostile::start("$1900000000\r\n", "x").await;
     let folder = tempfile::tempdir().unwrap();
-    let program = program(&upstream, folder.path(), store.address).await;
+    let program = program(&upstream, folder.path(), "proxy", store.address, &KEY).await;
     let url = format!("http://{}/x", program.address);
     // Two failures: the watch looks again after a rest.
     until("the store was asked twice", || async {
@@ -172,7 +152,7 @@ async fn keys_of_other_types_in_a_real_store_are_replaced_with_one_warning() {
     let Some(redis) = Redis::start().await else { return };
     let upstream = upstream().await;
     let folder = tempfile::tempdir().unwrap();
-    let first = program(&upstream, folder.path(), redis.address).await;
+    let first = program(&upstream, folder.path(), "proxy", redis.address, &KEY).await;
     let get = async |program: &Program| {
         let url = format!("http://{}/x", program.address);
         client().get(url).send().await.unwrap().status().as_u16()
@@ -190,7 +170,7 @@ async fn keys_of_other_types_in_a_real_store_are_replaced_with_one_warning() {
             let () = redis.command(&["DEL", &name(what)]);
             let () = redis.command(&[made, &name(what), "x"]);
         }
-        let next = program(&upstream, folder.path(), redis.address).await;
+        let next = program(&upstream, folder.path(), "proxy", redis.address, &KEY).await;
         assert_eq!(get(&next).await, 200);
         assert_eq!(upstream.token_requests(), asked);
         let (_, said) = next.stop().await;
@@ -202,7 +182,7 @@ async fn keys_of_other_types_in_a_real_store_are_replaced_with_one_warning() {
         );
         assert!(!said.contains("the shared token store fails"), "{said}");
         // The one after it takes what this one stored.
-        let another = program(&upstream, folder.path(), redis.address).await;
+        let another = program(&upstream, folder.path(), "proxy", redis.address, &KEY).await;
         assert_eq!(get(&another).await, 200);
         assert_eq!(upstream.token_requests(), asked);
         another.stop().await;

@@ -6,14 +6,13 @@ use std::time::{Duration, Instant};
 
 use atlas_auth_proxy::token_store::TokenStoreSettings;
 use tokio::net::TcpListener;
-use tokio::process::Command;
 use tokio::task::JoinSet;
 
 use crate::support::client::client;
 use crate::support::ports::free_address;
-use crate::support::program::{PROGRAM, Program, SERVICE_ACCOUNT};
+use crate::support::program::Program;
 use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET, Proxy};
-use crate::support::redis::{KEY, Redis, settings};
+use crate::support::redis::{KEY, Redis, program, settings};
 use crate::support::until;
 use crate::support::upstream::{Tokens, Upstream, json};
 
@@ -350,25 +349,6 @@ async fn a_user_with_the_documented_rights_and_no_more_will_do() {
     assert_eq!(up(&all.remove(0)).await, 1.0);
 }
 
-/// The program with a settings file for this store.
-async fn program(upstream: &Upstream, folder: &std::path::Path, name: &str, redis: &Redis, key: &[u8]) -> Program {
-    let (file, key_file) = (folder.join(name), folder.join(format!("{name}.key")));
-    std::fs::write(&key_file, key).unwrap();
-    std::fs::set_permissions(&key_file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    let text = format!(
-        "[token_store]\nurl = 'redis://{}'\nkey_file = '{name}.key'\n",
-        redis.address
-    );
-    std::fs::write(&file, text).unwrap();
-    Program::start(
-        Command::new(PROGRAM),
-        upstream,
-        &SERVICE_ACCOUNT,
-        &["--config", file.to_str().unwrap()],
-    )
-    .await
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_key_gives_a_token_of_its_own_and_says_so_and_outages_are_logged_once() {
     let Some(mut redis) = Redis::start().await else { return };
@@ -379,12 +359,12 @@ async fn another_key_gives_a_token_of_its_own_and_says_so_and_outages_are_logged
         let url = format!("http://{}/x", program.address);
         client().get(url).send().await.unwrap().status().as_u16()
     };
-    let first = program(&upstream, folder.path(), "first", &redis, &KEY).await;
+    let first = program(&upstream, folder.path(), "first", redis.address, &KEY).await;
     assert_eq!(get(&first).await, 200);
-    let second = program(&upstream, folder.path(), "second", &redis, same.as_bytes()).await;
+    let second = program(&upstream, folder.path(), "second", redis.address, same.as_bytes()).await;
     assert_eq!(get(&second).await, 200);
     assert_eq!(upstream.token_requests(), 1, "the key in another shape is the same");
-    let third = program(&upstream, folder.path(), "third", &redis, &[9; 32]).await;
+    let third = program(&upstream, folder.path(), "third", redis.address, &[9; 32]).await;
     assert_eq!(get(&third).await, 200);
     assert_eq!(upstream.token_requests(), 2);
 

@@ -217,7 +217,7 @@ impl BodySource {
     ///
     /// # Errors
     /// When the client's side fails.
-    pub(in crate::proxy) async fn buffer(&mut self, patience: Option<Duration>) -> Result<Buffered, RequestBodyError> {
+    pub(in crate::proxy) async fn buffer(&mut self, limit: Option<Duration>) -> Result<Buffered, RequestBodyError> {
         let shared = match self {
             Self::Empty => return Ok(Buffered::Whole(Bytes::new())),
             Self::Once(_) => return Ok(Buffered::TooLarge),
@@ -238,9 +238,9 @@ impl BodySource {
                 }
             }
         });
-        match patience {
+        match limit {
             None => read_on.await,
-            Some(patience) => tokio::time::timeout(patience, read_on)
+            Some(limit) => tokio::time::timeout(limit, read_on)
                 .await
                 .unwrap_or(Ok(Buffered::Unfinished)),
         }

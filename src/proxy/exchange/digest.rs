@@ -14,7 +14,7 @@ use crate::proxy::body::{Buffered, RequestBodyError};
 use crate::proxy::{ProxyError, credential_probe};
 
 /// How long a chunked body may take to turn out small enough to be repeatable, before Digest treats it as endless.
-const BUFFER_PATIENCE: Duration = Duration::from_millis(100);
+const BUFFER_TIME: Duration = Duration::from_millis(100);
 /// How long a request that can be sent only once holds what Digest requests share.
 const MOST_HELD: Duration = Duration::from_secs(1);
 
@@ -35,7 +35,7 @@ impl Exchange<'_> {
             self.buffer(None).await?;
         } else if self.source.length().is_none() {
             // Small chunked bodies are common; knowing that they are small saves the priming request.
-            self.buffer(Some(BUFFER_PATIENCE)).await?;
+            self.buffer(Some(BUFFER_TIME)).await?;
         }
         let mut turn = digest.turn(self.part).await.map_err(ProxyError::from)?;
         let mut challenges = 0;
@@ -159,9 +159,9 @@ impl Exchange<'_> {
         }
     }
 
-    async fn buffer(&mut self, patience: Option<Duration>) -> Result<Buffered, ProxyError> {
+    async fn buffer(&mut self, limit: Option<Duration>) -> Result<Buffered, ProxyError> {
         self.source
-            .buffer(patience)
+            .buffer(limit)
             .await
             .map_err(|_: RequestBodyError| self.client_error().unwrap_or_else(ProxyError::request_body_broken))
     }

@@ -1,7 +1,7 @@
 //! A real Redis or Valkey server for a test, on a port and in a folder of its own.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use atlas_auth_proxy::secret::Secret;
@@ -9,10 +9,28 @@ use atlas_auth_proxy::token_store::{SealKey, StoreTls, TokenStoreSettings};
 
 use super::needs::{needs, skip};
 use super::ports::free_address;
+use super::program::{PROGRAM, Program, SERVICE_ACCOUNT};
 use super::tls::TestCa;
 use super::until;
+use super::upstream::Upstream;
 
 pub const KEY: [u8; 32] = *b"thirty-two bytes only for tests!";
+
+/// The program with a settings file, called `name`, for the store at this address.
+pub async fn program(upstream: &Upstream, folder: &Path, name: &str, store: SocketAddr, key: &[u8]) -> Program {
+    let (file, key_file) = (folder.join(name), folder.join(format!("{name}.key")));
+    std::fs::write(&key_file, key).unwrap();
+    std::fs::set_permissions(&key_file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let text = format!("[token_store]\nurl = 'redis://{store}'\nkey_file = '{name}.key'\n");
+    std::fs::write(&file, text).unwrap();
+    Program::start(
+        tokio::process::Command::new(PROGRAM),
+        upstream,
+        &SERVICE_ACCOUNT,
+        &["--config", file.to_str().unwrap()],
+    )
+    .await
+}
 
 /// The programs that do as one.
 const SERVERS: [&str; 2] = ["valkey-server", "redis-server"];
