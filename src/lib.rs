@@ -4,6 +4,7 @@ pub mod admin;
 pub mod app;
 pub mod atlas_api;
 pub mod blocking;
+pub mod catalogue;
 pub mod certificate;
 pub mod cli;
 pub mod code;

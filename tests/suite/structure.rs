@@ -20,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("report", &[]),
     ("metrics", &["code", "log"]),
     ("certificate", &[]),
+    ("catalogue", &[]),
     // Parts.
     ("guard", &[]),
     ("upstream", &["blocking", "crypto", "fair", "metrics", "secret", "time"]),
