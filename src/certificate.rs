@@ -28,6 +28,30 @@ pub fn subject(der: &[u8]) -> Option<String> {
     Some(shown(&distinguished_name(name)))
 }
 
+/// The names of a certificate that may tell whose it is (section 4.2.1.6), as they are encoded, in its order. What is not
+/// ASCII is not what such a name may be: its bytes are replaced.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SubjectNames {
+    /// uniformResourceIdentifier
+    pub uris: Vec<String>,
+    /// dNSName
+    pub dns: Vec<String>,
+}
+
+/// All names of a certificate in DER; rustls has verified it before.
+pub fn subject_names(der: &[u8]) -> SubjectNames {
+    let mut names = SubjectNames::default();
+    for (tag, value) in elements(subject_alt_name(der).unwrap_or_default()) {
+        let list = match tag {
+            0x82 => &mut names.dns,
+            0x86 => &mut names.uris,
+            _ => continue,
+        };
+        list.push(String::from_utf8_lossy(value).into_owned());
+    }
+    names
+}
+
 /// The subject alternative names (section 4.2.1.6), such as `DNS:app.example.org`; bounded and without control characters.
 pub fn alternative_names(der: &[u8]) -> Vec<String> {
     let mut names: Vec<String> = general_names(der)
@@ -299,6 +323,21 @@ mod tests {
     }
 
     #[test]
+    fn names_of_a_subject_are_whole_and_in_order() {
+        let mut params = params();
+        let long = format!("spiffe://example.org/{}", "x".repeat(1_000));
+        params.subject_alt_names = vec![
+            SanType::URI("spiffe://example.org/b".try_into().unwrap()),
+            SanType::DnsName("App.example.org".try_into().unwrap()),
+            SanType::Rfc822Name("a@example.org".try_into().unwrap()),
+            SanType::URI(long.as_str().try_into().unwrap()),
+        ];
+        let names = subject_names(params.self_signed(&KeyPair::generate().unwrap()).unwrap().der());
+        assert_eq!(names.uris, ["spiffe://example.org/b", &long]);
+        assert_eq!(names.dns, ["App.example.org"]);
+    }
+
+    #[test]
     fn what_is_shown_is_bounded() {
         let mut params = params();
         params
@@ -353,7 +392,7 @@ mod tests {
             let mut der = MADE.with(Clone::clone);
             let at = at.index(der.len());
             der[at] = byte;
-            let _ = (validity(&der), subject(&der), alternative_names(&der));
+            let _ = (validity(&der), subject(&der), alternative_names(&der), subject_names(&der));
         }
     }
 }

@@ -33,6 +33,19 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("atlas_api", &["credential", "own_http", "secret", "time", "upstream"]),
     (
+        "caller",
+        &[
+            "blocking",
+            "certificate",
+            "credential",
+            "crypto",
+            "own_http",
+            "secret",
+            "time",
+            "upstream",
+        ],
+    ),
+    (
         "rotate",
         &[
             "atlas_api",
@@ -317,7 +330,7 @@ fn some_crates_have_one_home() {
         ("clap::", &["cli"]),
         ("toml::", &["config"]),
         ("redis::", &["token_store"]),
-        ("ipnet::", &["guard", "config"]),
+        ("ipnet::", &["guard", "config", "caller"]),
         ("prometheus::", &["metrics"]),
         ("secrecy::", &["secret"]),
         ("tracing_subscriber::", &["log"]),

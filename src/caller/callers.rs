@@ -1,0 +1,248 @@
+//! Who shows that.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use ipnet::IpNet;
+
+use super::authorization::{Authorization, UserPass, only_field};
+use super::keys::{Derived, SecretHash};
+use super::shown::Channel;
+use super::{
+    By, CallerIdentity, CallerName, CallerState, CallersSettings, Identified, IssuerStatus, LocalSecrets,
+    NotIdentified, Shown, TokenAnswer,
+};
+use crate::certificate::SubjectNames;
+use crate::secret::Secret;
+
+/// Said where what was shown can be read on the way.
+const PLAIN: &str = "a local secret, pass or token can be read on the way to this listener: it is taken only over TLS, a unix socket or on loopback (HTTP Digest is taken here)";
+const TWO: &str = "what this request shows is that of two callers: let the operator's settings tell them apart";
+const ANOTHER: &str =
+    "`Authorization` shows another caller than the connection (its certificate, or the user at its other end) does";
+
+/// A caller, and by what it was known.
+type Found = (usize, By);
+
+/// What the settings in force say. Immutable, made anew at each reload.
+pub struct Callers {
+    settings: CallersSettings,
+    state: Arc<CallerState>,
+    by_name: HashMap<CallerName, usize>,
+    /// The longest prefix first.
+    networks: Vec<(IpNet, usize)>,
+    /// By the current key, and by the previous one.
+    derived: Vec<Derived>,
+    /// In the order of the settings' callers.
+    secrets: Vec<Secrets>,
+    /// Stands in for a caller that does not exist, or has no secret, so that all cost the same work.
+    dummy: Secrets,
+}
+
+/// What a caller's local secrets are compared by: the current and the next one.
+struct Secrets {
+    hashes: [SecretHash; 2],
+}
+
+impl Secrets {
+    fn of(secrets: &LocalSecrets, derived: &[Derived], dummy: &Secret) -> Self {
+        let both = [&secrets.current, &secrets.next].map(|secret| secret.as_ref().unwrap_or(dummy));
+        Self {
+            hashes: both.map(|secret| derived[0].hash_secret(secret.expose().as_bytes())),
+        }
+    }
+}
+
+impl Callers {
+    /// Prepares the settings.
+    pub fn new(settings: CallersSettings, state: Arc<CallerState>) -> Self {
+        let keys = match &settings.passes().keys {
+            Some(keys) => [Some(&keys.current), keys.previous.as_ref()],
+            None => [Some(&state.generated), None],
+        };
+        let derived: Vec<Derived> = keys.into_iter().flatten().map(Derived::from).collect();
+        let all = settings.callers();
+        let mut networks: Vec<(IpNet, usize)> = Vec::new();
+        for (index, caller) in all.iter().enumerate() {
+            networks.extend(caller.networks.iter().map(|network| (*network, index)));
+        }
+        networks.sort_by_key(|(network, _)| std::cmp::Reverse(network.prefix_len()));
+        let prepared = |secrets: &LocalSecrets| Secrets::of(secrets, &derived, &state.dummy);
+        Self {
+            secrets: all.iter().map(|caller| prepared(&caller.secrets)).collect(),
+            dummy: prepared(&LocalSecrets::default()),
+            by_name: all
+                .iter()
+                .enumerate()
+                .map(|(index, caller)| (caller.name.clone(), index))
+                .collect(),
+            networks,
+            derived,
+            settings,
+            state,
+        }
+    }
+
+    /// The settings that this was made of.
+    pub fn settings(&self) -> &CallersSettings {
+        &self.settings
+    }
+
+    /// Who shows that. Waits only for the keys of an issuer, a few seconds at most.
+    ///
+    /// # Errors
+    /// See [`NotIdentified`].
+    pub async fn identify(&self, shown: Shown<'_>) -> Result<Identified, NotIdentified> {
+        let connection = self.by_connection(&shown)?;
+        let authorization = match only_field(shown.headers)? {
+            Some(field) => self.by_authorization(field, &shown).await?,
+            None => None,
+        };
+        let found = agreed(connection, authorization)?;
+        Ok(self.or_by_network(found, &shown))
+    }
+
+    /// (a): by certificate and by uid.
+    fn by_connection(&self, shown: &Shown<'_>) -> Result<Option<Found>, NotIdentified> {
+        let by_certificate = match shown.certificate {
+            Some(names) => self.by_certificate(names, shown.listener)?,
+            None => None,
+        };
+        let by_uid = match shown.uid {
+            Some(uid) => self.the_one(shown.listener, |caller| caller.uids.contains(&uid))?,
+            None => None,
+        };
+        match (by_certificate, by_uid) {
+            (Some(one), Some(other)) if one != other => Err(NotIdentified::unknown(TWO)),
+            (Some(index), _) => Ok(Some((index, By::Certificate))),
+            (None, Some(index)) => Ok(Some((index, By::Uid))),
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn by_certificate(&self, names: &SubjectNames, listener: &str) -> Result<Option<usize>, NotIdentified> {
+        if names.uris.len() != 1 && names.uris.iter().any(|uri| is_spiffe(uri)) {
+            return Err(NotIdentified::unknown(
+                "a SPIFFE certificate has exactly one URI name, and this one has more",
+            ));
+        }
+        self.the_one(listener, |caller| {
+            caller.certificate_names.iter().any(|pattern| {
+                if pattern.is_uri() {
+                    names.uris.iter().any(|uri| is_plain(uri) && pattern.matches(uri))
+                } else {
+                    // A wildcard certificate is for many clients: it doesn't tell which one this is.
+                    names.dns.iter().any(|name| {
+                        is_plain(name) && !name.contains('*') && pattern.matches(&name.to_ascii_lowercase())
+                    })
+                }
+            })
+        })
+    }
+
+    /// The caller at this listener that `fits`; two are refused.
+    fn the_one(&self, listener: &str, fits: impl Fn(&CallerIdentity) -> bool) -> Result<Option<usize>, NotIdentified> {
+        let all = self.settings.callers().iter().enumerate();
+        let mut fitting = all.filter(|(_, caller)| fits(caller) && caller.is_on(listener));
+        match (fitting.next(), fitting.next()) {
+            (_, Some(_)) => Err(NotIdentified::unknown(TWO)),
+            (found, None) => Ok(found.map(|(index, _)| index)),
+        }
+    }
+
+    /// (c), where (a) and (b) show nothing.
+    fn or_by_network(&self, found: Option<Found>, shown: &Shown<'_>) -> Identified {
+        let by_network = || {
+            let peer = shown.peer_ip?.to_canonical();
+            let mut around = self.networks.iter().filter(|(network, _)| network.contains(&peer));
+            let on_listener = |index: usize| self.settings.callers()[index].is_on(shown.listener);
+            around
+                .find(|(_, index)| on_listener(*index))
+                .map(|(_, index)| (*index, By::Network))
+        };
+        match found.or_else(by_network) {
+            Some((index, by)) => Identified::Caller { index, by },
+            None => Identified::Anonymous,
+        }
+    }
+
+    /// (b). `None`: a placeholder.
+    async fn by_authorization(&self, field: &HeaderValue, shown: &Shown<'_>) -> Result<Option<Found>, NotIdentified> {
+        match Authorization::of(field) {
+            Authorization::Basic(user) => {
+                let Some(index) = self.by_secret(&user, shown)? else {
+                    return Ok(None);
+                };
+                Ok(Some((index, By::Basic)))
+            }
+            Authorization::Digest(_) | Authorization::Bearer(_) | Authorization::Other => Ok(None),
+        }
+    }
+
+    /// By name and local secret. `None`: no caller has this name.
+    fn by_secret(&self, user: &UserPass, shown: &Shown<'_>) -> Result<Option<usize>, NotIdentified> {
+        let index = self.by_name.get(user.name()).copied();
+        let secrets = index.map_or(&self.dummy, |index| &self.secrets[index]);
+        let given = self.derived[0].hash_secret(user.secret().as_bytes());
+        // Both are compared, so that it is not told which of them it was.
+        let right = secrets
+            .hashes
+            .iter()
+            .fold(false, |right, hash| hash.is(given.as_bytes()) | right);
+        let Some(index) = index else { return Ok(None) };
+        if shown.channel != Channel::Confidential {
+            return Err(NotIdentified::unknown(PLAIN));
+        }
+        if !right || !self.settings.callers()[index].is_on(shown.listener) {
+            return Err(NotIdentified::nobody());
+        }
+        Ok(Some(index))
+    }
+
+    /// `POST /api/oauth/token` (RFC 6749 section 4.4).
+    pub async fn token(&self, shown: Shown<'_>) -> TokenAnswer {
+        match self.identify(shown).await {
+            Ok(found) => TokenAnswer::Placeholder(found),
+            Err(NotIdentified::Unknown { why, .. }) => TokenAnswer::InvalidClient { description: why },
+            Err(refused) => TokenAnswer::Refused(refused),
+        }
+    }
+
+    /// `POST /api/oauth/revoke` (RFC 7009): ends the pass that the form names, in this process.
+    pub fn revoke(&self, _form: &[u8]) {}
+
+    /// The fields `WWW-Authenticate` of a 401, the strongest first. `md5`: whether MD5 is offered, too.
+    pub fn challenges(&self, _stale: bool, _md5: bool) -> Vec<HeaderValue> {
+        Vec::new()
+    }
+
+    /// What is known of the issuers' keys, in the order of the settings.
+    pub fn issuers_status(&self) -> Vec<IssuerStatus> {
+        Vec::new()
+    }
+
+    /// Keeps the issuers' keys fetched ahead, for as long as it is polled.
+    pub async fn keep_keys(self: Arc<Self>) {
+        std::future::pending().await
+    }
+}
+
+/// (a) and (b) must not name two.
+fn agreed(connection: Option<Found>, authorization: Option<Found>) -> Result<Option<Found>, NotIdentified> {
+    match (connection, authorization) {
+        (Some((one, _)), Some((other, _))) if one != other => Err(NotIdentified::unknown(ANOTHER)),
+        (first, second) => Ok(first.or(second)),
+    }
+}
+
+fn is_spiffe(uri: &str) -> bool {
+    const SCHEME: &str = "spiffe:";
+    uri.get(..SCHEME.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(SCHEME))
+}
+
+/// Only such names are what they seem.
+fn is_plain(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_graphic())
+}

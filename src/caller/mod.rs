@@ -1,0 +1,35 @@
+//! Who is it: a caller is a program with a name of its own, known by what it shows. Knows nothing of what a caller may do.
+//!
+//! | file | has |
+//! |---|---|
+//! | `settings.rs` | callers and passes, as configured |
+//! | `issuer_settings.rs` | issuers of tokens, as configured |
+//! | `pattern.rs` | `*` and `**` in names that somebody else vouches for |
+//! | `local_secret.rs` | the form of a local secret |
+//! | `keys.rs` | keys that are derived from the pass key |
+//! | `shown.rs` | what a request and its connection show, and what comes of it |
+//! | `authorization.rs` | the form of `Authorization` |
+//! | `callers.rs` | who shows that: certificate or uid, `Authorization`, network |
+//! | `state.rs` | what outlives a reload |
+
+mod authorization;
+mod callers;
+mod issuer_settings;
+mod keys;
+mod local_secret;
+mod pattern;
+mod settings;
+mod shown;
+mod state;
+
+pub use callers::Callers;
+pub use issuer_settings::{IssuerKind, IssuerSettings, JwksSource, JwksUrl, JwksUrlError};
+pub use keys::{PassKey, PassKeyError, PassKeys};
+pub use local_secret::{LocalSecretError, local_secret, make_secret};
+pub use pattern::{Pattern, PatternError};
+pub use settings::{
+    CallerIdentity, CallerName, CallerNameError, CallersError, CallersSettings, JwtMatch, JwtMatchError, LocalSecrets,
+    PassSettings, overflow_uid,
+};
+pub use shown::{AccountBinding, By, Channel, Identified, IssuerStatus, NotIdentified, Shown, TokenAnswer};
+pub use state::CallerState;
