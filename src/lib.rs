@@ -1,5 +1,6 @@
 //! atlas-auth-proxy adds a MongoDB Atlas Administration API credential to the requests of programs that hold none.
 
+pub mod access;
 pub mod admin;
 pub mod app;
 pub mod atlas_api;

@@ -105,6 +105,7 @@ pub struct Found<'p> {
 pub struct Catalogue {
     operations: Vec<Operation>,
     tags: Vec<&'static str>,
+    paths: Vec<Vec<&'static str>>,
     tree: Tree,
 }
 
@@ -123,9 +124,15 @@ impl Catalogue {
         for (at, operation) in (0..).zip(&operations) {
             tree.add(&operation.method, operation.path, OperationId(at));
         }
-        let mut catalogue = Self { operations, tags, tree };
+        let mut catalogue = Self {
+            paths: operations.iter().map(|operation| vec![operation.path]).collect(),
+            operations,
+            tags,
+            tree,
+        };
         for twin in data::twins() {
             let operation = catalogue.by_name(twin.operation).expect("a twin names an operation");
+            catalogue.paths[operation.index()].push(twin.path);
             catalogue.tree.add(&twin.method, twin.path, operation);
         }
         catalogue
@@ -151,6 +158,11 @@ impl Catalogue {
         (0..self.operations.len() as u16).map(OperationId)
     }
 
+    /// The paths of an operation, with placeholders: its own, and those of older versions of the API.
+    pub fn paths(&self, id: OperationId) -> &[&'static str] {
+        &self.paths[id.index()]
+    }
+
     /// The operation of this name.
     pub fn by_name(&self, name: &str) -> Option<OperationId> {
         self.ids().find(|id| self.get(*id).name == name)
@@ -172,6 +184,12 @@ impl Catalogue {
     /// left out. For what must not be walked around, never for what is to be let in. Allocates nothing.
     pub fn find_loosely(&self, method: &Method, path: &str) -> Option<OperationId> {
         self.tree.find_loosely(method, path).map(|route| route.operation)
+    }
+
+    /// Bit n: segment n of a path, counted from 0, ends in a `:verb` that the catalogue has at its place. No placeholder and
+    /// no wildcard for one segment takes such a one. Allocates nothing.
+    pub fn verbs(&self, path: &str) -> u32 {
+        self.tree.verbs(path)
     }
 }
 

@@ -298,6 +298,32 @@ impl Tree {
         Some(&self.routes[usize::from(route)])
     }
 
+    pub(super) fn verbs(&self, path: &str) -> u32 {
+        if memchr::memchr(b':', path.as_bytes()).is_none() {
+            return 0;
+        }
+        let mut seen = 0;
+        self.see_verbs(ROOT, 0, path.strip_prefix('/').unwrap_or(path), &mut seen);
+        seen
+    }
+
+    fn see_verbs(&self, node: u16, depth: u32, path: &str, seen: &mut u32) {
+        let this = &self.nodes[usize::from(node)];
+        let (part, rest) = path
+            .split_once('/')
+            .map_or((path, None), |(part, rest)| (part, Some(rest)));
+        let ending = this.endings.iter().find(|ending| ends_in(part, ending.text));
+        if ending.is_some_and(|ending| ending.text.starts_with(':')) {
+            *seen |= 1 << depth;
+        }
+        let Some(rest) = rest else { return };
+        let literal = self.literal::<true>(node, part);
+        let other = ending.map_or(this.any, |ending| ending.child);
+        for child in literal.into_iter().chain((other != NONE).then_some(other)) {
+            self.see_verbs(child, depth + 1, rest, seen);
+        }
+    }
+
     /// Deeper by one segment with each call, so no deeper than the tree.
     fn walk<const LOOSELY: bool>(&self, node: u16, parts: &[&str], method: usize) -> Option<u16> {
         let this = &self.nodes[usize::from(node)];

@@ -176,6 +176,12 @@ pub(crate) fn folded(segment: &str) -> Cow<'_, str> {
     Cow::Owned(lower.filter(|c| !('\u{300}'..='\u{36f}').contains(c)).collect())
 }
 
+/// Whether a segment is one that [`folded`] makes `loose` of; allocates nothing for ordinary segments.
+pub(crate) fn folds_to(segment: &str, loose: &str) -> bool {
+    let plain = || segment.bytes().all(|b| b.is_ascii_graphic());
+    segment.eq_ignore_ascii_case(loose) || (!plain() && folded(segment) == loose)
+}
+
 fn invisible(c: char) -> bool {
     c.is_control() || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
 }

@@ -1,6 +1,6 @@
 //! Path patterns of rules.
 
-use super::path::{Unclear, canonical, folded};
+use super::path::{Unclear, canonical, folded, folds_to};
 
 /// Why a text is not a path pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,10 +50,14 @@ enum Segment {
     },
 }
 
+/// How a pattern ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+pub(crate) enum End {
+    /// With its last segment.
     Here,
+    /// With a slash.
     Slash,
+    /// With `**`.
     Rest,
 }
 
@@ -95,6 +99,19 @@ impl PathPattern {
         Ok(Self { segments, end })
     }
 
+    /// Its segments before a `**`: a literal as it is and as [`folded`] sees it, or none for a wildcard.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = Option<(&str, &str)>> {
+        self.segments.iter().map(|segment| match segment {
+            Segment::One => None,
+            Segment::Literal { exact, loose } => Some((&**exact, &**loose)),
+        })
+    }
+
+    /// How it ends.
+    pub(crate) fn end(&self) -> End {
+        self.end
+    }
+
     /// Whether a canonical path is exactly one that the pattern describes.
     pub(super) fn matches_exactly(&self, path: &str) -> bool {
         self.matches(path, false)
@@ -106,12 +123,23 @@ impl PathPattern {
     }
 
     fn matches(&self, path: &str, loosely: bool) -> bool {
-        let mut parts = path.strip_prefix('/').unwrap_or(path).split('/');
-        for segment in &self.segments {
+        let parts = path.strip_prefix('/').unwrap_or(path).split('/');
+        self.matches_parts(parts, 0, loosely)
+    }
+
+    /// The same for the segments of a canonical path, which many patterns look at. Bit n of `closed`: no wildcard for one
+    /// segment takes segment n.
+    pub(crate) fn matches_parts<'a>(
+        &self,
+        mut parts: impl Iterator<Item = &'a str>,
+        closed: u32,
+        loosely: bool,
+    ) -> bool {
+        for (n, segment) in (0..).zip(&self.segments) {
             let fits = match (segment, parts.next()) {
                 (_, None | Some("")) => false,
-                (Segment::One, Some(_)) => true,
-                (Segment::Literal { loose, .. }, Some(part)) if loosely => folded(part) == **loose,
+                (Segment::One, Some(_)) => closed.checked_shr(n).is_none_or(|bits| bits & 1 == 0),
+                (Segment::Literal { loose, .. }, Some(part)) if loosely => folds_to(part, loose),
                 (Segment::Literal { exact, .. }, Some(part)) => **exact == *part,
             };
             if !fits {

@@ -23,6 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("catalogue", &[]),
     // Parts.
     ("guard", &[]),
+    ("access", &["catalogue", "guard"]),
     ("upstream", &["blocking", "crypto", "fair", "metrics", "secret", "time"]),
     ("own_http", &["upstream"]),
     (
