@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderValue;
 use ipnet::IpNet;
 
 use super::authorization::{Authorization, UserPass, only_field};
+use super::digest::{self, UserHashes};
 use super::keys::{Derived, SecretHash};
 use super::shown::Channel;
 use super::{
@@ -43,13 +46,15 @@ pub struct Callers {
 /// What a caller's local secrets are compared by: the current and the next one.
 struct Secrets {
     hashes: [SecretHash; 2],
+    digest: [UserHashes; 2],
 }
 
 impl Secrets {
-    fn of(secrets: &LocalSecrets, derived: &[Derived], dummy: &Secret) -> Self {
+    fn of(name: &str, secrets: &LocalSecrets, derived: &[Derived], dummy: &Secret) -> Self {
         let both = [&secrets.current, &secrets.next].map(|secret| secret.as_ref().unwrap_or(dummy));
         Self {
             hashes: both.map(|secret| derived[0].hash_secret(secret.expose().as_bytes())),
+            digest: both.map(|secret| UserHashes::new(name, secret)),
         }
     }
 }
@@ -68,10 +73,13 @@ impl Callers {
             networks.extend(caller.networks.iter().map(|network| (*network, index)));
         }
         networks.sort_by_key(|(network, _)| std::cmp::Reverse(network.prefix_len()));
-        let prepared = |secrets: &LocalSecrets| Secrets::of(secrets, &derived, &state.dummy);
+        let prepared = |name: &str, secrets: &LocalSecrets| Secrets::of(name, secrets, &derived, &state.dummy);
         Self {
-            secrets: all.iter().map(|caller| prepared(&caller.secrets)).collect(),
-            dummy: prepared(&LocalSecrets::default()),
+            secrets: all
+                .iter()
+                .map(|caller| prepared(caller.name.as_str(), &caller.secrets))
+                .collect(),
+            dummy: prepared("", &LocalSecrets::default()),
             by_name: all
                 .iter()
                 .enumerate()
@@ -176,7 +184,13 @@ impl Callers {
                 };
                 Ok(Some((index, By::Basic)))
             }
-            Authorization::Digest(_) | Authorization::Bearer(_) | Authorization::Other => Ok(None),
+            Authorization::Digest(parameters) => {
+                let Some(index) = self.by_digest(parameters, shown)? else {
+                    return Ok(None);
+                };
+                Ok(Some((index, By::Digest)))
+            }
+            Authorization::Bearer(_) | Authorization::Other => Ok(None),
         }
     }
 
@@ -200,6 +214,26 @@ impl Callers {
         Ok(Some(index))
     }
 
+    /// By a Digest answer. `None`: no caller has this name.
+    fn by_digest(&self, parameters: &[u8], shown: &Shown<'_>) -> Result<Option<usize>, NotIdentified> {
+        let answer = digest::Shown::read(parameters);
+        let index = answer.username().and_then(|name| self.by_name.get(name)).copied();
+        let secrets = index.map_or(&self.dummy, |index| &self.secrets[index]);
+        let request = digest::Request {
+            method: shown.method,
+            target: shown.target,
+            md5: shown.digest_md5,
+        };
+        let is_right = answer.is_right(request, &secrets.digest);
+        let Some(index) = index else { return Ok(None) };
+        let caller = &self.settings.callers()[index];
+        if !is_right || !caller.is_on(shown.listener) {
+            return Err(NotIdentified::nobody());
+        }
+        answer.take(&caller.name, &self.state, &self.derived, shown.channel)?;
+        Ok(Some(index))
+    }
+
     /// `POST /api/oauth/token` (RFC 6749 section 4.4).
     pub async fn token(&self, shown: Shown<'_>) -> TokenAnswer {
         match self.identify(shown).await {
@@ -213,8 +247,9 @@ impl Callers {
     pub fn revoke(&self, _form: &[u8]) {}
 
     /// The fields `WWW-Authenticate` of a 401, the strongest first. `md5`: whether MD5 is offered, too.
-    pub fn challenges(&self, _stale: bool, _md5: bool) -> Vec<HeaderValue> {
-        Vec::new()
+    pub fn challenges(&self, stale: bool, md5: bool) -> Vec<HeaderValue> {
+        let nonce = self.state.nonces.make(&self.derived[0], &*self.state.clock);
+        digest::challenges(&nonce, stale, md5)
     }
 
     /// What is known of the issuers' keys, in the order of the settings.
@@ -226,6 +261,17 @@ impl Callers {
     pub async fn keep_keys(self: Arc<Self>) {
         std::future::pending().await
     }
+}
+
+/// The fields `WWW-Authenticate` of a challenge whose answer nobody verifies: for a listener without callers, to which
+/// `curl --digest` is to send its body.
+///
+/// # Errors
+/// When the system has no randomness.
+pub fn placeholder_challenges(md5: bool) -> Result<Vec<HeaderValue>, getrandom::Error> {
+    let mut nonce = [0; 24];
+    getrandom::fill(&mut nonce)?;
+    Ok(digest::challenges(&URL_SAFE_NO_PAD.encode(nonce), false, md5))
 }
 
 /// (a) and (b) must not name two.

@@ -9,11 +9,13 @@
 //! | `keys.rs` | keys that are derived from the pass key |
 //! | `shown.rs` | what a request and its connection show, and what comes of it |
 //! | `authorization.rs` | the form of `Authorization` |
+//! | `digest` | HTTP Digest as a server |
 //! | `callers.rs` | who shows that: certificate or uid, `Authorization`, network |
 //! | `state.rs` | what outlives a reload |
 
 mod authorization;
 mod callers;
+mod digest;
 mod issuer_settings;
 mod keys;
 mod local_secret;
@@ -21,8 +23,10 @@ mod pattern;
 mod settings;
 mod shown;
 mod state;
+#[cfg(test)]
+mod tests;
 
-pub use callers::Callers;
+pub use callers::{Callers, placeholder_challenges};
 pub use issuer_settings::{IssuerKind, IssuerSettings, JwksSource, JwksUrl, JwksUrlError};
 pub use keys::{PassKey, PassKeyError, PassKeys};
 pub use local_secret::{LocalSecretError, local_secret, make_secret};

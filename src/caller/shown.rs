@@ -27,6 +27,8 @@ pub struct Shown<'a> {
     pub method: &'a Method,
     /// The request target byte for byte as it was sent.
     pub target: &'a str,
+    /// Whether Digest with MD5 is taken at this listener, in a build that has it.
+    pub digest_md5: bool,
     /// The account behind the listener: a pass is bound to it.
     pub account: AccountBinding<'a>,
 }

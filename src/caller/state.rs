@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
+use super::digest::{NonceMint, Replays};
 use super::keys::PassKey;
 use super::local_secret::make_secret;
 use crate::secret::Secret;
@@ -14,6 +17,8 @@ pub struct CallerState {
     pub(super) generated: PassKey,
     /// The secret of nobody.
     pub(super) dummy: Secret,
+    pub(super) nonces: NonceMint,
+    pub(super) replays: Mutex<Replays>,
 }
 
 impl CallerState {
@@ -23,6 +28,8 @@ impl CallerState {
     /// When the system has no randomness.
     pub fn new(clock: SharedClock) -> Result<Arc<Self>, getrandom::Error> {
         Ok(Arc::new(Self {
+            nonces: NonceMint::new(clock.boot())?,
+            replays: Mutex::default(),
             clock,
             generated: PassKey::generate()?,
             dummy: make_secret()?,

@@ -326,7 +326,7 @@ fn some_crates_have_one_home() {
     let homes: &[(&str, &[&str])] = &[
         // The tests' client.
         ("reqwest::", &[]),
-        ("digest_auth::", &["credential", "emulator"]),
+        ("digest_auth::", &["credential", "emulator", "caller"]),
         ("rustls_native_certs::", &["upstream"]),
         ("clap::", &["cli"]),
         ("toml::", &["config"]),

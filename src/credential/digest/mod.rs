@@ -14,7 +14,7 @@ mod nonce;
 mod order;
 mod prime;
 mod refusal;
-mod response;
+pub(crate) mod response;
 mod turn;
 mod types;
 

@@ -11,7 +11,7 @@ use crate::crypto;
 
 /// A hash function, from weak to strong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Hash {
+pub(crate) enum Hash {
     Md5,
     Sha256,
     Sha512_256,
@@ -44,7 +44,7 @@ impl Algorithm {
 }
 
 /// A hash in lower-case hexadecimal.
-pub(super) struct Hex {
+pub(crate) struct Hex {
     text: [u8; 64],
     len: usize,
 }
@@ -62,7 +62,7 @@ impl Hex {
         }
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.text[..self.len]
     }
 }
@@ -89,7 +89,7 @@ pub(super) fn count_text(count: u32) -> [u8; 8] {
 
 impl Hash {
     /// The hash of the parts with a colon between each two.
-    pub(super) fn of<const N: usize>(self, parts: [&[u8]; N]) -> Hex {
+    pub(crate) fn of<const N: usize>(self, parts: [&[u8]; N]) -> Hex {
         let pieces = parts
             .into_iter()
             .enumerate()
