@@ -268,7 +268,7 @@ async fn bearer_with_token() -> (Emulator, Arc<Bearer>) {
 }
 
 fn metrics(c: &mut Criterion) {
-    let metrics = Metrics::new();
+    let metrics = Metrics::new(&[]);
     let listener = metrics.listener("local", "default");
     let account = metrics.account("default");
     // All that one request that goes well counts.
@@ -277,7 +277,7 @@ fn metrics(c: &mut Criterion) {
             listener.in_flight.inc();
             account.upstream_attempt(AttemptCause::First);
             account.upstream_duration(black_box(Duration::from_micros(1200)));
-            account.rate_limit_remaining(black_box(Some(4711)));
+            account.rate_limit_remaining(None, black_box(Some(4711)));
             listener.request(&Method::GET, StatusCode::OK, black_box(Duration::from_micros(1300)));
             listener.in_flight.dec();
             metrics.bytes(Direction::ToUpstream, 0);

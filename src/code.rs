@@ -36,6 +36,8 @@ codes! {
     BrowserDenied = "PROXY_BROWSER_DENIED", FORBIDDEN;
     /// The required header is missing.
     HeaderRequired = "PROXY_HEADER_REQUIRED", FORBIDDEN;
+    /// Nobody knows who the caller is, or what it shows is wrong.
+    CallerUnknown = "PROXY_CALLER_UNKNOWN", UNAUTHORIZED;
     /// A rule, or `read_only`, forbids method and path.
     RuleDenied = "PROXY_RULE_DENIED", FORBIDDEN;
     /// CONNECT and TRACE.
@@ -48,7 +50,7 @@ codes! {
     RequestTimeout = "PROXY_REQUEST_TIMEOUT", REQUEST_TIMEOUT;
     /// The body is too large for what the upstream demands (Digest `auth-int`).
     BodyTooLarge = "PROXY_BODY_TOO_LARGE", PAYLOAD_TOO_LARGE;
-    /// A limit of the listener on requests.
+    /// A limit of the listener or the caller on requests.
     RateLimited = "PROXY_RATE_LIMITED", TOO_MANY_REQUESTS;
     /// There is no valid token now.
     TokenUnavailable = "PROXY_TOKEN_UNAVAILABLE", SERVICE_UNAVAILABLE;

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::caller::CallersSettings;
+use crate::catalogue::Catalogue;
 use crate::credential::CredentialSettings;
 use crate::log::LogSettings;
-use crate::proxy::BodyLimits;
+use crate::proxy::{BodyLimits, CallerTerms};
 use crate::server::{Bind, CapacityLimits, ConnectionLimits, ListenerSettings};
 #[cfg(feature = "token-store")]
 use crate::token_store::TokenStoreSettings;
@@ -43,6 +46,15 @@ pub struct Limits {
     pub upstream: UpstreamLimits,
 }
 
+/// Callers (`[[caller]]`, `[[issuer]]`, `[passes]`).
+#[derive(Debug, Clone, Default)]
+pub struct CallerSettings {
+    /// What they are known by.
+    pub identification: CallersSettings,
+    /// What each may do and use, in the same order.
+    pub terms: Vec<CallerTerms>,
+}
+
 /// Settings of `run`.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -53,6 +65,10 @@ pub struct Settings {
     /// Where replicas share the tokens of service accounts; `None`: nowhere.
     #[cfg(feature = "token-store")]
     pub token_store: Option<TokenStoreSettings>,
+    /// Atlas's operations.
+    pub catalogue: Arc<Catalogue>,
+    /// The programs that have a name of their own.
+    pub callers: CallerSettings,
     /// The admin port.
     pub admin: AdminSettings,
     /// Bounds.

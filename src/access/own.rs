@@ -19,7 +19,7 @@ impl OwnCredential {
     }
 
     /// Whether any segment of the path, under any reading of it, is the id, with a `:verb` or without.
-    pub(super) fn is_named_in(&self, path: &str) -> bool {
+    pub fn is_named_in(&self, path: &str) -> bool {
         let Some(id) = &self.id else {
             return false;
         };

@@ -48,6 +48,18 @@ pub enum StartError {
         /// Why.
         source: PublicKeyError,
     },
+    /// A reload would let everybody in who must show now who it is.
+    #[error(
+        "listener `{listener}` requires a caller, and the new settings name none: whoever connects would be served. Write \
+         `callers = \"optional\"` and what everybody may do in the file's [[listener]] first, or restart"
+    )]
+    CallersGone {
+        /// The listener.
+        listener: String,
+    },
+    /// No key for passes and challenges can be made.
+    #[error("the system gives no randomness: {0}")]
+    Randomness(#[source] getrandom::Error),
     /// No thread can be made.
     #[error("no thread can be made, or all are busy: {0}")]
     Thread(#[source] io::Error),

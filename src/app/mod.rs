@@ -3,6 +3,7 @@
 
 mod accounts;
 mod admin;
+mod callers;
 mod error;
 mod listeners;
 mod reload;
@@ -29,6 +30,7 @@ use crate::time::{SharedClock, SystemClock};
 
 use accounts::Accounts;
 pub use admin::AdminAddress;
+use callers::AppCallers;
 pub use error::StartError;
 pub use listeners::ListenerStatus;
 use listeners::Listeners;
@@ -86,7 +88,7 @@ impl App {
         let Prepared { settings, trusts } = blocking::run(move || Prepared::read(settings))
             .await
             .map_err(StartError::Thread)??;
-        let (metrics, started) = (Metrics::new(), clock.wall());
+        let (metrics, started) = (Metrics::new(settings.catalogue.tags()), clock.wall());
         let bound = settings
             .listeners
             .iter()
@@ -114,15 +116,24 @@ impl App {
             sharing: sharing.clone(),
         };
         let accounts = Accounts::start(context, &settings.accounts, &trusts)?;
-        let shared = Shared::new(Arc::clone(&metrics), Arc::clone(&clock), settings.limits.body);
+        let catalogue = Arc::clone(&settings.catalogue);
+        let shared = Shared::new(
+            Arc::clone(&metrics),
+            catalogue,
+            Arc::clone(&clock),
+            settings.limits.body,
+        );
+        let callers = AppCallers::start(&settings.callers, Arc::clone(&clock))?;
         let capacity = Capacity::new(shares.clients, settings.limits.capacity.max_connections_per_peer);
         let only_at_start = OnlyAtStart::of(&settings);
-        let listeners = Listeners::start(bound, &settings, &accounts, shared, capacity, clock)?;
+        let in_force = ArcSwap::new(callers.current());
+        let listeners = Listeners::start(bound, &settings, &accounts, callers, shared, capacity, clock)?;
 
         let state = Arc::new(State {
             metrics,
             listeners: ArcSwap::from_pointee(listeners.status()),
             accounts,
+            callers: in_force,
             hosts: admin.address.hosts(),
             admin: ArcSwap::from_pointee(settings.admin.clone()),
             started,

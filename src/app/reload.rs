@@ -93,6 +93,7 @@ impl App {
         let Prepared { settings, trusts } = prepared;
         check_accounts(&settings)?;
         self.listeners.check_certificates(&settings.listeners)?;
+        self.listeners.check_callers(&settings.listeners)?;
         let bound = self.listeners.bind_new(&settings.listeners)?;
         self.state.accounts.reload(&settings.accounts, &trusts)?;
         let mut later = self.only_at_start.changes(&OnlyAtStart::of(&settings));
@@ -105,6 +106,7 @@ impl App {
         );
         self.state.accounts.forget_others(&settings.accounts);
         self.state.listeners.store(Arc::new(self.listeners.status()));
+        self.state.callers.store(self.listeners.callers());
         Ok(later)
     }
 }

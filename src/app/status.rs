@@ -12,6 +12,7 @@ use super::ListenerStatus;
 use super::accounts::Accounts;
 use super::sharing::Sharing;
 use crate::admin::AdminState;
+use crate::caller::Callers;
 use crate::guard::HostNames;
 use crate::metrics::Metrics;
 use crate::proxy::{AccountSlot, Authorizer};
@@ -23,6 +24,7 @@ pub(super) struct State {
     pub(super) metrics: Arc<Metrics>,
     pub(super) listeners: ArcSwap<Vec<ListenerStatus>>,
     pub(super) accounts: Accounts,
+    pub(super) callers: ArcSwap<Callers>,
     pub(super) hosts: HostNames,
     pub(super) sharing: Sharing,
     /// Who may do what at the admin port.
@@ -107,6 +109,12 @@ impl AdminState for State {
             "listeners": self.listeners.load().iter().map(|l| json!({
                 "name": l.name, "address": l.url, "alsoAt": l.also, "account": l.account,
             })).collect::<Vec<_>>(),
+            "callers": self.callers.load().settings().callers().iter().map(|c| json!({
+                "name": c.name.as_str(), "listeners": c.listeners,
+            })).collect::<Vec<_>>(),
+            "issuers": self.callers.load().issuers_status().iter().map(|i| json!({
+                "name": i.name, "keys": i.keys, "ageSeconds": i.age.map(|age| age.as_secs()), "lastError": i.last_error,
+            })).collect::<Vec<_>>(),
             "accounts": self.accounts.slots().iter().map(|a| (a, a.current())).map(|(slot, a)| json!({
                 "name": slot.name,
                 "credential": match a.authorizer { Authorizer::Bearer(_) => "service_account", Authorizer::Digest(_) => "api_key" },
@@ -123,6 +131,7 @@ impl AdminState for State {
                     "lastAt": timestamp(seen.at),
                     "status": seen.last.status,
                     "errorCode": seen.last.code,
+                    "needs": seen.last.needs,
                     "hint": seen.last.hint(),
                 })).collect::<Vec<_>>(),
             })).collect::<Vec<_>>(),

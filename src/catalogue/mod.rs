@@ -109,6 +109,15 @@ pub struct Catalogue {
     tree: Tree,
 }
 
+impl std::fmt::Debug for Catalogue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let operations = self.operations.len();
+        f.debug_struct("Catalogue")
+            .field("operations", &operations)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Default for Catalogue {
     fn default() -> Self {
         Self::new()

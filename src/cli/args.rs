@@ -44,6 +44,10 @@ pub(crate) enum Command {
     RotateSecret(Box<RotateArgs>),
     /// Exit with 0 when a running proxy says at its admin port that it is ready, else with 1.
     Healthcheck(HealthcheckArgs),
+    /// Print a new local secret for a caller: 43 characters with 256 random bits.
+    ///
+    /// Put it into a file that only the proxy and the caller can read, and name that file with `secret_file` of a `[[caller]]`.
+    MakeSecret,
 }
 
 #[derive(Debug, Args, Default)]
@@ -220,7 +224,11 @@ impl CheckArgs {
 /// `demo` takes no settings.
 #[cfg(feature = "emulator")]
 #[derive(Debug, Args)]
-pub(crate) struct DemoArgs {}
+pub(crate) struct DemoArgs {
+    /// Let in only callers that the proxies know by name, and print how each shows who it is.
+    #[arg(long)]
+    pub(crate) callers: bool,
+}
 
 /// Finds the admin port as `run` does.
 #[derive(Debug, Args)]

@@ -1,5 +1,7 @@
 //! `demo`: the built-in Atlas emulator with proxies before it. Needs no configuration and no account.
 
+mod with_callers;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -8,6 +10,7 @@ use std::num::NonZeroUsize;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Builder;
@@ -17,6 +20,7 @@ use super::exit;
 use super::run::{Signals, drain, no_thread};
 use crate::app::App;
 use crate::blocking;
+use crate::catalogue::Catalogue;
 use crate::credential::{ApiKeyPair, CredentialSettings, ServiceAccountKey};
 use crate::emulator::{Emulator, EmulatorSettings, Realm, SAMPLE};
 use crate::guard::Allowlist;
@@ -24,7 +28,7 @@ use crate::log::{LogFormat, LogSettings, Outlet};
 use crate::proxy::RequestRules;
 use crate::secret::Secret;
 use crate::server::{Bind, ListenerSettings};
-use crate::settings::{AccountSettings, AdminSettings, Limits, Settings};
+use crate::settings::{AccountSettings, AdminSettings, CallerSettings, Limits, Settings};
 use crate::upstream::{HttpVersion, Origin, UpstreamLimits, UpstreamSettings};
 
 const COMMERCIAL: u16 = 8080;
@@ -38,10 +42,11 @@ const CLIENT_SECRET: &str = "mdb_sa_sk_demo-secret-of-the-emulator";
 const PUBLIC_KEY: &str = "demokeyx";
 const PRIVATE_KEY: &str = "00000000-demo-0000-0000-000000000000";
 
-/// Serves until SIGINT or SIGTERM.
-pub(super) fn run() -> ExitCode {
+/// Serves until SIGINT or SIGTERM. `callers`: only programs that the proxies know by name are let in, and each request is
+/// logged with its caller.
+pub(super) fn run(callers: bool) -> ExitCode {
     let log = LogSettings {
-        level: LevelFilter::WARN,
+        level: if callers { LevelFilter::INFO } else { LevelFilter::WARN },
         format: LogFormat::of_stderr(),
     };
     let stdout = match crate::log::init(&log).and_then(|()| Outlet::stdout()) {
@@ -55,7 +60,7 @@ pub(super) fn run() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    let code = runtime.block_on(serve(&stdout));
+    let code = runtime.block_on(serve(callers, &stdout));
     runtime.shutdown_background();
     stdout.flush(Duration::from_millis(100));
     code
@@ -66,7 +71,7 @@ fn failed(error: &dyn std::fmt::Display) -> ExitCode {
     exit::failed()
 }
 
-async fn serve(stdout: &Outlet) -> ExitCode {
+async fn serve(callers: bool, stdout: &Outlet) -> ExitCode {
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => return failed(&error),
@@ -82,7 +87,12 @@ async fn serve(stdout: &Outlet) -> ExitCode {
         Ok(files) => files,
         Err(error) => return failed(&error),
     };
-    let settings = match settings(&commercial, &government, &files) {
+    let settings = if callers {
+        with_callers::settings(&commercial, &government, &files)
+    } else {
+        settings(&commercial, &government, &files)
+    };
+    let settings = match settings {
         Ok(settings) => settings,
         Err(error) => return failed(&error),
     };
@@ -90,7 +100,13 @@ async fn serve(stdout: &Outlet) -> ExitCode {
         Ok(running) => running,
         Err(error) => return failed(&error),
     };
-    announce(&running, &commercial, &government, &files, stdout);
+    let text = if callers {
+        with_callers::announcement(&running, &files)
+    } else {
+        announcement(&running, &commercial, &government, &files)
+    };
+    // A closed standard output, or one that nobody reads, is no reason not to serve.
+    stdout.put(text.as_bytes());
     tokio::select! {
         _ = signals.next() => {}
         () = running.quit_requested() => {}
@@ -191,6 +207,8 @@ fn settings(
             bind: Some(Bind::Tcp(free(ADMIN))),
             quit: false,
         },
+        catalogue: Arc::new(Catalogue::new()),
+        callers: CallerSettings::default(),
         limits: Limits::default(),
         workers: NonZeroUsize::MIN,
         drain_timeout: Duration::from_secs(5),
@@ -239,10 +257,12 @@ fn free(port: u16) -> SocketAddr {
     }
 }
 
-fn announce(running: &App, commercial: &Emulator, government: &Emulator, files: &Files, stdout: &Outlet) {
+fn announcement(running: &App, commercial: &Emulator, government: &Emulator, files: &Files) -> String {
     let listeners = running.listeners();
     let urls: Vec<&str> = listeners.iter().map(|listener| listener.url.as_str()).collect();
-    let [bearer, digest, gov] = urls[..] else { return };
+    let [bearer, digest, gov] = urls[..] else {
+        return String::new();
+    };
     let (group, host) = SAMPLE;
     let v2 = "-H 'Accept: application/vnd.atlas.2023-01-01+json'";
     let json = "-H 'Content-Type: application/json'";
@@ -300,11 +320,10 @@ fn announce(running: &App, commercial: &Emulator, government: &Emulator, files: 
     ));
     line(format!("  curl {admin}/readyz"));
     let command = |name: &str| {
-        let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from(env!("CARGO_PKG_NAME")));
         format!(
             "  MONGODB_ATLAS_CLIENT_ID={CLIENT_ID} MONGODB_ATLAS_CLIENT_SECRET_FILE={} {} {name} --base-url {} --upstream-ca {}",
             quoted(&files.client_secret()),
-            quoted(&program),
+            quoted(&program()),
             commercial.base_url(),
             quoted(&files.authority(0)),
         )
@@ -321,8 +340,12 @@ fn announce(running: &App, commercial: &Emulator, government: &Emulator, files: 
     ));
     line(command("rotate-secret"));
     line("Ctrl-C ends the demo.".to_owned());
-    // A closed standard output, or one that nobody reads, is no reason not to serve.
-    stdout.put(text.as_bytes());
+    text
+}
+
+/// This program, as a shell starts it.
+fn program() -> PathBuf {
+    std::env::current_exe().unwrap_or_else(|_| PathBuf::from(env!("CARGO_PKG_NAME")))
 }
 
 /// Quotes a path for a shell.

@@ -54,7 +54,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, environment: &'static dyn 
         None => run(cli.run.into(), environment, &unhardened),
         Some(Command::Run(args)) => run((*args).into(), environment, &unhardened),
         #[cfg(feature = "emulator")]
-        Some(Command::Demo(DemoArgs {})) => demo::run(),
+        Some(Command::Demo(DemoArgs { callers })) => demo::run(callers),
         Some(Command::Check(args)) => {
             let (flags, account, as_json) = args.parts();
             check::check(sources(&flags, environment), environment, account.as_deref(), as_json)
@@ -64,6 +64,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, environment: &'static dyn 
             rotate_secret::rotate_secret(sources(&flags, environment), environment, &wishes)
         }
         Some(Command::Healthcheck(args)) => healthcheck(&args.into(), environment),
+        Some(Command::MakeSecret) => make_secret(),
     };
     crate::log::flush();
     code
@@ -110,6 +111,20 @@ fn healthcheck(flags: &Flags, environment: &dyn Environment) -> ExitCode {
     }
 }
 
+fn make_secret() -> ExitCode {
+    match crate::caller::make_secret() {
+        Ok(secret) => {
+            // An error means that the reader has closed the output, and does not want it.
+            let _ = writeln!(io::stdout().lock(), "{}", secret.expose());
+            exit::CLEAN
+        }
+        Err(error) => {
+            print_error(&format!("the system gives no randomness: {error}"));
+            exit::failed()
+        }
+    }
+}
+
 fn sources<'a>(flags: &'a Flags, environment: &'a dyn Environment) -> Sources<'a> {
     Sources {
         flags,
@@ -117,6 +132,7 @@ fn sources<'a>(flags: &'a Flags, environment: &'a dyn Environment) -> Sources<'a
         files: &Disk,
         machine: Machine {
             cores: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            overflow_uid: crate::caller::overflow_uid(),
             log_to_terminal: io::stderr().is_terminal(),
         },
     }

@@ -217,6 +217,30 @@ impl<'d> Reader<'d> {
         }
     }
 
+    /// A table of strings whose keys are names that the user chooses.
+    pub(crate) fn texts_by_name(&self, key: &str, problems: &mut Problems) -> BTreeMap<String, Given<String>> {
+        let Some((value, source)) = self.value(key) else {
+            return BTreeMap::new();
+        };
+        let DeValue::Table(table) = value else {
+            wrong_type::<()>(
+                "a table of strings, such as `{ name = \"value\" }`",
+                value,
+                &source,
+                problems,
+            );
+            return BTreeMap::new();
+        };
+        let mut texts = BTreeMap::new();
+        for (name, value) in table.iter() {
+            let place = self.place_of(value.span().start, key);
+            if let Some(given) = text_of(value.get_ref(), place, problems) {
+                texts.insert(name.get_ref().to_string(), given);
+            }
+        }
+        texts
+    }
+
     /// The name of a listener or an account. It is checked here because every later message about one repeats it.
     pub(crate) fn name(&self, key: &str, problems: &mut Problems) -> Option<Given<String>> {
         let given = self.text(key, problems)?;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::account::FileAccount;
 use super::admin::FileAdmin;
+use super::caller::{FileCaller, FileIssuer, FilePasses};
 use super::document::Document;
 use super::limits::FileLimits;
 use super::listener::FileListener;
@@ -21,10 +22,15 @@ tables! {
         limits: section of FileLimits,
         log: section of FileLog,
         token_store: table of FileTokenStore,
+        callers = "caller": tables of FileCaller,
+        issuers = "issuer": tables of FileIssuer,
+        passes: table of FilePasses,
         workers: integer,
         drain_timeout: text,
         drain_delay: text,
         "listeners" => "there is no such key; write `[[listener]]`, once for each",
+        "callers" => "there is no such key; write `[[caller]]`, once for each",
+        "issuers" => "there is no such key; write `[[issuer]]`, once for each",
         "accounts" => "there is no such key; write `[account.NAME]`, once for each",
     }
 }

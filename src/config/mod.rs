@@ -9,6 +9,7 @@
 
 mod account;
 mod admin;
+mod caller;
 mod conflict;
 mod credential;
 mod document;
@@ -35,11 +36,13 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use problem::ConfigErrors;
 pub use source::{Contents, Disk, Environment, Files, Flags, Machine, Sources};
 pub use watch::WatchedFiles;
 
+use crate::catalogue::Catalogue;
 use crate::server::Bind;
 use crate::settings::Settings;
 use file::FileConfig;
@@ -91,7 +94,10 @@ pub fn load(sources: Sources<'_>) -> Result<Loaded, ConfigErrors> {
     let token_store = token_store::build(file.token_store.as_ref(), &mut inputs);
     #[cfg(not(feature = "token-store"))]
     token_store::refuse(file.token_store.as_ref(), &mut inputs);
-    let listeners = listener::build(&file.listeners, &roster, &mut inputs);
+    let catalogue = Arc::new(Catalogue::new());
+    let listeners = listener::build(&file.listeners, &roster, caller::are_named(&file), &mut inputs);
+    let callers = caller::build(&file, &catalogue, &mut inputs);
+    caller::warn(&file, &listeners, &callers, &mut inputs.problems);
     conflict::check(&listeners, &accounts, &admin, &mut inputs.problems);
     if !inputs.problems.is_empty() {
         return Err(inputs.problems.into_errors());
@@ -104,6 +110,8 @@ pub fn load(sources: Sources<'_>) -> Result<Loaded, ConfigErrors> {
             .collect(),
         #[cfg(feature = "token-store")]
         token_store,
+        catalogue,
+        callers,
         admin: admin.value,
         limits,
         workers,

@@ -64,6 +64,11 @@ impl Problems {
         }
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.found.len()
+    }
+
     /// Something that works, but hardly as meant.
     pub(crate) fn warn(&mut self, text: impl fmt::Display) {
         self.warnings.push(without_controls(&text.to_string()));

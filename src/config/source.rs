@@ -116,6 +116,9 @@ fn within(bytes: Zeroizing<Vec<u8>>, limit: usize) -> io::Result<Zeroizing<Vec<u
 pub struct Machine {
     /// Cores that this process may use.
     pub cores: NonZeroUsize,
+    /// The user id that the kernel shows of users that it has no name for in this namespace
+    /// (`/proc/sys/kernel/overflowuid`).
+    pub overflow_uid: u32,
     /// Whether the log goes to a terminal.
     pub log_to_terminal: bool,
 }

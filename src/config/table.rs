@@ -9,6 +9,7 @@ macro_rules! held {
     (name) => { Option<$crate::config::source::Given<String>> };
     (boolean) => { Option<$crate::config::source::Given<bool>> };
     (texts) => { Option<$crate::config::inputs::GivenList> };
+    (texts_by_name) => { std::collections::BTreeMap<String, $crate::config::source::Given<String>> };
     (integers) => { Option<$crate::config::inputs::GivenList> };
     (table $table:ident) => { Option<$table> };
     (section $table:ident) => { $table };

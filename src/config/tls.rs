@@ -4,6 +4,7 @@ use super::inputs::Inputs;
 use super::problem::shown;
 use super::source::Given;
 use super::table::tables;
+use super::value;
 use crate::server::{Clients, ListenerTls, ListenerTlsError, NamePattern};
 
 tables! {
@@ -14,6 +15,7 @@ tables! {
         client_ca: text,
         client_names: texts,
         client_crl: text,
+        client_certificate: text,
         "certificate_file" => "there is no such key; write `certificate`",
         "key_file" => "there is no such key; write `key`",
         "client_ca_file" => "there is no such key; write `client_ca`",
@@ -57,11 +59,13 @@ pub(crate) fn build(table: &FileTls, inputs: &mut Inputs<'_>) -> Option<Listener
         Some(given) => Some(pem(given, inputs)?),
         None => None,
     };
+    let optional = client_certificate(table, inputs)?;
     let (certificate, key, names) = (certificate?, key?, names?);
     let clients = ca.as_ref().map(|ca| Clients {
         ca,
         names,
         crl: crl.as_ref().map(|pem| pem.as_slice()),
+        optional,
     });
     match ListenerTls::new(&certificate, &key, clients) {
         Ok(tls) => Some(tls),
@@ -80,6 +84,26 @@ pub(crate) fn build(table: &FileTls, inputs: &mut Inputs<'_>) -> Option<Listener
             None
         }
     }
+}
+
+/// Whether a client may show no certificate.
+fn client_certificate(table: &FileTls, inputs: &mut Inputs<'_>) -> Option<bool> {
+    let Some(given) = &table.client_certificate else {
+        return Some(false);
+    };
+    if table.client_ca.is_none() {
+        inputs.problems.add(
+            &given.source,
+            "without `client_ca` no client is asked for a certificate: name the authorities, or remove this",
+        );
+        return None;
+    }
+    let parsed = inputs.problems.parse(given.clone(), |text| match text {
+        "required" => Ok(false),
+        "optional" => Ok(true),
+        _ => Err(value::one_of(text, &["required", "optional"])),
+    });
+    parsed.map(|given| given.value)
 }
 
 fn pem(given: &Given<String>, inputs: &mut Inputs<'_>) -> Option<Pem> {

@@ -54,7 +54,7 @@ pub(crate) fn refuse_unix_keys(keys: &UnixKeys<'_>, problems: &mut Problems) {
     }
 }
 
-fn user_id(text: &str) -> Result<u32, String> {
+pub(crate) fn user_id(text: &str) -> Result<u32, String> {
     text.parse().map_err(|_| {
         format!(
             "{} is not a user id: a whole number from 0 to {}",

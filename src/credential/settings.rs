@@ -43,6 +43,14 @@ pub struct ApiKeyPair {
 }
 
 impl CredentialSettings {
+    /// The client id, or the public key.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::ServiceAccount(key) => &key.client_id,
+            Self::ApiKey(key) => &key.public_key,
+        }
+    }
+
     /// `service_account` or `api_key`, for logs and the status page.
     pub fn kind(&self) -> &'static str {
         match self {

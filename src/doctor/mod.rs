@@ -4,6 +4,7 @@
 //! the report shows the cause alone.
 
 mod api;
+mod callers;
 mod clock;
 mod credential;
 mod listeners;
@@ -53,6 +54,9 @@ pub async fn examine(settings: &Settings, only: Option<&str>, around: &Circumsta
     }
     #[cfg(feature = "token-store")]
     store::examine(settings, only, report).await;
+    if only.is_none() {
+        callers::examine(settings, around, report).await;
+    }
     listeners::examine(settings, around.clock.wall(), report);
     ports::examine(settings, report).await;
 }

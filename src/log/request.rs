@@ -45,6 +45,12 @@ pub struct RequestRecord<'a> {
     pub account: &'a str,
     /// The peer's address, or its user id on a unix socket.
     pub peer: &'a dyn fmt::Display,
+    /// Who the caller is; `None`: the listener asks nobody.
+    pub caller: Option<&'a str>,
+    /// What the caller was known by.
+    pub identified_by: Option<&'a str>,
+    /// The operation's name in Atlas's documentation, or `unknown`.
+    pub operation: &'a str,
     /// The method.
     pub method: &'a str,
     /// The path without query.
@@ -63,6 +69,10 @@ pub struct RequestRecord<'a> {
     pub duration: Duration,
     /// What a failing answer of Atlas was about.
     pub upstream_error: Option<&'a str>,
+    /// The roles, any one of which the operation needs, where Atlas refused for a role.
+    pub needs: Option<&'a str>,
+    /// The caller's rule that only warns (`action = "warn"`), counted from 1, where one let the request through.
+    pub warned_by_rule: Option<usize>,
     /// `forwarded`, `broken_off`, or the code of the answer made here.
     pub decision: &'a str,
 }
@@ -90,6 +100,9 @@ impl RequestRecord<'_> {
             listener = self.listener,
             account = self.account,
             peer = %self.peer,
+            caller = self.caller,
+            identified_by = self.identified_by,
+            operation = self.operation,
             method = %Clean(self.method),
             path = %Clean(self.path),
             status = self.status,
@@ -99,6 +112,8 @@ impl RequestRecord<'_> {
             bytes_out = self.bytes_out,
             duration_ms = self.duration_ms(),
             upstream_error = self.upstream_error,
+            needs = self.needs,
+            warned_by_rule = self.warned_by_rule,
             decision = self.decision,
             "request"
         );
@@ -116,6 +131,13 @@ impl RequestRecord<'_> {
         line.field("listener", self.listener);
         line.field("account", self.account);
         line.shown("peer", self.peer);
+        if let Some(caller) = self.caller {
+            line.field("caller", caller);
+        }
+        if let Some(by) = self.identified_by {
+            line.field("identified_by", by);
+        }
+        line.field("operation", self.operation);
         line.shown("method", &Clean(self.method));
         line.shown("path", &Clean(self.path));
         line.field("status", &self.status);
@@ -128,6 +150,12 @@ impl RequestRecord<'_> {
         line.field("duration_ms", &self.duration_ms());
         if let Some(error) = self.upstream_error {
             line.field("upstream_error", error);
+        }
+        if let Some(roles) = self.needs {
+            line.field("needs", roles);
+        }
+        if let Some(rule) = &self.warned_by_rule {
+            line.field("warned_by_rule", rule);
         }
         line.field("decision", self.decision);
         line.field("target", TARGET);
@@ -227,6 +255,9 @@ mod tests {
             listener: "a \"name\" \\ \u{e9}\n",
             account: "default",
             peer: &"unix:1000",
+            caller: Some("billing"),
+            identified_by: Some("digest"),
+            operation: "getGroupCluster",
             method: "GET",
             path: "/api/\"x\\y\"/\u{1b}é",
             status: 200,
@@ -236,14 +267,20 @@ mod tests {
             bytes_out: 0,
             duration: Duration::from_micros(1_234_567),
             upstream_error: Some("rate_limited"),
+            needs: Some("Project Owner; Organization Owner"),
+            warned_by_rule: Some(3),
             decision: "forwarded",
         };
         let least = RequestRecord {
             peer: &std::net::Ipv6Addr::LOCALHOST,
+            caller: None,
+            identified_by: None,
             path: "",
             upstream_status: None,
             duration: Duration::ZERO,
             upstream_error: None,
+            needs: None,
+            warned_by_rule: None,
             ..whole
         };
         let long = RequestRecord {

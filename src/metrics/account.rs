@@ -1,13 +1,16 @@
 //! The metrics of one account.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
+use http::StatusCode;
 use parking_lot::Mutex;
 use prometheus::{GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
-use super::labels::{AttemptCause, ChallengeCause, ReloadOutcome, TokenOutcome, UpstreamErrorKind};
+use super::labels::{
+    AttemptCause, CLASSES, ChallengeCause, ReloadOutcome, TokenOutcome, UNKNOWN_TAG, UpstreamErrorKind, class_index,
+};
 use super::{Metrics, count, set_timestamp};
 
 impl Metrics {
@@ -26,6 +29,7 @@ impl Metrics {
                 .map(|value| (*value, family.with_label_values(&[name, value])))
                 .collect::<HashMap<_, _>>()
         };
+        let tags = || self.tags.iter().map(String::as_str).chain([UNKNOWN_TAG]);
         for outcome in ReloadOutcome::ALL {
             f.credential_reloads.with_label_values(&[name, outcome.as_str()]);
         }
@@ -47,8 +51,12 @@ impl Metrics {
                 .collect(),
             upstream_connections_open: f.upstream_connections.with_label_values(&[name]),
             upstream_errors: each(&f.upstream_errors, &UpstreamErrorKind::NAMES),
+            by_tag: tags()
+                .map(|tag| CLASSES.map(|class| f.requests_by_tag.with_label_values(&[name, tag, class])))
+                .collect(),
             rate_limit: f.rate_limit_remaining.clone(),
-            rate_limit_known: Mutex::new(None),
+            rate_limit_known: tags().map(|_| OnceLock::new()).collect(),
+            tags: self.tags.clone(),
         })
     }
 }
@@ -70,8 +78,12 @@ pub struct AccountMetrics {
     /// Open upstream connections.
     pub upstream_connections_open: IntGauge,
     upstream_errors: HashMap<&'static str, IntCounter>,
+    /// By tag; the last is that of no operation.
+    by_tag: Vec<[IntCounter; CLASSES.len()]>,
     rate_limit: IntGaugeVec,
-    rate_limit_known: Mutex<Option<IntGauge>>,
+    /// By tag.
+    rate_limit_known: Vec<OnceLock<IntGauge>>,
+    tags: Vec<String>,
 }
 
 impl AccountMetrics {
@@ -140,12 +152,24 @@ impl AccountMetrics {
         count(&self.upstream_errors, kind.as_str());
     }
 
-    /// What Atlas says is left; `None` says nothing new.
-    pub fn rate_limit_remaining(&self, remaining: Option<i64>) {
+    /// A request has ended. `tag`: the index of its operation's tag, `None` where there is no such operation; `status`: of
+    /// Atlas's answer.
+    pub fn request_by_tag(&self, tag: Option<usize>, status: Option<StatusCode>) {
+        if let Some(classes) = self.by_tag.get(tag.unwrap_or(self.tags.len())) {
+            classes[class_index(status)].inc();
+        }
+    }
+
+    /// What Atlas says is left, by tag as above; `None` says nothing new.
+    pub fn rate_limit_remaining(&self, tag: Option<usize>, remaining: Option<i64>) {
         let Some(remaining) = remaining else { return };
-        let mut known = self.rate_limit_known.lock();
+        let tag = tag.unwrap_or(self.tags.len());
+        let Some(known) = self.rate_limit_known.get(tag) else {
+            return;
+        };
+        let label = || self.tags.get(tag).map_or(UNKNOWN_TAG, String::as_str);
         known
-            .get_or_insert_with(|| self.rate_limit.with_label_values(&[self.name.as_str()]))
+            .get_or_init(|| self.rate_limit.with_label_values(&[self.name.as_str(), label()]))
             .set(remaining);
     }
 }

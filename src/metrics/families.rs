@@ -72,6 +72,8 @@ families! {
     connections_open: IntGaugeVec "connections_open" ["listener"];
     /// Connections and requests refused, by reason.
     denied: IntCounterVec "denied_total" ["listener", "reason"];
+    /// Requests that a rule with `action = "warn"` let through.
+    rule_warnings: IntCounterVec "rule_warnings_total" ["listener"];
     /// Answers that the proxy made itself, by errorCode.
     errors: IntCounterVec "proxy_errors_total" ["code"];
     /// Requests to the token endpoint.
@@ -100,8 +102,12 @@ families! {
     upstream_connections: IntGaugeVec "upstream_connections_open" ["account"];
     /// Failures of the upstream or of the way to it, by kind.
     upstream_errors: IntCounterVec "upstream_errors_total" ["account", "kind"];
-    /// What Atlas said last in RateLimit-Remaining; absent before.
-    rate_limit_remaining: IntGaugeVec "rate_limit_remaining" ["account"];
+    /// What Atlas said last in RateLimit-Remaining, by tag of the operation; absent before.
+    rate_limit_remaining: IntGaugeVec "rate_limit_remaining" ["account", "tag"];
+    /// Requests by tag of their operation and class of Atlas's answer; none: Atlas gave no answer.
+    requests_by_tag: IntCounterVec "requests_by_tag_total" ["account", "tag", "class"];
+    /// Requests by caller and class of the answer; absent where no callers are named.
+    requests_by_caller: IntCounterVec "requests_by_caller_total" ["listener", "caller", "class"];
     /// Bytes of bodies forwarded.
     bytes: IntCounterVec "bytes_total" ["direction"];
     /// Reloads of the configuration.

@@ -1,5 +1,7 @@
 //! The closed sets that labels come from.
 
+use http::StatusCode;
+
 /// Known methods; the last stands for all others.
 pub(super) const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"];
 
@@ -40,6 +42,20 @@ pub(super) const STATUSES: &[(u16, &str)] = &[
     (504, "504"),
     (0, "other"),
 ];
+
+/// Classes of statuses; the last stands for no answer.
+pub(super) const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
+
+/// The tag of what is no operation of the catalogue.
+pub(super) const UNKNOWN_TAG: &str = "unknown";
+
+pub(super) fn class_index(status: Option<StatusCode>) -> usize {
+    let hundreds = status.map_or(0, |status| usize::from(status.as_u16() / 100));
+    match hundreds {
+        1..=5 => hundreds - 1,
+        _ => CLASSES.len() - 1,
+    }
+}
 
 pub(super) fn method_index(method: &str) -> usize {
     METHODS
@@ -102,8 +118,10 @@ labels! {
         Tls = "tls",
         /// An HTTP/2 flood.
         Flood = "flood",
-        /// More requests than the listener may make.
+        /// More requests than the listener or the caller may make.
         Rate = "rate",
+        /// Nobody knows who the caller is.
+        Caller = "caller",
     }
     /// Which way bytes go.
     Direction {

@@ -29,6 +29,7 @@ impl Metrics {
                 .iter()
                 .map(|r| f.denied.with_label_values(&[name, r.as_str()]))
                 .collect(),
+            warned: f.rule_warnings.with_label_values(&[name]),
         };
         for method in 0..METHODS.len() {
             for status in EXPECTED.iter().map(|status| status_index(*status)) {
@@ -50,6 +51,7 @@ pub struct ListenerMetrics {
     /// Open client connections.
     pub connections_open: IntGauge,
     denied: Vec<IntCounter>,
+    warned: IntCounter,
 }
 
 impl ListenerMetrics {
@@ -65,6 +67,11 @@ impl ListenerMetrics {
         if let Some(counter) = self.denied.get(reason as usize) {
             counter.inc();
         }
+    }
+
+    /// Counts a request that a caller's rule let through with a warning.
+    pub fn warned(&self) {
+        self.warned.inc();
     }
 
     fn counter(&self, method: usize, status: usize) -> &IntCounter {

@@ -3,6 +3,7 @@
 //! Labels come from closed sets: no path, project or text of a client ever becomes one.
 
 mod account;
+mod caller;
 mod families;
 mod gauge_guard;
 mod labels;
@@ -19,6 +20,7 @@ use prometheus::{Encoder, GaugeVec, IntCounter, Registry, TextEncoder};
 use crate::code::ErrorCode;
 
 pub use account::AccountMetrics;
+pub use caller::CallerMetrics;
 pub use gauge_guard::GaugeGuard;
 pub use labels::{
     AttemptCause, ChallengeCause, DenyReason, Direction, ReloadOutcome, TokenOutcome, TokenStoreOutcome,
@@ -37,13 +39,16 @@ pub struct Metrics {
     errors: Vec<IntCounter>,
     to_upstream: IntCounter,
     to_client: IntCounter,
+    /// Tags of the operations that requests are counted by.
+    tags: Vec<String>,
     /// One set of handles for each account, however often it is asked for.
     accounts: Mutex<HashMap<String, Arc<AccountMetrics>>>,
 }
 
 impl Metrics {
-    /// All families, with what is known from the start at zero.
-    pub fn new() -> Arc<Self> {
+    /// All families, with what is known from the start at zero. `tags` are those of the operations that requests are
+    /// counted by.
+    pub fn new(tags: &[&str]) -> Arc<Self> {
         let registry = Registry::new();
         let families = Families::new(&registry);
         let process = prometheus::process_collector::ProcessCollector::for_self();
@@ -70,6 +75,7 @@ impl Metrics {
             errors,
             to_upstream,
             to_client,
+            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
             accounts: Mutex::default(),
         })
     }
@@ -155,7 +161,7 @@ mod tests {
 
     #[test]
     fn counters_exist_at_zero_and_unknown_values_are_other() {
-        let metrics = Metrics::new();
+        let metrics = Metrics::new(&["Clusters"]);
         let listener = metrics.listener("l", "a");
         let account = metrics.account("a");
         let text = metrics.render();
@@ -167,6 +173,8 @@ mod tests {
             r#"atlas_auth_proxy_digest_challenges_total{account="a",cause="stale"} 0"#,
             r#"atlas_auth_proxy_upstream_attempts_total{account="a",cause="first"} 0"#,
             r#"atlas_auth_proxy_upstream_errors_total{account="a",kind="access_list"} 0"#,
+            r#"atlas_auth_proxy_requests_by_tag_total{account="a",class="2xx",tag="Clusters"} 0"#,
+            r#"atlas_auth_proxy_requests_by_tag_total{account="a",class="none",tag="unknown"} 0"#,
             r#"atlas_auth_proxy_bytes_total{direction="to_client"} 0"#,
             r#"atlas_auth_proxy_config_reloads_total{outcome="ok"} 0"#,
         ] {
@@ -188,6 +196,18 @@ mod tests {
             text.contains(r#"token_expiry_timestamp_seconds{account="a"} 7"#),
             "{text}"
         );
+        account.request_by_tag(Some(0), Some(StatusCode::CREATED));
+        account.request_by_tag(None, None);
+        account.rate_limit_remaining(Some(0), Some(17));
+        account.rate_limit_remaining(Some(0), None);
+        let text = metrics.render();
+        for line in [
+            r#"requests_by_tag_total{account="a",class="2xx",tag="Clusters"} 1"#,
+            r#"requests_by_tag_total{account="a",class="none",tag="unknown"} 1"#,
+            r#"rate_limit_remaining{account="a",tag="Clusters"} 17"#,
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
         account.token_expiry(None);
         assert!(!metrics.render().contains("token_expiry_timestamp_seconds{"));
     }

@@ -7,6 +7,8 @@ use arc_swap::ArcSwap;
 use super::links::LinkRewriter;
 use super::upstream_failure::Failures;
 use super::{Prober, RequestBody};
+use crate::access::OwnCredential;
+use crate::caller::AccountBinding;
 use crate::credential::bearer::Bearer;
 use crate::credential::digest::Digest;
 use crate::fair::Places;
@@ -31,10 +33,41 @@ pub struct Account {
     pub upstream: Arc<Upstream<RequestBody>>,
     /// Turns links to the origin into links to the listener.
     pub links: LinkRewriter,
+    /// Its client id or public key.
+    pub identity: Arc<AccountIdentity>,
     /// Finds out what a 401 is about.
     pub prober: Arc<Prober>,
     /// Ends when no request holds this account any more.
     pub lease: Lease,
+}
+
+/// What an account is called at its upstream.
+pub struct AccountIdentity {
+    /// `https://host[:port]`.
+    pub origin: String,
+    /// The client id of a service account, the public key of an API key.
+    pub client_id: String,
+    /// The same, as callers' paths are searched for it.
+    pub own: OwnCredential,
+}
+
+impl AccountIdentity {
+    /// `origin` is that of the upstream.
+    pub fn new(origin: String, client_id: &str) -> Arc<Self> {
+        Arc::new(Self {
+            origin,
+            own: OwnCredential::new(Some(client_id)),
+            client_id: client_id.to_owned(),
+        })
+    }
+
+    /// What a pass is bound to.
+    pub(super) fn binding(&self) -> AccountBinding<'_> {
+        AccountBinding {
+            origin: &self.origin,
+            client_id: &self.client_id,
+        }
+    }
 }
 
 impl Account {
@@ -55,6 +88,7 @@ impl Account {
             authorizer: self.authorizer.clone(),
             upstream: Arc::clone(&self.upstream),
             links: self.links.clone(),
+            identity: Arc::clone(&self.identity),
             prober: Arc::clone(&self.prober),
             lease: Lease::default(),
         }

@@ -17,7 +17,7 @@ use crate::guard::target::TargetDenied;
 use crate::upstream::{ConnectError, SendError};
 
 /// Marks an answer as made here, and holds its error code.
-const ERROR_HEADER: HeaderName = HeaderName::from_static("x-atlas-auth-proxy-error");
+pub(super) const ERROR_HEADER: HeaderName = HeaderName::from_static("x-atlas-auth-proxy-error");
 
 /// W3C Clear Site Data.
 const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
@@ -32,6 +32,8 @@ pub struct ProxyError {
     retry_after: Option<Duration>,
     close: bool,
     allow: Option<&'static str>,
+    /// How a client can show who it is: the values of `WWW-Authenticate`.
+    challenges: Vec<HeaderValue>,
     /// The browser is to forget the service worker that an earlier program left at this address.
     forget_workers: bool,
 }
@@ -44,6 +46,7 @@ impl ProxyError {
             retry_after: None,
             close: false,
             allow: None,
+            challenges: Vec::new(),
             forget_workers: false,
         }
     }
@@ -123,18 +126,73 @@ impl ProxyError {
         )
     }
 
-    pub(super) fn post_only() -> Self {
-        let mut error = Self::new(ErrorCode::MethodNotAllowed, "The token endpoints take POST only.");
-        error.allow = Some("POST");
+    /// Of a local endpoint.
+    pub(super) fn only(allow: &'static str, detail: &str) -> Self {
+        let mut error = Self::new(ErrorCode::MethodNotAllowed, detail);
+        error.allow = Some(allow);
         error
     }
 
-    pub(super) fn exceeded(exceeded: &Exceeded) -> Self {
+    /// Nobody knows who the caller is; `challenges` tell how it can show that.
+    pub(super) fn caller_unknown(why: &str, challenges: Vec<HeaderValue>) -> Self {
+        let mut error = Self::new(ErrorCode::CallerUnknown, format!("Who calls is not known: {why}."));
+        error.challenges = challenges;
+        error
+    }
+
+    /// What `curl --digest` sends first, without the content of the request.
+    pub(super) fn content_is_missing(challenges: Vec<HeaderValue>) -> Self {
+        let mut error = Self::new(
+            ErrorCode::CallerUnknown,
+            "This operation needs content, and the request has none (`Content-Length: 0`): clients that do HTTP Digest send \
+             such a request first, to be asked for their credential. Any answer to this challenge is taken; or send the \
+             content at once (`digest_compatible = false` turns this off).",
+        );
+        error.challenges = challenges;
+        error
+    }
+
+    pub(super) fn caller_denied(decision: &str) -> Self {
+        Self::new(
+            ErrorCode::RuleDenied,
+            format!("Refused by this proxy's configuration: {decision}. Whoever runs the proxy can change it."),
+        )
+        .closing()
+    }
+
+    pub(super) fn one_authorization() -> Self {
+        Self::new(
+            ErrorCode::BadRequest,
+            "The request has more than one Authorization field: send one.",
+        )
+        .closing()
+    }
+
+    pub(super) fn too_many_failed_checks(retry_after: Duration) -> Self {
+        let mut error = Self::new(
+            ErrorCode::RateLimited,
+            "Too many tokens of your address were wrong in the last minute: further ones are not looked at for now.",
+        );
+        error.retry_after = Some(retry_after);
+        error
+    }
+
+    pub(super) fn too_many_nonces() -> Self {
+        let mut error = Self::new(
+            ErrorCode::Overloaded,
+            "So many Digest answers are remembered that another one can't be: try again.",
+        );
+        error.retry_after = Some(Duration::from_secs(1));
+        error
+    }
+
+    /// `who` has met a bound of its own: a listener, or a caller.
+    pub(super) fn exceeded(who: &str, exceeded: &Exceeded) -> Self {
         let Exceeded { what, limit, .. } = exceeded;
         let mut error = Self::new(
             ErrorCode::RateLimited,
             format!(
-                "This listener lets through {limit} requests {} (`{what}`), so that others have their share of Atlas's limits. \
+                "{who} may make {limit} requests {} (`{what}`), so that others have their share of Atlas's limits. \
                  Send fewer, or have whoever runs the proxy raise it.",
                 if *what == "max_requests_per_minute" {
                     "a minute"
@@ -164,6 +222,9 @@ impl ProxyError {
         }
         if self.forget_workers {
             headers.insert(CLEAR_SITE_DATA, HeaderValue::from_static("\"storage\""));
+        }
+        for challenge in self.challenges {
+            headers.append(header::WWW_AUTHENTICATE, challenge);
         }
         if let Some(allow) = self.allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));

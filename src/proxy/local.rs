@@ -4,24 +4,32 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::BodyExt;
+use zeroize::Zeroizing;
 
 use super::body::ClientBody;
-use super::error::ProxyError;
+use super::callers::{ListenerCallers, Who};
+use super::error::{ERROR_HEADER, ProxyError};
+use super::record::Record;
+use super::{Client, Pipeline};
+use crate::caller::{Identified, TokenAnswer};
+use crate::code::ErrorCode;
 use crate::guard::{canonical, folded, loosest};
+use crate::metrics::DenyReason;
 
 /// What is answered here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LocalEndpoint {
     Token,
     Revoke,
+    /// Says who the caller is, where callers have names.
+    Caller,
     /// Anything else below `/api/oauth`, which has to do with credentials: never forwarded.
     Other,
 }
 
-const PLACEHOLDER: &[u8] =
-    br#"{"access_token":"atlas-auth-proxy-placeholder","expires_in":3600,"token_type":"Bearer"}"#;
+const PLACEHOLDER: &str = r#"{"access_token":"atlas-auth-proxy-placeholder","expires_in":3600,"token_type":"Bearer"}"#;
 
 /// The endpoint that a path (percent-encoded, without query) is under any reading that a server might take; `None`: it
 /// is none, and may be forwarded.
@@ -56,6 +64,7 @@ fn named(rest: &[impl AsRef<str>]) -> LocalEndpoint {
     match rest {
         [one] if one.as_ref() == "token" => LocalEndpoint::Token,
         [one] if one.as_ref() == "revoke" => LocalEndpoint::Revoke,
+        [one] if one.as_ref() == "caller" => LocalEndpoint::Caller,
         _ => LocalEndpoint::Other,
     }
 }
@@ -64,45 +73,141 @@ fn named(rest: &[impl AsRef<str>]) -> LocalEndpoint {
 const MOST_CONTENT: usize = 64 << 10;
 const MOST_TIME: Duration = Duration::from_secs(1);
 
-/// Reads the content and throws it away; returns whether that was all of it.
-pub(super) async fn take_in(mut content: ClientBody) -> bool {
+/// Reads the content; `None`: that was not all of it.
+pub(super) async fn take_in(mut content: ClientBody) -> Option<Zeroizing<Vec<u8>>> {
     let take = async {
-        let mut left = MOST_CONTENT;
+        let mut taken = Zeroizing::new(Vec::new());
         while let Some(frame) = content.frame().await {
-            let Ok(frame) = frame else { return false };
-            let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else {
-                return false;
-            };
-            left = rest;
+            let frame = frame.ok()?;
+            let Some(data) = frame.data_ref() else { continue };
+            if data.len() > MOST_CONTENT - taken.len() {
+                return None;
+            }
+            taken.extend_from_slice(data);
         }
-        true
+        Some(taken)
     };
-    tokio::time::timeout(MOST_TIME, take).await.unwrap_or(false)
+    tokio::time::timeout(MOST_TIME, take).await.ok().flatten()
 }
 
-/// The local answer.
-///
-/// # Errors
-/// For a method other than POST, and for [`LocalEndpoint::Other`].
-pub(super) fn answer(endpoint: LocalEndpoint, method: &Method) -> Result<Response<Bytes>, ProxyError> {
-    if endpoint == LocalEndpoint::Other {
-        return Err(ProxyError::oauth_path_denied());
+impl Pipeline {
+    /// The answer of a local endpoint.
+    ///
+    /// # Errors
+    /// For another method than the endpoint takes, for [`LocalEndpoint::Other`], and for callers that are not known.
+    pub(super) async fn answer_here(
+        &self,
+        endpoint: LocalEndpoint,
+        client: Client<'_>,
+        parts: &http::request::Parts,
+        content: Zeroizing<Vec<u8>>,
+        record: &mut Record,
+    ) -> Result<Response<Bytes>, ProxyError> {
+        let callers = self.callers.as_ref();
+        match (endpoint, callers) {
+            (LocalEndpoint::Other, _) | (LocalEndpoint::Caller, None) => Err(ProxyError::oauth_path_denied()),
+            (LocalEndpoint::Caller, Some(callers)) => {
+                if !matches!(parts.method, Method::GET | Method::HEAD) {
+                    return Err(ProxyError::only("GET, HEAD", "This endpoint takes GET only."));
+                }
+                let who = callers.identify(self.place(), client, parts).await;
+                record.who = *who.as_ref().unwrap_or(&Who::Unknown);
+                let said = serde_json::json!({ "caller": callers.label(who?), "identified_by": record.who.known_by() });
+                Ok(json(StatusCode::OK, said.to_string()))
+            }
+            (LocalEndpoint::Token | LocalEndpoint::Revoke, _) if parts.method != Method::POST => {
+                Err(ProxyError::only("POST", "The token endpoints take POST only."))
+            }
+            (LocalEndpoint::Token, None) => Ok(placeholder()),
+            (LocalEndpoint::Token, Some(callers)) => self.token(callers, client, parts, record).await,
+            (LocalEndpoint::Revoke, callers) => {
+                if let Some(callers) = callers {
+                    callers.revoke(&content);
+                }
+                Ok(no_store(StatusCode::OK, Bytes::new()))
+            }
+        }
     }
-    if *method != Method::POST {
-        return Err(ProxyError::post_only());
+
+    /// A pass for whoever shows a secret or a JWT. Others get the placeholder token where they are served without.
+    async fn token(
+        &self,
+        callers: &ListenerCallers,
+        client: Client<'_>,
+        parts: &http::request::Parts,
+        record: &mut Record,
+    ) -> Result<Response<Bytes>, ProxyError> {
+        match callers.token(self.place(), client, &parts.headers).await? {
+            TokenAnswer::Pass {
+                access_token,
+                expires_in,
+                index,
+                by,
+            } => {
+                record.who = Who::Caller(index, by);
+                let said = serde_json::json!({
+                    "access_token": access_token,
+                    "expires_in": expires_in,
+                    "token_type": "Bearer",
+                });
+                Ok(json(StatusCode::OK, said.to_string()))
+            }
+            TokenAnswer::InvalidClient { description } => Ok(self.invalid_client(&description, record)),
+            TokenAnswer::Placeholder(Identified::Caller { index, by }) => {
+                record.who = Who::Caller(index, by);
+                Ok(placeholder())
+            }
+            TokenAnswer::Placeholder(Identified::Anonymous) if !callers.required => {
+                record.who = Who::Anonymous;
+                Ok(placeholder())
+            }
+            TokenAnswer::Placeholder(Identified::Anonymous) => Ok(self.invalid_client(NOT_A_CALLER, record)),
+            TokenAnswer::Refused(_) => Err(callers.not_for_anonymous()),
+        }
     }
-    let mut response = Response::new(match endpoint {
-        LocalEndpoint::Token => Bytes::from_static(PLACEHOLDER),
-        LocalEndpoint::Revoke | LocalEndpoint::Other => Bytes::new(),
-    });
-    *response.status_mut() = StatusCode::OK;
-    let headers = response.headers_mut();
-    if endpoint == LocalEndpoint::Token {
-        headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+
+    /// RFC 6749 section 5.2.
+    fn invalid_client(&self, description: &str, record: &mut Record) -> Response<Bytes> {
+        let code = ErrorCode::CallerUnknown;
+        record.denied = Some(code);
+        record.who = Who::Unknown;
+        self.metrics.denied(DenyReason::Caller);
+        self.shared.metrics.error(code);
+        let said = serde_json::json!({ "error": "invalid_client", "error_description": description });
+        let mut response = json(code.status(), said.to_string());
+        let headers = response.headers_mut();
+        headers.insert(ERROR_HEADER, HeaderValue::from_static(code.as_str()));
+        headers.insert(
+            header::WWW_AUTHENTICATE,
+            HeaderValue::from_static("Basic realm=\"atlas-auth-proxy\""),
+        );
+        response
     }
-    // RFC 6749 section 5.1.
-    headers.insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
-    Ok(response)
+}
+
+const NOT_A_CALLER: &str =
+    "Neither this id and secret nor anything else that the request shows names a caller of this listener.";
+
+fn placeholder() -> Response<Bytes> {
+    json(StatusCode::OK, PLACEHOLDER)
+}
+
+fn json(status: StatusCode, content: impl Into<Bytes>) -> Response<Bytes> {
+    let mut response = no_store(status, content.into());
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// RFC 6749 section 5.1.
+fn no_store(status: StatusCode, content: Bytes) -> Response<Bytes> {
+    let mut response = Response::new(content);
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 #[cfg(test)]

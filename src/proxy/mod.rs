@@ -2,6 +2,7 @@
 
 mod account;
 mod body;
+mod callers;
 mod credential_probe;
 mod echo;
 mod error;
@@ -20,14 +21,15 @@ mod rules;
 mod shared;
 mod upstream_failure;
 
-pub use account::{Account, AccountSlot, Authorizer};
+pub use account::{Account, AccountIdentity, AccountSlot, Authorizer};
 pub use body::{BodyLimits, ClientBody, RequestBody, RequestBodyError, Unread};
+pub use callers::{CallerTerms, ListenerCallers};
 pub use credential_probe::Prober;
 pub use error::ProxyError;
 pub use fairness::{FairnessLimits, Usage};
-pub use peer::Peer;
+pub use peer::{Client, Peer};
 pub use pipeline::Pipeline;
 pub use response_body::{BoxError, ResponseBody};
-pub use rules::RequestRules;
+pub use rules::{CallersMode, RequestRules};
 pub use shared::Shared;
 pub use upstream_failure::{Failures, Seen, UpstreamFailure};

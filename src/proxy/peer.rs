@@ -3,6 +3,17 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::certificate::SubjectNames;
+
+/// A client's connection, as far as it tells who the client is.
+#[derive(Debug, Clone, Copy)]
+pub struct Client<'a> {
+    /// Who is at the other end.
+    pub peer: Peer,
+    /// The names in the certificate that it showed, verified.
+    pub certificate: Option<&'a SubjectNames>,
+}
+
 /// Who is at the other end of a client connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Peer {

@@ -10,6 +10,7 @@ use hyper::body::Body as _;
 use tokio::time::Instant;
 
 use super::body::{BodySource, ClientBody, Inbound};
+use super::callers::{self, ListenerCallers, Place, Who};
 use super::exchange::{Answered, Exchange};
 use super::framing::{close_after_half_a_body, close_without_length, ends_connection, frame};
 use super::links::{self, BodyPlan, LinkBody, LinkRewriter};
@@ -17,7 +18,13 @@ use super::record::Record;
 use super::refusal::deny_reason;
 use super::response_body::Content;
 use super::upstream_failure::Observer;
-use super::{AccountSlot, Peer, ProxyError, RequestBody, RequestRules, ResponseBody, Shared, Usage, headers, local};
+use super::{
+    AccountSlot, CallersMode, Client, Peer, ProxyError, RequestBody, RequestRules, ResponseBody, Shared, Usage,
+    headers, local,
+};
+use crate::access::Reading;
+use crate::caller;
+use crate::catalogue::{self, OperationId};
 use crate::fair::Part;
 use crate::guard;
 use crate::metrics::{ListenerMetrics, UpstreamErrorKind};
@@ -32,8 +39,12 @@ pub struct Pipeline {
     pub name: String,
     /// `http` or `https`: what clients see.
     pub scheme: &'static str,
+    /// Whether it is a unix socket or bound to loopback: what clients send there no network carries.
+    pub local: bool,
     /// What its settings say of requests.
     pub rules: RequestRules,
+    /// The callers that it knows; `None`: nobody is asked who it is.
+    pub callers: Option<ListenerCallers>,
     /// What it has used of Atlas.
     pub usage: Arc<Usage>,
     /// Its part of the places on the way to the account's upstream.
@@ -66,10 +77,10 @@ struct Admitted {
 
 impl Pipeline {
     /// Serves one request. Never fails: whatever goes wrong becomes an answer.
-    pub async fn serve(self: &Arc<Self>, peer: Peer, request: Request<ClientBody>) -> Response<ResponseBody> {
+    pub async fn serve(self: &Arc<Self>, client: Client<'_>, request: Request<ClientBody>) -> Response<ResponseBody> {
         let version = request.version();
-        let mut record = self.record(peer, &request);
-        match self.answer(request, &mut record).await {
+        let mut record = self.record(client.peer, &request);
+        match self.answer(client, request, &mut record).await {
             Ok((mut response, content)) => {
                 *response.version_mut() = version.max(Version::HTTP_11);
                 record.status = response.status();
@@ -90,22 +101,42 @@ impl Pipeline {
 
     async fn answer(
         self: &Arc<Self>,
+        client: Client<'_>,
         request: Request<ClientBody>,
         record: &mut Record,
     ) -> Result<(Response<()>, Content), ProxyError> {
         let (mut parts, incoming) = request.into_parts();
         let request_version = parts.version;
+        // What was asked for is recorded of refused requests, too.
+        let asked_for = record.path.clone();
+        let reading = Reading::of(&self.shared.catalogue, &parts.method, asked_for.path());
+        record.operation = reading.operation();
         let Admitted { authority, path, local } = self.admit(&parts)?;
         if let Some(endpoint) = local {
             // What clients post here is short: once it is read, the connection can serve on.
-            record.unread = !local::take_in(incoming).await;
-            let (parts, bytes) = local::answer(endpoint, &parts.method)?.into_parts();
+            let content = local::take_in(incoming).await;
+            record.unread = content.is_none();
+            let answer = self.answer_here(endpoint, client, &parts, content.unwrap_or_default(), record);
+            let (parts, bytes) = Box::pin(answer).await?.into_parts();
             record.status = parts.status;
             return Ok((Response::from_parts(parts, ()), Content::Whole(Some(bytes))));
         }
+        if let Some(callers) = &self.callers {
+            // In a box of its own: where nobody is asked, a request needs no room for it.
+            let who = Box::pin(callers.identify(self.place(), client, &parts)).await;
+            record.who = *who.as_ref().unwrap_or(&Who::Unknown);
+            who?;
+        }
+        self.permit(&parts.method, path.path(), &reading, record)?;
+        if self.rules.digest_compatible && callers::is_trial(&parts) && self.needs_content(record.operation) {
+            return Err(ProxyError::content_is_missing(self.trial_challenges()));
+        }
 
+        if let Some(callers) = &self.callers {
+            record.caller_share = callers.share(record.who)?;
+        }
         let share = self.usage.share(self.rules.fairness);
-        record.share = Some(share.map_err(|exceeded| ProxyError::exceeded(&exceeded))?);
+        record.share = Some(share.map_err(|exceeded| ProxyError::exceeded("This listener", &exceeded))?);
         let had_length = parts.headers.contains_key(header::CONTENT_LENGTH);
         let wants_trailers = headers::clean_request(&mut parts.headers);
         if let Some(required) = &self.rules.required_header {
@@ -151,7 +182,7 @@ impl Pipeline {
         record.observer = Observer::of(parts.status, &parts.headers, record.path.query());
         self.account
             .metrics
-            .rate_limit_remaining(rate_limit_remaining(&parts.headers));
+            .rate_limit_remaining(self.tag(record.operation), rate_limit_remaining(&parts.headers));
         headers::clean_response(&mut parts.headers);
         if refused_early && record.inbound.is_some() && request_version != Version::HTTP_2 {
             // The upstream ends its connection because of the content, and may have read only a part of it.
@@ -222,7 +253,7 @@ impl Pipeline {
         })
     }
 
-    /// Target, Host, browser guard, required header, local endpoint or rules: in this order, and before a byte of the body is read.
+    /// Target, Host, browser guard, required header, local endpoint: in this order, and before a byte of the body is read.
     fn admit(&self, parts: &http::request::Parts) -> Result<Admitted, ProxyError> {
         let target = guard::target::resolve(
             &parts.method,
@@ -242,19 +273,68 @@ impl Pipeline {
         {
             return Err(ProxyError::header_required(required.name()));
         }
-        // The local endpoints come before rules: they use nothing of the account.
-        let local = local::local_endpoint(target.path_and_query.path());
-        if local.is_none() {
-            self.rules
-                .policy
-                .check(&parts.method, target.path_and_query.path())
-                .map_err(ProxyError::from)?;
-        }
         Ok(Admitted {
             authority: target.authority.to_owned(),
+            // The local endpoints come before rules: they use nothing of the account.
+            local: local::local_endpoint(target.path_and_query.path()),
             path: target.path_and_query,
-            local,
         })
+    }
+
+    /// Whether the listener's rules, and those of the caller, let the request through. What the one allows the other may
+    /// still deny.
+    fn permit(
+        &self,
+        method: &Method,
+        path: &str,
+        reading: &Reading<'_>,
+        record: &mut Record,
+    ) -> Result<(), ProxyError> {
+        let by_listener = self.rules.policy.check(method, path);
+        let Some(callers) = &self.callers else {
+            return by_listener.map_err(ProxyError::from);
+        };
+        match by_listener {
+            Err(_) if record.who == Who::Anonymous => return Err(callers.not_for_anonymous()),
+            by_listener => by_listener.map_err(ProxyError::from)?,
+        }
+        record.warned = callers.permit(record.who, reading, path, &self.account, &self.shared.catalogue)?;
+        if record.warned.is_some() {
+            self.metrics.warned();
+        }
+        Ok(())
+    }
+
+    /// Where a request came in.
+    pub(super) fn place(&self) -> Place<'_> {
+        Place {
+            listener: &self.name,
+            encrypted: self.scheme == "https",
+            local: self.local,
+            account: &self.account,
+        }
+    }
+
+    /// Whether whoever connects must still show who it is.
+    pub fn requires_callers(&self) -> bool {
+        self.rules.callers == Some(CallersMode::Required)
+    }
+
+    fn needs_content(&self, operation: Option<OperationId>) -> bool {
+        operation.is_some_and(|id| self.shared.catalogue.get(id).body == catalogue::Content::Required)
+    }
+
+    fn trial_challenges(&self) -> Vec<HeaderValue> {
+        match &self.callers {
+            Some(callers) => callers.challenges(false),
+            // Without randomness there is no nonce, and the client learns only that content is missing.
+            None => caller::placeholder_challenges(self.rules.digest_md5).unwrap_or_default(),
+        }
+    }
+
+    /// The index of the operation's tag.
+    fn tag(&self, operation: Option<OperationId>) -> Option<usize> {
+        Some(self.shared.catalogue.get(operation?).tag.index())
     }
 
     pub(super) fn record(self: &Arc<Self>, peer: Peer, request: &Request<ClientBody>) -> Box<Record> {
@@ -271,11 +351,15 @@ impl Pipeline {
             start: Instant::now(),
             status: StatusCode::OK,
             upstream_status: None,
+            operation: None,
+            who: Who::NotAsked,
+            warned: None,
             attempts: 0,
             denied: None,
             unread: !request.body().is_end_stream(),
             inbound: None,
             share: None,
+            caller_share: None,
             observer: None,
             authorization: None,
             bytes_out: 0,

@@ -7,12 +7,17 @@ use http::{HeaderValue, Method, StatusCode};
 use tokio::time::Instant;
 
 use super::body::BodyFacts;
+use super::callers::Who;
 use super::fairness::ConcurrencyGuard;
 use super::upstream_failure::Observer;
 use super::{Peer, Pipeline};
+use crate::catalogue::OperationId;
 use crate::code::ErrorCode;
 use crate::log::RequestRecord;
 use crate::metrics::Direction;
+
+/// What a request asks for that is in no catalogue.
+pub(super) const UNKNOWN_OPERATION: &str = "unknown";
 
 /// What is counted and logged of one request, once, when its answer is complete or broken off.
 pub(super) struct Record {
@@ -23,13 +28,19 @@ pub(super) struct Record {
     pub(super) start: Instant,
     pub(super) status: StatusCode,
     pub(super) upstream_status: Option<StatusCode>,
+    /// The operation that method and path are read as.
+    pub(super) operation: Option<OperationId>,
+    pub(super) who: Who,
+    /// The caller's rule that only warned.
+    pub(super) warned: Option<usize>,
     pub(super) attempts: u32,
     pub(super) denied: Option<ErrorCode>,
     /// Content came with the request, and nobody has taken it over to read it.
     pub(super) unread: bool,
     pub(super) inbound: Option<Arc<BodyFacts>>,
-    /// Its share of what the listener may use, for as long as it is served.
+    /// Its share of what listener and caller may use, for as long as it is served.
     pub(super) share: Option<ConcurrencyGuard>,
+    pub(super) caller_share: Option<ConcurrencyGuard>,
     /// Reads a failing answer as it passes.
     pub(super) observer: Option<Box<Observer>>,
     /// The credential that the upstream was sent: nothing of it may come back in trailers.
@@ -43,19 +54,29 @@ impl Record {
         if std::mem::replace(&mut self.closed, true) {
             return;
         }
-        self.share = None;
+        (self.share, self.caller_share) = (None, None);
+        let operation = self.operation.map(|id| self.pipeline.shared.catalogue.get(id));
         let failure = self.observer.take().and_then(|observer| observer.ended());
+        let failure = failure.map(|failure| failure.with_roles(operation.map_or(&[], |operation| &operation.roles)));
         let elapsed = self.start.elapsed();
         let bytes_in = self.inbound.as_ref().map_or(0, |facts| facts.bytes());
         let pipeline = &self.pipeline;
         pipeline.metrics.request(&self.method, self.status, elapsed);
         pipeline.metrics.in_flight.dec();
+        let tag = operation.map(|operation| operation.tag.index());
+        pipeline.account.metrics.request_by_tag(tag, self.upstream_status);
+        if let Some(callers) = &pipeline.callers {
+            callers.count(self.who, self.status);
+        }
         pipeline.shared.metrics.bytes(Direction::ToUpstream, bytes_in);
         pipeline.shared.metrics.bytes(Direction::ToClient, self.bytes_out);
         RequestRecord {
             listener: &pipeline.name,
             account: &pipeline.account.name,
             peer: &self.peer,
+            caller: pipeline.callers.as_ref().map(|callers| callers.label(self.who)),
+            identified_by: self.who.known_by(),
+            operation: operation.map_or(UNKNOWN_OPERATION, |operation| operation.name),
             method: self.method.as_str(),
             path: self.path.path(),
             status: self.status.as_u16(),
@@ -65,6 +86,8 @@ impl Record {
             bytes_out: self.bytes_out,
             duration: elapsed,
             upstream_error: failure.as_ref().map(|failure| failure.kind.as_str()),
+            needs: failure.as_ref().and_then(|failure| failure.needs.as_deref()),
+            warned_by_rule: self.warned,
             decision: match (self.denied, broken) {
                 (Some(code), _) => code.as_str(),
                 (None, true) => "broken_off",

@@ -8,7 +8,7 @@ use http::{Request, Response, Version, header};
 use super::body::ClientBody;
 use super::error::{self, ProxyError};
 use super::framing::close_after_half_a_body;
-use super::record::Record;
+use super::record::{Record, UNKNOWN_OPERATION};
 use super::{Peer, Pipeline, ResponseBody, headers, response_body};
 use crate::code::ErrorCode;
 use crate::log::RequestRecord;
@@ -64,6 +64,9 @@ impl Pipeline {
             listener: &self.name,
             account: &self.account.name,
             peer: &peer,
+            caller: None,
+            identified_by: None,
+            operation: UNKNOWN_OPERATION,
             method,
             path,
             status: code.status().as_u16(),
@@ -73,6 +76,8 @@ impl Pipeline {
             bytes_out: 0,
             duration: Duration::ZERO,
             upstream_error: None,
+            needs: None,
+            warned_by_rule: None,
             decision: code.as_str(),
         }
         .emit();
@@ -110,6 +115,7 @@ pub(super) fn deny_reason(code: ErrorCode) -> Option<DenyReason> {
         ErrorCode::BrowserDenied => DenyReason::Browser,
         ErrorCode::HeaderRequired => DenyReason::Header,
         ErrorCode::RuleDenied => DenyReason::Rule,
+        ErrorCode::CallerUnknown => DenyReason::Caller,
         ErrorCode::MethodNotAllowed => DenyReason::Method,
         ErrorCode::BadRequest => DenyReason::Target,
         ErrorCode::RateLimited => DenyReason::Rate,

@@ -3,7 +3,17 @@
 use std::time::Duration;
 
 use super::FairnessLimits;
+use crate::crypto;
 use crate::guard::{HostNames, Policy, RequiredHeader};
+
+/// Whether a caller must show who it is (`callers`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallersMode {
+    /// Whoever shows nothing is refused.
+    Required,
+    /// Whoever shows nothing may do what the listener's rules allow.
+    Optional,
+}
 
 /// Which requests pass a listener, and what happens to them.
 #[derive(Debug, Clone)]
@@ -18,6 +28,13 @@ pub struct RequestRules {
     pub rewrite_links: bool,
     /// What the listener may use of Atlas.
     pub fairness: FairnessLimits,
+    /// Whether a caller must show who it is; `None`: nobody is asked.
+    pub callers: Option<CallersMode>,
+    /// Whether a write without the content that its operation needs is answered with a Digest challenge, as `curl --digest`
+    /// expects.
+    pub digest_compatible: bool,
+    /// Whether MD5 is among the Digest challenges that clients get.
+    pub digest_md5: bool,
     /// How long a request that Atlas answers 429 may wait for another try; `None`: it doesn't.
     pub retry_429: Option<Duration>,
 }
@@ -31,6 +48,9 @@ impl Default for RequestRules {
             policy: Policy::allow_all(),
             rewrite_links: true,
             fairness: FairnessLimits::default(),
+            callers: None,
+            digest_compatible: true,
+            digest_md5: crypto::MD5_ALLOWED,
             retry_429: None,
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::body::{BodyLimits, ReplayBudget};
+use crate::catalogue::Catalogue;
 use crate::metrics::Metrics;
 use crate::time::SharedClock;
 
@@ -10,6 +11,8 @@ use crate::time::SharedClock;
 pub struct Shared {
     /// Metrics without listener or account.
     pub metrics: Arc<Metrics>,
+    /// Atlas's operations.
+    pub catalogue: Arc<Catalogue>,
     pub(super) clock: SharedClock,
     pub(super) limits: BodyLimits,
     pub(super) replay_budget: Arc<ReplayBudget>,
@@ -17,9 +20,10 @@ pub struct Shared {
 
 impl Shared {
     /// `limits` bound what one request, and all together, may hold.
-    pub fn new(metrics: Arc<Metrics>, clock: SharedClock, limits: BodyLimits) -> Self {
+    pub fn new(metrics: Arc<Metrics>, catalogue: Arc<Catalogue>, clock: SharedClock, limits: BodyLimits) -> Self {
         Self {
             metrics,
+            catalogue,
             clock,
             limits,
             replay_budget: ReplayBudget::new(limits.replay_budget),
@@ -31,6 +35,7 @@ impl Shared {
     pub fn with_limits(&self, limits: BodyLimits) -> Self {
         Self {
             metrics: Arc::clone(&self.metrics),
+            catalogue: Arc::clone(&self.catalogue),
             clock: Arc::clone(&self.clock),
             limits,
             replay_budget: Arc::clone(&self.replay_budget),

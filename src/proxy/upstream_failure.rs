@@ -26,9 +26,19 @@ pub struct UpstreamFailure {
     pub code: Option<String>,
     /// For the access list: the address that Atlas saw.
     pub address: Option<IpAddr>,
+    /// For a role: those of the operation, any one of which is enough.
+    pub needs: Option<String>,
 }
 
 impl UpstreamFailure {
+    /// The same with the roles that the operation needs, where it was about a role.
+    pub(super) fn with_roles(mut self, roles: &[&str]) -> Self {
+        if self.kind == UpstreamErrorKind::Role && !roles.is_empty() {
+            self.needs = Some(roles.join(" or "));
+        }
+        self
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> String {
         match self.kind {
@@ -36,7 +46,10 @@ impl UpstreamFailure {
                 let address = self.address.map_or_else(|| "this machine's egress address".to_owned(), |ip| ip.to_string());
                 format!("add {address} to the API access list of the credential or its organization")
             }
-            UpstreamErrorKind::Role => "the credential's role does not allow this request: give it the role that Atlas's documentation names for it".to_owned(),
+            UpstreamErrorKind::Role => match &self.needs {
+                Some(roles) => format!("the credential's role does not allow this request, which needs {roles}"),
+                None => "the credential's role does not allow this request: give it the role that Atlas's documentation names for it".to_owned(),
+            },
             UpstreamErrorKind::BadCredential => "Atlas does not accept the credential, or it may not do this: `atlas-auth-proxy check` tells which".to_owned(),
             UpstreamErrorKind::ExpiredSecret => "the client secret has expired: make a new one (`atlas-auth-proxy rotate-secret`, while another is valid, or in Atlas)".to_owned(),
             UpstreamErrorKind::RateLimit => "Atlas's rate limit is reached: send fewer requests, or set `max_requests_per_minute` on the listener that sends too many".to_owned(),
@@ -111,6 +124,7 @@ impl Observer {
                 status: self.status.as_u16(),
                 code: None,
                 address: None,
+                needs: None,
             }),
         }
     }
@@ -163,6 +177,7 @@ fn failure(status: u16, code: Option<String>, document: Option<&Value>) -> Optio
         status,
         code,
         address,
+        needs: None,
     })
 }
 

@@ -197,7 +197,8 @@ where
             "There are as many connections as this proxy serves, or this listener's part of them (`max_connections`). Try again later."
         }
         Full::Peer => {
-            "You have as many connections as this proxy serves of one peer (`max_connections_per_peer`). Close some."
+            "You have as many connections as this proxy serves of one peer (`max_connections_per_peer`, or a quarter of all where \
+             callers are required). Close some."
         }
     };
     turn_away(

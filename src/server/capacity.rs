@@ -1,6 +1,7 @@
 //! How many connections there may be.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -19,6 +20,9 @@ const SERVED_PER_FAREWELL: usize = 8;
 const MANY: usize = 128;
 /// Descriptors for everything but connections: the runtime, listeners, files, name lookups, the token endpoint.
 const OTHER_FILES: u64 = 48;
+
+/// Of a listener that callers are required at, one peer gets one of so many parts of all connections.
+const STRANGERS_PART: usize = 4;
 
 /// How the descriptors that the process may have are shared out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +57,7 @@ pub struct Capacity {
     connections: Arc<Places>,
     open: AtomicUsize,
     farewells: Arc<Semaphore>,
+    total: usize,
     per_peer: usize,
     peers: Mutex<HashMap<Peer, usize>>,
 }
@@ -83,9 +88,17 @@ impl Capacity {
             farewells: Arc::new(Semaphore::new(
                 (connections / SERVED_PER_FAREWELL).clamp(1, MOST_FAREWELLS),
             )),
+            total: connections,
             per_peer,
             peers: Mutex::default(),
         })
+    }
+
+    /// The most connections of one peer; `None`: as many as there are.
+    fn most_of_a_peer(&self, strangers: bool) -> Option<usize> {
+        let quarter = strangers.then(|| (self.total / STRANGERS_PART).max(1));
+        let configured = (self.per_peer > 0).then_some(self.per_peer);
+        quarter.into_iter().chain(configured).min()
     }
 
     /// A listener's part of them.
@@ -93,18 +106,20 @@ impl Capacity {
         self.connections.part()
     }
 
-    /// A slot for a connection to the listener whose `part` this is.
-    pub(super) fn admit(self: &Arc<Self>, part: &Part, peer: Peer) -> Result<Slot, Full> {
+    /// A slot for a connection to the listener whose `part` this is. `strangers`: whoever connects there must still show
+    /// who it is, so that one peer gets a quarter of the slots at most.
+    pub(super) fn admit(self: &Arc<Self>, part: &Part, peer: Peer, strangers: bool) -> Result<Slot, Full> {
         let place = part.try_take().ok_or(Full::Connections)?;
-        let peer = if self.per_peer == 0 { None } else { Some(peer) };
-        if let Some(peer) = peer {
+        let peer = self.most_of_a_peer(strangers).map(|most| (one_site(peer), most));
+        if let Some((peer, most)) = peer {
             let mut peers = self.peers.lock();
             let open = peers.entry(peer).or_default();
-            if *open >= self.per_peer {
+            if *open >= most {
                 return Err(Full::Peer);
             }
             *open += 1;
         }
+        let peer = peer.map(|(peer, _)| peer);
         self.open.fetch_add(1, Ordering::Relaxed);
         Ok(Slot {
             _place: place,
@@ -121,6 +136,17 @@ impl Capacity {
     /// A permit to tell one more connection that there is no room; `None`: too many are being told.
     pub(super) fn farewell(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.farewells).try_acquire_owned().ok()
+    }
+}
+
+/// Who counts as one peer: one site has an IPv6 network of 64 bits for itself (RFC 6177).
+fn one_site(peer: Peer) -> Peer {
+    match peer {
+        Peer::Ip(IpAddr::V6(ip)) => {
+            let network = u128::from(ip) & !u128::from(u64::MAX);
+            Peer::Ip(IpAddr::V6(Ipv6Addr::from(network)))
+        }
+        other => other,
     }
 }
 
@@ -147,15 +173,38 @@ mod tests {
         let capacity = Capacity::new(3, 2);
         let part = capacity.part();
         let (one, other) = (Peer::Unix(1), Peer::Unix(2));
-        let first = capacity.admit(&part, one).unwrap();
-        let second = capacity.admit(&part, one).unwrap();
-        assert_eq!(capacity.admit(&part, one).unwrap_err(), Full::Peer);
-        let third = capacity.admit(&part, other).unwrap();
-        assert_eq!(capacity.admit(&part, other).unwrap_err(), Full::Connections);
+        let first = capacity.admit(&part, one, false).unwrap();
+        let second = capacity.admit(&part, one, false).unwrap();
+        assert_eq!(capacity.admit(&part, one, false).unwrap_err(), Full::Peer);
+        let third = capacity.admit(&part, other, false).unwrap();
+        assert_eq!(capacity.admit(&part, other, false).unwrap_err(), Full::Connections);
         drop(first);
-        let _again = capacity.admit(&part, one).unwrap();
+        let _again = capacity.admit(&part, one, false).unwrap();
         drop((second, third));
         assert_eq!(capacity.peers.lock().len(), 1);
+    }
+
+    #[test]
+    fn a_stranger_gets_a_quarter() {
+        let capacity = Capacity::new(8, 0);
+        let part = capacity.part();
+        let peer = |ip: &str| Peer::Ip(ip.parse().unwrap());
+        let mut held = Vec::new();
+        for address in ["2001:db8::1", "2001:db8::ffff"] {
+            held.push(capacity.admit(&part, peer(address), true).unwrap());
+        }
+        let full = capacity.admit(&part, peer("2001:db8:0:0:8::1"), true).unwrap_err();
+        assert_eq!(full, Full::Peer, "one network of 64 bits");
+        held.push(capacity.admit(&part, peer("2001:db8:0:1::1"), true).unwrap());
+        held.push(capacity.admit(&part, peer("192.0.2.1"), true).unwrap());
+        for _ in 0..4 {
+            held.push(capacity.admit(&part, peer("192.0.2.2"), false).unwrap());
+        }
+        assert_eq!(
+            capacity.peers.lock().len(),
+            3,
+            "nobody counts where everybody may have all"
+        );
     }
 
     #[test]

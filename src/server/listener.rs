@@ -58,7 +58,8 @@ impl Listener {
     /// # Errors
     /// When there is none.
     pub(super) fn admit(&self, peer: Peer) -> Result<Slot, Full> {
-        self.capacity.admit(&self.part, peer)
+        self.capacity
+            .admit(&self.part, peer, self.snapshot.load().pipeline.requires_callers())
     }
 
     /// The snapshot in force.

@@ -9,10 +9,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::listener::Snapshot;
-use super::tls::ClientPolicy;
-use crate::certificate;
+use super::tls::{ClientPolicy, ListenerTls};
+use crate::certificate::{self, SubjectNames};
 use crate::code::ErrorCode;
-use crate::proxy::Peer;
+use crate::proxy::{Client, Peer};
 
 /// Connections made at the same time must not all end at the same time: each lives for at least this share of its
 /// longest life.
@@ -37,7 +37,7 @@ pub(super) struct Standing {
 enum Shown {
     /// Nothing: the connection is not encrypted.
     Plain,
-    /// Nothing: it was not asked for a certificate.
+    /// No certificate: it was not asked for one, or need not show one.
     Encrypted,
     Certificate(Certificate),
 }
@@ -45,6 +45,8 @@ enum Shown {
 #[derive(Debug)]
 struct Certificate {
     chain: Vec<CertificateDer<'static>>,
+    /// Of the client's own certificate, the first of the chain.
+    names: SubjectNames,
     /// The [`ClientPolicy::id`] of the policy that accepted it last.
     good_by: AtomicU64,
     /// Until when that holds, in Unix seconds: until the first certificate of the chain expires.
@@ -76,6 +78,10 @@ impl Standing {
             (Some(chain), Some(policy)) => Shown::Certificate(Certificate {
                 good_by: AtomicU64::new(policy.id()),
                 good_until: AtomicU64::new(first_end(chain, now)),
+                names: chain
+                    .first()
+                    .map(|own| certificate::subject_names(own))
+                    .unwrap_or_default(),
                 chain: chain.to_vec(),
             }),
             _ => Shown::Encrypted,
@@ -96,6 +102,19 @@ impl Standing {
         }
     }
 
+    /// Who is at the other end, for a request that [`Self::check`] let through by this snapshot.
+    pub(super) fn client(&self, snapshot: &Snapshot) -> Client<'_> {
+        let verified = snapshot.tls.as_ref().is_some_and(ListenerTls::asks_for_certificates);
+        let certificate = match &self.shown {
+            Shown::Certificate(certificate) if verified => Some(&certificate.names),
+            _ => None,
+        };
+        Client {
+            peer: self.peer,
+            certificate,
+        }
+    }
+
     /// Whether the next request may be served by the snapshot in force.
     pub(super) fn check(&self, snapshot: &Snapshot) -> Result<(), Lost> {
         if !snapshot.admits(self.peer) {
@@ -112,6 +131,7 @@ impl Standing {
                 "This port speaks TLS by now: connect again, with https://.",
             )),
             (_, None) => Ok(()),
+            (Shown::Encrypted, Some(policy)) if policy.is_optional() => Ok(()),
             (Shown::Encrypted, Some(_)) => Err(Lost::new(
                 ErrorCode::PeerDenied,
                 "This listener asks for a certificate of its clients by now: connect again, and show one.",

@@ -39,6 +39,6 @@ pub async fn examine(
     settings: &TokenStoreSettings,
     accounts: &[(&crate::upstream::Origin, &str)],
 ) -> Result<Examined, StoreSetupError> {
-    let store = RedisStore::new(settings.clone(), crate::metrics::Metrics::new().token_store_up())?;
+    let store = RedisStore::new(settings.clone(), crate::metrics::Metrics::new(&[]).token_store_up())?;
     Ok(store.examine(accounts).await)
 }

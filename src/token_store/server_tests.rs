@@ -66,7 +66,7 @@ impl Server {
             password: None,
             key: SealKey::parse(&[7; 32]).unwrap(),
         };
-        RedisStore::new(settings, Metrics::new().token_store_up()).unwrap()
+        RedisStore::new(settings, Metrics::new(&[]).token_store_up()).unwrap()
     }
 }
 

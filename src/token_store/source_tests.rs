@@ -231,7 +231,7 @@ fn scene() -> Scene {
     Scene {
         store: Arc::default(),
         endpoint: Arc::default(),
-        metrics: Metrics::new(),
+        metrics: Metrics::new(&[]),
     }
 }
 

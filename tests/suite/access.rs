@@ -76,6 +76,7 @@ impl Rule<'_> {
                 .map(|name| NamePattern::parse(name).unwrap())
                 .collect(),
             crl: self.crl.map(str::as_bytes),
+            optional: false,
         };
         ListenerTls::new(server.certificate.as_bytes(), server.key.as_bytes(), Some(clients)).unwrap()
     }

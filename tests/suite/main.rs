@@ -17,6 +17,7 @@ mod atlas_says_no;
 mod bearer;
 mod blocked;
 mod browser;
+mod callers;
 #[cfg(feature = "emulator")]
 mod check;
 mod dependencies;

@@ -43,6 +43,7 @@ fn listener_tls(ca: &TestCa, names: Option<&[&str]>) -> ListenerTls {
         ca: ca.pem.as_bytes(),
         names: names.iter().map(|name| NamePattern::parse(name).unwrap()).collect(),
         crl: None,
+        optional: false,
     });
     ListenerTls::new(server.certificate.as_bytes(), server.key.as_bytes(), clients).unwrap()
 }

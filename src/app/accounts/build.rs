@@ -16,7 +16,7 @@ use crate::credential::bearer::BearerParts;
 use crate::credential::digest::{Digest, DigestParts};
 use crate::lease::Lease;
 use crate::proxy::links::LinkRewriter;
-use crate::proxy::{Account, Authorizer};
+use crate::proxy::{Account, AccountIdentity, Authorizer};
 use crate::settings::AccountSettings;
 use crate::upstream::{SendableBody, Upstream};
 
@@ -77,6 +77,7 @@ pub(super) fn build(
     }
     let account = Account {
         authorizer: now.account.authorizer.clone(),
+        identity: Arc::clone(&now.account.identity),
         links: LinkRewriter::new(&spec.settings.upstream.origin),
         upstream: new_upstream(context, name, &spec)?,
         // The prober belongs to the credential, which stays.
@@ -146,6 +147,7 @@ pub(super) fn build_whole(
     };
     let account = Account {
         authorizer,
+        identity: AccountIdentity::new(settings.upstream.origin.to_string(), settings.credential.id()),
         links: LinkRewriter::new(&settings.upstream.origin),
         upstream,
         prober: Arc::default(),

@@ -10,8 +10,10 @@ use tokio::task::JoinHandle;
 
 use super::StartError;
 use super::accounts::Accounts;
+use super::callers::AppCallers;
+use crate::caller::Callers;
 use crate::fair::Part;
-use crate::proxy::{AccountSlot, Pipeline, Shared, Usage};
+use crate::proxy::{AccountSlot, CallersMode, Pipeline, Shared, Usage};
 use crate::server::{self, Bind, BoundSocket, Capacity, Drain, ListenerSettings, ListenerTls, Snapshot};
 use crate::settings::{AccountSettings, Limits, Settings};
 use crate::time::SharedClock;
@@ -39,6 +41,7 @@ pub struct ListenerStatus {
 pub(super) struct Listeners {
     shared: Arc<Shared>,
     capacity: Arc<Capacity>,
+    callers: AppCallers,
     clock: SharedClock,
     open: Vec<OpenListener>,
     /// Drains of listeners that are no longer configured.
@@ -53,6 +56,7 @@ struct OpenListener {
     usage: Arc<Usage>,
     tls: Option<ListenerTls>,
     account: Arc<AccountSlot>,
+    requires_callers: bool,
     /// Its part of the places for requests to the account's upstream.
     part: Arc<Part>,
     status: ListenerStatus,
@@ -105,6 +109,7 @@ impl Listeners {
         sockets: Vec<BoundSocket>,
         settings: &Settings,
         accounts: &Accounts,
+        callers: AppCallers,
         shared: Shared,
         capacity: Arc<Capacity>,
         clock: SharedClock,
@@ -112,6 +117,7 @@ impl Listeners {
         let mut all = Self {
             shared: Arc::new(shared),
             capacity,
+            callers,
             clock,
             open: Vec::new(),
             leaving: Vec::new(),
@@ -152,6 +158,26 @@ impl Listeners {
         Ok(())
     }
 
+    /// Refuses settings by which everybody would be let in where a caller is required now.
+    ///
+    /// # Errors
+    /// When there is such a listener.
+    pub(super) fn check_callers(&self, listeners: &[ListenerSettings]) -> Result<(), StartError> {
+        for listener in listeners.iter().filter(|listener| listener.rules.callers.is_none()) {
+            let open = self.open.iter().find(|one| same_socket(&one.bind, &listener.bind));
+            if let Some(one) = open.filter(|one| one.requires_callers) {
+                let listener = one.status.name.clone();
+                return Err(StartError::CallersGone { listener });
+            }
+        }
+        Ok(())
+    }
+
+    /// The callers in force.
+    pub(super) fn callers(&self) -> Arc<Callers> {
+        self.callers.current()
+    }
+
     /// Binds the sockets of new listeners, in the order of `listeners`; `None`: the socket stays.
     ///
     /// # Errors
@@ -186,6 +212,7 @@ impl Listeners {
     ) -> Result<Vec<&'static str>, StartError> {
         let wanted = Wanted::all(settings, accounts)?;
         self.shared = Arc::new(self.shared.with_limits(settings.limits.body));
+        self.callers = self.callers.replaced(&settings.callers);
         let mut later = Vec::new();
         let mut before: VecDeque<OpenListener> = self.open.drain(..).collect();
         let mut after = Vec::new();
@@ -255,6 +282,7 @@ impl Listeners {
             listener,
             usage,
             tls: wanted.settings.tls.clone(),
+            requires_callers: wanted.settings.rules.callers == Some(CallersMode::Required),
             account: wanted.account,
             part,
             status,
@@ -276,6 +304,7 @@ impl Listeners {
         }
         one.bind = wanted.settings.bind.clone();
         one.tls = wanted.settings.tls.clone();
+        one.requires_callers = wanted.settings.rules.callers == Some(CallersMode::Required);
         one.account = wanted.account;
         one.status = status;
         self.say_certificate(one);
@@ -321,6 +350,8 @@ impl Listeners {
         };
         let snapshot = Snapshot {
             pipeline: Arc::new(Pipeline {
+                callers: self.callers.of_listener(&name, &rules, &self.shared.metrics),
+                local: address.is_local(),
                 metrics: self.shared.metrics.listener(&name, &account.name),
                 name,
                 scheme,

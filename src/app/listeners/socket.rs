@@ -29,6 +29,14 @@ impl BoundAddress {
         }
     }
 
+    /// Whether no network carries what clients send there: a unix socket, or bound to loopback.
+    pub(super) fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Self::Both(_) | Self::Unix(_) => true,
+        }
+    }
+
     pub(super) fn second(&self) -> Option<SocketAddr> {
         match self {
             Self::Both([_, second]) => Some(*second),

@@ -21,8 +21,8 @@ impl Tls {
         built.map_or(Self::Wrong, Self::Ready)
     }
 
-    pub(super) fn demands_certificates(&self) -> bool {
-        matches!(self, Self::Ready(tls) if tls.demands_certificates())
+    pub(super) fn asks_for_certificates(&self) -> bool {
+        matches!(self, Self::Ready(tls) if tls.asks_for_certificates())
     }
 
     pub(super) fn ready(self) -> Option<Option<ListenerTls>> {
@@ -48,7 +48,7 @@ pub(super) fn check_exposure(
     }
     let missing = match (tls, plaintext, explicit_allow) {
         (Tls::Wrong, ..) => return,
-        (Tls::Ready(tls), ..) if explicit_allow || tls.demands_certificates() => return,
+        (Tls::Ready(tls), ..) if explicit_allow || tls.asks_for_certificates() => return,
         (Tls::Ready(_), ..) => {
             "name the authorities of the clients' certificates with `client_ca` in [listener.tls], or the networks that \
              may connect with `allow` (--allow, ATLAS_PROXY_ALLOW)"

@@ -1,10 +1,10 @@
 //! `[[listener]]`: where listeners bind, which clients and requests they let through, and which account they use.
 
 mod address;
+mod callers;
 mod exposure;
 mod policy;
 
-use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -15,7 +15,7 @@ use super::problem::{Problems, shown};
 use super::source::{Given, Source};
 use super::table::tables;
 use super::tls::FileTls;
-use super::{tls, value, variable};
+use super::{caller, tls, value, variable};
 use crate::guard::{Allowlist, HostName, HostNames, RequiredHeader};
 use crate::proxy::{FairnessLimits, RequestRules};
 use crate::server::{Bind, ListenerSettings};
@@ -41,6 +41,9 @@ tables! {
         max_requests_per_minute: integer,
         max_concurrent_requests: integer,
         retry_429: text,
+        callers: text,
+        digest_compatible: boolean,
+        digest_md5: boolean,
         required_header: text,
         unmatched: text,
         rules = "rule": tables of FileRule,
@@ -58,8 +61,6 @@ tables! {
     }
 }
 
-/// More than any Atlas limit; bounded because the time of each request of the last minute is kept.
-const MOST_REQUESTS: usize = 1_000_000;
 const MOST_RETRY_429: Duration = Duration::from_secs(300);
 
 /// What flags and variables say: it holds for every listener.
@@ -94,12 +95,17 @@ impl Overrides {
     }
 }
 
-/// Builds every listener; its source is where its address was given.
-pub(crate) fn build(tables: &[FileListener], roster: &Roster, inputs: &mut Inputs<'_>) -> Vec<Given<ListenerSettings>> {
+/// Builds every listener; its source is where its address was given. `callers_named`: whether the file says anything of callers.
+pub(crate) fn build(
+    tables: &[FileListener],
+    roster: &Roster,
+    callers_named: bool,
+    inputs: &mut Inputs<'_>,
+) -> Vec<Given<ListenerSettings>> {
     let overrides = Overrides::read(inputs);
     let mut built = Vec::new();
     for entry in entries(tables, inputs) {
-        built.extend(listener(entry, &overrides, roster, inputs));
+        built.extend(listener(entry, &overrides, roster, callers_named, inputs));
     }
     built
 }
@@ -108,6 +114,7 @@ fn listener(
     entry: Entry<'_>,
     overrides: &Overrides,
     roster: &Roster,
+    callers_named: bool,
     inputs: &mut Inputs<'_>,
 ) -> Option<Given<ListenerSettings>> {
     let Entry {
@@ -129,7 +136,7 @@ fn listener(
     let allow = match allow_given {
         Some(list) => allowlist(list, &mut inputs.problems),
         // Client certificates decide who may connect.
-        None if remote && tls.demands_certificates() => Some(Allowlist::everybody()),
+        None if remote && tls.asks_for_certificates() => Some(Allowlist::everybody()),
         None => Some(Allowlist::loopback()),
     };
     let hosts = overrides.hosts.as_ref().or_else(|| table?.hosts.as_ref());
@@ -155,17 +162,13 @@ fn listener(
     let plaintext = table.and_then(|t| t.insecure_plaintext.as_ref());
     let plaintext = switch(&overrides.insecure_plaintext, plaintext, false);
     let policy = policy(read_only, table, &mut inputs.problems);
-    let mut bound = |given: Option<&Given<String>>| {
-        let within = |text: &str| match value::count(text)? {
-            count @ 1..=MOST_REQUESTS => Ok(NonZeroUsize::new(count)),
-            _ => Err(format!("{} is not within 1 and {MOST_REQUESTS}", shown(text))),
-        };
-        inputs.problems.parse(given?.clone(), within)?.value
-    };
+    let mut share = |given| caller::share(given, &mut inputs.problems);
     let fairness = FairnessLimits {
-        per_minute: bound(table.and_then(|table| table.max_requests_per_minute.as_ref())),
-        at_once: bound(table.and_then(|table| table.max_concurrent_requests.as_ref())),
+        per_minute: share(table.and_then(|table| table.max_requests_per_minute.as_ref())),
+        at_once: share(table.and_then(|table| table.max_concurrent_requests.as_ref())),
     };
+    let callers = callers::mode(table, callers_named, &mut inputs.problems);
+    let digest_md5 = callers::digest_md5(table, &mut inputs.problems);
     let retry_429 = table
         .and_then(|table| table.retry_429.clone())
         .and_then(|given| inputs.problems.parse(given, retry_limit))
@@ -203,6 +206,11 @@ fn listener(
                 policy: policy?,
                 rewrite_links,
                 fairness,
+                callers: callers?,
+                digest_compatible: table
+                    .and_then(|table| table.digest_compatible.as_ref())
+                    .is_none_or(|given| given.value),
+                digest_md5: digest_md5?,
                 retry_429,
             },
         },

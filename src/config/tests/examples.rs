@@ -32,7 +32,8 @@ fn case(text: &str) -> Case {
             path if path.ends_with("public-key") => "abcdefgh",
             path if path.ends_with("private-key") => PRIVATE_KEY,
             path if path.ends_with("user-password") => "user:password",
-            path if path.ends_with("token-store-key") => STORE_KEY,
+            path if path.ends_with("token-store-key") || path.ends_with("pass-key") => STORE_KEY,
+            path if path.contains("/callers/") => LOCAL_SECRET,
             path if path.ends_with("token-store-password") => "password",
             path if path.ends_with(".pem") || path.ends_with(".crt") => &pem,
             path if path.ends_with(".key") => &key,
@@ -64,10 +65,14 @@ fn each_file_loads_without_a_warning() {
     let mut seen = Vec::new();
     for entry in std::fs::read_dir(folder()).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        if name.ends_with(".toml") {
+        // What `rules test` reads is no configuration.
+        if name.ends_with(".toml") && !name.ends_with(".test.toml") {
             let case = case(&example(&name));
             case.settings();
-            assert_eq!(case.warnings(), [""; 0], "{name}");
+            let mut warnings = case.warnings();
+            // A rule that only warns is named at each start.
+            warnings.retain(|warning| name != "gateway-callers.toml" || !warning.contains("`dashboard` only warns"));
+            assert_eq!(warnings, [""; 0], "{name}");
             seen.push(name);
         }
     }

@@ -1,6 +1,7 @@
 //! Flags, environment and file in; typed settings or error text out. No process, no real file.
 #![allow(clippy::unwrap_used)]
 
+mod callers;
 mod credentials;
 mod examples;
 mod listeners;
@@ -20,6 +21,7 @@ use crate::settings::Settings;
 const ID: &str = "mdb_sa_id_0123456789abcdef01234567";
 const SECRET: &str = "mdb_sa_sk_Top-Secret_Value";
 const STORE_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+const LOCAL_SECRET: &str = "a-local-secret-of-a-caller-0123456789";
 const PRIVATE_KEY: &str = "11111111-2222-3333-4444-555555555555";
 
 /// What a test hands in.
@@ -71,6 +73,7 @@ impl Case {
             environment: &self.environment,
             files: &self.files,
             machine: Machine {
+                overflow_uid: 65534,
                 cores: NonZeroUsize::new(8).unwrap(),
                 log_to_terminal: true,
             },

@@ -333,6 +333,7 @@ fn defaults_follow_the_machine() {
             environment: &case.environment,
             files: &case.files,
             machine: Machine {
+                overflow_uid: 65534,
                 cores: NonZeroUsize::new(cores).unwrap(),
                 log_to_terminal,
             },

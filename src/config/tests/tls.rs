@@ -42,7 +42,7 @@ fn beyond_loopback_tls_needs_a_client_ca_or_an_allowlist() {
     let with_ca = format!("{PAIR}\nclient_ca = 'a.crt'");
     for bind in ["127.0.0.1:1", "0.0.0.0:1", "[::]:1"] {
         let listener = &case(bind, "", &with_ca).settings().listeners[0];
-        assert!(listener.tls.as_ref().unwrap().demands_certificates());
+        assert!(listener.tls.as_ref().unwrap().asks_for_certificates());
         let far: IpAddr = "192.0.2.1".parse().unwrap();
         assert_eq!(
             listener.allow.allows(far),

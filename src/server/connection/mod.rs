@@ -25,7 +25,7 @@ async fn serve_one(listener: &Listener, standing: &Standing, request: Request<Cl
     let http1 = request.version() != Version::HTTP_2;
     let (mut response, last) = match standing.check(&snapshot) {
         Ok(()) => {
-            let response = snapshot.pipeline.serve(standing.peer, request).await;
+            let response = snapshot.pipeline.serve(standing.client(&snapshot), request).await;
             (response, standing.is_old(snapshot.limits.max_age))
         }
         Err(lost) => (

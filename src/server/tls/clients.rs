@@ -25,6 +25,8 @@ pub struct Clients<'a> {
     pub names: Vec<NamePattern>,
     /// PEM of the authorities' revocation lists.
     pub crl: Option<&'a [u8]>,
+    /// Whether a client may show none (`client_certificate`).
+    pub optional: bool,
 }
 
 /// A certificate that was refused: what is said of it in the log.
@@ -51,6 +53,7 @@ pub(in crate::server) struct ClientPolicy {
     lists: Vec<List>,
     /// Authorities without a revocation list.
     unlisted: Vec<String>,
+    optional: bool,
 }
 
 /// A revocation list.
@@ -100,7 +103,13 @@ impl ClientPolicy {
             names: clients.names,
             lists,
             unlisted,
+            optional: clients.optional,
         })
+    }
+
+    /// Whether a client may show no certificate.
+    pub(in crate::server) fn is_optional(&self) -> bool {
+        self.optional
     }
 
     /// Policies with the same id accept the same certificates.
@@ -267,6 +276,10 @@ fn rule(error: &rustls::Error) -> String {
 }
 
 impl ClientCertVerifier for ClientPolicy {
+    fn client_auth_mandatory(&self) -> bool {
+        !self.optional
+    }
+
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         self.inner.root_hint_subjects()
     }

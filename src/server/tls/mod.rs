@@ -69,14 +69,14 @@ pub struct ListenerTls {
 impl fmt::Debug for ListenerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ListenerTls")
-            .field("demands_certificates", &self.demands_certificates())
+            .field("asks_for_certificates", &self.asks_for_certificates())
             .finish_non_exhaustive()
     }
 }
 
 impl ListenerTls {
-    /// TLS 1.2 and later, ALPN `h2` and `http/1.1` (RFC 7301). With `clients`, a certificate is demanded and verified
-    /// in every handshake: chain, validity, purpose (`clientAuth`), revocation and name.
+    /// TLS 1.2 and later, ALPN `h2` and `http/1.1` (RFC 7301). With `clients`, a certificate is asked for in every handshake,
+    /// and one that is shown is verified: chain, validity, purpose (`clientAuth`), revocation and name.
     ///
     /// # Errors
     /// See [`ListenerTlsError`].
@@ -104,9 +104,14 @@ impl ListenerTls {
         })
     }
 
-    /// Whether clients must show a certificate.
-    pub fn demands_certificates(&self) -> bool {
+    /// Whether clients are asked for a certificate.
+    pub fn asks_for_certificates(&self) -> bool {
         self.clients.is_some()
+    }
+
+    /// Whether a client may show none although it is asked.
+    pub fn certificates_are_optional(&self) -> bool {
+        self.clients.as_ref().is_some_and(|clients| clients.is_optional())
     }
 
     /// When the listener's own certificate expires, if that can be read from it.

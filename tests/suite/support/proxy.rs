@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atlas_auth_proxy::app::App;
+use atlas_auth_proxy::catalogue::Catalogue;
 use atlas_auth_proxy::credential::{ApiKeyPair, CredentialSettings, ServiceAccountKey};
 use atlas_auth_proxy::guard::Allowlist;
 use atlas_auth_proxy::log::{LogFormat, LogSettings};
 use atlas_auth_proxy::proxy::RequestRules;
 use atlas_auth_proxy::secret::Secret;
 use atlas_auth_proxy::server::{Bind, ListenerSettings};
-use atlas_auth_proxy::settings::{AccountSettings, AdminSettings, Limits, Settings};
+use atlas_auth_proxy::settings::{AccountSettings, AdminSettings, CallerSettings, Limits, Settings};
 use atlas_auth_proxy::time::{SharedClock, SystemClock};
 use atlas_auth_proxy::upstream::{HttpVersion, Origin, UpstreamLimits, UpstreamSettings};
 
@@ -72,6 +73,8 @@ pub fn proxy(base_url: &str, ca_file: Option<&Path>, credential: CredentialSetti
             bind: Some(Bind::Tcp("127.0.0.1:0".parse().unwrap())),
             quit: true,
         },
+        catalogue: Arc::new(Catalogue::new()),
+        callers: CallerSettings::default(),
         limits: Limits::default(),
         workers: NonZeroUsize::MIN,
         drain_timeout: Duration::from_secs(10),

@@ -1,0 +1,171 @@
+//! `[[issuer]]`: whose JSON Web Tokens say who a caller is.
+
+use std::time::Duration;
+
+use crate::caller::{IssuerKind, IssuerSettings, JwksSource, JwksUrl};
+use crate::config::inputs::Inputs;
+use crate::config::problem::shown;
+use crate::config::source::Given;
+use crate::config::table::tables;
+use crate::config::value;
+
+tables! {
+    /// One `[[issuer]]`.
+    FileIssuer {
+        name: text,
+        issuer: text,
+        audience: text,
+        jwks_url: text,
+        jwks_file: text,
+        ca_file: text,
+        token_file: text,
+        max_life: text,
+        keep: text,
+        spiffe: text,
+    }
+}
+
+const DEFAULT_MAX_LIFE: Duration = Duration::from_secs(24 * 3600);
+const DEFAULT_KEEP: Duration = Duration::from_secs(3600);
+
+pub(super) fn build(table: &FileIssuer, inputs: &mut Inputs<'_>) -> Option<IssuerSettings> {
+    for (key, given, what) in [
+        ("name", &table.name, "what `jwt` of callers calls it"),
+        (
+            "audience",
+            &table.audience,
+            "this proxy's own name, which a token must have in `aud`",
+        ),
+    ] {
+        if given.is_none() {
+            inputs
+                .problems
+                .add(&table.place, format_args!("`{key}` is missing: {what}"));
+        }
+    }
+    let name = table
+        .name
+        .clone()
+        .and_then(|given| inputs.problems.parse(given, value::name));
+    let kind = kind(table, inputs);
+    let keys = keys(table, inputs);
+    let mut time = |given: &Option<Given<String>>, default| match given.clone() {
+        Some(given) => inputs.problems.parse(given, value::wait).map(|given| given.value),
+        None => Some(default),
+    };
+    let (max_life, keep) = (time(&table.max_life, DEFAULT_MAX_LIFE), time(&table.keep, DEFAULT_KEEP));
+    let audience = table.audience.as_ref().filter(|given| !given.value.is_empty());
+    if let (Some(given), None) = (&table.audience, audience) {
+        inputs.problems.add(
+            &given.source,
+            "this is empty: write this proxy's own name, such as its URL",
+        );
+    }
+    Some(IssuerSettings {
+        name: name?.value,
+        kind: kind?,
+        audience: audience?.value.clone(),
+        keys: keys?,
+        max_life: max_life?,
+        keep: keep?,
+    })
+}
+
+fn kind(table: &FileIssuer, inputs: &mut Inputs<'_>) -> Option<IssuerKind> {
+    match (&table.issuer, &table.spiffe) {
+        (Some(given), None) if !given.value.is_empty() => Some(IssuerKind::Issuer(given.value.clone())),
+        (None, Some(given)) => {
+            let parsed = inputs.problems.parse(given.clone(), trust_domain);
+            parsed.map(|given| IssuerKind::Spiffe {
+                trust_domain: given.value,
+            })
+        }
+        (Some(_), Some(spiffe)) => {
+            inputs.problems.add(
+                &spiffe.source,
+                "`issuer` stands beside this: of SPIFFE tokens `iss` is ignored; remove one of the two",
+            );
+            None
+        }
+        (Some(given), None) => {
+            inputs
+                .problems
+                .add(&given.source, "this is empty: write what the tokens have in `iss`");
+            None
+        }
+        (None, None) => {
+            inputs.problems.add(
+                &table.place,
+                "`issuer` is missing: write what the tokens have in `iss` (or `spiffe`, a trust domain)",
+            );
+            None
+        }
+    }
+}
+
+/// SPIFFE ID section 2.1.
+fn trust_domain(text: &str) -> Result<String, String> {
+    let text = text.strip_prefix("spiffe://").unwrap_or(text);
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_".contains(&byte);
+    if text.is_empty() || text.len() > 255 || !text.bytes().all(fits) {
+        return Err(format!(
+            "{} is no trust domain: write it like `example.org`",
+            shown(text)
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+fn keys(table: &FileIssuer, inputs: &mut Inputs<'_>) -> Option<JwksSource> {
+    let path = |given: &Option<Given<String>>, inputs: &Inputs<'_>| given.as_ref().map(|given| inputs.path(given));
+    match (&table.jwks_url, &table.jwks_file) {
+        (Some(url), None) => {
+            if let (Some(token), None) = (&table.token_file, &table.ca_file) {
+                inputs.problems.add(
+                    &token.source,
+                    "the token goes to whoever answers at `jwks_url`: name its authority with `ca_file`",
+                );
+                return None;
+            }
+            let (ca_file, token_file) = (path(&table.ca_file, inputs), path(&table.token_file, inputs));
+            let parsed = inputs.problems.parse(url.clone(), |text| {
+                JwksUrl::parse(text).map_err(|error| error.to_string())
+            });
+            let url = parsed?.value;
+            Some(match (token_file, ca_file) {
+                (Some(token_file), Some(ca_file)) => JwksSource::WithToken {
+                    url,
+                    ca_file,
+                    token_file,
+                },
+                (_, ca_file) => JwksSource::Open {
+                    url,
+                    ca_file,
+                    egress: None,
+                },
+            })
+        }
+        (None, Some(file)) => {
+            for given in [&table.ca_file, &table.token_file].into_iter().flatten() {
+                inputs.problems.add(
+                    &given.source,
+                    "this belongs to `jwks_url`: a file needs neither; remove it",
+                );
+            }
+            Some(JwksSource::File(inputs.path(file)))
+        }
+        (Some(_), Some(file)) => {
+            inputs
+                .problems
+                .add(&file.source, "`jwks_url` stands beside this: remove one of the two");
+            None
+        }
+        (None, None) => {
+            inputs.problems.add(
+                &table.place,
+                "where are the issuer's keys? write `jwks_url` (the `jwks_uri` of its discovery document) or `jwks_file`",
+            );
+            None
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! The callers of a listener: who a request comes from, and whether that caller may make it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Method, header};
+
+use super::error::ProxyError;
+use super::fairness::{ConcurrencyGuard, FairnessLimits, Usage};
+use super::{AccountSlot, Client, Peer};
+use crate::access::{CallerRules, Reading};
+use crate::caller::{AccountBinding, By, CallerName, Callers, Channel, Identified, NotIdentified, Shown, TokenAnswer};
+use crate::catalogue::Catalogue;
+use crate::metrics::{CallerMetrics, Metrics};
+
+/// What a caller may do and use.
+#[derive(Clone)]
+pub struct CallerTerms {
+    /// Its name in log and metrics.
+    pub name: CallerName,
+    /// What it may do.
+    pub rules: CallerRules,
+    /// What it may use of Atlas, in this process.
+    pub limits: FairnessLimits,
+    /// Whether what it says of its own callers is recorded.
+    pub delegates: bool,
+}
+
+impl fmt::Debug for CallerTerms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallerTerms")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The callers of one listener. Never edited: a reload makes others.
+pub struct ListenerCallers {
+    /// Whether whoever shows nothing is refused.
+    pub required: bool,
+    /// Whether MD5 is among the Digest challenges.
+    pub digest_md5: bool,
+    callers: Arc<Callers>,
+    terms: Arc<[(CallerTerms, Arc<Usage>)]>,
+    /// In the order of `terms`.
+    metrics: Vec<CallerMetrics>,
+    anonymous: CallerMetrics,
+    unknown: CallerMetrics,
+}
+
+/// Who a request comes from, as far as that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Who {
+    /// The request was refused before that was looked at, or the listener asks nobody.
+    #[default]
+    NotAsked,
+    /// Nothing that is shown names a caller, or what does is wrong.
+    Unknown,
+    /// Nothing was shown, and the listener serves such requests.
+    Anonymous,
+    /// The caller of this index.
+    Caller(usize, By),
+}
+
+impl Who {
+    /// What the caller was known by.
+    pub(super) fn known_by(self) -> Option<&'static str> {
+        match self {
+            Self::Caller(_, by) => Some(by.as_str()),
+            _ => None,
+        }
+    }
+}
+
+/// Where a request came in: what a listener knows of itself.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) listener: &'a str,
+    /// It speaks TLS.
+    pub(super) encrypted: bool,
+    /// It is a unix socket, or bound to loopback.
+    pub(super) local: bool,
+    pub(super) account: &'a AccountSlot,
+}
+
+impl ListenerCallers {
+    /// The callers at the listener named `listener`. `terms` are in the order of the callers' identities.
+    pub fn new(
+        required: bool,
+        digest_md5: bool,
+        callers: Arc<Callers>,
+        terms: Arc<[(CallerTerms, Arc<Usage>)]>,
+        metrics: &Metrics,
+        listener: &str,
+    ) -> Self {
+        Self {
+            required,
+            digest_md5,
+            metrics: terms
+                .iter()
+                .map(|(terms, _)| metrics.caller(listener, terms.name.as_str()))
+                .collect(),
+            anonymous: metrics.caller(listener, ANONYMOUS),
+            unknown: metrics.caller(listener, UNKNOWN),
+            callers,
+            terms,
+        }
+    }
+
+    /// Who makes this request.
+    ///
+    /// # Errors
+    /// When that is not known and must be, or what is shown is wrong.
+    pub(super) async fn identify(
+        &self,
+        place: Place<'_>,
+        client: Client<'_>,
+        parts: &http::request::Parts,
+    ) -> Result<Who, ProxyError> {
+        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+        match self.who(place, client, &parts.headers, &parts.method, target).await? {
+            Who::Anonymous if self.required => Err(self.unknown(NotIdentified::NOBODY, false)),
+            who => Ok(who),
+        }
+    }
+
+    async fn who(
+        &self,
+        place: Place<'_>,
+        client: Client<'_>,
+        headers: &HeaderMap,
+        method: &Method,
+        target: &str,
+    ) -> Result<Who, ProxyError> {
+        let account = place.account.current();
+        let shown = self.shown(place, client, headers, method, target, account.identity.binding());
+        match self.callers.identify(shown).await {
+            Ok(Identified::Caller { index, by }) => Ok(Who::Caller(index, by)),
+            Ok(Identified::Anonymous) => Ok(Who::Anonymous),
+            Err(error) => Err(self.not_identified(error)),
+        }
+    }
+
+    /// Whether the caller may make this request. Returns the caller's rule that let it through with a warning.
+    ///
+    /// # Errors
+    /// When it may not.
+    pub(super) fn permit(
+        &self,
+        who: Who,
+        reading: &Reading<'_>,
+        path: &str,
+        account: &AccountSlot,
+        catalogue: &Catalogue,
+    ) -> Result<Option<usize>, ProxyError> {
+        let current = account.current();
+        match who {
+            Who::Caller(index, _) => {
+                let Some((terms, _)) = self.terms.get(index) else {
+                    return Err(self.unknown(NotIdentified::NOBODY, false));
+                };
+                let decision = terms.rules.decide(reading, &current.identity.own);
+                if decision.allowed {
+                    return Ok(decision.warned);
+                }
+                let (who, why) = (terms.name.as_str(), decision.told(catalogue));
+                Err(ProxyError::caller_denied(&format!(
+                    "caller `{who}` may not do this: {why}"
+                )))
+            }
+            // The listener's rules say what whoever shows nothing may do; the account's own credential is out of reach.
+            _ if current.identity.own.is_named_in(path) => Err(self.unknown(NOT_ANONYMOUS, false)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The caller's share of what it may use.
+    ///
+    /// # Errors
+    /// When it has used that up.
+    pub(super) fn share(&self, who: Who) -> Result<Option<ConcurrencyGuard>, ProxyError> {
+        let Who::Caller(index, _) = who else { return Ok(None) };
+        let Some((terms, usage)) = self.terms.get(index) else {
+            return Ok(None);
+        };
+        match usage.share(terms.limits) {
+            Ok(guard) => Ok(Some(guard)),
+            Err(exceeded) => Err(ProxyError::exceeded(&format!("Caller `{}`", terms.name), &exceeded)),
+        }
+    }
+
+    /// The answer to what anonymous requests may not do.
+    pub(super) fn not_for_anonymous(&self) -> ProxyError {
+        self.unknown(NOT_ANONYMOUS, false)
+    }
+
+    /// A pass, or what else the token endpoint says.
+    pub(super) async fn token(
+        &self,
+        place: Place<'_>,
+        client: Client<'_>,
+        headers: &HeaderMap,
+    ) -> Result<TokenAnswer, ProxyError> {
+        let account = place.account.current();
+        let shown = self.shown(
+            place,
+            client,
+            headers,
+            &Method::POST,
+            "/api/oauth/token",
+            account.identity.binding(),
+        );
+        match self.callers.token(shown).await {
+            TokenAnswer::Refused(error) => Err(self.not_identified(error)),
+            answer => Ok(answer),
+        }
+    }
+
+    /// Ends the pass that the content of a revocation request names (RFC 7009 section 2.1), if it is one.
+    pub(super) fn revoke(&self, content: &[u8]) {
+        self.callers.revoke(content);
+    }
+
+    /// The name for log and metrics.
+    pub(super) fn label(&self, who: Who) -> &str {
+        match who {
+            Who::NotAsked => NOT_ASKED,
+            Who::Unknown => UNKNOWN,
+            Who::Anonymous => ANONYMOUS,
+            Who::Caller(index, _) => self.terms.get(index).map_or(UNKNOWN, |(terms, _)| terms.name.as_str()),
+        }
+    }
+
+    /// Counts a request that was answered.
+    pub(super) fn count(&self, who: Who, status: http::StatusCode) {
+        match who {
+            Who::NotAsked => {}
+            Who::Unknown => self.unknown.request(status),
+            Who::Anonymous => self.anonymous.request(status),
+            Who::Caller(index, _) => {
+                if let Some(metrics) = self.metrics.get(index) {
+                    metrics.request(status);
+                }
+            }
+        }
+    }
+
+    fn shown<'a>(
+        &self,
+        place: Place<'a>,
+        client: Client<'a>,
+        headers: &'a HeaderMap,
+        method: &'a Method,
+        target: &'a str,
+        account: AccountBinding<'a>,
+    ) -> Shown<'a> {
+        let (peer_ip, uid) = match client.peer {
+            Peer::Ip(ip) => (Some(ip), None),
+            Peer::Unix(uid) => (None, Some(uid)),
+        };
+        let near = peer_ip.is_none_or(|ip| ip.is_loopback()) && place.local;
+        let channel = if place.encrypted || near {
+            Channel::Confidential
+        } else {
+            Channel::Plain
+        };
+        Shown {
+            listener: place.listener,
+            peer_ip,
+            uid,
+            certificate: client.certificate,
+            channel,
+            headers,
+            method,
+            target,
+            account,
+            digest_md5: self.digest_md5,
+        }
+    }
+
+    fn not_identified(&self, error: NotIdentified) -> ProxyError {
+        match error {
+            NotIdentified::Unknown { why, stale } => self.unknown(&why, stale),
+            NotIdentified::BadRequest => ProxyError::one_authorization(),
+            NotIdentified::TooManyFailures { retry_after } => ProxyError::too_many_failed_checks(retry_after),
+            NotIdentified::Overloaded => ProxyError::too_many_nonces(),
+        }
+    }
+
+    fn unknown(&self, why: &str, stale: bool) -> ProxyError {
+        ProxyError::caller_unknown(why, self.challenges(stale))
+    }
+
+    /// How a client can show who it is: the values of `WWW-Authenticate`.
+    pub(super) fn challenges(&self, stale: bool) -> Vec<HeaderValue> {
+        self.callers.challenges(stale, self.digest_md5)
+    }
+}
+
+const ANONYMOUS: &str = "anonymous";
+const UNKNOWN: &str = "unknown";
+const NOT_ASKED: &str = "none";
+
+const NOT_ANONYMOUS: &str = "whoever shows nothing may not do this; show who you are: docs/CALLERS.md tells how";
+
+/// Whether the client sent a write without its content, to see first what it is asked for, as `curl --digest` does. Forwarded it
+/// would be a write of its own.
+pub(super) fn is_trial(parts: &http::request::Parts) -> bool {
+    !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS)
+        && !parts.headers.contains_key(header::AUTHORIZATION)
+        && parts
+            .headers
+            .get(header::CONTENT_LENGTH)
+            .is_some_and(|length| length == "0")
+}

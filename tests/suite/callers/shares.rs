@@ -1,0 +1,32 @@
+//! A caller's share refuses the greedy and touches nobody else.
+
+use super::*;
+
+#[tokio::test]
+async fn a_greedy_caller_is_told_when_to_come_again_and_others_are_served() {
+    let callers = TWO.replacen(
+        "secret_file = \"billing\"",
+        "secret_file = \"billing\"\nmax_requests_per_minute = 3",
+        1,
+    );
+    let mut gateway = Gateway::start(&callers).await;
+    let ask = |gateway: &Gateway, name: &str, secret: &str| {
+        gateway
+            .get(&format!("/api/atlas/v2/groups/{PROJECT}/clusters"))
+            .basic_auth(name, Some(secret))
+    };
+    for _ in 0..3 {
+        passes(ask(&gateway, "billing", BILLING_SECRET)).await;
+    }
+    let response = ask(&gateway, "billing", BILLING_SECRET).send().await.unwrap();
+    assert_eq!(response.status(), 429);
+    let after: u64 = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=60).contains(&after));
+    let said: Value = response.json().await.unwrap();
+    assert!(said["detail"].as_str().unwrap().contains("billing"), "{said}");
+    passes(ask(&gateway, "deployer", DEPLOYER_SECRET)).await;
+    // A reload is no way to get another share.
+    gateway.reload(&listener(""), &callers).unwrap();
+    refused(ask(&gateway, "billing", BILLING_SECRET), "PROXY_RATE_LIMITED").await;
+    assert_eq!(gateway.upstream.seen().len(), 4);
+}
