@@ -161,3 +161,48 @@ fn odd_paths_are_no_operation() {
     assert_eq!(name(&catalogue, "GET", &deep), None);
     assert_eq!(catalogue.find_loosely(&Method::GET, &deep), None);
 }
+
+#[test]
+fn twins_are_what_their_operation_is() {
+    let catalogue = Catalogue::new();
+    let (mut seen, mut grants) = (0, 0);
+    for line in include_str!("twins.tsv").lines().filter(|line| !line.starts_with('#')) {
+        let [method, path, operation, source]: [&str; 4] = line.split('\t').collect::<Vec<_>>().try_into().unwrap();
+        let id = catalogue.by_name(operation).unwrap();
+        let known = catalogue.get(id);
+        assert_eq!(known.method.as_str(), method, "{line}");
+        assert!(source.contains(": ") && source.contains('.'), "{line}");
+        let bases = ["/api/atlas/v1.0", "/api/atlas/v1.5", "/api/public/v1.0"];
+        assert!(bases.iter().any(|base| path.starts_with(base)), "{line}");
+        // The placeholders for ids of projects and organizations have their names.
+        for placeholder in ["{groupId}", "{orgId}"] {
+            assert_eq!(path.contains(placeholder), known.path.contains(placeholder), "{line}");
+        }
+        let filled = filled(path, "5a0a1e7e0f2912c554080adc");
+        let found = catalogue.find(&known.method, &filled).unwrap();
+        assert_eq!(found.operation, id, "{line}");
+        assert_eq!(found.project.is_some(), path.contains("{groupId}"), "{line}");
+        assert!(catalogue.paths(id).contains(&path));
+        seen += 1;
+        grants += u32::from(known.grants);
+    }
+    assert!(seen > 300 && grants > 40, "{seen} {grants}");
+    for (method, path, expected) in [
+        (
+            "DELETE",
+            "/api/atlas/v1.0/groups/1/clusters/c",
+            Some("deleteGroupCluster"),
+        ),
+        (
+            "DELETE",
+            "/api/atlas/v1.5/groups/1/clusters/c",
+            Some("deleteGroupCluster"),
+        ),
+        ("POST", "/api/public/v1.0/orgs/1/apiKeys", Some("createOrgApiKey")),
+        // Another product's clusters.
+        ("GET", "/api/public/v1.0/groups/1/clusters", None),
+        ("GET", "/api/atlas/v1.5/groups/1/databaseUsers", None),
+    ] {
+        assert_eq!(name(&catalogue, method, path), expected, "{path}");
+    }
+}

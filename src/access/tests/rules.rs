@@ -467,3 +467,29 @@ fn a_decision_is_told_in_words() {
     let told = caller.decide("POST", &crossing).told(&caller.catalogue).to_string();
     assert!(told.contains("whose body names another project"), "{told}");
 }
+
+#[test]
+fn twins_are_their_operation() {
+    let caller = Caller::new(&[
+        "deny operations=deleteGroupCluster",
+        "allow tags=Clusters projects=5a0a1e7e0f2912c554080adc",
+        "allow path=/api/atlas/v1.0/groups/*/peers",
+        "allow operations=unknown methods=DELETE,GET,POST path=/api/atlas/v1.0/**",
+    ]);
+    for version in ["v1.0", "v1.5", "v2"] {
+        let clusters = format!("/api/atlas/{version}/groups/{PROJECT}/clusters");
+        assert_eq!(caller.says("GET", &clusters), "allow 2", "{version}");
+        assert_eq!(caller.says("DELETE", &format!("{clusters}/c")), "deny 1", "{version}");
+        assert_eq!(
+            caller.says("DELETE", &format!("{clusters}/c/")),
+            "disguised deleteGroupCluster",
+            "{version}"
+        );
+        let other = format!("/api/atlas/{version}/groups/{OTHER}/clusters");
+        assert_eq!(caller.says("GET", &other), "unmatched", "{version}");
+    }
+    assert_eq!(caller.says("GET", "/api/atlas/v1.0/groups/1/peers"), "allow 3");
+    assert_eq!(caller.says("GET", "groups/1/peers"), "unmatched");
+    assert_eq!(caller.says("POST", "/api/atlas/v1.0/orgs/1/apiKeys"), "unmatched");
+    assert_eq!(caller.says("DELETE", "/api/atlas/v1.0/groups/1/dataLakes/x"), "allow 4");
+}
