@@ -120,8 +120,10 @@ labels! {
         Flood = "flood",
         /// More requests than the listener or the caller may make.
         Rate = "rate",
-        /// Nobody knows who the caller is.
+        /// What shows who the caller is was wrong.
         Caller = "caller",
+        /// Nothing showed who the caller is, and the client was asked for that: so clients of HTTP Digest begin.
+        Challenge = "challenge",
     }
     /// Which way bytes go.
     Direction {

@@ -119,7 +119,7 @@ impl ListenerCallers {
     ) -> Result<Who, ProxyError> {
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
         match self.who(place, client, &parts.headers, &parts.method, target).await? {
-            Who::Anonymous if self.required => Err(self.unknown(NotIdentified::NOBODY, false)),
+            Who::Anonymous if self.required => Err(self.unknown(NotIdentified::NOBODY, false).asking()),
             who => Ok(who),
         }
     }
@@ -191,7 +191,7 @@ impl ListenerCallers {
 
     /// The answer to what anonymous requests may not do.
     pub(super) fn not_for_anonymous(&self) -> ProxyError {
-        self.unknown(NOT_ANONYMOUS, false)
+        self.unknown(NOT_ANONYMOUS, false).asking()
     }
 
     /// A pass, or what else the token endpoint says.

@@ -8,12 +8,14 @@ use http::{HeaderName, HeaderValue, Response, header};
 use super::body::ClientFault;
 use super::fairness::Exceeded;
 use super::headers::SANDBOX;
+use super::refusal::deny_reason;
 use crate::code::ErrorCode;
 use crate::credential::bearer::TokenUnavailable;
 use crate::credential::digest::PermitTimeout;
 use crate::guard::PolicyDenied;
 use crate::guard::browser::BrowserDenied;
 use crate::guard::target::TargetDenied;
+use crate::metrics::DenyReason;
 use crate::upstream::{ConnectError, SendError};
 
 /// Marks an answer as made here, and holds its error code.
@@ -34,6 +36,8 @@ pub struct ProxyError {
     allow: Option<&'static str>,
     /// How a client can show who it is: the values of `WWW-Authenticate`.
     challenges: Vec<HeaderValue>,
+    /// The client showed nothing, and is only asked.
+    asks: bool,
     /// The browser is to forget the service worker that an earlier program left at this address.
     forget_workers: bool,
 }
@@ -47,8 +51,17 @@ impl ProxyError {
             close: false,
             allow: None,
             challenges: Vec::new(),
+            asks: false,
             forget_workers: false,
         }
+    }
+
+    /// The reason that it counts as, where it is a refusal.
+    pub(super) fn deny_reason(&self) -> Option<DenyReason> {
+        if self.asks {
+            return Some(DenyReason::Challenge);
+        }
+        deny_reason(self.code)
     }
 
     fn closing(mut self) -> Self {
@@ -140,6 +153,12 @@ impl ProxyError {
         error
     }
 
+    /// The client showed nothing of who it is.
+    pub(super) fn asking(mut self) -> Self {
+        self.asks = true;
+        self
+    }
+
     /// What `curl --digest` sends first, without the content of the request.
     pub(super) fn content_is_missing(challenges: Vec<HeaderValue>) -> Self {
         let mut error = Self::new(
@@ -149,7 +168,7 @@ impl ProxyError {
              content at once (`digest_compatible = false` turns this off).",
         );
         error.challenges = challenges;
-        error
+        error.asking()
     }
 
     pub(super) fn caller_denied(decision: &str) -> Self {

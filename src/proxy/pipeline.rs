@@ -15,7 +15,6 @@ use super::exchange::{Answered, Exchange};
 use super::framing::{close_after_half_a_body, close_without_length, ends_connection, frame};
 use super::links::{self, BodyPlan, LinkBody, LinkRewriter};
 use super::record::Record;
-use super::refusal::deny_reason;
 use super::response_body::Content;
 use super::upstream_failure::Observer;
 use super::{
@@ -91,7 +90,7 @@ impl Pipeline {
                 Response::from_parts(parts, ResponseBody::new(content, record))
             }
             Err(error) => {
-                if let Some(reason) = deny_reason(error.code) {
+                if let Some(reason) = error.deny_reason() {
                     self.metrics.denied(reason);
                 }
                 self.failed(error, record, version)

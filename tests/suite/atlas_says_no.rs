@@ -372,3 +372,42 @@ async fn a_client_that_leaves_during_the_wait_is_let_go() {
     );
     let _ = stream.read(&mut [0; 1024]).await;
 }
+
+#[tokio::test]
+async fn the_roles_that_an_operation_needs_are_named_where_atlas_refuses_for_one() {
+    let upstream = Upstream::start(|_| async { error(403, "USER_UNAUTHORIZED") }).await;
+    let proxy = before(&upstream).start().await;
+    let project = proxy.url("/api/atlas/v2/groups/5a0a1e7e0f2912c554080adc");
+    client().delete(&project).send().await.unwrap();
+    let status = async || -> serde_json::Value {
+        let page = client().get(format!("http://{}/status.json", proxy.admin)).send().await;
+        page.unwrap().json().await.unwrap()
+    };
+    let failure = status().await["accounts"][0]["failures"][0].clone();
+    assert_eq!(failure["needs"], "Project Owner", "{failure}");
+    assert!(
+        failure["hint"].as_str().unwrap().ends_with("which needs Project Owner"),
+        "{failure}"
+    );
+    // The gauge is that of the operation's tag, and the request is counted by it.
+    let of_tag = [("tag", "Projects")];
+    assert_eq!(
+        proxy.metric("atlas_auth_proxy_rate_limit_remaining", &of_tag).await,
+        7.0
+    );
+    let refused = [("tag", "Projects"), ("class", "4xx")];
+    assert_eq!(
+        proxy.metric("atlas_auth_proxy_requests_by_tag_total", &refused).await,
+        1.0
+    );
+    client().get(proxy.url("/elsewhere")).send().await.unwrap();
+    assert_eq!(
+        status().await["accounts"][0]["failures"][0]["needs"],
+        serde_json::Value::Null
+    );
+    let unknown = [("tag", "unknown"), ("class", "4xx")];
+    assert_eq!(
+        proxy.metric("atlas_auth_proxy_requests_by_tag_total", &unknown).await,
+        1.0
+    );
+}

@@ -1,5 +1,6 @@
 //! Callers: who is it, and what may it do (docs/CALLERS.md). Each proxy here is configured by a file, as users do it.
 
+mod certificates;
 mod curl_digest;
 mod reload;
 mod rules;

@@ -37,7 +37,7 @@ async fn whoever_shows_nothing_is_asked_who_it_is() {
     }
     assert_eq!(
         gateway
-            .metric("atlas_auth_proxy_denied_total", &[("reason", "caller")])
+            .metric("atlas_auth_proxy_denied_total", &[("reason", "challenge")])
             .await,
         5.0
     );
@@ -73,6 +73,8 @@ async fn a_local_secret_says_who_it_is_and_never_reaches_atlas() {
         )
         .await;
     }
+    let wrong = gateway.metric("atlas_auth_proxy_denied_total", &[("reason", "caller")]);
+    assert_eq!(wrong.await, 3.0);
     let two = gateway
         .get(CLUSTERS)
         .basic_auth("billing", Some(BILLING_SECRET))
