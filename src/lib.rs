@@ -5,7 +5,6 @@ pub mod admin;
 pub mod app;
 pub mod atlas_api;
 pub mod blocking;
-#[allow(dead_code, reason = "its parts come one by one")]
 pub mod caller;
 pub mod catalogue;
 pub mod certificate;

@@ -7,45 +7,57 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderValue;
 use ipnet::IpNet;
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
 
 use super::authorization::{Authorization, UserPass, only_field};
+use super::bearer::Issuer;
 use super::digest::{self, UserHashes};
+use super::good_tokens::GoodTokens;
+use super::issuer_keys::IssuerKeys;
 use super::keys::{Derived, SecretHash};
 use super::shown::Channel;
 use super::{
     By, CallerIdentity, CallerName, CallerState, CallersSettings, Identified, IssuerStatus, LocalSecrets,
-    NotIdentified, Shown, TokenAnswer,
+    NotIdentified, Shown,
 };
 use crate::certificate::SubjectNames;
 use crate::secret::Secret;
 
 /// Said where what was shown can be read on the way.
-const PLAIN: &str = "a local secret, pass or token can be read on the way to this listener: it is taken only over TLS, a unix socket or on loopback (HTTP Digest is taken here)";
+pub(super) const PLAIN: NotIdentified = NotIdentified::unknown(
+    "a local secret, pass or token can be read on the way to this listener: it is taken only over TLS, a unix socket or on loopback (HTTP Digest is taken here)",
+);
 const TWO: &str = "what this request shows is that of two callers: let the operator's settings tell them apart";
 const ANOTHER: &str =
     "`Authorization` shows another caller than the connection (its certificate, or the user at its other end) does";
 
 /// A caller, and by what it was known.
-type Found = (usize, By);
+pub(super) type Found = (usize, By);
 
 /// What the settings in force say. Immutable, made anew at each reload.
 pub struct Callers {
-    settings: CallersSettings,
-    state: Arc<CallerState>,
-    by_name: HashMap<CallerName, usize>,
+    pub(super) settings: CallersSettings,
+    pub(super) state: Arc<CallerState>,
+    pub(super) by_name: HashMap<CallerName, usize>,
     /// The longest prefix first.
     networks: Vec<(IpNet, usize)>,
     /// By the current key, and by the previous one.
-    derived: Vec<Derived>,
+    pub(super) derived: Vec<Derived>,
     /// In the order of the settings' callers.
-    secrets: Vec<Secrets>,
+    pub(super) secrets: Vec<Secrets>,
+    /// In the order of the settings' issuers.
+    pub(super) issuers: Vec<Issuer>,
+    /// By the settings in force.
+    pub(super) good_tokens: Mutex<GoodTokens>,
     /// Stands in for a caller that does not exist, or has no secret, so that all cost the same work.
     dummy: Secrets,
 }
 
 /// What a caller's local secrets are compared by: the current and the next one.
-struct Secrets {
-    hashes: [SecretHash; 2],
+pub(super) struct Secrets {
+    /// By each of the keys.
+    hashes: Vec<[SecretHash; 2]>,
     digest: [UserHashes; 2],
 }
 
@@ -53,9 +65,19 @@ impl Secrets {
     fn of(name: &str, secrets: &LocalSecrets, derived: &[Derived], dummy: &Secret) -> Self {
         let both = [&secrets.current, &secrets.next].map(|secret| secret.as_ref().unwrap_or(dummy));
         Self {
-            hashes: both.map(|secret| derived[0].hash_secret(secret.expose().as_bytes())),
+            hashes: derived
+                .iter()
+                .map(|key| both.map(|secret| key.hash_secret(secret.expose().as_bytes())))
+                .collect(),
             digest: both.map(|secret| UserHashes::new(name, secret)),
         }
+    }
+
+    /// Whether one of the two has this hash by the key with this place. Both are compared, so that it is not told which.
+    pub(super) fn is(&self, key: usize, hash: &[u8]) -> bool {
+        self.hashes[key]
+            .iter()
+            .fold(false, |right, secret| secret.is(hash) | right)
     }
 }
 
@@ -74,7 +96,10 @@ impl Callers {
         }
         networks.sort_by_key(|(network, _)| std::cmp::Reverse(network.prefix_len()));
         let prepared = |name: &str, secrets: &LocalSecrets| Secrets::of(name, secrets, &derived, &state.dummy);
+        let issuers = settings.issuers().iter();
         Self {
+            issuers: issuers.map(|issuer| Issuer::new(issuer, &settings, &state)).collect(),
+            good_tokens: Mutex::default(),
             secrets: all
                 .iter()
                 .map(|caller| prepared(caller.name.as_str(), &caller.secrets))
@@ -112,7 +137,7 @@ impl Callers {
     }
 
     /// (a): by certificate and by uid.
-    fn by_connection(&self, shown: &Shown<'_>) -> Result<Option<Found>, NotIdentified> {
+    pub(super) fn by_connection(&self, shown: &Shown<'_>) -> Result<Option<Found>, NotIdentified> {
         let by_certificate = match shown.certificate {
             Some(names) => self.by_certificate(names, shown.listener)?,
             None => None,
@@ -150,7 +175,11 @@ impl Callers {
     }
 
     /// The caller at this listener that `fits`; two are refused.
-    fn the_one(&self, listener: &str, fits: impl Fn(&CallerIdentity) -> bool) -> Result<Option<usize>, NotIdentified> {
+    pub(super) fn the_one(
+        &self,
+        listener: &str,
+        fits: impl Fn(&CallerIdentity) -> bool,
+    ) -> Result<Option<usize>, NotIdentified> {
         let all = self.settings.callers().iter().enumerate();
         let mut fitting = all.filter(|(_, caller)| fits(caller) && caller.is_on(listener));
         match (fitting.next(), fitting.next()) {
@@ -160,7 +189,7 @@ impl Callers {
     }
 
     /// (c), where (a) and (b) show nothing.
-    fn or_by_network(&self, found: Option<Found>, shown: &Shown<'_>) -> Identified {
+    pub(super) fn or_by_network(&self, found: Option<Found>, shown: &Shown<'_>) -> Identified {
         let by_network = || {
             let peer = shown.peer_ip?.to_canonical();
             let mut around = self.networks.iter().filter(|(network, _)| network.contains(&peer));
@@ -176,7 +205,11 @@ impl Callers {
     }
 
     /// (b). `None`: a placeholder.
-    async fn by_authorization(&self, field: &HeaderValue, shown: &Shown<'_>) -> Result<Option<Found>, NotIdentified> {
+    pub(super) async fn by_authorization(
+        &self,
+        field: &HeaderValue,
+        shown: &Shown<'_>,
+    ) -> Result<Option<Found>, NotIdentified> {
         match Authorization::of(field) {
             Authorization::Basic(user) => {
                 let Some(index) = self.by_secret(&user, shown)? else {
@@ -190,23 +223,20 @@ impl Callers {
                 };
                 Ok(Some((index, By::Digest)))
             }
-            Authorization::Bearer(_) | Authorization::Other => Ok(None),
+            Authorization::Bearer(token) => self.by_bearer(token, shown).await,
+            Authorization::Other => Ok(None),
         }
     }
 
     /// By name and local secret. `None`: no caller has this name.
-    fn by_secret(&self, user: &UserPass, shown: &Shown<'_>) -> Result<Option<usize>, NotIdentified> {
+    pub(super) fn by_secret(&self, user: &UserPass, shown: &Shown<'_>) -> Result<Option<usize>, NotIdentified> {
         let index = self.by_name.get(user.name()).copied();
         let secrets = index.map_or(&self.dummy, |index| &self.secrets[index]);
         let given = self.derived[0].hash_secret(user.secret().as_bytes());
-        // Both are compared, so that it is not told which of them it was.
-        let right = secrets
-            .hashes
-            .iter()
-            .fold(false, |right, hash| hash.is(given.as_bytes()) | right);
+        let right = secrets.is(0, given.as_bytes());
         let Some(index) = index else { return Ok(None) };
         if shown.channel != Channel::Confidential {
-            return Err(NotIdentified::unknown(PLAIN));
+            return Err(PLAIN);
         }
         if !right || !self.settings.callers()[index].is_on(shown.listener) {
             return Err(NotIdentified::nobody());
@@ -234,18 +264,6 @@ impl Callers {
         Ok(Some(index))
     }
 
-    /// `POST /api/oauth/token` (RFC 6749 section 4.4).
-    pub async fn token(&self, shown: Shown<'_>) -> TokenAnswer {
-        match self.identify(shown).await {
-            Ok(found) => TokenAnswer::Placeholder(found),
-            Err(NotIdentified::Unknown { why, .. }) => TokenAnswer::InvalidClient { description: why },
-            Err(refused) => TokenAnswer::Refused(refused),
-        }
-    }
-
-    /// `POST /api/oauth/revoke` (RFC 7009): ends the pass that the form names, in this process.
-    pub fn revoke(&self, _form: &[u8]) {}
-
     /// The fields `WWW-Authenticate` of a 401, the strongest first. `md5`: whether MD5 is offered, too.
     pub fn challenges(&self, stale: bool, md5: bool) -> Vec<HeaderValue> {
         let nonce = self.state.nonces.make(&self.derived[0], &*self.state.clock);
@@ -254,12 +272,26 @@ impl Callers {
 
     /// What is known of the issuers' keys, in the order of the settings.
     pub fn issuers_status(&self) -> Vec<IssuerStatus> {
-        Vec::new()
+        let all = self.settings.issuers().iter().zip(&self.issuers);
+        all.map(|(settings, issuer)| issuer.keys.status(settings)).collect()
     }
 
     /// Keeps the issuers' keys fetched ahead, for as long as it is polled.
-    pub async fn keep_keys(self: Arc<Self>) {
-        std::future::pending().await
+    pub fn keep_keys(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut sources: Vec<Arc<IssuerKeys>> = Vec::new();
+        for Issuer { keys, .. } in &self.issuers {
+            if !sources.iter().any(|known| Arc::ptr_eq(known, keys)) {
+                sources.push(Arc::clone(keys));
+            }
+        }
+        async move {
+            let mut tasks = JoinSet::new();
+            for keys in sources {
+                tasks.spawn(async move { keys.keep().await });
+            }
+            while tasks.join_next().await.is_some() {}
+            std::future::pending().await
+        }
     }
 }
 
@@ -275,7 +307,7 @@ pub fn placeholder_challenges(md5: bool) -> Result<Vec<HeaderValue>, getrandom::
 }
 
 /// (a) and (b) must not name two.
-fn agreed(connection: Option<Found>, authorization: Option<Found>) -> Result<Option<Found>, NotIdentified> {
+pub(super) fn agreed(connection: Option<Found>, authorization: Option<Found>) -> Result<Option<Found>, NotIdentified> {
     match (connection, authorization) {
         (Some((one, _)), Some((other, _))) if one != other => Err(NotIdentified::unknown(ANOTHER)),
         (first, second) => Ok(first.or(second)),

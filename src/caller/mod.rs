@@ -10,21 +10,39 @@
 //! | `shown.rs` | what a request and its connection show, and what comes of it |
 //! | `authorization.rs` | the form of `Authorization` |
 //! | `digest` | HTTP Digest as a server |
+//! | `bearer.rs` | bearer tokens: passes, and tokens of issuers |
+//! | `pass.rs` | the form of a pass; passes that were revoked |
+//! | `token_endpoint.rs` | passes made and revoked |
+//! | `jwt.rs` | the form of a token, and what of it is wrong whoever signed it |
+//! | `jwks.rs` | the form of a key set |
+//! | `issuer_keys.rs` | keys fetched ahead and kept |
+//! | `fetch.rs` | reads a key set |
+//! | `good_tokens.rs` | tokens that need no second check |
+//! | `failures.rs` | peers whose tokens are wrong again and again |
 //! | `callers.rs` | who shows that: certificate or uid, `Authorization`, network |
 //! | `state.rs` | what outlives a reload |
 
 mod authorization;
+mod bearer;
 mod callers;
 mod digest;
+mod failures;
+mod fetch;
+mod good_tokens;
+mod issuer_keys;
 mod issuer_settings;
+mod jwks;
+mod jwt;
 mod keys;
 mod local_secret;
+mod pass;
 mod pattern;
 mod settings;
 mod shown;
 mod state;
 #[cfg(test)]
 mod tests;
+mod token_endpoint;
 
 pub use callers::{Callers, placeholder_challenges};
 pub use issuer_settings::{IssuerKind, IssuerSettings, JwksSource, JwksUrl, JwksUrlError};

@@ -34,6 +34,7 @@ mod hardening;
 #[cfg(feature = "token-store")]
 mod hostile_store;
 mod http2_upstream;
+mod issuer_keys;
 mod limits;
 mod links;
 mod log_pipe;

@@ -3,6 +3,11 @@
 
 mod digest;
 mod identity;
+#[allow(unreachable_pub, dead_code)]
+#[path = "../../../tests/suite/support/issuer.rs"]
+mod issuer;
+mod passes;
+mod tokens;
 
 use std::net::IpAddr;
 use std::pin::pin;

@@ -9,6 +9,8 @@ pub mod client;
 #[cfg(feature = "emulator")]
 pub mod clock;
 pub mod h2_upstream;
+#[allow(dead_code, reason = "tokens are for the tests of callers")]
+pub mod issuer;
 pub mod metrics;
 pub mod needs;
 pub mod ports;

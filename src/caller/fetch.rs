@@ -1,0 +1,99 @@
+//! Reads a key set where the settings say that it is, and nowhere else: no redirect is followed, and no URL of a token.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http::{Request, StatusCode, header};
+use zeroize::Zeroizing;
+
+use super::{JwksSource, JwksUrl};
+use crate::blocking;
+use crate::own_http::HttpClient;
+use crate::upstream::{EgressProxy, HttpVersion, client_config};
+
+/// The largest key set.
+const LARGEST: usize = 256 << 10;
+/// The largest token of ours that is sent for one.
+const LARGEST_TOKEN: usize = 16 << 10;
+const CONNECT: Duration = Duration::from_secs(5);
+/// From the name look-up to the last byte.
+const WHOLE: Duration = Duration::from_secs(10);
+
+/// The body, or why there is none.
+pub(super) async fn fetch(source: &JwksSource) -> Result<Vec<u8>, String> {
+    match source {
+        JwksSource::File(path) => read(path.clone(), LARGEST).await.map(|bytes| bytes.to_vec()),
+        JwksSource::Open { url, ca_file, egress } => ask(url, ca_file.clone(), egress.clone(), None).await,
+        JwksSource::WithToken {
+            url,
+            ca_file,
+            token_file,
+        } => {
+            let token = read(token_file.clone(), LARGEST_TOKEN).await?;
+            ask(url, Some(ca_file.clone()), None, Some(token)).await
+        }
+    }
+}
+
+async fn ask(
+    url: &JwksUrl,
+    ca_file: Option<PathBuf>,
+    egress: Option<EgressProxy>,
+    token: Option<Zeroizing<Vec<u8>>>,
+) -> Result<Vec<u8>, String> {
+    let tls = blocking::run(move || client_config(ca_file.as_deref())).await;
+    let tls = tls
+        .map_err(|error| error.to_string())?
+        .map_err(|error| error.to_string())?;
+    let client = HttpClient::new(tls, CONNECT, egress, HttpVersion::Auto);
+    let mut request = Request::get(url.uri()).header(header::ACCEPT, "application/json");
+    if let Some(token) = token {
+        let token = std::str::from_utf8(token.trim_ascii()).map_err(|_| "`token_file` is no text")?;
+        let mut value = http::HeaderValue::try_from(&*Zeroizing::new(format!("Bearer {token}")))
+            .map_err(|_| "`token_file` has characters that no header can carry")?;
+        value.set_sensitive(true);
+        request = request.header(header::AUTHORIZATION, value);
+    }
+    let mut answer = client.send(request, "", WHOLE).await.map_err(|error| error.reason())?;
+    let status = answer.status();
+    if status.is_redirection() {
+        return Err(format!(
+            "it answers {status}: no redirect is followed, name the URL where the keys are"
+        ));
+    }
+    if status != StatusCode::OK {
+        return Err(format!("it answers {status}"));
+    }
+    let body = answer.read(LARGEST).await.map_err(|error| error.reason())?;
+    if body.len() > LARGEST {
+        return Err("its answer is larger than 256 KiB".to_owned());
+    }
+    Ok(body)
+}
+
+/// A file of at most `most` bytes.
+async fn read(path: PathBuf, most: usize) -> Result<Zeroizing<Vec<u8>>, String> {
+    let read = blocking::run(move || {
+        let result = read_now(&path, most);
+        result.map_err(|error| format!("{}: {error}", path.display()))
+    });
+    read.await.map_err(|error| error.to_string())?
+}
+
+fn read_now(path: &Path, most: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+    // Opening a FIFO without a writer would not end.
+    if !path.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    let mut bytes = Zeroizing::new(Vec::new());
+    File::open(path)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > most {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("it is larger than {} KiB", most >> 10),
+        ));
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,131 @@
+//! `POST /api/oauth/token` and `/api/oauth/revoke`: passes for local secrets and for tokens of issuers.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::authorization::{Authorization, only_field};
+use super::callers::{Callers, agreed};
+use super::pass::{self, Content, MadeFrom, Opened};
+use super::{By, NotIdentified, Shown, TokenAnswer};
+
+/// Without a key file passes end with the process, and clients that keep a refused one until its end fail so long.
+const MOST_LIFE_WITHOUT_KEY: Duration = Duration::from_secs(60);
+const BASIC_ALONE: NotIdentified = NotIdentified::unknown(
+    "the token endpoint takes a local secret or a token of an issuer, as the secret of HTTP Basic; a pass buys no pass",
+);
+
+/// What a pass may be made from.
+struct Proof {
+    index: usize,
+    by: By,
+    from: MadeFrom<'static>,
+    /// Not later than this, seconds since 1970.
+    ends: u64,
+}
+
+impl Callers {
+    /// `POST /api/oauth/token` (RFC 6749 section 4.4).
+    pub async fn token(&self, shown: Shown<'_>) -> TokenAnswer {
+        match self.try_token(&shown).await {
+            Ok(answer) => answer,
+            Err(NotIdentified::Unknown { why, .. }) => TokenAnswer::InvalidClient { description: why },
+            Err(refused) => TokenAnswer::Refused(refused),
+        }
+    }
+
+    async fn try_token(&self, shown: &Shown<'_>) -> Result<TokenAnswer, NotIdentified> {
+        let connection = self.by_connection(shown)?;
+        match self.proof(shown).await? {
+            None => Ok(TokenAnswer::Placeholder(self.or_by_network(connection, shown))),
+            Some(proof) => {
+                agreed(connection, Some((proof.index, proof.by)))?;
+                self.sell(proof, shown)
+            }
+        }
+    }
+
+    /// `None`: a placeholder.
+    async fn proof(&self, shown: &Shown<'_>) -> Result<Option<Proof>, NotIdentified> {
+        let Some(field) = only_field(shown.headers)? else {
+            return Ok(None);
+        };
+        let Authorization::Basic(user) = Authorization::of(field) else {
+            // Right or wrong, it is not what is wanted here.
+            return match self.by_authorization(field, shown).await? {
+                Some(_) => Err(BASIC_ALONE),
+                None => Ok(None),
+            };
+        };
+        if pass::looks_like_one(user.secret()) {
+            return Err(BASIC_ALONE);
+        }
+        if let Some(token) = self.by_token(user.secret(), shown).await? {
+            return Ok(Some(Proof {
+                index: token.index,
+                by: By::Jwt,
+                from: MadeFrom::Token(token.vouched),
+                ends: token.ends,
+            }));
+        }
+        let Some(index) = self.by_secret(&user, shown)? else {
+            return Ok(None);
+        };
+        let hash = self.derived[0].hash_secret(user.secret().as_bytes());
+        Ok(Some(Proof {
+            index,
+            by: By::Basic,
+            from: MadeFrom::Secret(URL_SAFE_NO_PAD.encode(hash.as_bytes()).into()),
+            ends: u64::MAX,
+        }))
+    }
+
+    fn sell(&self, proof: Proof, shown: &Shown<'_>) -> Result<TokenAnswer, NotIdentified> {
+        let now = self.state.now();
+        let passes = self.settings.passes();
+        let life = match passes.keys {
+            Some(_) => passes.life,
+            None => passes.life.min(MOST_LIFE_WITHOUT_KEY),
+        };
+        let ends = proof.ends.min(now.saturating_add(life.as_secs()));
+        let expires_in = ends.saturating_sub(now);
+        if expires_in == 0 {
+            return Err(NotIdentified::unknown("the token has expired"));
+        }
+        let content = Content {
+            caller: self.settings.callers()[proof.index].name.as_str().into(),
+            listener: shown.listener.into(),
+            origin: shown.account.origin.into(),
+            client_id: shown.account.client_id.into(),
+            made: now,
+            ends,
+            from: proof.from,
+        };
+        Ok(TokenAnswer::Pass {
+            access_token: content.seal(&self.derived[0]).ok_or(NotIdentified::Overloaded)?,
+            expires_in,
+            index: proof.index,
+            by: proof.by,
+        })
+    }
+
+    /// `POST /api/oauth/revoke` (RFC 7009): ends the pass that the form names, in this process. Whoever has a pass may end
+    /// it; anything else is nothing.
+    pub fn revoke(&self, form: &[u8]) {
+        let Some((_, token)) = url::form_urlencoded::parse(form).find(|(name, _)| name == "token") else {
+            return;
+        };
+        let Some(opened) = Opened::open(&token, &self.derived) else {
+            return;
+        };
+        let Some(content) = opened.content() else { return };
+        let now = self.state.now();
+        // Of a caller that is not there no pass is taken.
+        if let Some((name, _)) = self.by_name.get_key_value(&*content.caller)
+            && content.ends > now
+        {
+            self.state.revoked.lock().add(name, opened.id, content.ends, now);
+        }
+    }
+}
