@@ -28,13 +28,13 @@ pub fn subject(der: &[u8]) -> Option<String> {
     Some(shown(&distinguished_name(name)))
 }
 
-/// The names of a certificate that may tell whose it is (section 4.2.1.6), as they are encoded, in its order. What is not
-/// ASCII is not what such a name may be: its bytes are replaced.
+/// The names of a certificate that may tell whose it is (section 4.2.1.6), in its order. What is not ASCII is not what such a
+/// name may be: its bytes are replaced.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SubjectNames {
     /// uniformResourceIdentifier
     pub uris: Vec<String>,
-    /// dNSName
+    /// dNSName, in lower case: it has none.
     pub dns: Vec<String>,
 }
 
@@ -42,12 +42,12 @@ pub struct SubjectNames {
 pub fn subject_names(der: &[u8]) -> SubjectNames {
     let mut names = SubjectNames::default();
     for (tag, value) in elements(subject_alt_name(der).unwrap_or_default()) {
-        let list = match tag {
-            0x82 => &mut names.dns,
-            0x86 => &mut names.uris,
-            _ => continue,
-        };
-        list.push(String::from_utf8_lossy(value).into_owned());
+        let name = String::from_utf8_lossy(value);
+        match tag {
+            0x82 => names.dns.push(name.to_ascii_lowercase()),
+            0x86 => names.uris.push(name.into_owned()),
+            _ => {}
+        }
     }
     names
 }
@@ -334,7 +334,7 @@ mod tests {
         ];
         let names = subject_names(params.self_signed(&KeyPair::generate().unwrap()).unwrap().der());
         assert_eq!(names.uris, ["spiffe://example.org/b", &long]);
-        assert_eq!(names.dns, ["App.example.org"]);
+        assert_eq!(names.dns, ["app.example.org"]);
     }
 
     #[test]

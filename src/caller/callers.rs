@@ -166,9 +166,10 @@ impl Callers {
                     names.uris.iter().any(|uri| is_plain(uri) && pattern.matches(uri))
                 } else {
                     // A wildcard certificate is for many clients: it doesn't tell which one this is.
-                    names.dns.iter().any(|name| {
-                        is_plain(name) && !name.contains('*') && pattern.matches(&name.to_ascii_lowercase())
-                    })
+                    names
+                        .dns
+                        .iter()
+                        .any(|name| is_plain(name) && !name.contains('*') && pattern.matches(name))
                 }
             })
         })
@@ -260,13 +261,14 @@ impl Callers {
         if !is_right || !caller.is_on(shown.listener) {
             return Err(NotIdentified::nobody());
         }
-        answer.take(&caller.name, &self.state, &self.derived, shown.channel)?;
+        answer.take(&caller.name, &self.state, &self.derived, shown.listener, shown.channel)?;
         Ok(Some(index))
     }
 
     /// The fields `WWW-Authenticate` of a 401, the strongest first. `md5`: whether MD5 is offered, too.
-    pub fn challenges(&self, stale: bool, md5: bool) -> Vec<HeaderValue> {
-        let nonce = self.state.nonces.make(&self.derived[0], &*self.state.clock);
+    /// An answer is taken at this listener alone.
+    pub fn challenges(&self, listener: &str, stale: bool, md5: bool) -> Vec<HeaderValue> {
+        let nonce = self.state.nonces.make(&self.derived[0], listener, &*self.state.clock);
         digest::challenges(&nonce, stale, md5)
     }
 

@@ -108,20 +108,19 @@ impl IssuerKeys {
 
     /// Fetches, for as long as it is polled.
     pub(super) async fn keep(&self) {
+        let every = match self.source {
+            JwksSource::File(_) => EVERY_FILE,
+            _ => EVERY,
+        };
         let answered = self.progress.lock().answered;
-        let due = answered.map_or(Duration::ZERO, |answered| answered + EVERY);
+        let due = answered.map_or(Duration::ZERO, |answered| answered + every);
         let mut pause = due.saturating_sub(self.clock.boot());
         loop {
             tokio::select! {
                 () = sleep(pause) => {}
                 () = self.wanted.notified() => {}
             }
-            let is_good = self.attempt().await;
-            pause = match self.source {
-                JwksSource::File(_) => EVERY_FILE,
-                _ if is_good => EVERY,
-                _ => AGAIN,
-            };
+            pause = if self.attempt().await { every } else { every.min(AGAIN) };
         }
     }
 

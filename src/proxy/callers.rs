@@ -40,6 +40,8 @@ pub struct ListenerCallers {
     pub required: bool,
     /// Whether MD5 is among the Digest challenges.
     pub digest_md5: bool,
+    /// The listener's name.
+    listener: String,
     callers: Arc<Callers>,
     terms: Arc<[(CallerTerms, Arc<Usage>)]>,
     /// In the order of `terms`.
@@ -96,6 +98,7 @@ impl ListenerCallers {
         Self {
             required,
             digest_md5,
+            listener: listener.to_owned(),
             metrics: terms
                 .iter()
                 .map(|(terms, _)| metrics.caller(listener, terms.name.as_str()))
@@ -293,7 +296,7 @@ impl ListenerCallers {
 
     /// How a client can show who it is: the values of `WWW-Authenticate`.
     pub(super) fn challenges(&self, stale: bool) -> Vec<HeaderValue> {
-        self.callers.challenges(stale, self.digest_md5)
+        self.callers.challenges(&self.listener, stale, self.digest_md5)
     }
 }
 

@@ -129,6 +129,7 @@ impl<'a> Shown<'a> {
         caller: &super::CallerName,
         state: &CallerState,
         keys: &[Derived],
+        listener: &str,
         channel: Channel,
     ) -> Result<(), NotIdentified> {
         let accept = match channel {
@@ -142,7 +143,7 @@ impl<'a> Shown<'a> {
         let (Some(nonce), Some(count)) = (&self.0.nonce, self.count()) else {
             return Err(stale);
         };
-        let Some(nonce) = state.nonces.open(nonce, keys, &*state.clock, accept) else {
+        let Some(nonce) = state.nonces.open(nonce, keys, listener, &*state.clock, accept) else {
             return Err(stale);
         };
         match state.replays.lock().take(caller, nonce, count, state.clock.boot()) {

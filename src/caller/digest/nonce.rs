@@ -50,8 +50,8 @@ impl NonceMint {
         millis(clock.boot().saturating_sub(self.started))
     }
 
-    /// 64 characters.
-    pub(in crate::caller) fn make(&self, key: &Derived, clock: &dyn Clock) -> String {
+    /// 64 characters. It is good at this listener alone.
+    pub(in crate::caller) fn make(&self, key: &Derived, listener: &str, clock: &dyn Clock) -> String {
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         let mut bytes = [0; STAMP_LEN + MAC_LEN];
         let fields = [wall(clock), self.age(clock), self.process, count];
@@ -59,12 +59,19 @@ impl NonceMint {
             place.copy_from_slice(&field.to_be_bytes());
         }
         let (stamp, place) = bytes.split_at_mut(STAMP_LEN);
-        place.copy_from_slice(&mac(key, stamp));
+        place.copy_from_slice(&mac(key, stamp, listener));
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
     /// The nonce's name if it is ours and young; `None`: stale.
-    pub(super) fn open(&self, text: &[u8], keys: &[Derived], clock: &dyn Clock, accept: Accept) -> Option<NonceId> {
+    pub(super) fn open(
+        &self,
+        text: &[u8],
+        keys: &[Derived],
+        listener: &str,
+        clock: &dyn Clock,
+        accept: Accept,
+    ) -> Option<NonceId> {
         let mut bytes = [0; STAMP_LEN + MAC_LEN];
         let len = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
         if len != bytes.len() {
@@ -73,7 +80,7 @@ impl NonceMint {
         let (stamp, shown) = bytes.split_at(STAMP_LEN);
         if !keys
             .iter()
-            .any(|key| constant_time::verify_slices_are_equal(&mac(key, stamp), shown).is_ok())
+            .any(|key| constant_time::verify_slices_are_equal(&mac(key, stamp, listener), shown).is_ok())
         {
             return None;
         }
@@ -94,9 +101,13 @@ impl NonceMint {
     }
 }
 
-fn mac(key: &Derived, stamp: &[u8]) -> [u8; MAC_LEN] {
+fn mac(key: &Derived, stamp: &[u8], listener: &str) -> [u8; MAC_LEN] {
+    let mut whole = hmac::Context::with_key(&key.nonce);
+    // The stamp has a fixed length.
+    whole.update(stamp);
+    whole.update(listener.as_bytes());
     let mut cut = [0; MAC_LEN];
-    cut.copy_from_slice(&hmac::sign(&key.nonce, stamp).as_ref()[..MAC_LEN]);
+    cut.copy_from_slice(&whole.sign().as_ref()[..MAC_LEN]);
     cut
 }
 
@@ -126,9 +137,9 @@ mod tests {
     #[test]
     fn a_nonce_lives_for_half_a_minute_whatever_the_wall_clock_does() {
         let (mint, keys, clock) = setup();
-        let nonce = mint.make(&keys[0], &clock);
+        let nonce = mint.make(&keys[0], "a", &clock);
         assert_eq!(nonce.len(), 64);
-        let open = |clock: &TestClock| mint.open(nonce.as_bytes(), &keys, clock, Accept::Own).is_some();
+        let open = |clock: &TestClock| mint.open(nonce.as_bytes(), &keys, "a", clock, Accept::Own).is_some();
         assert!(open(&clock));
         clock.set_wall_back(Duration::from_secs(3600));
         assert!(open(&clock));
@@ -139,11 +150,22 @@ mod tests {
     }
 
     #[test]
+    fn a_nonce_is_good_at_its_listener_alone() {
+        let (mint, keys, clock) = setup();
+        let nonce = mint.make(&keys[0], "a", &clock);
+        let at = |listener| {
+            mint.open(nonce.as_bytes(), &keys, listener, &clock, Accept::Shared)
+                .is_some()
+        };
+        assert!(at("a") && !at("b") && !at(""));
+    }
+
+    #[test]
     fn each_nonce_has_a_name_of_its_own() {
         let (mint, keys, clock) = setup();
         let name = || {
-            let nonce = mint.make(&keys[0], &clock);
-            mint.open(nonce.as_bytes(), &keys, &clock, Accept::Own).unwrap()
+            let nonce = mint.make(&keys[0], "a", &clock);
+            mint.open(nonce.as_bytes(), &keys, "a", &clock, Accept::Own).unwrap()
         };
         assert_ne!(name(), name());
     }
@@ -152,8 +174,8 @@ mod tests {
     fn another_processs_nonce_counts_where_it_cant_be_read_on_the_way() {
         let (mint, keys, clock) = setup();
         let other = NonceMint::new(Duration::from_secs(7)).unwrap();
-        let nonce = other.make(&keys[0], &clock);
-        let open = |accept| mint.open(nonce.as_bytes(), &keys, &clock, accept).is_some();
+        let nonce = other.make(&keys[0], "a", &clock);
+        let open = |accept| mint.open(nonce.as_bytes(), &keys, "a", &clock, accept).is_some();
         assert!(open(Accept::Shared));
         assert!(!open(Accept::Own));
         clock.pass(LIFE);
@@ -167,28 +189,28 @@ mod tests {
     #[test]
     fn a_nonce_of_the_previous_key_counts_and_of_a_stranger_does_not() {
         let (mint, mut keys, clock) = setup();
-        let nonce = mint.make(&keys[0], &clock);
+        let nonce = mint.make(&keys[0], "a", &clock);
         let stranger = Derived::from(&PassKey::generate().unwrap());
         keys.insert(0, stranger);
-        assert!(mint.open(nonce.as_bytes(), &keys, &clock, Accept::Own).is_some());
+        assert!(mint.open(nonce.as_bytes(), &keys, "a", &clock, Accept::Own).is_some());
         keys.truncate(1);
-        assert!(mint.open(nonce.as_bytes(), &keys, &clock, Accept::Own).is_none());
+        assert!(mint.open(nonce.as_bytes(), &keys, "a", &clock, Accept::Own).is_none());
     }
 
     proptest! {
         #[test]
         fn a_changed_one_is_stale(at in 0..64usize, byte in any::<u8>()) {
             let (mint, keys, clock) = setup();
-            let mut nonce = mint.make(&keys[0], &clock).into_bytes();
+            let mut nonce = mint.make(&keys[0], "a", &clock).into_bytes();
             prop_assume!(nonce[at] != byte);
             nonce[at] = byte;
-            prop_assert!(mint.open(&nonce, &keys, &clock, Accept::Shared).is_none());
+            prop_assert!(mint.open(&nonce, &keys, "a", &clock, Accept::Shared).is_none());
         }
 
         #[test]
         fn anything_else_is_stale(nonce in proptest::collection::vec(any::<u8>(), 0..100)) {
             let (mint, keys, clock) = setup();
-            prop_assert!(mint.open(&nonce, &keys, &clock, Accept::Shared).is_none());
+            prop_assert!(mint.open(&nonce, &keys, "a", &clock, Accept::Shared).is_none());
         }
     }
 }

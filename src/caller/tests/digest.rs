@@ -138,7 +138,7 @@ fn each_field_counts() {
 fn challenges_are_as_clients_can_read_them() {
     let world = World::of(Vec::new());
     let lines = |stale, md5| -> Vec<String> {
-        let fields = world.callers.challenges(stale, md5);
+        let fields = world.callers.challenges("gateway", stale, md5);
         fields.iter().map(|field| field.to_str().unwrap().to_owned()).collect()
     };
     let both = lines(false, true);
@@ -169,7 +169,7 @@ struct Client {
 
 impl Client {
     fn challenged(world: &World, algorithm: &str, secret: &str) -> Self {
-        let fields = world.callers.challenges(false, true);
+        let fields = world.callers.challenges("gateway", false, true);
         let mut lines = fields.iter().map(|field| field.to_str().unwrap());
         let line = lines
             .find(|line| line.contains(&format!("algorithm={algorithm},")))
@@ -263,15 +263,20 @@ fn digest_is_taken_in_plain_with_nonces_of_this_process_alone() {
 }
 
 #[test]
-fn a_caller_of_other_listeners_is_wrong_here_and_uses_up_nothing() {
+fn an_answer_is_taken_at_the_listener_that_asked_alone() {
     let elsewhere = CallerIdentity {
         listeners: Some(vec!["other".to_owned()]),
         ..with_secret("a")
     };
     let world = World::of(vec![elsewhere]);
-    let request = Client::challenged(&world, "SHA-256", &secret_of("a")).request("GET", "/");
+    let mut client = Client::challenged(&world, "SHA-256", &secret_of("a"));
+    let request = client.request("GET", "/");
     assert_eq!(world.who(&request), "nobody");
-    assert_eq!(world.who(&request.on("other")), "a by digest");
+    assert_eq!(
+        world.who(&request.on("other")),
+        "stale",
+        "the nonce is of another listener"
+    );
 }
 
 proptest! {

@@ -81,7 +81,7 @@ fn a_certificate_names_a_caller_by_uri_or_host() {
     assert_eq!(uris(&["spiffe://example.org/ns/reports/a/b"]), "reports by certificate");
     assert_eq!(uris(&["spiffe://example.org/ns/billing/sa/web\u{fffd}"]), "anonymous");
     assert_eq!(uris(&["spiffe://example.com/ns/billing/sa/web"]), "anonymous");
-    assert_eq!(dns(&["APP.example.org"]), "billing by certificate");
+    assert_eq!(dns(&["app.example.org"]), "billing by certificate");
     assert_eq!(dns(&["reports.eu.example.org"]), "reports by certificate");
     assert_eq!(
         dns(&["reports.*.example.org"]),
