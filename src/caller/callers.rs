@@ -247,7 +247,7 @@ impl Callers {
 
     /// By a Digest answer. `None`: no caller has this name.
     fn by_digest(&self, parameters: &[u8], shown: &Shown<'_>) -> Result<Option<usize>, NotIdentified> {
-        let answer = digest::Shown::read(parameters);
+        let answer = digest::Credentials::read(parameters);
         let index = answer.username().and_then(|name| self.by_name.get(name)).copied();
         let secrets = index.map_or(&self.dummy, |index| &self.secrets[index]);
         let request = digest::Request {

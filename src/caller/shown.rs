@@ -7,9 +7,10 @@ use std::time::Duration;
 use http::{HeaderMap, Method};
 
 use crate::certificate::SubjectNames;
+use crate::secret::Secret;
 
 /// What a request and its connection show. All of it is the client's word but for what the socket says.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Shown<'a> {
     /// The listener's name.
     pub listener: &'a str,
@@ -143,7 +144,7 @@ pub enum TokenAnswer {
     /// 200 with a pass as `access_token`.
     Pass {
         /// The pass.
-        access_token: String,
+        access_token: Secret,
         /// Seconds.
         expires_in: u64,
         /// Whose pass it is.

@@ -9,6 +9,7 @@ use super::authorization::{Authorization, only_field};
 use super::callers::{Callers, agreed};
 use super::pass::{self, Content, MadeFrom, Opened};
 use super::{By, NotIdentified, Shown, TokenAnswer};
+use crate::secret::Secret;
 
 /// Without a key file passes end with the process, and clients that keep a refused one until its end fail so long.
 const MOST_LIFE_WITHOUT_KEY: Duration = Duration::from_secs(60);
@@ -103,7 +104,7 @@ impl Callers {
             from: proof.from,
         };
         Ok(TokenAnswer::Pass {
-            access_token: content.seal(&self.derived[0]).ok_or(NotIdentified::Overloaded)?,
+            access_token: Secret::new(content.seal(&self.derived[0]).ok_or(NotIdentified::Overloaded)?),
             expires_in,
             index: proof.index,
             by: proof.by,

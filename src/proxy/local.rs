@@ -13,7 +13,7 @@ use super::callers::{ListenerCallers, Who};
 use super::error::{ERROR_HEADER, ProxyError};
 use super::record::Record;
 use super::{Client, Pipeline};
-use crate::caller::{Identified, TokenAnswer};
+use crate::caller::{Identified, NotIdentified, TokenAnswer};
 use crate::code::ErrorCode;
 use crate::guard::{canonical, folded, loosest};
 use crate::metrics::DenyReason;
@@ -146,7 +146,7 @@ impl Pipeline {
             } => {
                 record.who = Who::Caller(index, by);
                 let said = serde_json::json!({
-                    "access_token": access_token,
+                    "access_token": access_token.expose(),
                     "expires_in": expires_in,
                     "token_type": "Bearer",
                 });
@@ -161,7 +161,7 @@ impl Pipeline {
                 record.who = Who::Anonymous;
                 Ok(placeholder())
             }
-            TokenAnswer::Placeholder(Identified::Anonymous) => Ok(self.invalid_client(NOT_A_CALLER, record)),
+            TokenAnswer::Placeholder(Identified::Anonymous) => Ok(self.invalid_client(NotIdentified::NOBODY, record)),
             TokenAnswer::Refused(_) => Err(callers.not_for_anonymous()),
         }
     }
@@ -184,9 +184,6 @@ impl Pipeline {
         response
     }
 }
-
-const NOT_A_CALLER: &str =
-    "Neither this id and secret nor anything else that the request shows names a caller of this listener.";
 
 fn placeholder() -> Response<Bytes> {
     json(StatusCode::OK, PLACEHOLDER)

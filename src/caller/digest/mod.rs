@@ -63,10 +63,10 @@ pub(super) struct Request<'a> {
     pub(super) md5: bool,
 }
 
-/// A client's answer.
-pub(super) struct Shown<'a>(Answer<'a>);
+/// What a client shows for a challenge.
+pub(super) struct Credentials<'a>(Answer<'a>);
 
-impl<'a> Shown<'a> {
+impl<'a> Credentials<'a> {
     pub(super) fn read(parameters: &'a [u8]) -> Self {
         Self(Answer::read(parameters))
     }

@@ -247,6 +247,23 @@ fn headers_that_choose_a_key_and_names_that_are_there_twice_are_refused() {
 }
 
 #[test]
+fn a_token_has_8_kib_at_most() {
+    let (world, key) = cluster();
+    let of_length = |length: usize| {
+        let tokens = (0..8 << 10)
+            .rev()
+            .flat_map(|claim| (0..3).map(move |header| (claim, header)));
+        let mut tokens = tokens.map(|(claim, header)| {
+            let claims = with(world.claims(), json!({"x": "y".repeat(claim)}));
+            key.token_with(json!({"x": "y".repeat(header)}), &claims)
+        });
+        tokens.find(|token| token.len() == length).unwrap()
+    };
+    assert_eq!(world.bearer(&of_length(8 << 10)), "a by jwt");
+    assert!(world.bearer(&of_length((8 << 10) + 1)).contains("8 KiB"));
+}
+
+#[test]
 fn what_is_of_no_issuer_here_is_a_placeholder() {
     let (world, key) = cluster();
     let other = with(world.claims(), json!({"iss": "https://other.example.org"}));
@@ -572,7 +589,7 @@ fn a_token_buys_a_pass_that_ends_with_it_and_with_its_caller() {
     else {
         panic!("{answer:?}")
     };
-    let pass = bearer(&access_token);
+    let pass = bearer(access_token.expose());
     assert_eq!(world.who(&pass), "a by pass");
     // By Bearer it buys nothing; nor does one that has just ended.
     for (request, why) in [
