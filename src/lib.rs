@@ -23,6 +23,7 @@ pub mod lease;
 pub mod log;
 pub mod metrics;
 pub mod own_http;
+pub mod proof;
 pub mod proxy;
 pub mod report;
 pub mod rotate;

@@ -7,10 +7,11 @@
 mod decision;
 mod operations;
 mod own;
-mod parts;
+mod paths;
 mod reading;
 mod rule;
 mod rules;
+mod words;
 
 pub use decision::{Decision, Told, Why};
 pub use own::OwnCredential;

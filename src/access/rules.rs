@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::parts::Parts;
+use super::paths::{Literals, NumberedPattern, Segments};
 use super::reading::One;
+use super::words::{NONE, Words, hash};
 use super::{Action, Decision, OwnCredential, Reading, Rule, Why};
 use crate::catalogue::Catalogue;
 use crate::guard::{PathPattern, SlashReading, folded, folds_to};
@@ -14,8 +15,10 @@ use crate::guard::{PathPattern, SlashReading, folded, folds_to};
 #[derive(Clone)]
 pub struct CallerRules {
     rules: Box<[Compiled]>,
-    /// All ids that any rule names, in lower case and sorted.
-    ids: Box<[Box<str>]>,
+    /// All ids that any rule names, in lower case.
+    ids: Words,
+    /// Of the paths of all rules.
+    literals: Literals,
     own_account: bool,
     catalogue: Arc<Catalogue>,
 }
@@ -23,17 +26,21 @@ pub struct CallerRules {
 #[derive(Clone)]
 struct Compiled {
     rule: Rule,
+    path: Option<NumberedPattern>,
+    /// A path that is private must be named as such: whether it is.
+    begins_private: bool,
     projects: Option<Ids>,
     organizations: Option<Ids>,
 }
 
-/// Places in [`CallerRules::ids`], one bit for each.
+/// Numbers of [`CallerRules::ids`], one bit for each.
 #[derive(Clone)]
 struct Ids(Box<[u64]>);
 
 impl Ids {
-    fn has(&self, place: Option<usize>) -> bool {
-        place.is_some_and(|place| self.0.get(place / 64).is_some_and(|word| word >> (place % 64) & 1 == 1))
+    fn has(&self, number: u32) -> bool {
+        let (word, bit) = (number as usize / 64, number % 64);
+        self.0.get(word).is_some_and(|word| word >> bit & 1 == 1)
     }
 }
 
@@ -41,29 +48,30 @@ impl Ids {
 struct Seen<'s> {
     method: &'s Method,
     one: &'s One<'s>,
-    parts: Parts<'s>,
-    /// Segments that no wildcard takes in a rule that lets in.
-    verbs: u32,
-    /// Places in [`CallerRules::ids`], as they are and as loosely as a server might see them.
-    project: [Option<usize>; 2],
-    organization: [Option<usize>; 2],
+    segments: Segments,
+    /// Numbers of [`CallerRules::ids`], as they are and as loosely as a server might see them.
+    project: [u32; 2],
+    organization: [u32; 2],
 }
 
 impl CallerRules {
     /// `own_account`: whether the caller may touch the credential that the proxy itself uses.
     pub fn new(rules: Vec<Rule>, own_account: bool, catalogue: Arc<Catalogue>) -> Self {
-        let mut ids: Vec<Box<str>> = Vec::new();
-        for rule in &rules {
-            let both = rule.projects.iter().chain(&rule.organizations);
-            ids.extend(both.flat_map(|ids| ids.iter().cloned()));
-        }
-        ids.sort_unstable();
-        ids.dedup();
-        let compiled = |list: &Option<Box<[Box<str>]>>| {
+        let named = |rule: &Rule| {
+            rule.projects
+                .iter()
+                .chain(&rule.organizations)
+                .flatten()
+                .cloned()
+                .collect::<Vec<_>>()
+        };
+        let ids = Words::new(rules.iter().flat_map(named));
+        let literals = Literals::of(rules.iter().filter_map(|rule| rule.path.as_ref()));
+        let numbered = |list: &Option<Box<[Box<str>]>>| {
             list.as_ref().map(|list| {
                 let mut words = vec![0_u64; ids.len().div_ceil(64)];
-                for place in list.iter().filter_map(|id| ids.binary_search(id).ok()) {
-                    words[place / 64] |= 1 << (place % 64);
+                for number in list.iter().map(|id| ids.exact(id)).filter(|number| *number != NONE) {
+                    words[number as usize / 64] |= 1 << (number % 64);
                 }
                 Ids(words.into())
             })
@@ -71,14 +79,17 @@ impl CallerRules {
         let rules = rules
             .into_iter()
             .map(|rule| Compiled {
-                projects: compiled(&rule.projects),
-                organizations: compiled(&rule.organizations),
+                path: rule.path.as_ref().map(|path| literals.pattern(path, rule.action)),
+                begins_private: rule.path.as_ref().is_some_and(begins_private),
+                projects: numbered(&rule.projects),
+                organizations: numbered(&rule.organizations),
                 rule,
             })
             .collect();
         Self {
             rules,
-            ids: ids.into(),
+            ids,
+            literals,
             own_account,
             catalogue,
         }
@@ -154,9 +165,9 @@ impl CallerRules {
         }
         let mut warned = None;
         for (n, compiled) in (1..).zip(&self.rules) {
-            let Some(path) = &compiled.rule.path else { continue };
+            let Some(path) = &compiled.path else { continue };
             let rule = &compiled.rule;
-            if !rule.has_method(other.method) || !other.matches(path, rule.action) {
+            if !rule.has_method(other.method) || !path.matches(&other.segments) {
                 continue;
             }
             match rule.action {
@@ -184,24 +195,21 @@ impl CallerRules {
         Seen {
             method,
             one,
-            parts: Parts::of(path),
-            verbs: self.catalogue.verbs(path),
-            project: self.place_of(one.project.as_deref()),
-            organization: self.place_of(one.organization.as_deref()),
+            segments: self.literals.segments(path, self.catalogue.verbs(path)),
+            project: self.number_of(one.project.as_deref()),
+            organization: self.number_of(one.organization.as_deref()),
         }
     }
 
-    fn place_of(&self, id: Option<&str>) -> [Option<usize>; 2] {
-        let Some(id) = id.filter(|_| !self.ids.is_empty()) else {
-            return [None; 2];
+    fn number_of(&self, id: Option<&str>) -> [u32; 2] {
+        let Some(id) = id else {
+            return [NONE; 2];
         };
-        let lower = id.bytes().map(|b| b.to_ascii_lowercase());
-        let exact = self.ids.binary_search_by(|known| known.bytes().cmp(lower.clone())).ok();
-        if exact.is_some() || id.bytes().all(|b| b.is_ascii_graphic()) {
+        let exact = self.ids.number(hash(id), |known| known.eq_ignore_ascii_case(id));
+        if exact != NONE || id.bytes().all(|b| b.is_ascii_graphic()) {
             return [exact; 2];
         }
-        let loose = folded(id);
-        [None, self.ids.binary_search_by(|known| (**known).cmp(&loose)).ok()]
+        [NONE, self.ids.exact(&folded(id))]
     }
 
     fn judge(&self, seen: &Seen<'_>) -> Decision {
@@ -239,9 +247,8 @@ impl CallerRules {
         let loosely = if path.bytes().all(|b| b.is_ascii_graphic()) {
             self.catalogue.find_loosely(seen.method, path)
         } else {
-            let folded: Vec<_> = seen.parts.iter().map(folded).collect();
-            self.catalogue
-                .find_loosely(seen.method, &format!("/{}", folded.join("/")))
+            let folded: Vec<_> = path.split('/').map(folded).collect();
+            self.catalogue.find_loosely(seen.method, &folded.join("/"))
         };
         loosely.filter(|id| seen.one.operation != Some(*id)).map(Why::Disguised)
     }
@@ -264,20 +271,21 @@ impl CallerRules {
                 .organizations
                 .as_ref()
                 .is_none_or(|ids| ids.has(seen.organization[loosely]))
-            && rule.path.as_ref().is_none_or(|path| seen.matches(path, rule.action))
+            && compiled.path.as_ref().is_none_or(|path| path.matches(&seen.segments))
     }
 
     /// Of what is no operation. Where a denying rule names projects or organizations, any segment may be one: nothing says
     /// where they stand.
     fn matches_unknown(&self, compiled: &Compiled, seen: &Seen<'_>) -> bool {
         let rule = &compiled.rule;
-        let names = |ids: &[Box<str>]| seen.parts.iter().any(|part| ids.iter().any(|id| folds_to(part, id)));
+        let path: &str = &seen.one.path;
+        let names = |ids: &[Box<str>]| path.split('/').any(|part| ids.iter().any(|id| folds_to(part, id)));
         rule.has_method(seen.method)
             && rule.projects.as_ref().is_none_or(|ids| names(ids))
             && rule.organizations.as_ref().is_none_or(|ids| names(ids))
-            && rule.path.as_ref().is_none_or(|path| {
-                seen.matches(path, rule.action)
-                    && (rule.action == Action::Deny || !seen.is_private() || begins_private(path))
+            && compiled.path.as_ref().is_none_or(|pattern| {
+                pattern.matches(&seen.segments)
+                    && (rule.action == Action::Deny || compiled.begins_private || !is_private(path))
             })
     }
 }
@@ -298,20 +306,11 @@ impl Rule {
     }
 }
 
-impl Seen<'_> {
-    fn matches(&self, path: &PathPattern, action: Action) -> bool {
-        match action {
-            Action::Deny => path.matches_parts(self.parts.iter(), 0, true),
-            Action::Allow | Action::Warn => path.matches_parts(self.parts.iter(), self.verbs, false),
-        }
-    }
-
-    fn is_private(&self) -> bool {
-        let mut parts = self.parts.iter().filter(|part| !part.is_empty());
-        ["api", "private"]
-            .iter()
-            .all(|name| parts.next().is_some_and(|part| folds_to(part, name)))
-    }
+fn is_private(path: &str) -> bool {
+    let mut parts = path.split('/').filter(|part| !part.is_empty());
+    ["api", "private"]
+        .iter()
+        .all(|name| parts.next().is_some_and(|part| folds_to(part, name)))
 }
 
 /// Whether a pattern itself says that it is about `/api/private/`.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::rotate_secret::RotateArgs;
+use super::rules::RulesArgs;
 use crate::config::Flags;
 
 /// Adds MongoDB Atlas Administration API credentials to the requests of programs that hold none.
@@ -44,6 +45,11 @@ pub(crate) enum Command {
     RotateSecret(Box<RotateArgs>),
     /// Exit with 0 when a running proxy says at its admin port that it is ready, else with 1.
     Healthcheck(HealthcheckArgs),
+    /// Show what the rules of a configuration allow, before anything happens.
+    ///
+    /// Needs no credential and no network, and reads no file that the configuration names. Exits with 2 on wrong settings or
+    /// usage.
+    Rules(RulesArgs),
     /// Print a new local secret for a caller: 43 characters with 256 random bits.
     ///
     /// Put it into a file that only the proxy and the caller can read, and name that file with `secret_file` of a `[[caller]]`.

@@ -8,6 +8,7 @@ mod exit;
 mod healthcheck;
 mod reload;
 mod rotate_secret;
+mod rules;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -64,6 +65,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, environment: &'static dyn 
             rotate_secret::rotate_secret(sources(&flags, environment), environment, &wishes)
         }
         Some(Command::Healthcheck(args)) => healthcheck(&args.into(), environment),
+        Some(Command::Rules(args)) => rules::rules(&args, environment),
         Some(Command::MakeSecret) => make_secret(),
     };
     crate::log::flush();

@@ -21,6 +21,7 @@ mod listener;
 mod log;
 mod problem;
 mod process;
+mod rule_book;
 mod secret_value;
 mod source;
 mod table;
@@ -39,6 +40,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use problem::ConfigErrors;
+pub use rule_book::{Expectation, expectations, rule_book};
 pub use source::{Contents, Disk, Environment, Files, Flags, Machine, Sources};
 pub use watch::WatchedFiles;
 

@@ -123,22 +123,11 @@ impl PathPattern {
     }
 
     fn matches(&self, path: &str, loosely: bool) -> bool {
-        let parts = path.strip_prefix('/').unwrap_or(path).split('/');
-        self.matches_parts(parts, 0, loosely)
-    }
-
-    /// The same for the segments of a canonical path, which many patterns look at. Bit n of `closed`: no wildcard for one
-    /// segment takes segment n.
-    pub(crate) fn matches_parts<'a>(
-        &self,
-        mut parts: impl Iterator<Item = &'a str>,
-        closed: u32,
-        loosely: bool,
-    ) -> bool {
-        for (n, segment) in (0..).zip(&self.segments) {
+        let mut parts = path.strip_prefix('/').unwrap_or(path).split('/');
+        for segment in &self.segments {
             let fits = match (segment, parts.next()) {
                 (_, None | Some("")) => false,
-                (Segment::One, Some(_)) => closed.checked_shr(n).is_none_or(|bits| bits & 1 == 0),
+                (Segment::One, Some(_)) => true,
                 (Segment::Literal { loose, .. }, Some(part)) if loosely => folds_to(part, loose),
                 (Segment::Literal { exact, .. }, Some(part)) => **exact == *part,
             };

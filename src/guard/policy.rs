@@ -107,6 +107,17 @@ pub enum PolicyDenied {
     },
 }
 
+impl PolicyDenied {
+    /// The rule that denies, counted from 1.
+    pub fn rule(&self) -> Option<usize> {
+        match self {
+            Self::Rule(n) => Some(*n),
+            Self::EncodedSlash { why, .. } => why.rule(),
+            Self::ReadOnly | Self::Unmatched | Self::Unclear(_) => None,
+        }
+    }
+}
+
 /// What a listener lets through: `read_only` first, then the first rule that matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -135,11 +146,19 @@ impl Policy {
     /// # Errors
     /// When it may not; see [`PolicyDenied`].
     pub fn check(&self, method: &Method, path: &str) -> Result<(), PolicyDenied> {
+        self.decided_by(method, path).map(|_| ())
+    }
+
+    /// The same, with the rule that lets it through, counted from 1. None: there is no rule about it.
+    ///
+    /// # Errors
+    /// As for [`Policy::check`].
+    pub fn decided_by(&self, method: &Method, path: &str) -> Result<Option<usize>, PolicyDenied> {
         if self.read_only && !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
             return Err(PolicyDenied::ReadOnly);
         }
         if self.rules.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         match canonical(path) {
             Ok(path) => self.decide(method, &path),
@@ -148,30 +167,33 @@ impl Policy {
         }
     }
 
-    fn check_slashes(&self, method: &Method, path: &str) -> Result<(), PolicyDenied> {
+    fn check_slashes(&self, method: &Method, path: &str) -> Result<Option<usize>, PolicyDenied> {
+        let mut first = None;
         let readings = [SlashReading::Part, SlashReading::Separator];
         for (reading, path) in readings.into_iter().zip(slash_readings(path)) {
-            path.map_err(PolicyDenied::Unclear)
+            let by = path
+                .map_err(PolicyDenied::Unclear)
                 .and_then(|path| self.decide(method, &path))
                 .map_err(|why| PolicyDenied::EncodedSlash {
                     reading,
                     why: Box::new(why),
                 })?;
+            first = first.or(by);
         }
-        Ok(())
+        Ok(first)
     }
 
     /// The first rule that matches a reading decides.
-    fn decide(&self, method: &Method, path: &str) -> Result<(), PolicyDenied> {
+    fn decide(&self, method: &Method, path: &str) -> Result<Option<usize>, PolicyDenied> {
         let decisive = self
             .rules
             .iter()
             .enumerate()
             .find(|(_, rule)| rule.matches(method, path));
         match decisive.map(|(i, rule)| (i, rule.action)) {
-            Some((_, Action::Allow)) => Ok(()),
+            Some((i, Action::Allow)) => Ok(Some(i + 1)),
             Some((i, Action::Deny)) => Err(PolicyDenied::Rule(i + 1)),
-            None if self.unmatched == Action::Allow => Ok(()),
+            None if self.unmatched == Action::Allow => Ok(None),
             None => Err(PolicyDenied::Unmatched),
         }
     }

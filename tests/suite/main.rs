@@ -46,6 +46,7 @@ mod refusals;
 mod rotate_secret;
 #[cfg(feature = "emulator")]
 mod rotation;
+mod rules;
 mod secrets;
 #[cfg(feature = "emulator")]
 mod self_signed;

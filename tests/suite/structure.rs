@@ -24,6 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // Parts.
     ("guard", &[]),
     ("access", &["catalogue", "guard"]),
+    ("proof", &["access", "catalogue", "guard"]),
     ("upstream", &["blocking", "crypto", "fair", "metrics", "secret", "time"]),
     ("own_http", &["upstream"]),
     (
@@ -158,6 +159,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "credential",
             "guard",
             "log",
+            "proof",
             "proxy",
             "secret",
             "server",
@@ -186,6 +188,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "emulator",
             "credential",
             "guard",
+            "proof",
             "proxy",
             "rotate",
             "report",

@@ -25,6 +25,7 @@ use crate::settings::CallerSettings;
 pub(crate) use identity::FileCaller;
 pub(crate) use issuer::FileIssuer;
 pub(crate) use passes::FilePasses;
+pub(crate) use rule::FileCallerRule;
 
 /// The most callers, and the most rules of one.
 const MOST_CALLERS: usize = 1000;
@@ -186,7 +187,7 @@ fn can_reach(caller: &CallerIdentity, listener: &ListenerSettings) -> bool {
     named && known
 }
 
-fn rules(table: &FileCaller, catalogue: &Arc<Catalogue>, problems: &mut Problems) -> Option<CallerRules> {
+pub(crate) fn rules(table: &FileCaller, catalogue: &Arc<Catalogue>, problems: &mut Problems) -> Option<CallerRules> {
     if let Some(given) = table.unmatched.as_ref().filter(|given| given.value != "deny") {
         problems.add(
             &given.source,

@@ -8,7 +8,7 @@ use crate::proxy::CallersMode;
 
 /// Whether the listener's clients must show who they are. As soon as the file says anything of callers, every listener requires
 /// one, but where `optional` is written.
-pub(super) fn mode(table: Option<&FileListener>, named: bool, problems: &mut Problems) -> Option<Option<CallersMode>> {
+pub(crate) fn mode(table: Option<&FileListener>, named: bool, problems: &mut Problems) -> Option<Option<CallersMode>> {
     let given = table.and_then(|table| table.callers.clone());
     let source = given.as_ref().map(|given| given.source.clone());
     let mode = match given {

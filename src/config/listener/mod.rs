@@ -21,8 +21,9 @@ use crate::proxy::{FairnessLimits, RequestRules};
 use crate::server::{Bind, ListenerSettings};
 
 use address::{Entry, entries, with_unix_settings};
+pub(crate) use callers::mode as callers_mode;
 use exposure::{Tls, check_exposure, check_names};
-use policy::policy;
+pub(crate) use policy::policy;
 
 pub(crate) use address::first;
 pub(crate) use exposure::is_loopback;
@@ -230,7 +231,7 @@ fn retry_limit(text: &str) -> Result<Duration, String> {
     Ok(limit)
 }
 
-fn account(table: Option<&FileListener>, roster: &Roster, problems: &mut Problems) -> Option<String> {
+pub(crate) fn account(table: Option<&FileListener>, roster: &Roster, problems: &mut Problems) -> Option<String> {
     match table.and_then(|table| table.account.as_ref()) {
         Some(given) if roster.names.contains(&given.value) => Some(given.value.clone()),
         Some(given) => {

@@ -6,7 +6,7 @@ use crate::config::source::{Given, Source};
 use crate::config::value;
 use crate::guard::{Action, PathPattern, Policy, Rule};
 
-pub(super) fn policy(read_only: bool, table: Option<&FileListener>, problems: &mut Problems) -> Option<Policy> {
+pub(crate) fn policy(read_only: bool, table: Option<&FileListener>, problems: &mut Problems) -> Option<Policy> {
     let rules = table.map_or(&[][..], |table| &table.rules);
     let unmatched = table.and_then(|table| table.unmatched.clone());
     let unmatched_source = unmatched.as_ref().map(|given| given.source.clone());

@@ -1,0 +1,185 @@
+//! What becomes different, and whether somebody gets more.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use http::Method;
+
+use super::book::{Book, ListenerText, Who};
+use super::instances::{Instance, Values};
+use crate::guard::parse_network;
+
+/// Everything that differs.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Diff {
+    /// One for each thing.
+    pub changes: Vec<Change>,
+}
+
+/// One thing that differs, for somebody at a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Listener, account and caller.
+    pub place: String,
+    /// An operation, `unknown`, or what somebody is known by.
+    pub what: String,
+    /// What is new: ways of being known, or requests that pass.
+    pub added: Vec<String>,
+    /// What is gone.
+    pub removed: Vec<String>,
+    /// Whether somebody has to look at it: it is wider, beyond a GET that was not there.
+    pub is_wider: bool,
+}
+
+impl Diff {
+    /// Whether somebody gets more that somebody has to look at.
+    pub fn is_wider(&self) -> bool {
+        self.changes.iter().any(|change| change.is_wider)
+    }
+}
+
+/// So many requests of a change are shown.
+const SHOWN: usize = 8;
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = if self.is_wider { "WIDER " } else { "" };
+        writeln!(f, "{mark}{}: {}", self.place, self.what)?;
+        for (sign, list) in [('+', &self.added), ('-', &self.removed)] {
+            for one in list.iter().take(SHOWN) {
+                writeln!(f, "  {sign} {one}")?;
+            }
+            if list.len() > SHOWN {
+                writeln!(f, "  {sign} and {} more", list.len() - SHOWN)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One side of the comparison.
+#[derive(Clone, Copy)]
+struct Side<'b> {
+    book: &'b Book,
+    at: Option<(usize, Who)>,
+}
+
+impl Side<'_> {
+    fn allows(self, instance: &Instance) -> bool {
+        self.at
+            .is_some_and(|(listener, who)| self.book.decide(listener, who, &instance.method, &instance.path).0)
+    }
+}
+
+/// Compares two configurations. `known`: the names of the operations when the old one was written down, if that was earlier: what
+/// has come since, nobody had.
+pub fn diff(old: &Book, new: &Book, known: Option<&BTreeSet<String>>) -> Diff {
+    let mut all: BTreeSet<(String, String, String)> = BTreeSet::new();
+    for book in [old, new] {
+        for (listener, at) in book.text.listeners.iter().enumerate() {
+            for who in book.served(listener) {
+                all.insert((at.name.clone(), at.account.clone(), book.name(who).to_owned()));
+            }
+        }
+    }
+    let mut changes = Vec::new();
+    for (listener, account, caller) in &all {
+        let side = |book| side(book, listener, account, caller);
+        let place = format!("listener {listener}, account {account}, caller {caller}");
+        changes.extend(changes_of(side(old), side(new), &place, known));
+    }
+    Diff { changes }
+}
+
+fn side<'b>(book: &'b Book, listener: &str, account: &str, caller: &str) -> Side<'b> {
+    let is = |at: &ListenerText| at.name == listener && at.account == account;
+    let at = book.text.listeners.iter().position(is).and_then(|listener| {
+        let who = book.served(listener).find(|who| book.name(*who) == caller)?;
+        Some((listener, who))
+    });
+    Side { book, at }
+}
+
+fn changes_of(old: Side<'_>, new: Side<'_>, place: &str, known: Option<&BTreeSet<String>>) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let change = |what: &str, added: Vec<String>, removed: Vec<String>, is_wider| Change {
+        place: place.to_owned(),
+        what: what.to_owned(),
+        added,
+        removed,
+        is_wider,
+    };
+    let (before, after) = (ways(old), ways(new));
+    let added: Vec<String> = after.iter().filter(|way| !is_within(way, &before)).cloned().collect();
+    let removed: Vec<String> = before.iter().filter(|way| !is_within(way, &after)).cloned().collect();
+    if before != after {
+        let is_wider = !added.is_empty();
+        changes.push(change("known by", added, removed, is_wider));
+    }
+    let mut values = Values::default();
+    for side in [old, new] {
+        if let Some((listener, who)) = side.at {
+            values.add(side.book.rules_of(listener, who));
+        }
+    }
+    let catalogue = &new.book.catalogue;
+    let mut compare = |what: &str, instances: &[Instance], was_known: bool, is_calm: bool| {
+        let shown = |from: Side<'_>, to: Side<'_>, from_known: bool, to_known: bool| -> Vec<String> {
+            let differs = |one: &&Instance| to_known && to.allows(one) && !(from_known && from.allows(one));
+            instances.iter().filter(differs).map(Instance::shown).collect()
+        };
+        let added = shown(old, new, was_known, true);
+        let removed = shown(new, old, true, was_known);
+        if added.is_empty() && removed.is_empty() {
+            return;
+        }
+        let had = was_known && instances.iter().any(|one| old.allows(one));
+        let is_wider = !added.is_empty() && (had || !is_calm);
+        changes.push(change(what, added, removed, is_wider));
+    };
+    for id in catalogue.ids() {
+        let operation = catalogue.get(id);
+        let was_known = known.is_none_or(|names| names.contains(operation.name));
+        let is_calm = operation.method == Method::GET && !operation.grants;
+        compare(operation.name, &values.of_operation(id, catalogue), was_known, is_calm);
+    }
+    compare("unknown", &values.of_unknown(catalogue), true, false);
+    changes
+}
+
+/// What somebody is known by.
+fn ways(side: Side<'_>) -> BTreeSet<String> {
+    let Some((listener, who)) = side.at else {
+        return BTreeSet::new();
+    };
+    match who {
+        Who::Anonymous => {
+            let at = &side.book.text.listeners[listener];
+            let from = at.allow.iter().map(|network| format!("nothing shown, from {network}"));
+            from.collect()
+        }
+        Who::Caller(n) => {
+            let caller = &side.book.text.callers[n];
+            let networks = caller.networks.iter().map(|network| format!("network {network}"));
+            let own = caller
+                .own_account
+                .then(|| "may touch the credential of the proxy".to_owned());
+            networks.chain(caller.known_by.iter().cloned()).chain(own).collect()
+        }
+    }
+}
+
+/// Whether a way is among these: a network also within another one.
+fn is_within(way: &str, ways: &BTreeSet<String>) -> bool {
+    let inside = |other: &String| {
+        let (Some((kind, network)), Some((other_kind, outer))) = (way.rsplit_once(' '), other.rsplit_once(' ')) else {
+            return false;
+        };
+        kind == other_kind
+            && matches!(
+                (parse_network(outer), parse_network(network)),
+                (Ok(outer), Ok(network)) if outer.contains(&network)
+            )
+    };
+    ways.contains(way) || ways.iter().any(inside)
+}

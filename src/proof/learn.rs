@@ -1,0 +1,183 @@
+//! The least rules under which what a log tells of would pass again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use http::Method;
+use serde::Deserialize;
+
+use crate::access::Reading;
+use crate::catalogue::Catalogue;
+use crate::guard::PathPattern;
+
+/// A line of the request log, or of an audit file: the fields have the same names.
+#[derive(Debug, Deserialize)]
+struct Line {
+    caller: Option<String>,
+    method: Option<String>,
+    path: Option<String>,
+    status: Option<u16>,
+    decision: Option<String>,
+}
+
+/// Why nothing was learned.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LearnError {
+    /// No line counts.
+    #[error("no line tells of a request that was forwarded and answered 2xx: is this the request log, as JSON?")]
+    Nothing,
+    /// Only writes.
+    #[error(
+        "no line tells of a read: the log was probably cut, and rules learned from it would keep out what the caller reads; \
+         `--writes-only` says that it is meant"
+    )]
+    NoReads,
+}
+
+/// Rules, as TOML.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Learned {
+    /// `[[caller]]` and `[[caller.rule]]`.
+    pub toml: String,
+    /// What was left out, and why.
+    pub left_out: Vec<String>,
+}
+
+/// The name for whoever was known by none.
+const NOBODY: &str = "learned";
+
+/// What one caller did.
+#[derive(Default)]
+struct Done {
+    /// For each operation the projects; empty: its path names none.
+    by_project: BTreeMap<&'static str, BTreeSet<String>>,
+    by_organization: BTreeMap<&'static str, BTreeSet<String>>,
+    everywhere: BTreeSet<&'static str>,
+    /// Paths of what is no operation, with their methods.
+    unknown: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// Makes rules of a log. `writes_only`: it may be without reads.
+///
+/// # Errors
+/// When there is nothing to learn from.
+pub fn learn(log: &str, writes_only: bool, catalogue: &Catalogue) -> Result<Learned, LearnError> {
+    let mut all: BTreeMap<String, Done> = BTreeMap::new();
+    let mut left_out = BTreeSet::new();
+    let mut reads = false;
+    for line in log.lines() {
+        let Ok(line) = serde_json::from_str::<Line>(line) else {
+            continue;
+        };
+        let passed = line.decision.as_deref().is_none_or(|decision| decision == "forwarded")
+            && line.status.is_some_and(|status| (200..300).contains(&status));
+        let (Some(method), Some(path), true) = (line.method, line.path, passed) else {
+            continue;
+        };
+        let Ok(method) = method.parse::<Method>() else { continue };
+        reads |= matches!(method, Method::GET | Method::HEAD);
+        let name = match line.caller.as_deref() {
+            None | Some("none" | "unknown" | "anonymous") => NOBODY.to_owned(),
+            Some(name) => name.to_owned(),
+        };
+        if let Err(why) = all.entry(name).or_default().learn(&method, &path, catalogue) {
+            left_out.insert(format!("{method} {path}: {why}"));
+        }
+    }
+    match (all.is_empty(), reads || writes_only) {
+        (true, _) => Err(LearnError::Nothing),
+        (false, false) => Err(LearnError::NoReads),
+        (false, true) => Ok(Learned {
+            toml: all.iter().map(|(name, done)| done.toml(name)).collect(),
+            left_out: left_out.into_iter().collect(),
+        }),
+    }
+}
+
+impl Done {
+    fn learn(&mut self, method: &Method, path: &str, catalogue: &Catalogue) -> Result<(), &'static str> {
+        // Every reading of `%2F` that is an operation must be allowed.
+        let separated = path.replace("%2F", "/").replace("%2f", "/");
+        let readings = [path, &separated];
+        let readings = &readings[..if separated == path { 1 } else { 2 }];
+        let mut found = false;
+        for path in readings {
+            let reading = Reading::of(catalogue, method, path);
+            let Some(id) = reading.operation() else { continue };
+            found = true;
+            let name = catalogue.get(id).name;
+            let is_id = |id: &str| id.len() == 24 && id.bytes().all(|b| b.is_ascii_hexdigit());
+            match (reading.project(), reading.organization()) {
+                (Some(project), _) if is_id(project) => {
+                    self.by_project
+                        .entry(name)
+                        .or_default()
+                        .insert(project.to_ascii_lowercase());
+                }
+                (None, Some(organization)) if is_id(organization) => {
+                    let ids = self.by_organization.entry(name).or_default();
+                    ids.insert(organization.to_ascii_lowercase());
+                }
+                (None, None) => {
+                    self.everywhere.insert(name);
+                }
+                _ => return Err("what stands for a project or organization is no id"),
+            }
+        }
+        if found {
+            return Ok(());
+        }
+        if readings.len() > 1 || path.contains(['*', '{', '}', '\u{2026}']) || PathPattern::parse(path).is_err() {
+            return Err("no rule can name this path alone");
+        }
+        self.unknown
+            .entry(path.to_owned())
+            .or_default()
+            .insert(method.to_string());
+        Ok(())
+    }
+
+    fn toml(&self, name: &str) -> String {
+        let mut text = format!("[[caller]]\nname = {}\n", quoted(name));
+        let mut rule = |keys: &[(&str, String)]| {
+            text.push_str("\n[[caller.rule]]\n");
+            for (key, value) in keys {
+                // A String takes everything.
+                let _ = writeln!(text, "{key} = {value}");
+            }
+            text.push_str("action = \"allow\"\n");
+        };
+        if !self.everywhere.is_empty() {
+            rule(&[("operations", list(self.everywhere.iter().copied()))]);
+        }
+        for (key, by) in [("projects", &self.by_project), ("organizations", &self.by_organization)] {
+            // Operations with the same ids share a rule.
+            let mut same: BTreeMap<&BTreeSet<String>, BTreeSet<&str>> = BTreeMap::new();
+            for (name, ids) in by {
+                same.entry(ids).or_default().insert(name);
+            }
+            for (ids, names) in same {
+                let ids = list(ids.iter().map(String::as_str));
+                rule(&[("operations", list(names.into_iter())), (key, ids)]);
+            }
+        }
+        for (path, methods) in &self.unknown {
+            rule(&[
+                ("operations", "[\"unknown\"]".to_owned()),
+                ("methods", list(methods.iter().map(String::as_str))),
+                ("path", quoted(path)),
+            ]);
+        }
+        text.push('\n');
+        text
+    }
+}
+
+fn list<'t>(items: impl Iterator<Item = &'t str>) -> String {
+    format!("[{}]", items.map(quoted).collect::<Vec<_>>().join(", "))
+}
+
+/// A basic string of TOML: of these characters JSON's is one.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}

@@ -1,0 +1,19 @@
+//! What rules allow, shown before it happens: a decision explained, all of them in a table, two tables compared, rules learned
+//! from a log. Pure: it gets the rules as text ([`BookText`]) and gives text.
+//!
+//! What a caller may do with an operation is found by trying it: with each project, organization and word that any rule names
+//! at a place of the operation's path, and with one that none names ([`instances`]). Rules tell no other values apart.
+
+mod book;
+mod diff;
+mod instances;
+mod learn;
+mod table;
+
+pub use book::{Book, BookError, BookText, CallerText, ListenerText, RuleText, Verdict, Who};
+pub use diff::{Diff, diff};
+pub use learn::{LearnError, Learned, learn};
+pub use table::{Row, Table, table};
+
+#[cfg(test)]
+mod tests;

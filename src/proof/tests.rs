@@ -1,0 +1,435 @@
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use http::Method;
+
+use super::*;
+use crate::catalogue::Catalogue;
+
+const PROJECT: &str = "5a0a1e7e0f2912c554080adc";
+const OTHER: &str = "5a0a1e7e0f2912c554080aaa";
+
+fn list(value: &str) -> Option<Vec<String>> {
+    Some(value.split(',').map(|one| one.replace('_', " ")).collect())
+}
+
+/// `allow operations=a,b methods=GET`: a rule as a line.
+fn rule(line: &str) -> RuleText {
+    let mut words = line.split_whitespace();
+    let mut rule = RuleText {
+        action: words.next().unwrap().to_owned(),
+        place: line.to_owned(),
+        ..RuleText::default()
+    };
+    for word in words {
+        let (key, value) = word.split_once('=').unwrap();
+        match key {
+            "operations" => rule.operations = list(value),
+            "tags" => rule.tags = list(value),
+            "methods" => rule.methods = list(value),
+            "path" => rule.path = Some(value.to_owned()),
+            "projects" => rule.projects = list(value),
+            "organizations" => rule.organizations = list(value),
+            odd => panic!("{odd}"),
+        }
+    }
+    rule
+}
+
+fn text(rules: &[&str]) -> BookText {
+    BookText {
+        listeners: vec![ListenerText {
+            name: "gateway".to_owned(),
+            account: "default".to_owned(),
+            callers: true,
+            unmatched_passes: true,
+            ..ListenerText::default()
+        }],
+        callers: vec![CallerText {
+            name: "app".to_owned(),
+            known_by: BTreeSet::from(["secret in app".to_owned()]),
+            networks: BTreeSet::from(["10.2.0.0/16".to_owned()]),
+            rules: rules.iter().map(|line| rule(line)).collect(),
+            ..CallerText::default()
+        }],
+    }
+}
+
+fn book(text: &BookText) -> Option<Book> {
+    Book::new(text.clone(), Arc::new(Catalogue::new())).ok()
+}
+
+fn of(rules: &[&str]) -> Book {
+    Book::new(text(rules), Arc::new(Catalogue::new())).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The names of what is wider, and of what differs.
+fn compared(old: &Book, new: &Book) -> (Vec<String>, Vec<String>) {
+    let diff = diff(old, new, None);
+    let names = |wider: bool| {
+        let changes = diff.changes.iter().filter(|change| change.is_wider == wider);
+        changes.map(|change| change.what.clone()).collect()
+    };
+    (names(true), names(false))
+}
+
+#[test]
+fn a_newly_allowed_deletion_is_found_behind_a_wildcard() {
+    let (old, new) = (
+        of(&["allow operations=get*,list*"]),
+        of(&["allow operations=get*,list*,*GroupCluster"]),
+    );
+    let (wider, _) = compared(&old, &new);
+    assert!(wider.contains(&"deleteGroupCluster".to_owned()), "{wider:?}");
+    assert!(compared(&new, &old).0.is_empty());
+    assert!(diff(&old, &old, None).changes.is_empty());
+}
+
+#[test]
+fn a_get_that_was_added_is_shown_and_calm() {
+    let (old, new) = (
+        of(&["allow operations=getGroup"]),
+        of(&["allow operations=getGroup,listGroupClusters"]),
+    );
+    assert_eq!(compared(&old, &new), (Vec::new(), vec!["listGroupClusters".to_owned()]));
+}
+
+#[test]
+fn a_wider_set_of_projects_or_organizations_is_wider() {
+    for (before, after) in [
+        (
+            format!("allow operations=getGroup projects={PROJECT}"),
+            format!("allow operations=getGroup projects={PROJECT},{OTHER}"),
+        ),
+        (
+            format!("allow operations=getGroup projects={PROJECT}"),
+            "allow operations=getGroup".to_owned(),
+        ),
+        (
+            format!("allow operations=getGroup projects={PROJECT}"),
+            format!("allow operations=getGroup projects={OTHER}"),
+        ),
+        (
+            format!("allow operations=getOrg organizations={PROJECT}"),
+            "warn operations=getOrg".to_owned(),
+        ),
+    ] {
+        let (wider, _) = compared(&of(&[&before]), &of(&[&after]));
+        assert_eq!(wider.len(), 1, "{before} {after} {wider:?}");
+    }
+    let (narrow, wide) = (
+        format!("allow operations=getGroup projects={PROJECT}"),
+        "allow operations=getGroup",
+    );
+    assert_eq!(
+        compared(&of(&[wide]), &of(&[&narrow])),
+        (Vec::new(), vec!["getGroup".to_owned()])
+    );
+}
+
+#[test]
+fn unknown_paths_and_ways_of_being_known_are_compared() {
+    let unknown = |path: &str| {
+        of(&[
+            "allow operations=getGroup",
+            &format!("allow operations=unknown methods=GET path={path}"),
+        ])
+    };
+    assert_eq!(
+        compared(&unknown("/api/private/ipinfo"), &unknown("/api/private/**")).0,
+        ["unknown"]
+    );
+    assert!(
+        compared(&unknown("/api/private/**"), &unknown("/api/private/ipinfo"))
+            .0
+            .is_empty()
+    );
+    let base = text(&["allow operations=getGroup"]);
+    let changed = |change: fn(&mut BookText)| {
+        let mut text = base.clone();
+        change(&mut text);
+        compared(&book(&base).unwrap(), &book(&text).unwrap()).0
+    };
+    let none: [&str; 0] = [];
+    assert_eq!(
+        changed(|text| text.callers[0].known_by.extend(["user id 5".to_owned()])),
+        ["known by"]
+    );
+    assert_eq!(
+        changed(|text| text.callers[0].networks.extend(["10.3.0.0/16".to_owned()])),
+        ["known by"]
+    );
+    assert_eq!(
+        changed(|text| text.callers[0].networks = BTreeSet::from(["10.2.3.0/24".to_owned()])),
+        none
+    );
+    assert_eq!(changed(|text| text.callers[0].own_account = true), ["known by"]);
+    // Whoever shows nothing gets all that the listener lets pass.
+    let anonymous = changed(|text| {
+        text.listeners[0].anonymous = true;
+        text.listeners[0].allow.insert("0.0.0.0/0".to_owned());
+    });
+    assert!(anonymous.contains(&"deleteGroup".to_owned()) && anonymous.contains(&"known by".to_owned()));
+    // Another account is another place.
+    let account = changed(|text| text.listeners[0].account = "gov".to_owned());
+    assert_eq!(account, ["known by"]);
+}
+
+#[test]
+fn what_has_come_since_nobody_had() {
+    let book = of(&["allow operations=delete*"]);
+    let known: BTreeSet<String> = ["deleteGroup".to_owned()].into();
+    let diff = diff(&book, &book, Some(&known));
+    assert!(
+        diff.changes
+            .iter()
+            .any(|change| change.what == "deleteGroupCluster" && change.is_wider)
+    );
+    assert!(!diff.changes.iter().any(|change| change.what == "deleteGroup"));
+}
+
+#[test]
+fn the_table_names_projects_and_marks() {
+    let deny = format!("deny operations=deleteGroup projects={OTHER}");
+    let warn = format!("warn operations=listGroupClusters projects={PROJECT}");
+    let book = of(&[
+        &deny,
+        "allow operations=deleteGroup,createOrgApiKey",
+        &warn,
+        "allow operations=getGroupCluster path=/api/atlas/v2/groups/*/clusters/open",
+        "allow operations=unknown methods=GET path=/api/private/ipinfo",
+    ]);
+    let table = table(&book, None);
+    let shown: Vec<(&str, String, Vec<&str>)> = table
+        .rows
+        .iter()
+        .map(|row| (row.operation.as_str(), row.scope.clone(), row.marks.clone()))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("deleteGroup", format!("any but {OTHER}"), vec![]),
+            ("listGroupClusters", PROJECT.to_owned(), vec!["warn"]),
+            ("getGroupCluster", "any".to_owned(), vec!["some paths"]),
+            ("createOrgApiKey", "any".to_owned(), vec!["grants"]),
+            ("unknown", "/api/private/ipinfo".to_owned(), vec![]),
+        ]
+    );
+    assert!(
+        table
+            .markdown()
+            .contains("| gateway | default | app | deleteGroup | DELETE |")
+    );
+    assert!(table.text().lines().count() == 6);
+}
+
+#[test]
+fn explaining_names_the_places() {
+    let mut text = text(&["allow operations=getGroup"]);
+    text.listeners[0].rules.push(rule("deny methods=DELETE path=/**"));
+    let book = book(&text).unwrap();
+    let passes = book.explain(0, Who::Caller(0), &Method::GET, "/api/atlas/v2/groups/1");
+    assert!(passes.allowed);
+    assert!(
+        passes.why[1].contains("rule 1 allows getGroup (allow operations=getGroup)"),
+        "{passes:?}"
+    );
+    let denied = book.explain(0, Who::Caller(0), &Method::DELETE, "/api/atlas/v2/groups/1");
+    assert!(
+        !denied.allowed && denied.why[0].contains("(deny methods=DELETE path=/**)"),
+        "{denied:?}"
+    );
+}
+
+#[test]
+fn learned_rules_allow_the_same_and_no_other_write() {
+    let catalogue = Catalogue::new();
+    let line = |method: &str, path: &str, status: u16| {
+        format!(r#"{{"caller":"app","method":"{method}","path":"{path}","status":{status},"decision":"forwarded"}}"#)
+    };
+    let clusters = format!("/api/atlas/v2/groups/{PROJECT}/clusters");
+    let entry = format!("/api/atlas/v2/groups/{PROJECT}/accessList/10.0.0.0%2F8");
+    let done = [
+        ("GET", "/api/atlas/v2/groups"),
+        ("GET", &clusters),
+        ("POST", &clusters),
+        ("GET", &entry),
+        ("GET", "/api/private/ipinfo"),
+        ("POST", &format!("/api/atlas/v2/orgs/{OTHER}/apiKeys")),
+    ];
+    let mut log: String = done
+        .iter()
+        .map(|(method, path)| line(method, path, 200) + "\n")
+        .collect();
+    log += &line("DELETE", &format!("{clusters}/c"), 403);
+    log += "\nnot json\n";
+    let learned = learn(&log, false, &catalogue).unwrap();
+    assert!(learned.left_out.is_empty(), "{:?}", learned.left_out);
+    let mut rules = Vec::new();
+    for block in learned.toml.split("[[caller.rule]]").skip(1) {
+        let keys: Vec<String> = block
+            .lines()
+            .filter_map(|line| line.split_once(" = "))
+            .filter(|(key, _)| *key != "action")
+            .map(|(key, value)| format!("{key}={}", value.replace(['[', ']', '"', ' '], "")))
+            .collect();
+        rules.push(format!("allow {}", keys.join(" ")));
+    }
+    let lines: Vec<&str> = rules.iter().map(String::as_str).collect();
+    let book = of(&lines);
+    for (method, path) in done {
+        assert!(
+            book.decide(0, Who::Caller(0), &method.parse().unwrap(), path).0,
+            "{method} {path}"
+        );
+    }
+    let writes: Vec<Row> = table(&book, None)
+        .rows
+        .into_iter()
+        .filter(|row| row.method != "GET" && row.method != "GET HEAD")
+        .collect();
+    let names: Vec<&str> = writes.iter().map(|row| row.operation.as_str()).collect();
+    assert_eq!(names, ["createGroupCluster", "createOrgApiKey"], "{}", learned.toml);
+    assert_eq!(writes[0].scope, PROJECT);
+    let only = line("POST", &clusters, 200);
+    assert_eq!(learn(&only, false, &catalogue), Err(LearnError::NoReads));
+    assert!(learn(&only, true, &catalogue).is_ok());
+    assert_eq!(learn("", false, &catalogue), Err(LearnError::Nothing));
+}
+
+/// Every request that could show a difference, without the code under test: operations by projects by spellings.
+fn requests(catalogue: &Catalogue) -> Vec<(Method, String)> {
+    let mut all = Vec::new();
+    for operation in catalogue.operations() {
+        let near = ["clusters", "/apiKeys", "databaseUsers", "accessList", "liveMigrations"];
+        if operation.path.len() > 90
+            || !(operation.path.len() < 42 || near.iter().any(|word| operation.path.contains(word)))
+        {
+            continue;
+        }
+        for id in [PROJECT, OTHER, "5a0a1e7e0f2912c554080abb"] {
+            for value in ["c1", "c2", "secret", "a%2Fb"] {
+                let parts = operation.path.split('/').map(|part| {
+                    match part.strip_prefix('{').and_then(|rest| rest.split_once('}')) {
+                        Some(("groupId" | "orgId", ending)) => format!("{id}{ending}"),
+                        Some((_, ending)) => format!("{value}{ending}"),
+                        None => part.to_owned(),
+                    }
+                });
+                let path = parts.collect::<Vec<_>>().join("/");
+                all.push((operation.method.clone(), path.clone()));
+                if operation.method == Method::GET {
+                    all.push((Method::HEAD, path.clone()));
+                }
+                all.push((operation.method.clone(), path.to_uppercase()));
+                all.push((operation.method.clone(), path.clone() + "/"));
+                all.push((operation.method.clone(), path.replace("/v2/", "/v1.0/")));
+            }
+        }
+    }
+    for path in ["/api/private/ipinfo", "/api/private/x", "/api/other", "/api/other/x"] {
+        for method in ["GET", "HEAD", "POST", "DELETE"] {
+            all.push((method.parse().unwrap(), path.to_owned()));
+        }
+    }
+    all.sort_by(|a, b| (a.0.as_str(), &a.1).cmp(&(b.0.as_str(), &b.1)));
+    all.dedup();
+    all
+}
+
+/// A key of a rule.
+type Key = fn(&mut RuleText) -> &mut Option<Vec<String>>;
+
+/// Every small change of these rules.
+fn mutations(rules: &[RuleText]) -> Vec<Vec<RuleText>> {
+    let mut all = Vec::new();
+    let mut with = |change: &dyn Fn(&mut Vec<RuleText>)| {
+        let mut changed = rules.to_vec();
+        change(&mut changed);
+        all.push(changed);
+    };
+    for n in 0..rules.len() {
+        with(&|rules| drop(rules.remove(n)));
+        if n > 0 {
+            with(&|rules| rules.swap(n - 1, n));
+        }
+        for action in ["allow", "deny", "warn"] {
+            with(&|rules| rules[n].action = action.to_owned());
+        }
+        let keys: [(Key, &[&str]); 5] = [
+            (|rule| &mut rule.operations, &["createOrgApiKey", "unknown", "*"]),
+            (|rule| &mut rule.tags, &["Projects"]),
+            (|rule| &mut rule.methods, &["HEAD", "POST"]),
+            (|rule| &mut rule.projects, &["5a0a1e7e0f2912c554080abb"]),
+            (|rule| &mut rule.organizations, &[OTHER]),
+        ];
+        for (key, values) in keys {
+            with(&|rules| *key(&mut rules[n]) = None);
+            for value in values {
+                with(&|rules| key(&mut rules[n]).get_or_insert_default().push((*value).to_owned()));
+                with(&|rules| *key(&mut rules[n]) = Some(vec![(*value).to_owned()]));
+            }
+            with(&|rules| drop(key(&mut rules[n]).as_mut().and_then(Vec::pop)));
+        }
+        for path in ["/api/atlas/v2/groups/*/clusters/c1", "/api/**"] {
+            with(&|rules| rules[n].path = Some(path.to_owned()));
+        }
+        with(&|rules| rules[n].path = None);
+    }
+    all
+}
+
+#[test]
+fn every_mutation_that_changes_a_decision_is_noticed() {
+    let deny = format!("deny operations=deleteGroupCluster,deleteGroup projects={OTHER}");
+    let allow = format!("allow tags=Clusters,Database_Users methods=GET,DELETE projects={PROJECT},{OTHER}");
+    let base = [
+        "deny path=/api/atlas/v2/groups/*/clusters/secret/**",
+        &deny,
+        &allow,
+        "allow operations=getGroupAccessListEntry path=/api/atlas/v2/groups/*/accessList/*",
+        "warn operations=getGroup,createGroupLiveMigration",
+        "allow operations=unknown methods=GET path=/api/private/ipinfo",
+    ];
+    let base = text(&base);
+    let before = book(&base).unwrap();
+    let requests = requests(&before.catalogue);
+    let decided = |book: &Book| -> Vec<bool> {
+        let one = |(method, path): &(Method, String)| book.decide(0, Who::Caller(0), method, path).0;
+        requests.iter().map(one).collect()
+    };
+    let decisions = decided(&before);
+    let rows = table(&before, None).rows;
+    let (mut changing, mut wider) = (0, 0);
+    // All of them take minutes, and were tried; a third of them does for each run.
+    for rules in mutations(&base.callers[0].rules).into_iter().step_by(3) {
+        let mut changed = base.clone();
+        changed.callers[0].rules = rules;
+        // A rule that can match nothing is refused: that is noticed, too.
+        let Some(after) = book(&changed) else { continue };
+        let now = decided(&after);
+        if now == decisions {
+            continue;
+        }
+        changing += 1;
+        let what = || format!("{:?}", changed.callers[0].rules);
+        let forth = diff(&before, &after, None);
+        assert!(!forth.changes.is_empty(), "{}", what());
+        assert_ne!(rows, table(&after, None).rows, "{}", what());
+        // What somebody gets beyond a GET is wider.
+        let writes = requests.iter().zip(decisions.iter().zip(&now));
+        let more = writes
+            .filter(|(_, (before, now))| **now && !**before)
+            .map(|(request, _)| request);
+        if more
+            .clone()
+            .any(|(method, _)| !matches!(*method, Method::GET | Method::HEAD))
+        {
+            wider += 1;
+            assert!(forth.is_wider(), "{}", what());
+        }
+    }
+    assert!(changing > 8 && wider > 2, "{changing} {wider}");
+}
