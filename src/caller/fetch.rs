@@ -21,6 +21,9 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// From the name look-up to the last byte.
 const WHOLE: Duration = Duration::from_secs(10);
 
+/// RFC 7517 section 8.5.2. Kubernetes answers 406 to whoever accepts the second alone, and others call their keys so.
+const MEDIA_TYPES: &str = "application/jwk-set+json, application/json";
+
 /// The body, or why there is none.
 pub(super) async fn fetch(source: &JwksSource) -> Result<Vec<u8>, String> {
     match source {
@@ -48,7 +51,7 @@ async fn ask(
         .map_err(|error| error.to_string())?
         .map_err(|error| error.to_string())?;
     let client = HttpClient::new(tls, CONNECT, egress, HttpVersion::Auto);
-    let mut request = Request::get(url.uri()).header(header::ACCEPT, "application/json");
+    let mut request = Request::get(url.uri()).header(header::ACCEPT, MEDIA_TYPES);
     if let Some(token) = token {
         let token = std::str::from_utf8(token.trim_ascii()).map_err(|_| "`token_file` is no text")?;
         let mut value = http::HeaderValue::try_from(&*Zeroizing::new(format!("Bearer {token}")))

@@ -82,6 +82,7 @@ async fn keys_come_from_their_url_over_verified_tls() {
     let seen = server.last();
     assert_eq!(seen.uri, "/openid/v1/jwks?v=1");
     assert!(!seen.headers.contains_key("authorization"));
+    assert_eq!(seen.headers["accept"], "application/jwk-set+json, application/json");
     // The system's authorities did not sign it.
     let requests = server.seen().len();
     assert!(error(fetched(open(&url, None)).await).contains("certificate"));
