@@ -2,6 +2,8 @@
 
 mod certificates;
 mod curl_digest;
+mod endpoints;
+mod generated;
 mod reload;
 mod rules;
 mod shares;

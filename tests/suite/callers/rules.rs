@@ -27,12 +27,8 @@ async fn a_refusal_names_caller_operation_and_rule() {
     }
     let detail = refused(billing(gateway.get("/api/atlas/v2/groups")), "PROXY_RULE_DENIED").await;
     assert!(detail.contains("billing") && detail.contains("listGroups"), "{detail}");
-    assert_eq!(
-        gateway
-            .metric("atlas_auth_proxy_denied_total", &[("reason", "rule")])
-            .await,
-        2.0
-    );
+    let denied = [("reason", "rule"), ("caller", "billing")];
+    assert_eq!(gateway.metric("atlas_auth_proxy_denied_total", &denied).await, 2.0);
 }
 
 #[tokio::test]
@@ -52,7 +48,7 @@ async fn projects_bind_whatever_the_spelling() {
         format!("/api/atlas/v2/groups/{PROJECT}%2F..%2F{OTHER_PROJECT}/clusters"),
         format!("/api/atlas/v2//groups/{OTHER_PROJECT}/clusters"),
         format!("/api/atlas/v2/groups/{PROJECT};x/clusters"),
-        format!("/api/atlas/v2/groups/{PROJECT}/clusters/"),
+        format!("/api/atlas/v2/groups/{OTHER_PROJECT}/clusters/"),
         format!("/api/atlas/v2/groups/{PROJECT}/Clusters"),
         format!("/api/atlas/v1.0/groups/{OTHER_PROJECT}/clusters"),
         format!("/api/private/groups/{PROJECT}/clusters"),
@@ -68,7 +64,12 @@ async fn projects_bind_whatever_the_spelling() {
         let said = crate::support::client::raw(gateway.address(0), request.as_bytes()).await;
         assert!(said.contains("PROXY_RULE_DENIED"), "{path}: {said}");
     }
-    assert_eq!(gateway.upstream.seen().len(), 1);
+    // Clients in use send a slash at the end, and Atlas takes it for nothing.
+    passes(billing(
+        gateway.get(&format!("/api/atlas/v2/groups/{PROJECT}/clusters/")),
+    ))
+    .await;
+    assert_eq!(gateway.upstream.seen().len(), 2);
 }
 
 #[tokio::test]

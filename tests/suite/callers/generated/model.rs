@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use toml::{Table, Value};
+use serde_json::{Map, Value};
+use toml::de::{DeTable, DeValue};
 
 const OPERATIONS: &str = include_str!("../../../../src/catalogue/operations.tsv");
 const TWINS: &str = include_str!("../../../../src/catalogue/twins.tsv");
@@ -21,7 +22,15 @@ pub struct Operation {
 
 pub struct Model {
     pub operations: Vec<Operation>,
+    templates: Vec<Template>,
     callers: BTreeMap<String, Caller>,
+}
+
+/// A path of an operation, taken apart.
+struct Template {
+    operation: usize,
+    parts: Vec<String>,
+    lower: Vec<String>,
 }
 
 struct Caller {
@@ -31,12 +40,31 @@ struct Caller {
 }
 
 struct Rule {
-    keys: Table,
+    keys: Map<String, Value>,
     action: String,
 }
 
 fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
-    text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).map(|line| line.split('\t').collect())
+    text.lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+        .map(|line| line.split('\t').collect())
+}
+
+fn table(table: &DeTable<'_>) -> Map<String, Value> {
+    let entries = table.iter();
+    entries
+        .map(|(key, given)| (key.get_ref().to_string(), value(given.get_ref())))
+        .collect()
+}
+
+fn value(given: &DeValue<'_>) -> Value {
+    match given {
+        DeValue::String(text) => text.to_string().into(),
+        DeValue::Boolean(flag) => (*flag).into(),
+        DeValue::Array(list) => list.iter().map(|item| value(item.get_ref())).collect(),
+        DeValue::Table(inner) => table(inner).into(),
+        other => format!("{other:?}").into(),
+    }
 }
 
 impl Model {
@@ -53,15 +81,18 @@ impl Model {
             })
             .collect();
         for row in rows(TWINS) {
-            let of = operations.iter_mut().find(|operation| operation.name == row[2]).unwrap();
+            let of = operations
+                .iter_mut()
+                .find(|operation| operation.name == row[2])
+                .unwrap();
             of.paths.push(row[1].to_owned());
         }
-        let file: Table = toml.parse().unwrap();
+        let file = table(DeTable::parse(toml).unwrap().get_ref());
         let mut callers = BTreeMap::new();
         for table in file["caller"].as_array().unwrap() {
             let rules = table["rule"].as_array().unwrap().iter();
             let rules = rules.map(|rule| Rule {
-                keys: rule.as_table().unwrap().clone(),
+                keys: rule.as_object().unwrap().clone(),
                 action: rule["action"].as_str().unwrap().to_owned(),
             });
             let caller = Caller {
@@ -71,7 +102,18 @@ impl Model {
             };
             callers.insert(table["name"].as_str().unwrap().to_owned(), caller);
         }
-        Self { operations, callers }
+        let templates = operations.iter().enumerate().flat_map(|(at, operation)| {
+            operation.paths.iter().map(move |path| Template {
+                operation: at,
+                parts: path.split('/').map(str::to_owned).collect(),
+                lower: path.to_lowercase().split('/').map(str::to_owned).collect(),
+            })
+        });
+        Self {
+            templates: templates.collect(),
+            operations,
+            callers,
+        }
     }
 
     /// Whether the caller may make this request. `path` is as sent.
@@ -95,38 +137,97 @@ impl Model {
             let (allowed, by_path) = caller.judge(method, at, found[is].as_ref());
             return allowed && caller.passes_over(method, other, by_path);
         }
-        readings.iter().zip(&found).all(|(reading, found)| caller.judge(method, reading, found.as_ref()).0)
+        readings
+            .iter()
+            .zip(&found)
+            .all(|(reading, found)| caller.judge(method, reading, found.as_ref()).0)
     }
 
-    /// The operation's name, for the record.
+    /// The operation's name, for the record; empty: the path has no clear reading.
     pub fn operation(&self, method: &str, path: &str) -> String {
-        let inside = readings(path).and_then(|readings| self.find(method, &readings[0]));
-        inside.map_or("unknown".to_owned(), |(operation, _)| operation.name.clone())
+        let Some(readings) = readings(path) else {
+            return String::new();
+        };
+        let found = self.find(method, &readings[0]);
+        found.map_or("unknown".to_owned(), |(operation, _)| operation.name.clone())
     }
 
-    /// The operation whose path has a literal where others have a placeholder, the earliest first.
+    /// The operation whose path has a literal where others have a placeholder, the earliest first. A slash at the end means
+    /// nothing.
     fn find(&self, method: &str, path: &str) -> Option<(&Operation, BTreeMap<String, String>)> {
         let method = if method == "HEAD" { "GET" } else { method };
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let given: Vec<&str> = path.split('/').collect();
         let mut best: Option<(Vec<bool>, &Operation, BTreeMap<String, String>)> = None;
-        for operation in self.operations.iter().filter(|operation| operation.method == method) {
-            for template in &operation.paths {
-                let Some((literal, captured)) = self.fits(template, path, method) else { continue };
-                if best.as_ref().is_none_or(|(before, ..)| literal > *before) {
-                    best = Some((literal, operation, captured));
-                }
+        for template in &self.templates {
+            let operation = &self.operations[template.operation];
+            if template.parts.len() != given.len() || operation.method != method {
+                continue;
+            }
+            let Some((literal, captured)) = template.fits(self, &given) else {
+                continue;
+            };
+            if best.as_ref().is_none_or(|(before, ..)| literal > *before) {
+                best = Some((literal, operation, captured));
             }
         }
         best.map(|(_, operation, captured)| (operation, captured))
     }
 
-    /// Which segments are literal, and what stands at the placeholders.
-    fn fits(&self, template: &str, path: &str, _method: &str) -> Option<(Vec<bool>, BTreeMap<String, String>)> {
-        let (wanted, given): (Vec<&str>, Vec<&str>) = (template.split('/').collect(), path.split('/').collect());
-        if wanted.len() != given.len() {
-            return None;
+    fn has_verb(&self, before: &[String], segment: &str) -> bool {
+        if !segment.contains(':') {
+            return false;
         }
+        let blank = |part: &String| {
+            if part.starts_with('{') {
+                "{}".to_owned()
+            } else {
+                part.clone()
+            }
+        };
+        self.templates.iter().any(|template| {
+            let Some(last) = template.parts.get(before.len()) else {
+                return false;
+            };
+            let Some((_, verb)) = last.split_once("}:") else {
+                return false;
+            };
+            let same = template
+                .parts
+                .iter()
+                .zip(before)
+                .all(|(one, other)| blank(one) == blank(other));
+            same && segment.ends_with(&format!(":{verb}"))
+        })
+    }
+
+    fn is_disguised(&self, method: &str, path: &str) -> bool {
+        let lower = path.to_lowercase();
+        let given: Vec<&str> = std::iter::once("")
+            .chain(lower.split('/').filter(|part| !part.is_empty()))
+            .collect();
+        let method = method.to_uppercase();
+        let method = if method == "HEAD" { "GET" } else { &method };
+        self.templates.iter().any(|template| {
+            let wanted = &template.lower;
+            wanted.len() == given.len()
+                && self.operations[template.operation].method == method
+                && wanted
+                    .iter()
+                    .zip(&given)
+                    .all(|(wanted, given)| match wanted.split_once('}') {
+                        Some((_, ending)) => given.ends_with(ending),
+                        None => wanted == given,
+                    })
+        })
+    }
+}
+
+impl Template {
+    /// Which segments are literal, and what stands at the placeholders.
+    fn fits(&self, model: &Model, given: &[&str]) -> Option<(Vec<bool>, BTreeMap<String, String>)> {
         let (mut literal, mut captured) = (Vec::new(), BTreeMap::new());
-        for (at, (wanted, given)) in wanted.iter().zip(&given).enumerate() {
+        for (at, (wanted, given)) in self.parts.iter().zip(given).enumerate() {
             let Some((name, ending)) = wanted.strip_prefix('{').and_then(|rest| rest.split_once('}')) else {
                 if wanted != given {
                     return None;
@@ -139,40 +240,13 @@ impl Model {
                 return None;
             }
             // A placeholder takes no `:verb` that the catalogue has there.
-            let before = template.split('/').take(at).collect::<Vec<_>>().join("/");
-            if ending.is_empty() && self.has_verb(&before, given) {
+            if ending.is_empty() && model.has_verb(&self.parts[..at], given) {
                 return None;
             }
             literal.push(!ending.is_empty());
             captured.insert(name.to_owned(), value.to_owned());
         }
         Some((literal, captured))
-    }
-
-    fn has_verb(&self, before: &str, segment: &str) -> bool {
-        let blank = |path: &str| path.split('/').map(|part| if part.starts_with('{') { "{}" } else { part }.to_owned()).collect::<Vec<_>>();
-        let depth = blank(before);
-        self.operations.iter().flat_map(|operation| &operation.paths).any(|path| {
-            let parts: Vec<&str> = path.split('/').collect();
-            let Some(last) = parts.get(depth.len()) else { return false };
-            let Some((_, verb)) = last.split_once("}:") else { return false };
-            blank(&parts[..depth.len()].join("/")) == depth && segment.ends_with(&format!(":{verb}"))
-        })
-    }
-
-    fn is_disguised(&self, method: &str, path: &str) -> bool {
-        let plain: String = path.split('/').filter(|part| !part.is_empty()).fold(String::new(), |all, part| all + "/" + part);
-        let lower = plain.to_lowercase();
-        let method = method.to_uppercase();
-        let method = if method == "HEAD" { "GET".to_owned() } else { method };
-        self.operations.iter().filter(|operation| operation.method == method).flat_map(|operation| &operation.paths).any(|path| {
-            let (wanted, given): (Vec<&str>, Vec<&str>) = (path.split('/').collect(), lower.split('/').collect());
-            wanted.len() == given.len()
-                && wanted.iter().zip(&given).all(|(wanted, given)| match wanted.split_once('}') {
-                    Some((_, ending)) => given.ends_with(&ending.to_lowercase()),
-                    None => wanted.to_lowercase() == **given,
-                })
-        })
     }
 }
 
@@ -192,7 +266,9 @@ fn readings(path: &str) -> Option<Vec<String>> {
                     match byte {
                         b'/' => read.extend(slash.bytes()),
                         b'%' | b';' | b'\\' | b'?' | b'#' => return None,
-                        byte if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || byte.is_ascii_control() => return None,
+                        byte if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || byte.is_ascii_control() => {
+                            return None;
+                        }
                         byte => read.push(byte),
                     }
                 } else {
@@ -204,7 +280,9 @@ fn readings(path: &str) -> Option<Vec<String>> {
             let segments: Vec<&str> = text.split('/').collect();
             let odd = |(at, segment): (usize, &&str)| {
                 let last = at + 1 == segments.len();
-                (segment.is_empty() && at > 0 && !last) || matches!(*segment, "." | "..") || segment.contains([';', '\\'])
+                (segment.is_empty() && at > 0 && !last)
+                    || matches!(*segment, "." | "..")
+                    || segment.contains([';', '\\'])
             };
             let inner_dots = text.split(['/', '\u{1}']).any(|part| matches!(part, "." | ".."));
             let is_odd = segments.iter().enumerate().any(odd) || inner_dots;
@@ -216,7 +294,9 @@ fn readings(path: &str) -> Option<Vec<String>> {
 impl Caller {
     fn names_own_account(&self, path: &str) -> bool {
         let lower = path.to_lowercase().replace("%2f", "/").replace("%3a", ":");
-        lower.split('/').any(|segment| segment.split(':').any(|part| self.own_id.iter().any(|id| id == part)))
+        lower
+            .split('/')
+            .any(|segment| segment.split(':').any(|part| self.own_id.iter().any(|id| id == part)))
     }
 
     /// Whether it passes, and whether the rule that let it has a path.
@@ -258,7 +338,13 @@ impl Rule {
         Some(list.iter().filter_map(Value::as_str).collect())
     }
 
-    fn matches(&self, method: &str, path: &str, found: Option<&(&Operation, BTreeMap<String, String>)>, lets_in: bool) -> bool {
+    fn matches(
+        &self,
+        method: &str,
+        path: &str,
+        found: Option<&(&Operation, BTreeMap<String, String>)>,
+        lets_in: bool,
+    ) -> bool {
         if !self.matches_method(method, lets_in) || !self.matches_path(path, lets_in) {
             return false;
         }
@@ -278,12 +364,17 @@ impl Rule {
         if names.as_ref().is_some_and(|names| !is_named(names)) {
             return false;
         }
-        if self.values("tags").is_some_and(|tags| !tags.contains(&operation.tag.as_str())) {
+        if self
+            .values("tags")
+            .is_some_and(|tags| !tags.contains(&operation.tag.as_str()))
+        {
             return false;
         }
         for (key, placeholder) in [("projects", "groupId"), ("organizations", "orgId")] {
             let Some(ids) = self.values(key) else { continue };
-            let Some(value) = captured.get(placeholder) else { return false };
+            let Some(value) = captured.get(placeholder) else {
+                return false;
+            };
             if !ids.iter().any(|id| id.eq_ignore_ascii_case(value)) {
                 return false;
             }
@@ -298,15 +389,27 @@ impl Rule {
             return !lets_in || method == method.to_uppercase();
         };
         let same = |wanted: &&str| {
-            let given = if lets_in { method.to_owned() } else { method.to_uppercase() };
+            let given = if lets_in {
+                method.to_owned()
+            } else {
+                method.to_uppercase()
+            };
             **wanted == given || (**wanted == *"GET" && given == "HEAD")
         };
         methods.iter().any(same)
     }
 
     fn matches_path(&self, path: &str, lets_in: bool) -> bool {
-        let Some(pattern) = self.keys.get("path") else { return true };
-        let fold = |text: &str| if lets_in { text.to_owned() } else { text.trim_end_matches('/').to_lowercase() };
+        let Some(pattern) = self.keys.get("path") else {
+            return true;
+        };
+        let fold = |text: &str| {
+            if lets_in {
+                text.to_owned()
+            } else {
+                text.trim_end_matches('/').to_lowercase()
+            }
+        };
         let (pattern, path) = (fold(pattern.as_str().unwrap()), fold(path));
         let (wanted, given): (Vec<&str>, Vec<&str>) = (pattern.split('/').collect(), path.split('/').collect());
         for (at, wanted) in wanted.iter().enumerate() {
@@ -326,8 +429,8 @@ impl Rule {
 fn glob(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == name,
-        Some((start, rest)) => {
-            name.strip_prefix(start).is_some_and(|name| (0..=name.len()).any(|at| name.is_char_boundary(at) && glob(rest, &name[at..])))
-        }
+        Some((start, rest)) => name
+            .strip_prefix(start)
+            .is_some_and(|name| (0..=name.len()).any(|at| name.is_char_boundary(at) && glob(rest, &name[at..]))),
     }
 }

@@ -5,9 +5,29 @@ use super::model::Model;
 use crate::support::proxy::CLIENT_ID;
 
 /// Those that the rules speak of, and others.
-const PROJECTS: [&str; 4] = ["5a0a1e7e0f2912c554080adc", "5A0A1E7E0F2912C554080ADC", "5a0a1e7e0f2912c554080add", "5a0a1e7e0f2912c554080aff"];
-const ORGANIZATIONS: [&str; 3] = ["5a0a1e7e0f2912c554080ade", "5a0a1e7e0f2912c554080adf", "5A0A1E7E0F2912C554080ADE"];
-const NAMES: [&str; 10] = ["c", "c0", "admin", "a%20b", "a%2Fb", "a%2fclusters", "x:pause", "c:restart", "%24external", "é"];
+const PROJECTS: [&str; 4] = [
+    "5a0a1e7e0f2912c554080adc",
+    "5A0A1E7E0F2912C554080ADC",
+    "5a0a1e7e0f2912c554080add",
+    "5a0a1e7e0f2912c554080aff",
+];
+const ORGANIZATIONS: [&str; 3] = [
+    "5a0a1e7e0f2912c554080ade",
+    "5a0a1e7e0f2912c554080adf",
+    "5A0A1E7E0F2912C554080ADE",
+];
+const NAMES: [&str; 10] = [
+    "c",
+    "c0",
+    "admin",
+    "a%20b",
+    "a%2Fb",
+    "a%2fclusters",
+    "x:pause",
+    "c:restart",
+    "%24external",
+    "é",
+];
 /// Operations that rules name: asked for more often than others.
 const OFTEN: [&str; 14] = [
     "listGroups",
@@ -56,12 +76,24 @@ impl<'m> Requests<'m> {
     pub fn next(&self, random: &mut Random) -> (String, String) {
         if random.chance(20) {
             let path = (*random.one(&UNKNOWN)).to_owned();
-            let method = if random.chance(2) { "GET" } else { random.one(&ODD_METHODS) };
+            let method = if random.chance(2) {
+                "GET"
+            } else {
+                random.one(&ODD_METHODS)
+            };
             return (method.to_owned(), path);
         }
         let operations = &self.model.operations;
-        let operation = if random.chance(3) { random.one(operations) } else { &operations[*random.one(&self.often)] };
-        let template = if random.chance(3) { random.one(&operation.paths) } else { &operation.paths[0] };
+        let operation = if random.chance(3) {
+            random.one(operations)
+        } else {
+            &operations[*random.one(&self.often)]
+        };
+        let template = if random.chance(3) {
+            random.one(&operation.paths)
+        } else {
+            &operation.paths[0]
+        };
         let mut path = String::new();
         for part in template.split('/').skip(1) {
             path.push('/');
@@ -73,7 +105,11 @@ impl<'m> Requests<'m> {
                 None => path += part,
             }
         }
-        let method = if random.chance(12) { (*random.one(&ODD_METHODS)).to_owned() } else { operation.method.clone() };
+        let method = if random.chance(12) {
+            (*random.one(&ODD_METHODS)).to_owned()
+        } else {
+            operation.method.clone()
+        };
         (method, spelled(path, random))
     }
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use super::{Clients, Port, Random, Recorded};
-use crate::support::issuer::TestIssuer;
+use crate::support::issuer::{IssuerKey, jwks};
 
 const A: &str = "a-secret-0123456789-0123456789-0123456789";
 const B: &str = "b-current-0123456789-0123456789-012345678";
@@ -21,8 +21,12 @@ const C: &str = "c-government-0123456789-0123456789-01234";
 const L: &str = "l-both-0123456789-0123456789-0123456789-0";
 
 /// The files of local secrets: each line is one.
-pub const SECRETS: [(&str, &[&str]); 4] =
-    [("a-secret", &[A]), ("b-next", &[B, B_NEXT]), ("c-government", &[C]), ("l-both", &[L])];
+pub const SECRETS: [(&str, &[&str]); 4] = [
+    ("a-secret", &[A]),
+    ("b-next", &[B, B_NEXT]),
+    ("c-government", &[C]),
+    ("l-both", &[L]),
+];
 
 const AUDIENCE: &str = "https://gateway.example.org";
 /// Passes live so long without a key file; in the last seconds nobody knows.
@@ -32,20 +36,31 @@ const UNSURE: Duration = Duration::from_secs(5);
 const NONCE_USE: Duration = Duration::from_secs(15);
 
 pub struct Issuers {
-    pub cluster: TestIssuer,
-    pub github: TestIssuer,
-    pub mesh: TestIssuer,
-    stranger: TestIssuer,
+    cluster: IssuerKey,
+    github: IssuerKey,
+    mesh: IssuerKey,
+    stranger: IssuerKey,
 }
 
 impl Issuers {
     pub fn new() -> Self {
         Self {
-            cluster: TestIssuer::rsa("one"),
-            github: TestIssuer::es256("two"),
-            mesh: TestIssuer::ed25519("three").for_svids(),
-            stranger: TestIssuer::rsa("one"),
+            cluster: IssuerKey::rsa("one"),
+            github: IssuerKey::p256("two"),
+            mesh: IssuerKey::ed25519("three"),
+            stranger: IssuerKey::rsa("one"),
         }
+    }
+
+    /// The key sets, by file.
+    pub fn files(&self) -> [(&'static str, String); 3] {
+        let mut svid = self.mesh.jwk();
+        svid["use"] = json!("jwt-svid");
+        [
+            ("cluster.json", jwks(&[&self.cluster])),
+            ("github.json", jwks(&[&self.github])),
+            ("mesh.json", json!({ "keys": [svid] }).to_string()),
+        ]
     }
 }
 
@@ -72,7 +87,14 @@ enum Authorization {
     None,
     Plain(String),
     Two(String, String),
-    Digest { name: String, secret: String, nonce: String, count: u32, sha: bool, other_uri: bool },
+    Digest {
+        name: String,
+        secret: String,
+        nonce: String,
+        count: u32,
+        sha: bool,
+        other_uri: bool,
+    },
 }
 
 struct Pass {
@@ -87,6 +109,8 @@ struct Nonce {
     text: String,
     got: Instant,
     count: u32,
+    /// By whom, with which secret and count, it was answered rightly.
+    used: Option<(&'static str, &'static str, u32)>,
 }
 
 pub struct Ways {
@@ -126,8 +150,15 @@ impl Ways {
             Authorization::None => Vec::new(),
             Authorization::Plain(value) => vec![value.clone()],
             Authorization::Two(first, second) => vec![first.clone(), second.clone()],
-            Authorization::Digest { name, secret, nonce, count, sha, other_uri } => {
-                let target = if *other_uri { "/api/atlas/v2" } else { target };
+            Authorization::Digest {
+                name,
+                secret,
+                nonce,
+                count,
+                sha,
+                other_uri,
+            } => {
+                let target = if *other_uri { "/another/target" } else { target };
                 vec![digest(name, secret, nonce, *count, *sha, method, target)]
             }
         }
@@ -138,7 +169,9 @@ impl Ways {
         let sha = random.chance(2);
         self.nonces.retain(|nonce| nonce.got.elapsed() < NONCE_USE);
         if !self.nonces.iter().any(|nonce| nonce.port == port) {
-            let request = Request::builder().uri("/api/atlas/v2/groups").header("host", "localhost");
+            let request = Request::builder()
+                .uri("/api/atlas/v2/groups")
+                .header("host", "localhost");
             let request = request.body(Full::new(Bytes::new())).unwrap();
             let (status, _, headers) = clients.answer(port, HERE, None, request).await;
             assert_eq!(status, 401);
@@ -150,16 +183,25 @@ impl Ways {
                 told: "the request for a nonce".to_owned(),
             });
             let challenge = headers["www-authenticate"].to_str().unwrap();
-            let text = challenge.split("nonce=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+            let text = challenge
+                .split("nonce=\"")
+                .nth(1)
+                .unwrap()
+                .split('"')
+                .next()
+                .unwrap()
+                .to_owned();
             self.nonces.push(Nonce {
                 port,
                 text,
                 got: Instant::now(),
                 count: 0,
+                used: None,
             });
         }
         let nonce = self.nonces.iter_mut().find(|nonce| nonce.port == port).unwrap();
         nonce.count += 1;
+        let used = nonce.used;
         let mut shown = Authorization::Digest {
             name: name.to_owned(),
             secret: secret.to_owned(),
@@ -169,16 +211,25 @@ impl Ways {
             other_uri: false,
         };
         let mut expected = Expected::Caller(name, "digest");
-        if let Authorization::Digest { name, secret, nonce, count, other_uri, .. } = &mut shown {
+        if let Authorization::Digest {
+            name,
+            secret,
+            nonce,
+            count,
+            other_uri,
+            ..
+        } = &mut shown
+        {
             match random.below(8) {
                 0 => {
                     *secret = if secret == A { B.to_owned() } else { A.to_owned() };
                     expected = Expected::Nobody;
                 }
-                // Used before.
-                1 if *count > 1 => {
-                    *count -= 1;
-                    expected = Expected::Nobody;
+                1 => {
+                    if let Some((before, its_secret, its_count)) = used {
+                        (*name, *secret, *count) = (before.to_owned(), its_secret.to_owned(), its_count);
+                        expected = Expected::Nobody;
+                    }
                 }
                 2 => {
                     *nonce = nonce.replace(|c: char| c.is_ascii_digit(), "7") + "x";
@@ -195,7 +246,9 @@ impl Ways {
                 _ => {}
             }
         }
-        // A count that failed for another reason was not used; it is not used again here.
+        if matches!(expected, Expected::Caller(..)) {
+            nonce.used = Some((name, secret, nonce.count));
+        }
         Shown {
             port,
             from: HERE,
@@ -219,10 +272,18 @@ impl Ways {
             return nothing(random);
         }
         let (mut text, mut port) = (pass.text.clone(), pass.port);
-        let mut expected = if age < PASS_LIFE { Expected::Caller(pass.caller, "pass") } else { Expected::Nobody };
+        let mut expected = if age < PASS_LIFE {
+            Expected::Caller(pass.caller, "pass")
+        } else {
+            Expected::Nobody
+        };
         match random.below(6) {
             0 => {
-                port = if port == Port::Main { Port::Government } else { Port::Main };
+                port = if port == Port::Main {
+                    Port::Government
+                } else {
+                    Port::Main
+                };
                 expected = Expected::Nobody;
             }
             1 => {
@@ -269,7 +330,7 @@ impl Ways {
         recorded.push(Recorded {
             caller: caller.to_owned(),
             by: Some(by),
-            operation: "token".to_owned(),
+            operation: String::new(),
             status: 200,
             told: "the purchase of a pass".to_owned(),
         });
@@ -349,7 +410,12 @@ impl Ways {
         // Too many that fail from one address are no longer looked at.
         let from = match expected {
             Expected::Caller(..) => HERE,
-            _ => [127, 100 + u8::try_from(random.below(100)).unwrap(), u8::try_from(random.below(250)).unwrap(), 1],
+            _ => [
+                127,
+                100 + u8::try_from(random.below(100)).unwrap(),
+                u8::try_from(random.below(250)).unwrap(),
+                1,
+            ],
         };
         Shown {
             port,
@@ -362,7 +428,10 @@ impl Ways {
 }
 
 fn unix() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
 }
 
 fn claims(issuer: &str, subject: &str) -> Value {
@@ -375,7 +444,10 @@ fn cluster(subject: &str) -> Value {
 }
 
 fn github(repository: &str) -> Value {
-    let mut claims = claims("https://token.actions.example.org", "repo:example/deploy:ref:refs/heads/main");
+    let mut claims = claims(
+        "https://token.actions.example.org",
+        "repo:example/deploy:ref:refs/heads/main",
+    );
     claims["repository"] = json!(repository);
     claims
 }
@@ -415,7 +487,9 @@ fn placeholder(random: &mut Random) -> Authorization {
         0 => Authorization::None,
         1 => Authorization::Plain("Bearer placeholder".to_owned()),
         2 => Authorization::Plain(basic_value("mdb_sa_id_placeholder", "x")),
-        _ => Authorization::Plain("Digest username=\"somebody\", realm=\"x\", nonce=\"y\", uri=\"/\", response=\"z\"".to_owned()),
+        _ => Authorization::Plain(
+            "Digest username=\"somebody\", realm=\"x\", nonce=\"y\", uri=\"/\", response=\"z\"".to_owned(),
+        ),
     }
 }
 
@@ -427,8 +501,16 @@ fn nothing(random: &mut Random) -> Shown {
 fn basic(random: &mut Random) -> Shown {
     let (name, secret, port) = a_secret(random);
     let (value, port, expected) = match random.below(8) {
-        0 => (basic_value(name, "wrong-wrong-wrong-wrong-wrong-wrong-wrong"), port, Expected::Nobody),
-        1 => (basic_value(name, if name == "a-secret" { B } else { A }), port, Expected::Nobody),
+        0 => (
+            basic_value(name, "wrong-wrong-wrong-wrong-wrong-wrong-wrong"),
+            port,
+            Expected::Nobody,
+        ),
+        1 => (
+            basic_value(name, if name == "a-secret" { B } else { A }),
+            port,
+            Expected::Nobody,
+        ),
         2 => (basic_value("c-government", C), Port::Main, Expected::Nobody),
         3 => (basic_value(&name.to_uppercase(), secret), port, Expected::Nobody),
         _ => (basic_value(name, secret), port, Expected::Caller(name, "basic")),
@@ -445,9 +527,15 @@ fn network(random: &mut Random) -> Shown {
     ]);
     let port = *random.one(&[Port::Main, Port::Government, Port::Tls]);
     let (authorization, expected) = match random.below(8) {
-        0 => (Authorization::Plain(basic_value("a-secret", "wrong-wrong-wrong-wrong-wrong-wrong-wrong")), Expected::Nobody),
+        0 => (
+            Authorization::Plain(basic_value("a-secret", "wrong-wrong-wrong-wrong-wrong-wrong-wrong")),
+            Expected::Nobody,
+        ),
         // What is shown counts, not the network.
-        1 => (Authorization::Plain(basic_value("a-secret", A)), Expected::Caller("a-secret", "basic")),
+        1 => (
+            Authorization::Plain(basic_value("a-secret", A)),
+            Expected::Caller("a-secret", "basic"),
+        ),
         _ => (placeholder(random), Expected::Caller(name, "network")),
     };
     shown(port, from, authorization, expected)
@@ -463,7 +551,10 @@ fn certificate(random: &mut Random) -> Shown {
     ]);
     let (authorization, expected) = match (random.below(6), name) {
         (0, Some(_)) => (Authorization::Plain(basic_value("a-secret", A)), Expected::Nobody),
-        (0, None) => (Authorization::Plain(basic_value("a-secret", A)), Expected::Caller("a-secret", "basic")),
+        (0, None) => (
+            Authorization::Plain(basic_value("a-secret", A)),
+            Expected::Caller("a-secret", "basic"),
+        ),
         (1, _) => (Authorization::Plain(basic_value("a-secret", B)), Expected::Nobody),
         (_, Some(name)) => (placeholder(random), Expected::Caller(name, "certificate")),
         (_, None) => (placeholder(random), Expected::Nobody),
@@ -491,7 +582,11 @@ fn mixed(random: &mut Random) -> Shown {
 
 fn digest(name: &str, secret: &str, nonce: &str, count: u32, sha: bool, method: &str, uri: &str) -> String {
     let hash = |text: String| -> String {
-        let bytes = if sha { Sha256::digest(text.as_bytes()).to_vec() } else { Md5::digest(text.as_bytes()).to_vec() };
+        let bytes = if sha {
+            Sha256::digest(text.as_bytes()).to_vec()
+        } else {
+            Md5::digest(text.as_bytes()).to_vec()
+        };
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     };
     let secret = hash(format!("{name}:atlas-auth-proxy:{secret}"));
