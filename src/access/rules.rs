@@ -280,13 +280,14 @@ impl CallerRules {
         let rule = &compiled.rule;
         let path: &str = &seen.one.path;
         let names = |ids: &[Box<str>]| path.split('/').any(|part| ids.iter().any(|id| folds_to(part, id)));
+        // What costs most comes last.
         rule.has_method(seen.method)
-            && rule.projects.as_ref().is_none_or(|ids| names(ids))
-            && rule.organizations.as_ref().is_none_or(|ids| names(ids))
             && compiled.path.as_ref().is_none_or(|pattern| {
                 pattern.matches(&seen.segments)
                     && (rule.action == Action::Deny || compiled.begins_private || !is_private(path))
             })
+            && rule.projects.as_ref().is_none_or(|ids| names(ids))
+            && rule.organizations.as_ref().is_none_or(|ids| names(ids))
     }
 }
 

@@ -123,7 +123,7 @@ impl App {
             Arc::clone(&clock),
             settings.limits.body,
         );
-        let callers = AppCallers::start(&settings.callers, Arc::clone(&clock))?;
+        let callers = AppCallers::start(&settings, Arc::clone(&clock))?;
         let capacity = Capacity::new(shares.clients, settings.limits.capacity.max_connections_per_peer);
         let only_at_start = OnlyAtStart::of(&settings);
         let in_force = ArcSwap::new(callers.current());

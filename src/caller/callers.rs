@@ -236,11 +236,12 @@ impl Callers {
         let given = self.derived[0].hash_secret(user.secret().as_bytes());
         let right = secrets.is(0, given.as_bytes());
         let Some(index) = index else { return Ok(None) };
-        if shown.channel != Channel::Confidential {
-            return Err(PLAIN);
-        }
+        // A wrong secret must not tell that the name is one.
         if !right || !self.settings.callers()[index].is_on(shown.listener) {
             return Err(NotIdentified::nobody());
+        }
+        if shown.channel != Channel::Confidential {
+            return Err(PLAIN);
         }
         Ok(Some(index))
     }

@@ -115,6 +115,10 @@ impl IssuerKeys {
         let answered = self.progress.lock().answered;
         let due = answered.map_or(Duration::ZERO, |answered| answered + every);
         let mut pause = due.saturating_sub(self.clock.boot());
+        if self.progress.lock().under_way {
+            // A reload has broken off the one before, and somebody may wait for it.
+            pause = Duration::ZERO;
+        }
         loop {
             tokio::select! {
                 () = sleep(pause) => {}

@@ -124,7 +124,7 @@ pub enum NotIdentified {
 impl NotIdentified {
     /// What is said to who shows a wrong local secret, and to who shows nothing where something is required: the two are
     /// not to be told apart.
-    pub const NOBODY: &'static str = "this listener serves callers that it knows, and this request shows none: show the caller's name with its local secret (HTTP Digest or Basic), a pass of /api/oauth/token, or a token of an issuer";
+    pub const NOBODY: &'static str = "this listener serves callers that it knows, and nothing that this request shows names one (a name or a secret that is not right counts as nothing): show the caller's name with its local secret (HTTP Digest or Basic), a pass of /api/oauth/token, or a token of an issuer";
 
     pub(super) const fn unknown(why: &'static str) -> Self {
         Self::Unknown {

@@ -178,14 +178,22 @@ impl Catalogue {
     }
 
     /// The operation that a method and a path stand for. `path` is percent-decoded, begins with `/` and has no query. A
-    /// literal segment wins over a placeholder, and HEAD is a GET. Allocates nothing.
+    /// literal segment wins over a placeholder, a slash at the end means nothing, and HEAD is a GET. Allocates nothing.
     pub fn find<'p>(&self, method: &Method, path: &'p str) -> Option<Found<'p>> {
         let (parts, route) = self.tree.find(method, path)?;
         let Route { operation, .. } = *route;
+        let (project, organization) = (
+            route.project.map(|place| place.of(&parts)),
+            route.organization.map(|place| place.of(&parts)),
+        );
+        // No id has a colon: that is a `:verb` which the catalogue does not know, and so another operation.
+        if project.or(organization).is_some_and(|id| id.contains(':')) {
+            return None;
+        }
         Some(Found {
             operation,
-            project: route.project.map(|place| place.of(&parts)),
-            organization: route.organization.map(|place| place.of(&parts)),
+            project,
+            organization,
         })
     }
 

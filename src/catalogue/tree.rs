@@ -279,7 +279,9 @@ impl Tree {
 
     pub(super) fn find<'p>(&self, method: &Method, path: &'p str) -> Option<(Parts<'p>, &Route)> {
         let place = place_of(method)?;
-        let parts = Parts::of(path.strip_prefix('/')?)?;
+        let path = path.strip_prefix('/')?;
+        // Atlas serves a path with a slash at its end as the one without, and clients in use send it.
+        let parts = Parts::of(path.strip_suffix('/').unwrap_or(path))?;
         let route = self.walk::<false>(ROOT, parts.all.get(..parts.len)?, place)?;
         Some((parts, &self.routes[usize::from(route)]))
     }

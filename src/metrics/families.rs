@@ -70,8 +70,8 @@ families! {
     in_flight: IntGaugeVec "requests_in_flight" ["listener"];
     /// Open client connections.
     connections_open: IntGaugeVec "connections_open" ["listener"];
-    /// Connections and requests refused, by reason.
-    denied: IntCounterVec "denied_total" ["listener", "reason"];
+    /// Connections and requests refused, by reason; caller: where it is known who it was.
+    denied: IntCounterVec "denied_total" ["listener", "caller", "reason"];
     /// Requests that a rule with `action = "warn"` let through.
     rule_warnings: IntCounterVec "rule_warnings_total" ["listener"];
     /// Answers that the proxy made itself, by errorCode.

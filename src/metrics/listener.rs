@@ -6,8 +6,8 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 
-use super::Metrics;
 use super::labels::{DenyReason, METHODS, STATUSES, method_index, status_index};
+use super::{Metrics, NOBODY};
 
 /// Statuses that exist at zero from the start, for each method: enough for rates and alerts to have a beginning.
 const EXPECTED: &[u16] = &[200, 401, 403, 404, 429, 500, 502, 503, 504];
@@ -27,7 +27,7 @@ impl Metrics {
             connections_open: f.connections_open.with_label_values(&[name]),
             denied: DenyReason::ALL
                 .iter()
-                .map(|r| f.denied.with_label_values(&[name, r.as_str()]))
+                .map(|r| f.denied.with_label_values(&[name, NOBODY, r.as_str()]))
                 .collect(),
             warned: f.rule_warnings.with_label_values(&[name]),
         };

@@ -32,6 +32,9 @@ pub use token_store::{TokenStoreOperations, TokenStoreUp};
 
 use families::Families;
 
+/// The label of refusals where nobody was asked who it is.
+const NOBODY: &str = "";
+
 /// The metrics of one running app. No globals: two apps in a process count apart.
 pub struct Metrics {
     registry: Registry,
@@ -86,7 +89,8 @@ impl Metrics {
         let mut text = Vec::new();
         // Only writing can fail, and a vector takes everything.
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
-        String::from_utf8(text).unwrap_or_default()
+        // An empty label is the same as none.
+        String::from_utf8(text).unwrap_or_default().replace("caller=\"\",", "")
     }
 
     /// The log belongs to the process, and keeps a count of its own.

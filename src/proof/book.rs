@@ -132,6 +132,8 @@ impl Book {
     /// # Errors
     /// When one of them is wrong.
     pub fn new(text: BookText, catalogue: Arc<Catalogue>) -> Result<Self, BookError> {
+        // No caller of one account may touch the credential of another.
+        let own = OwnCredential::new(text.listeners.iter().filter_map(|listener| listener.own.as_deref()));
         let policies = text.listeners.iter().map(|listener| {
             let rules = listener
                 .rules
@@ -143,7 +145,7 @@ impl Book {
                 false => guard::Action::Deny,
             };
             let policy = Policy::new(listener.read_only, rules, unmatched);
-            Ok((policy, OwnCredential::new(listener.own.as_deref())))
+            Ok((policy, own.clone()))
         });
         let policies = policies.collect::<Result<_, _>>()?;
         let rules = text.callers.iter().map(|caller| {

@@ -7,7 +7,6 @@ use arc_swap::ArcSwap;
 use super::links::LinkRewriter;
 use super::upstream_failure::Failures;
 use super::{Prober, RequestBody};
-use crate::access::OwnCredential;
 use crate::caller::AccountBinding;
 use crate::credential::bearer::Bearer;
 use crate::credential::digest::Digest;
@@ -47,8 +46,6 @@ pub struct AccountIdentity {
     pub origin: String,
     /// The client id of a service account, the public key of an API key.
     pub client_id: String,
-    /// The same, as callers' paths are searched for it.
-    pub own: OwnCredential,
 }
 
 impl AccountIdentity {
@@ -56,7 +53,6 @@ impl AccountIdentity {
     pub fn new(origin: String, client_id: &str) -> Arc<Self> {
         Arc::new(Self {
             origin,
-            own: OwnCredential::new(Some(client_id)),
             client_id: client_id.to_owned(),
         })
     }

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use super::error::ProxyError;
 use super::fairness::{ConcurrencyGuard, FairnessLimits, Usage};
 use super::{AccountSlot, Client, Peer};
-use crate::access::{CallerRules, Reading};
+use crate::access::{CallerRules, OwnCredential, Reading};
 use crate::caller::{AccountBinding, By, CallerName, Callers, Channel, Identified, NotIdentified, Shown, TokenAnswer};
 use crate::catalogue::Catalogue;
 use crate::metrics::{CallerMetrics, Metrics};
@@ -43,6 +43,7 @@ pub struct ListenerCallers {
     /// The listener's name.
     listener: String,
     callers: Arc<Callers>,
+    own: Arc<OwnCredential>,
     terms: Arc<[(CallerTerms, Arc<Usage>)]>,
     /// In the order of `terms`.
     metrics: Vec<CallerMetrics>,
@@ -86,11 +87,13 @@ pub(super) struct Place<'a> {
 }
 
 impl ListenerCallers {
-    /// The callers at the listener named `listener`. `terms` are in the order of the callers' identities.
+    /// The callers at the listener named `listener`. `own`: the ids of the credentials that the proxy itself uses. `terms` are in
+    /// the order of the callers' identities.
     pub fn new(
         required: bool,
         digest_md5: bool,
         callers: Arc<Callers>,
+        own: Arc<OwnCredential>,
         terms: Arc<[(CallerTerms, Arc<Usage>)]>,
         metrics: &Metrics,
         listener: &str,
@@ -106,6 +109,7 @@ impl ListenerCallers {
             anonymous: metrics.caller(listener, ANONYMOUS),
             unknown: metrics.caller(listener, UNKNOWN),
             callers,
+            own,
             terms,
         }
     }
@@ -153,16 +157,14 @@ impl ListenerCallers {
         who: Who,
         reading: &Reading<'_>,
         path: &str,
-        account: &AccountSlot,
         catalogue: &Catalogue,
     ) -> Result<Option<usize>, ProxyError> {
-        let current = account.current();
         match who {
             Who::Caller(index, _) => {
                 let Some((terms, _)) = self.terms.get(index) else {
                     return Err(self.unknown(NotIdentified::NOBODY, false));
                 };
-                let decision = terms.rules.decide(reading, &current.identity.own);
+                let decision = terms.rules.decide(reading, &self.own);
                 if decision.allowed {
                     return Ok(decision.warned);
                 }
@@ -172,7 +174,7 @@ impl ListenerCallers {
                 )))
             }
             // The listener's rules say what whoever shows nothing may do; the account's own credential is out of reach.
-            _ if current.identity.own.is_named_in(path) => Err(self.unknown(NOT_ANONYMOUS, false)),
+            _ if self.own.is_named_in(path) => Err(self.unknown(NOT_ANONYMOUS, false)),
             _ => Ok(None),
         }
     }
@@ -234,17 +236,13 @@ impl ListenerCallers {
         }
     }
 
-    /// Counts a request that was answered.
-    pub(super) fn count(&self, who: Who, status: http::StatusCode) {
+    /// Its metrics; `None`: that was not looked at.
+    pub(super) fn metrics(&self, who: Who) -> Option<&CallerMetrics> {
         match who {
-            Who::NotAsked => {}
-            Who::Unknown => self.unknown.request(status),
-            Who::Anonymous => self.anonymous.request(status),
-            Who::Caller(index, _) => {
-                if let Some(metrics) = self.metrics.get(index) {
-                    metrics.request(status);
-                }
-            }
+            Who::NotAsked => None,
+            Who::Unknown => Some(&self.unknown),
+            Who::Anonymous => Some(&self.anonymous),
+            Who::Caller(index, _) => self.metrics.get(index),
         }
     }
 

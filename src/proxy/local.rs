@@ -71,19 +71,27 @@ fn named(rest: &[impl AsRef<str>]) -> LocalEndpoint {
 
 /// The most content of a client's request that is read here, bytes, and how long that may take.
 const MOST_CONTENT: usize = 64 << 10;
+/// The most of it that is kept: a pass has less.
+const MOST_KEPT: usize = 20 << 10;
 const MOST_TIME: Duration = Duration::from_secs(1);
 
-/// Reads the content; `None`: that was not all of it.
-pub(super) async fn take_in(mut content: ClientBody) -> Option<Zeroizing<Vec<u8>>> {
+/// Reads the content, and keeps it where it is looked at; `None`: that was not all of it.
+pub(super) async fn take_in(
+    mut content: ClientBody,
+    endpoint: LocalEndpoint,
+    method: &Method,
+) -> Option<Zeroizing<Vec<u8>>> {
+    let keeps = endpoint == LocalEndpoint::Revoke && *method == Method::POST;
     let take = async {
         let mut taken = Zeroizing::new(Vec::new());
+        let mut left = MOST_CONTENT;
         while let Some(frame) = content.frame().await {
             let frame = frame.ok()?;
             let Some(data) = frame.data_ref() else { continue };
-            if data.len() > MOST_CONTENT - taken.len() {
-                return None;
+            left = left.checked_sub(data.len())?;
+            if keeps && taken.len() + data.len() <= MOST_KEPT {
+                taken.extend_from_slice(data);
             }
-            taken.extend_from_slice(data);
         }
         Some(taken)
     };
@@ -171,7 +179,7 @@ impl Pipeline {
         let code = ErrorCode::CallerUnknown;
         record.denied = Some(code);
         record.who = Who::Unknown;
-        self.metrics.denied(DenyReason::Caller);
+        self.denied(Who::Unknown, DenyReason::Caller);
         self.shared.metrics.error(code);
         let said = serde_json::json!({ "error": "invalid_client", "error_description": description });
         let mut response = json(code.status(), said.to_string());

@@ -26,7 +26,7 @@ use crate::caller;
 use crate::catalogue::{self, OperationId};
 use crate::fair::Part;
 use crate::guard;
-use crate::metrics::{ListenerMetrics, UpstreamErrorKind};
+use crate::metrics::{CallerMetrics, DenyReason, ListenerMetrics, UpstreamErrorKind};
 use crate::upstream::UpstreamBody;
 
 /// Atlas's count of requests that may still be made.
@@ -91,7 +91,7 @@ impl Pipeline {
             }
             Err(error) => {
                 if let Some(reason) = error.deny_reason() {
-                    self.metrics.denied(reason);
+                    self.denied(record.who, reason);
                 }
                 self.failed(error, record, version)
             }
@@ -113,7 +113,7 @@ impl Pipeline {
         let Admitted { authority, path, local } = self.admit(&parts)?;
         if let Some(endpoint) = local {
             // What clients post here is short: once it is read, the connection can serve on.
-            let content = local::take_in(incoming).await;
+            let content = local::take_in(incoming, endpoint, &parts.method).await;
             record.unread = content.is_none();
             let answer = self.answer_here(endpoint, client, &parts, content.unwrap_or_default(), record);
             let (parts, bytes) = Box::pin(answer).await?.into_parts();
@@ -297,11 +297,23 @@ impl Pipeline {
             Err(_) if record.who == Who::Anonymous => return Err(callers.not_for_anonymous()),
             by_listener => by_listener.map_err(ProxyError::from)?,
         }
-        record.warned = callers.permit(record.who, reading, path, &self.account, &self.shared.catalogue)?;
+        record.warned = callers.permit(record.who, reading, path, &self.shared.catalogue)?;
         if record.warned.is_some() {
             self.metrics.warned();
         }
         Ok(())
+    }
+
+    /// Counts a refusal, as the caller's where it is known who that is.
+    pub(super) fn denied(&self, who: Who, reason: DenyReason) {
+        match self.caller_metrics(who) {
+            Some(caller) => caller.denied(reason),
+            None => self.metrics.denied(reason),
+        }
+    }
+
+    pub(super) fn caller_metrics(&self, who: Who) -> Option<&CallerMetrics> {
+        self.callers.as_ref()?.metrics(who)
     }
 
     /// Where a request came in.

@@ -65,8 +65,8 @@ impl Record {
         pipeline.metrics.in_flight.dec();
         let tag = operation.map(|operation| operation.tag.index());
         pipeline.account.metrics.request_by_tag(tag, self.upstream_status);
-        if let Some(callers) = &pipeline.callers {
-            callers.count(self.who, self.status);
+        if let Some(caller) = pipeline.caller_metrics(self.who) {
+            caller.request(self.status);
         }
         pipeline.shared.metrics.bytes(Direction::ToUpstream, bytes_in);
         pipeline.shared.metrics.bytes(Direction::ToClient, self.bytes_out);

@@ -132,6 +132,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "app",
         &[
+            "access",
             "admin",
             "atlas_api",
             "blocking",

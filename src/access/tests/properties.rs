@@ -98,7 +98,13 @@ impl Oracle<'_> {
                 .filter(|segment| !segment.is_empty())
                 .collect()
         } else {
-            segments.to_vec()
+            // A slash at the end means nothing.
+            let (last, rest) = segments.split_last().expect("a path has a segment");
+            if last.is_empty() && !rest.is_empty() {
+                rest.to_vec()
+            } else {
+                segments.to_vec()
+            }
         };
         let fitting = self.catalogue.operations().iter().filter(|operation| {
             if operation.method.as_str() != method || operation.path.matches('/').count() != kept.len() {
@@ -108,10 +114,14 @@ impl Oracle<'_> {
             (0..kept.len()).all(|at| self.fits(template[at], &kept, at, loosely))
         });
         // A literal sorts before a placeholder.
-        fitting.min_by_key(|operation| {
+        let found = fitting.min_by_key(|operation| {
             let placeholders = operation.path.split('/').map(|part| part.starts_with('{'));
             placeholders.collect::<Vec<_>>()
-        })
+        })?;
+        // No id has a colon.
+        let mut parts = found.path[1..].split('/').zip(&kept);
+        let has_colon = parts.any(|(part, given)| matches!(part, "{groupId}" | "{orgId}") && given.contains(':'));
+        (loosely || !has_colon).then_some(found)
     }
 
     /// `rule 1`: the words of a rule.

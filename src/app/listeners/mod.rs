@@ -164,8 +164,11 @@ impl Listeners {
     /// When there is such a listener.
     pub(super) fn check_callers(&self, listeners: &[ListenerSettings]) -> Result<(), StartError> {
         for listener in listeners.iter().filter(|listener| listener.rules.callers.is_none()) {
-            let open = self.open.iter().find(|one| same_socket(&one.bind, &listener.bind));
-            if let Some(one) = open.filter(|one| one.requires_callers) {
+            // One that has moved is the same to whoever named it.
+            let same = |one: &&OpenListener| {
+                same_socket(&one.bind, &listener.bind) || listener.name.as_ref() == Some(&one.status.name)
+            };
+            if let Some(one) = self.open.iter().filter(same).find(|one| one.requires_callers) {
                 let listener = one.status.name.clone();
                 return Err(StartError::CallersGone { listener });
             }
@@ -212,7 +215,7 @@ impl Listeners {
     ) -> Result<Vec<&'static str>, StartError> {
         let wanted = Wanted::all(settings, accounts)?;
         self.shared = Arc::new(self.shared.with_limits(settings.limits.body));
-        self.callers = self.callers.replaced(&settings.callers);
+        self.callers = self.callers.replaced(settings);
         let mut later = Vec::new();
         let mut before: VecDeque<OpenListener> = self.open.drain(..).collect();
         let mut after = Vec::new();

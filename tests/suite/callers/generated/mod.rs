@@ -261,8 +261,11 @@ pub struct Clients {
     addresses: [std::net::SocketAddr; 3],
     socket: std::path::PathBuf,
     ca: TestCa,
-    open: Vec<((Port, [u8; 4], Option<&'static str>), SendRequest<Full<Bytes>>)>,
+    open: Vec<(Way, SendRequest<Full<Bytes>>)>,
 }
+
+/// The port, from which address, with which certificate.
+type Way = (Port, [u8; 4], Option<&'static str>);
 
 /// Connections that are kept at most.
 const KEPT: usize = 12;
