@@ -82,7 +82,7 @@ pub struct CallerIdentity {
     pub certificate_names: Vec<Pattern>,
     /// Tokens of issuers.
     pub jwt: Vec<JwtMatch>,
-    /// The local secret and the next one beside it ([`super::local_secret`]).
+    /// The local secret and the next one beside it ([`super::local_secret()`]).
     pub secrets: LocalSecrets,
 }
 
