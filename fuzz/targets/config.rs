@@ -45,6 +45,7 @@ fuzz_target!(|data: &[u8]| {
         environment: &environment,
         files: &files,
         machine: Machine {
+            overflow_uid: 65534,
             cores: NonZeroUsize::MIN,
             log_to_terminal: false,
         },

@@ -75,6 +75,7 @@ async fn start(seen: Arc<Mutex<Vec<Result<strict::Request, String>>>>) -> (App, 
         environment: &environment,
         files: &files,
         machine: Machine {
+            overflow_uid: 65534,
             cores: NonZeroUsize::MIN,
             log_to_terminal: false,
         },
