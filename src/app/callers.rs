@@ -9,7 +9,7 @@ use super::StartError;
 use crate::access::OwnCredential;
 use crate::caller::{CallerName, CallerState, Callers};
 use crate::metrics::Metrics;
-use crate::proxy::{CallerTerms, CallersMode, ListenerCallers, RequestRules, Usage};
+use crate::proxy::{CallerTerms, ListenerCallers, RequestRules, Usage};
 use crate::settings::Settings;
 use crate::time::SharedClock;
 
@@ -84,9 +84,9 @@ impl AppCallers {
 
     /// The callers of one listener; `None`: it asks nobody.
     pub(super) fn of_listener(&self, name: &str, rules: &RequestRules, metrics: &Metrics) -> Option<ListenerCallers> {
-        let required = rules.callers? == CallersMode::Required;
+        rules.callers?;
         Some(ListenerCallers::new(
-            required,
+            rules.requires_callers(),
             rules.digest_md5,
             Arc::clone(&self.current),
             Arc::clone(&self.own),

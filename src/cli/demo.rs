@@ -272,23 +272,8 @@ fn announcement(running: &App, commercial: &Emulator, government: &Emulator, fil
         let _ = writeln!(text, "{line}");
     };
     line("atlas-auth-proxy demo: a built-in Atlas emulator, and proxies before it".to_owned());
-    line(format!(
-        "  commercial, service account (Bearer)  {bearer}{}",
-        moved(bearer, COMMERCIAL)
-    ));
-    line(format!(
-        "  commercial, API key (Digest)          {digest}{}",
-        moved(digest, DIGEST)
-    ));
-    line(format!(
-        "  government, service account (Bearer)  {gov}{}",
-        moved(gov, GOVERNMENT)
-    ));
     let admin = running.admin().to_string();
-    line(format!(
-        "  metrics and health                    {admin}{}",
-        moved(&admin, ADMIN)
-    ));
+    line(addresses([bearer, digest, gov], &admin));
     line(format!(
         "  emulators, and their fault controls   {} {}, {} {}",
         commercial.base_url(),
@@ -341,6 +326,18 @@ fn announcement(running: &App, commercial: &Emulator, government: &Emulator, fil
     line(command("rotate-secret"));
     line("Ctrl-C ends the demo.".to_owned());
     text
+}
+
+/// Where the proxies and the admin port are, a line each.
+fn addresses([bearer, digest, gov]: [&str; 3], admin: &str) -> String {
+    [
+        ("commercial, service account (Bearer)", bearer, COMMERCIAL),
+        ("commercial, API key (Digest)", digest, DIGEST),
+        ("government, service account (Bearer)", gov, GOVERNMENT),
+        ("metrics and health", admin, ADMIN),
+    ]
+    .map(|(what, url, port)| format!("  {what:<37} {url}{}", moved(url, port)))
+    .join("\n")
 }
 
 /// This program, as a shell starts it.

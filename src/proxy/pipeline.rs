@@ -18,8 +18,7 @@ use super::record::Record;
 use super::response_body::Content;
 use super::upstream_failure::Observer;
 use super::{
-    AccountSlot, CallersMode, Client, Peer, ProxyError, RequestBody, RequestRules, ResponseBody, Shared, Usage,
-    headers, local,
+    AccountSlot, Client, Peer, ProxyError, RequestBody, RequestRules, ResponseBody, Shared, Usage, headers, local,
 };
 use crate::access::Reading;
 use crate::caller;
@@ -324,11 +323,6 @@ impl Pipeline {
             local: self.local,
             account: &self.account,
         }
-    }
-
-    /// Whether whoever connects must still show who it is.
-    pub fn requires_callers(&self) -> bool {
-        self.rules.callers == Some(CallersMode::Required)
     }
 
     fn needs_content(&self, operation: Option<OperationId>) -> bool {

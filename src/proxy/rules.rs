@@ -39,6 +39,13 @@ pub struct RequestRules {
     pub retry_429: Option<Duration>,
 }
 
+impl RequestRules {
+    /// Whether whoever connects must show who it is.
+    pub fn requires_callers(&self) -> bool {
+        self.callers == Some(CallersMode::Required)
+    }
+}
+
 impl Default for RequestRules {
     /// No name but those of the bound address, every method and path, no bounds.
     fn default() -> Self {

@@ -59,7 +59,7 @@ impl Listener {
     /// When there is none.
     pub(super) fn admit(&self, peer: Peer) -> Result<Slot, Full> {
         self.capacity
-            .admit(&self.part, peer, self.snapshot.load().pipeline.requires_callers())
+            .admit(&self.part, peer, self.snapshot.load().pipeline.rules.requires_callers())
     }
 
     /// The snapshot in force.

@@ -13,7 +13,7 @@ use super::accounts::Accounts;
 use super::callers::AppCallers;
 use crate::caller::Callers;
 use crate::fair::Part;
-use crate::proxy::{AccountSlot, CallersMode, Pipeline, Shared, Usage};
+use crate::proxy::{AccountSlot, Pipeline, Shared, Usage};
 use crate::server::{self, Bind, BoundSocket, Capacity, Drain, ListenerSettings, ListenerTls, Snapshot};
 use crate::settings::{AccountSettings, Limits, Settings};
 use crate::time::SharedClock;
@@ -285,7 +285,7 @@ impl Listeners {
             listener,
             usage,
             tls: wanted.settings.tls.clone(),
-            requires_callers: wanted.settings.rules.callers == Some(CallersMode::Required),
+            requires_callers: wanted.settings.rules.requires_callers(),
             account: wanted.account,
             part,
             status,
@@ -307,7 +307,7 @@ impl Listeners {
         }
         one.bind = wanted.settings.bind.clone();
         one.tls = wanted.settings.tls.clone();
-        one.requires_callers = wanted.settings.rules.callers == Some(CallersMode::Required);
+        one.requires_callers = wanted.settings.rules.requires_callers();
         one.account = wanted.account;
         one.status = status;
         self.say_certificate(one);

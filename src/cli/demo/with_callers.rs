@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use super::{
-    ADMIN, CLIENT_ID, COMMERCIAL, DIGEST, Files, GOVERNMENT, PRIVATE_KEY, PUBLIC_KEY, free, moved, program, quoted,
+    ADMIN, CLIENT_ID, COMMERCIAL, DIGEST, Files, GOVERNMENT, PRIVATE_KEY, PUBLIC_KEY, addresses, free, program, quoted,
     write,
 };
 use crate::app::App;
@@ -132,22 +132,7 @@ pub(super) fn announcement(running: &App, files: &Files) -> String {
         let _ = writeln!(text, "{line}");
     };
     line("atlas-auth-proxy demo --callers: an Atlas emulator, and proxies that know their callers by name".to_owned());
-    line(format!(
-        "  commercial, service account (Bearer)  {bearer}{}",
-        moved(bearer, COMMERCIAL)
-    ));
-    line(format!(
-        "  commercial, API key (Digest)          {digest}{}",
-        moved(digest, DIGEST)
-    ));
-    line(format!(
-        "  government, service account (Bearer)  {gov}{}",
-        moved(gov, GOVERNMENT)
-    ));
-    line(format!(
-        "  metrics and health                    {admin}{}",
-        moved(&admin, ADMIN)
-    ));
+    line(addresses([bearer, digest, gov], &admin));
     line(format!(
         "  configuration                         {}",
         files.configuration().display()

@@ -18,7 +18,7 @@ use super::value;
 use crate::access::CallerRules;
 use crate::caller::{CallerIdentity, CallerName, CallersError, CallersSettings};
 use crate::catalogue::Catalogue;
-use crate::proxy::{CallerTerms, CallersMode, FairnessLimits};
+use crate::proxy::{CallerTerms, FairnessLimits};
 use crate::server::{Bind, ListenerSettings, ListenerTls};
 use crate::settings::CallerSettings;
 
@@ -131,7 +131,7 @@ pub(crate) fn warn(
     let identities = callers.identification.callers();
     for listener in listeners.iter().map(|given| &given.value) {
         let reached = identities.iter().any(|caller| can_reach(caller, listener));
-        if listener.rules.callers == Some(CallersMode::Required) && !reached {
+        if listener.rules.requires_callers() && !reached {
             problems.warn(format_args!(
                 "listener `{}` requires a caller, and no `[[caller]]` can be known there: it answers 401 to everybody",
                 listener.name.as_deref().unwrap_or("without a name")

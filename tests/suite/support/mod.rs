@@ -9,7 +9,7 @@ pub mod client;
 #[cfg(feature = "emulator")]
 pub mod clock;
 pub mod h2_upstream;
-#[allow(dead_code, reason = "tokens are for the tests of callers")]
+#[allow(dead_code, reason = "the unit tests of `caller` share the file, and use more of it")]
 pub mod issuer;
 pub mod metrics;
 pub mod needs;
