@@ -20,8 +20,22 @@ use crate::upstream::{UpstreamLimits, UpstreamSettings};
 pub struct AccountSettings {
     /// The credential.
     pub credential: CredentialSettings,
+    /// What names the credential's API key in paths of the API, if that is known: 24 hexadecimal digits.
+    pub api_key_id: Option<String>,
     /// The upstream.
     pub upstream: UpstreamSettings,
+}
+
+impl AccountSettings {
+    /// What paths of the API name the credential by, as far as that is known.
+    pub fn names_in_paths(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.credential.id()).chain(self.api_key_id.as_deref())
+    }
+
+    /// Whether paths of the API name the credential by an id that is not known.
+    pub fn lacks_its_name_in_paths(&self) -> bool {
+        matches!(self.credential, CredentialSettings::ApiKey(_)) && self.api_key_id.is_none()
+    }
 }
 
 /// The admin port.

@@ -48,6 +48,15 @@ fn callers() -> &'static Callers {
     })
 }
 
+/// Its clock is what a wait for keys is bounded by.
+fn runtime() -> &'static tokio::runtime::Runtime {
+    static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_time().build().expect("it is only a clock")
+    })
+}
+
 /// `None`: it would wait for keys, which never come.
 fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
@@ -58,6 +67,7 @@ fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
 
 fuzz_target!(|data: &[u8]| {
     let callers = callers();
+    let _entered = runtime().enter();
     let mut lines = data.splitn(2, |byte| *byte == b'\n');
     let (first, second) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
     let mut headers = HeaderMap::new();

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::Touched;
 use crate::catalogue::{Catalogue, OperationId};
 use crate::guard::{SlashReading, Unclear};
 
@@ -31,8 +32,20 @@ pub enum Why {
     Unclear(Unclear),
     /// A forgiving server might take it for this operation, but it is not written so.
     Disguised(OperationId),
-    /// The path names the credential that the proxy itself uses.
-    OwnCredential,
+    /// It touches the credential that the proxy itself uses.
+    OwnCredential(Touched),
+}
+
+impl fmt::Display for Touched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Credential => "the path names the credential that the proxy itself uses",
+            Self::PerhapsKey => {
+                "it changes an API key, which may be the one that the proxy itself uses: `api_key_id` of the account tells which \
+                 one that is, and then the others may be changed"
+            }
+        })
+    }
 }
 
 impl Decision {
@@ -94,10 +107,9 @@ impl fmt::Display for Told<'_> {
                 "a server might take this for {}: send it in its plain form",
                 self.catalogue.get(*id).name
             ),
-            (Why::OwnCredential, _) => f.write_str(
-                "the path names the credential that the proxy itself uses, which no caller may touch without \
-                 `own_account = true`",
-            ),
+            (Why::OwnCredential(touched), _) => {
+                write!(f, "{touched}; no caller may touch that without `own_account = true`")
+            }
         }
     }
 }

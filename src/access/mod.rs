@@ -11,10 +11,11 @@ mod paths;
 mod reading;
 mod rule;
 mod rules;
+mod sets;
 mod words;
 
 pub use decision::{Decision, Told, Why};
-pub use own::OwnCredential;
+pub use own::{OwnCredential, Touched};
 pub use reading::Reading;
 pub use rule::{Rule, RuleError, RuleParts};
 pub use rules::CallerRules;

@@ -4,43 +4,77 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::paths::{Literals, NumberedPattern, Segments};
+use super::paths::{PathSets, Segments};
 use super::reading::One;
+use super::sets::{RuleSets, in_order, words};
 use super::words::{NONE, Words, hash};
 use super::{Action, Decision, OwnCredential, Reading, Rule, Why};
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, OperationId};
 use crate::guard::{PathPattern, SlashReading, folded, folds_to};
 
 /// The rules of one caller. The first that matches decides, a `warn` aside; what none matches is denied.
 #[derive(Clone)]
 pub struct CallerRules {
-    rules: Box<[Compiled]>,
-    /// All ids that any rule names, in lower case.
-    ids: Words,
-    /// Of the paths of all rules.
-    literals: Literals,
+    rules: Box<[Rule]>,
+    /// By operation, the last row for what is none: the rules that can match it.
+    by_operation: RuleSets,
+    projects: IdSets,
+    organizations: IdSets,
+    paths: PathSets,
     own_account: bool,
     catalogue: Arc<Catalogue>,
 }
 
+/// The ids that rules name under one key, and the rules that name each. What keeps out compares loosely, what lets in exactly.
 #[derive(Clone)]
-struct Compiled {
-    rule: Rule,
-    path: Option<NumberedPattern>,
-    /// A path that is private must be named as such: whether it is.
-    begins_private: bool,
-    projects: Option<Ids>,
-    organizations: Option<Ids>,
+struct IdSets {
+    /// In lower case.
+    ids: Words,
+    /// By number, the last row for what is none of them: the rules that name it, or that name no id under this key.
+    by_id: RuleSets,
+    /// One row: the rules that keep out.
+    keeping_out: RuleSets,
 }
 
-/// Numbers of [`CallerRules::ids`], one bit for each.
-#[derive(Clone)]
-struct Ids(Box<[u64]>);
+impl IdSets {
+    fn of(rules: &[Rule], key: impl Fn(&Rule) -> Option<&[Box<str>]>) -> Self {
+        let ids = Words::new(rules.iter().filter_map(&key).flatten().cloned());
+        let named: Vec<Option<Vec<u32>>> = rules
+            .iter()
+            .map(|rule| key(rule).map(|list| list.iter().map(|id| ids.exact(id)).collect()))
+            .collect();
+        Self {
+            by_id: RuleSets::new(ids.len() + 1, rules.len(), |row, rule| {
+                let names = |list: &Vec<u32>| list.iter().any(|number| *number as usize == row);
+                named[rule].as_ref().is_none_or(names)
+            }),
+            keeping_out: RuleSets::new(1, rules.len(), |_, rule| rules[rule].action == Action::Deny),
+            ids,
+        }
+    }
 
-impl Ids {
-    fn has(&self, number: u32) -> bool {
-        let (word, bit) = (number as usize / 64, number % 64);
-        self.0.get(word).is_some_and(|word| word >> bit & 1 == 1)
+    /// The rows for what stands at an id's place: as it is, and as loosely as a server might see it.
+    fn rows(&self, id: Option<&str>) -> [usize; 2] {
+        let number = |id: &str| {
+            let exact = self.ids.number(hash(id), |known| known.eq_ignore_ascii_case(id));
+            if exact != NONE || id.bytes().all(|b| b.is_ascii_graphic()) {
+                return [exact; 2];
+            }
+            [NONE, self.ids.exact(&folded(id))]
+        };
+        match id {
+            Some(id) if self.ids.len() > 0 => number(id),
+            _ => [NONE; 2],
+        }
+        .map(|number| self.ids.row(number))
+    }
+
+    fn fitting(&self, [exact, loose]: [usize; 2], word: usize) -> u64 {
+        if exact == loose {
+            return self.by_id.word(exact, word);
+        }
+        let keeping_out = self.keeping_out.word(0, word);
+        (self.by_id.word(exact, word) & !keeping_out) | (self.by_id.word(loose, word) & keeping_out)
     }
 }
 
@@ -49,47 +83,26 @@ struct Seen<'s> {
     method: &'s Method,
     one: &'s One<'s>,
     segments: Segments,
-    /// Numbers of [`CallerRules::ids`], as they are and as loosely as a server might see them.
-    project: [u32; 2],
-    organization: [u32; 2],
+    /// Rows of [`IdSets`].
+    project: [usize; 2],
+    organization: [usize; 2],
 }
 
 impl CallerRules {
     /// `own_account`: whether the caller may touch the credential that the proxy itself uses.
     pub fn new(rules: Vec<Rule>, own_account: bool, catalogue: Arc<Catalogue>) -> Self {
-        let named = |rule: &Rule| {
-            rule.projects
-                .iter()
-                .chain(&rule.organizations)
-                .flatten()
-                .cloned()
-                .collect::<Vec<_>>()
-        };
-        let ids = Words::new(rules.iter().flat_map(named));
-        let literals = Literals::of(rules.iter().filter_map(|rule| rule.path.as_ref()));
-        let numbered = |list: &Option<Box<[Box<str>]>>| {
-            list.as_ref().map(|list| {
-                let mut words = vec![0_u64; ids.len().div_ceil(64)];
-                for number in list.iter().map(|id| ids.exact(id)).filter(|number| *number != NONE) {
-                    words[number as usize / 64] |= 1 << (number % 64);
-                }
-                Ids(words.into())
-            })
-        };
-        let rules = rules
-            .into_iter()
-            .map(|rule| Compiled {
-                path: rule.path.as_ref().map(|path| literals.pattern(path, rule.action)),
-                begins_private: rule.path.as_ref().is_some_and(begins_private),
-                projects: numbered(&rule.projects),
-                organizations: numbered(&rule.organizations),
-                rule,
-            })
-            .collect();
+        let operations: Vec<OperationId> = catalogue.ids().collect();
         Self {
-            rules,
-            ids,
-            literals,
+            by_operation: RuleSets::new(operations.len() + 1, rules.len(), |row, rule| {
+                match operations.get(row) {
+                    Some(id) => rules[rule].operations.has(*id),
+                    None => rules[rule].unknown,
+                }
+            }),
+            projects: IdSets::of(&rules, |rule| rule.projects.as_deref()),
+            organizations: IdSets::of(&rules, |rule| rule.organizations.as_deref()),
+            paths: PathSets::of(&rules),
+            rules: rules.into(),
             own_account,
             catalogue,
         }
@@ -108,8 +121,11 @@ impl CallerRules {
             Ok(readings) => readings,
             Err(why) => return refused(Why::Unclear(why)),
         };
-        if !self.own_account && own.is_named_in(reading.path) {
-            return refused(Why::OwnCredential);
+        // A path that is clear has these readings alone.
+        let mut readings = std::iter::once(inside).chain(separated);
+        let touched = readings.find_map(|one| own.touched_by_decoded(reading.method, &one.path));
+        if let Some(touched) = touched.filter(|_| !self.own_account) {
+            return refused(Why::OwnCredential(touched));
         }
         let inside = self.see(reading.method, inside);
         let Some(separated) = separated else {
@@ -164,10 +180,10 @@ impl CallerRules {
             return refused(why);
         }
         let mut warned = None;
-        for (n, compiled) in (1..).zip(&self.rules) {
-            let Some(path) = &compiled.path else { continue };
-            let rule = &compiled.rule;
-            if !rule.has_method(other.method) || !path.matches(&other.segments) {
+        let fitting = |word| self.paths.fitting(&other.segments, word);
+        for at in (0..words(self.rules.len())).flat_map(|word| in_order(word, fitting(word))) {
+            let (rule, n) = (&self.rules[at], at + 1);
+            if rule.path.is_none() || !rule.has_method(other.method) {
                 continue;
             }
             match rule.action {
@@ -181,7 +197,7 @@ impl CallerRules {
                 Action::Warn => warned = warned.or(Some(n)),
             }
         }
-        if warned.is_none() && self.rules[by - 1].rule.path.is_some() {
+        if warned.is_none() && self.rules[by - 1].path.is_some() {
             return refused(Why::Unmatched);
         }
         Decision {
@@ -195,21 +211,10 @@ impl CallerRules {
         Seen {
             method,
             one,
-            segments: self.literals.segments(path, self.catalogue.verbs(path)),
-            project: self.number_of(one.project.as_deref()),
-            organization: self.number_of(one.organization.as_deref()),
+            segments: self.paths.segments(path, |path| self.catalogue.verbs(path)),
+            project: self.projects.rows(one.project.as_deref()),
+            organization: self.organizations.rows(one.organization.as_deref()),
         }
-    }
-
-    fn number_of(&self, id: Option<&str>) -> [u32; 2] {
-        let Some(id) = id else {
-            return [NONE; 2];
-        };
-        let exact = self.ids.number(hash(id), |known| known.eq_ignore_ascii_case(id));
-        if exact != NONE || id.bytes().all(|b| b.is_ascii_graphic()) {
-            return [exact; 2];
-        }
-        [NONE, self.ids.exact(&folded(id))]
     }
 
     fn judge(&self, seen: &Seen<'_>) -> Decision {
@@ -225,11 +230,12 @@ impl CallerRules {
             return decided(false, why, None);
         }
         let mut warned = None;
-        for (n, compiled) in (1..).zip(&self.rules) {
-            if !self.matches(compiled, seen) {
+        for at in self.candidates(seen) {
+            let (rule, n) = (&self.rules[at], at + 1);
+            if !rule.has_method(seen.method) || (operation.is_none() && !matches_unknown(rule, &seen.one.path)) {
                 continue;
             }
-            match compiled.rule.action {
+            match rule.action {
                 Action::Allow => return decided(true, Why::Rule(n), warned),
                 Action::Deny => return decided(false, Why::Rule(n), None),
                 Action::Warn => warned = warned.or(Some(n)),
@@ -253,42 +259,34 @@ impl CallerRules {
         loosely.filter(|id| seen.one.operation != Some(*id)).map(Why::Disguised)
     }
 
-    fn matches(&self, compiled: &Compiled, seen: &Seen<'_>) -> bool {
-        let rule = &compiled.rule;
-        let Some(id) = seen.one.operation else {
-            return rule.unknown && self.matches_unknown(compiled, seen);
+    /// The rules that match, the method aside, in their order, counted from 0. Of what is no operation: all that may match.
+    fn candidates<'s>(&'s self, seen: &'s Seen<'_>) -> impl Iterator<Item = usize> + 's {
+        let unknown = self.catalogue.operations().len();
+        let row = seen.one.operation.map_or(unknown, OperationId::index);
+        let of_word = move |word| {
+            let mut set = self.by_operation.word(row, word);
+            if seen.one.operation.is_some() {
+                set &= self.projects.fitting(seen.project, word) & self.organizations.fitting(seen.organization, word);
+            }
+            if set != 0 {
+                set &= self.paths.fitting(&seen.segments, word);
+            }
+            in_order(word, set)
         };
-        if !rule.operations.has(id) {
-            return false;
-        }
-        let loosely = usize::from(rule.action == Action::Deny);
-        rule.has_method(seen.method)
-            && compiled
-                .projects
-                .as_ref()
-                .is_none_or(|ids| ids.has(seen.project[loosely]))
-            && compiled
-                .organizations
-                .as_ref()
-                .is_none_or(|ids| ids.has(seen.organization[loosely]))
-            && compiled.path.as_ref().is_none_or(|path| path.matches(&seen.segments))
+        (0..words(self.rules.len())).flat_map(of_word)
     }
+}
 
-    /// Of what is no operation. Where a denying rule names projects or organizations, any segment may be one: nothing says
-    /// where they stand.
-    fn matches_unknown(&self, compiled: &Compiled, seen: &Seen<'_>) -> bool {
-        let rule = &compiled.rule;
-        let path: &str = &seen.one.path;
-        let names = |ids: &[Box<str>]| path.split('/').any(|part| ids.iter().any(|id| folds_to(part, id)));
-        // What costs most comes last.
-        rule.has_method(seen.method)
-            && compiled.path.as_ref().is_none_or(|pattern| {
-                pattern.matches(&seen.segments)
-                    && (rule.action == Action::Deny || compiled.begins_private || !is_private(path))
-            })
-            && rule.projects.as_ref().is_none_or(|ids| names(ids))
-            && rule.organizations.as_ref().is_none_or(|ids| names(ids))
-    }
+/// Of what is no operation, whether its path is one that the rule means. Where a denying rule names projects or organizations,
+/// any segment may be one: nothing says where they stand.
+fn matches_unknown(rule: &Rule, path: &str) -> bool {
+    let names = |ids: &[Box<str>]| path.split('/').any(|part| ids.iter().any(|id| folds_to(part, id)));
+    let may_be_private = |pattern: &PathPattern| rule.action == Action::Deny || begins_private(pattern);
+    rule.path
+        .as_ref()
+        .is_none_or(|pattern| may_be_private(pattern) || !is_private(path))
+        && rule.projects.as_deref().is_none_or(names)
+        && rule.organizations.as_deref().is_none_or(names)
 }
 
 impl Rule {

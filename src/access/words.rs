@@ -40,6 +40,11 @@ impl Words {
         self.words.len()
     }
 
+    /// A row for each number, and the last one for [`NONE`].
+    pub(super) fn row(&self, number: u32) -> usize {
+        self.words.len().min(number as usize)
+    }
+
     /// The number of a word, with its [`hash`].
     pub(super) fn number(&self, hash: u64, is: impl Fn(&str) -> bool) -> u32 {
         if self.words.is_empty() {

@@ -10,7 +10,7 @@ use crate::access::OwnCredential;
 use crate::caller::{CallerName, CallerState, Callers};
 use crate::metrics::Metrics;
 use crate::proxy::{CallerTerms, ListenerCallers, RequestRules, Usage};
-use crate::settings::Settings;
+use crate::settings::{AccountSettings, Settings};
 use crate::time::SharedClock;
 
 /// The callers of all listeners.
@@ -18,13 +18,45 @@ pub(super) struct AppCallers {
     state: Arc<CallerState>,
     current: Arc<Callers>,
     terms: Arc<[(CallerTerms, Arc<Usage>)]>,
-    /// The client ids and public keys that the settings have named since the start: until Atlas has accepted new credentials,
-    /// however many reloads later, the old ones are used on.
-    ids: BTreeSet<String>,
-    /// The same, as paths are searched for them.
-    own: Arc<OwnCredential>,
+    names: CredentialNames,
     /// Keeps the issuers' keys fetched ahead.
     _keys: AbortOnDropHandle<()>,
+}
+
+/// What paths of the API name the accounts' credentials by. All that the settings have named since the start: until Atlas has
+/// accepted new credentials, however many reloads later, the old ones are used on.
+#[derive(Clone, Default)]
+struct CredentialNames {
+    known: BTreeSet<String>,
+    /// By account, the public keys of its API keys whose id is not known.
+    keys_without_id: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl CredentialNames {
+    fn and_those_of(&self, accounts: &BTreeMap<String, AccountSettings>) -> Self {
+        let mut all = self.clone();
+        for (name, account) in accounts {
+            all.known.extend(account.names_in_paths().map(str::to_owned));
+            let keys = all.keys_without_id.entry(name.clone()).or_default();
+            let public_key = account.credential.id().to_owned();
+            if account.lacks_its_name_in_paths() {
+                keys.insert(public_key);
+            } else {
+                keys.remove(&public_key);
+            }
+        }
+        all
+    }
+
+    /// As a listener of this account searches paths for them.
+    fn at(&self, account: &str) -> OwnCredential {
+        let own = OwnCredential::new(self.known.iter().map(String::as_str));
+        if self.keys_without_id.get(account).is_some_and(|keys| !keys.is_empty()) {
+            own.with_a_key_without_id()
+        } else {
+            own
+        }
+    }
 }
 
 impl AppCallers {
@@ -34,7 +66,12 @@ impl AppCallers {
     /// When the system gives no randomness.
     pub(super) fn start(settings: &Settings, clock: SharedClock) -> Result<Self, StartError> {
         let state = CallerState::new(clock).map_err(StartError::Randomness)?;
-        Ok(Self::with(state, settings, &BTreeMap::new(), &BTreeSet::new()))
+        Ok(Self::with(
+            state,
+            settings,
+            &BTreeMap::new(),
+            &CredentialNames::default(),
+        ))
     }
 
     /// Others, as settings want them; what each caller has used in the last minute counts on.
@@ -44,24 +81,21 @@ impl AppCallers {
             .iter()
             .map(|(terms, usage)| (terms.name.clone(), Arc::clone(usage)))
             .collect();
-        Self::with(Arc::clone(&self.state), settings, &used, &self.ids)
+        Self::with(Arc::clone(&self.state), settings, &used, &self.names)
     }
 
-    /// `before`: ids that the settings named before.
+    /// `before`: what the settings named before.
     fn with(
         state: Arc<CallerState>,
         settings: &Settings,
         used: &BTreeMap<CallerName, Arc<Usage>>,
-        before: &BTreeSet<String>,
+        before: &CredentialNames,
     ) -> Self {
         let current = Arc::new(Callers::new(
             settings.callers.identification.clone(),
             Arc::clone(&state),
         ));
         let usage = |terms: &CallerTerms| used.get(&terms.name).cloned().unwrap_or_default();
-        let accounts = settings.accounts.values();
-        let now = accounts.map(|account| account.credential.id().to_owned());
-        let ids: BTreeSet<String> = now.chain(before.iter().cloned()).collect();
         Self {
             _keys: AbortOnDropHandle::new(tokio::spawn(Arc::clone(&current).keep_keys())),
             terms: settings
@@ -70,8 +104,7 @@ impl AppCallers {
                 .iter()
                 .map(|terms| (terms.clone(), usage(terms)))
                 .collect(),
-            own: Arc::new(OwnCredential::new(ids.iter().map(String::as_str))),
-            ids,
+            names: before.and_those_of(&settings.accounts),
             current,
             state,
         }
@@ -82,14 +115,20 @@ impl AppCallers {
         Arc::clone(&self.current)
     }
 
-    /// The callers of one listener; `None`: it asks nobody.
-    pub(super) fn of_listener(&self, name: &str, rules: &RequestRules, metrics: &Metrics) -> Option<ListenerCallers> {
+    /// The callers of one listener, with its account's name; `None`: it asks nobody.
+    pub(super) fn of_listener(
+        &self,
+        name: &str,
+        account: &str,
+        rules: &RequestRules,
+        metrics: &Metrics,
+    ) -> Option<ListenerCallers> {
         rules.callers?;
         Some(ListenerCallers::new(
             rules.requires_callers(),
             rules.digest_md5,
             Arc::clone(&self.current),
-            Arc::clone(&self.own),
+            self.names.at(account),
             Arc::clone(&self.terms),
             metrics,
             name,

@@ -6,6 +6,8 @@
 mod data;
 mod tree;
 
+use std::collections::HashMap;
+
 use http::Method;
 
 use tree::{Route, Tree};
@@ -139,8 +141,12 @@ impl Catalogue {
             tags,
             tree,
         };
+        let by_name: HashMap<&str, OperationId> = catalogue
+            .ids()
+            .map(|id| (catalogue.operations[id.index()].name, id))
+            .collect();
         for twin in data::twins() {
-            let operation = catalogue.by_name(twin.operation).expect("a twin names an operation");
+            let operation = *by_name.get(twin.operation).expect("a twin names an operation");
             catalogue.paths[operation.index()].push(twin.path);
             catalogue.tree.add(&twin.method, twin.path, operation);
         }

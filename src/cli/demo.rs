@@ -227,6 +227,7 @@ fn account(
 ) -> Result<AccountSettings, Box<dyn std::error::Error>> {
     Ok(AccountSettings {
         credential,
+        api_key_id: None,
         upstream: UpstreamSettings {
             origin: Origin::parse(&emulator.base_url())?,
             ca_file: Some(ca_file.to_owned()),

@@ -13,6 +13,7 @@ use super::problem::shown;
 use super::source::{Given, Source};
 use super::table::tables;
 use super::{value, variable};
+use crate::credential::CredentialSettings;
 use crate::settings::AccountSettings;
 use crate::upstream::{HttpVersion, Origin, UpstreamLimits, UpstreamSettings};
 
@@ -30,6 +31,7 @@ tables! {
         public_key: text,
         public_key_file: text,
         private_key_file: text,
+        api_key_id: text,
         digest_max_concurrent: integer,
         proxy: text,
         proxy_credentials_file: text,
@@ -146,12 +148,41 @@ pub(crate) fn build(
             inputs,
         );
         let (upstream, base_url) = upstream(table, overrides.unwrap_or_default(), limits, inputs);
+        let api_key_id = api_key_id(table, found.as_ref(), inputs);
         if let Some(credential) = found {
-            let settings = AccountSettings { credential, upstream };
+            let settings = AccountSettings {
+                credential,
+                api_key_id,
+                upstream,
+            };
             accounts.insert(name.clone(), BuiltAccount { settings, base_url });
         }
     }
     accounts
+}
+
+/// Which API key of the organization the credential is.
+fn api_key_id(
+    table: Option<&FileAccount>,
+    credential: Option<&CredentialSettings>,
+    inputs: &mut Inputs<'_>,
+) -> Option<String> {
+    let given = table?.api_key_id.clone()?;
+    if matches!(credential, Some(CredentialSettings::ServiceAccount(_))) {
+        inputs.problems.add(
+            &given.source,
+            "this is for API keys only, and the account has a service account: remove it",
+        );
+        return None;
+    }
+    let id = inputs.problems.parse(given, |text| {
+        let hint = "`doctor` tells it, and Atlas's list of API keys; it is not the public key";
+        let is_id = text.len() == 24 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        is_id
+            .then(|| text.to_owned())
+            .ok_or_else(|| format!("an API key's id has 24 hexadecimal digits: {hint}"))
+    })?;
+    Some(id.value)
 }
 
 /// With several accounts, and none called `default`, a flag or variable about "the account" could hit the wrong one.

@@ -57,6 +57,8 @@ pub fn rule_book(sources: Sources<'_>, catalogue: &Arc<Catalogue>) -> Result<Boo
             callers: mode.is_some(),
             allow: table.allow.as_ref().map_or_else(|| from_where(table), values),
             own: own(&file, &account),
+            api_key_id: api_key_id(&file, &account),
+            key_without_id: has_key_without_id(&file, &account),
             account,
             read_only: table.read_only.as_ref().is_some_and(|given| given.value),
             unmatched_passes: policy.is_none() || table.rules.is_empty() || is(table.unmatched.as_ref(), "allow"),
@@ -92,6 +94,18 @@ fn own(file: &FileConfig, account: &str) -> Option<String> {
     let table = file.accounts.get(account)?;
     let given = table.client_id.as_ref().or(table.public_key.as_ref());
     given.map(|given| given.value.clone())
+}
+
+fn api_key_id(file: &FileConfig, account: &str) -> Option<String> {
+    let given = file.accounts.get(account)?.api_key_id.as_ref();
+    given.map(|given| given.value.clone())
+}
+
+fn has_key_without_id(file: &FileConfig, account: &str) -> bool {
+    file.accounts.get(account).is_some_and(|table| {
+        let has_key = table.public_key.is_some() || table.public_key_file.is_some();
+        has_key && table.api_key_id.is_none()
+    })
 }
 
 fn values(list: &GivenList) -> BTreeSet<String> {

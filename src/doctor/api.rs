@@ -7,11 +7,14 @@ use http::{Method, StatusCode};
 
 use super::{Patient, span};
 use crate::atlas_api::{AccountError, ApiAnswer, AtlasApi, CallError, ServiceAccount, in_use};
+use crate::credential::ApiKeyPair;
 use crate::report::Status;
 use crate::secret::Secret;
 
 /// A call that every credential may make, with a short answer.
 pub(super) const CALL: &str = "/api/atlas/v2/groups?itemsPerPage=1";
+/// Says which API key asks: `SystemStatus` of the API's description.
+const STATUS: &str = "/api/atlas/v2";
 const IP_INFO: &str = "/api/private/ipinfo";
 /// Where an access list is.
 pub(super) const ADD_ADDRESS: &str =
@@ -101,6 +104,38 @@ impl Patient<'_> {
         }
     }
 
+    /// What paths of the API name the key by, which Atlas tells the key alone: left out where it does not.
+    pub(super) async fn key_id(&mut self, key: &ApiKeyPair, api: &AtlasApi) {
+        let Ok(answer) = api.call(Method::GET, STATUS, None).await else {
+            return;
+        };
+        let told = &answer.body["apiKey"];
+        let id = told["id"].as_str().filter(|id| is_object_id(id));
+        let Some(id) = id.filter(|_| told["publicKey"].as_str() == Some(&*key.public_key)) else {
+            return;
+        };
+        let place = format!("`api_key_id` in [account.{}]", self.name);
+        match self.account.api_key_id.as_deref() {
+            Some(given) if given.eq_ignore_ascii_case(id) => {
+                self.add(
+                    "api_key_id",
+                    Status::Ok,
+                    format!("the API key's id is {id}, as set"),
+                    None,
+                );
+            }
+            Some(_) => {
+                let found = format!("the API key's id is {id}, and another one is set");
+                let hint = format!("set it as {place}: until then callers may change the key");
+                self.add("api_key_id", Status::Fail, found, Some(hint));
+            }
+            None => {
+                let found = format!("the API key's id is {id}; as {place} it lets callers change other keys");
+                self.add("api_key_id", Status::Ok, found, None);
+            }
+        }
+    }
+
     pub(super) async fn secret_expiry(&mut self, api: &AtlasApi, client_id: &str, secret: &Secret) {
         let found = match ServiceAccount::find(api, client_id).await {
             Ok(account) => account.secrets(api).await,
@@ -147,6 +182,10 @@ impl Patient<'_> {
             }
         }
     }
+}
+
+fn is_object_id(text: &str) -> bool {
+    text.len() == 24 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 fn is_good(answer: &ApiAnswer) -> bool {

@@ -120,6 +120,7 @@ impl Patient<'_> {
                 self.key_passed(&answer);
                 self.judge(&answer);
                 self.egress_address(&answer, &api).await;
+                self.key_id(key, &api).await;
             }
         }
         self.add("secret_expiry", Status::Skip, "API keys do not expire", None);

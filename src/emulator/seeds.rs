@@ -6,6 +6,8 @@ use super::settings::Realm;
 
 /// The organisation that Atlas's own samples name.
 pub(super) const ORG: &str = "5a0a1e7e0f2912c554080adc";
+/// Of every API key.
+pub(super) const API_KEY_ID: &str = "5c47503320eef5699e1cce8d";
 /// The first project.
 pub(super) const GROUP: &str = "6a793f8a2c88faeba59bc7c2";
 const GROUP_2: &str = "b0123456789abcdef012345b";

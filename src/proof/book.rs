@@ -37,6 +37,12 @@ pub struct ListenerText {
     pub allow: BTreeSet<String>,
     /// The client id or public key of the account, where the configuration has it.
     pub own: Option<String>,
+    /// The id of the account's API key, where the configuration has it.
+    #[serde(default)]
+    pub api_key_id: Option<String>,
+    /// Whether the account has an API key, and not its id.
+    #[serde(default)]
+    pub key_without_id: bool,
     /// Whether only reading methods pass.
     pub read_only: bool,
     /// Whether what no rule matches passes.
@@ -133,7 +139,9 @@ impl Book {
     /// When one of them is wrong.
     pub fn new(text: BookText, catalogue: Arc<Catalogue>) -> Result<Self, BookError> {
         // No caller of one account may touch the credential of another.
-        let own = OwnCredential::new(text.listeners.iter().filter_map(|listener| listener.own.as_deref()));
+        let named = |listener: &'_ ListenerText| [listener.own.clone(), listener.api_key_id.clone()];
+        let named: Vec<String> = text.listeners.iter().flat_map(named).flatten().collect();
+        let own = OwnCredential::new(named.iter().map(String::as_str));
         let policies = text.listeners.iter().map(|listener| {
             let rules = listener
                 .rules
@@ -145,7 +153,11 @@ impl Book {
                 false => guard::Action::Deny,
             };
             let policy = Policy::new(listener.read_only, rules, unmatched);
-            Ok((policy, own.clone()))
+            let own = match listener.key_without_id {
+                true => own.clone().with_a_key_without_id(),
+                false => own.clone(),
+            };
+            Ok((policy, own))
         });
         let policies = policies.collect::<Result<_, _>>()?;
         let rules = text.callers.iter().map(|caller| {
@@ -201,10 +213,14 @@ impl Book {
         if policy.check(method, path).is_err() {
             return (false, false);
         }
+        let reading = Reading::of(&self.catalogue, method, path);
         match who {
-            Who::Anonymous => (!self.text.listeners[listener].callers || !own.is_named_in(path), false),
+            Who::Anonymous => {
+                let asks = self.text.listeners[listener].callers;
+                (!asks || own.touched_by(&reading).is_none(), false)
+            }
             Who::Caller(n) => {
-                let decision = self.rules[n].decide(&Reading::of(&self.catalogue, method, path), own);
+                let decision = self.rules[n].decide(&reading, own);
                 (decision.allowed, decision.allowed && decision.warned.is_some())
             }
         }
@@ -215,6 +231,7 @@ impl Book {
         let (allowed, warned) = self.decide(listener, who, method, path);
         let (policy, own) = &self.policies[listener];
         let at = &self.text.listeners[listener];
+        let reading = Reading::of(&self.catalogue, method, path);
         let mut why = vec![match policy.decided_by(method, path) {
             Ok(None) => "the listener lets it pass".to_owned(),
             Ok(Some(n)) => format!("the listener lets it pass: rule {n} ({})", place(&at.rules, n)),
@@ -224,13 +241,13 @@ impl Book {
             },
         }];
         match who {
-            Who::Anonymous if at.callers && own.is_named_in(path) => {
-                why.push("the path names the credential that the proxy itself uses".to_owned());
+            Who::Anonymous => {
+                let touched = own.touched_by(&reading).filter(|_| at.callers);
+                why.extend(touched.map(|touched| touched.to_string()));
             }
-            Who::Anonymous => {}
             Who::Caller(n) => {
                 let caller = &self.text.callers[n];
-                let decision = self.rules[n].decide(&Reading::of(&self.catalogue, method, path), own);
+                let decision = self.rules[n].decide(&reading, own);
                 why.push(format!(
                     "caller `{}`: {}",
                     caller.name,

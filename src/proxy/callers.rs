@@ -43,7 +43,7 @@ pub struct ListenerCallers {
     /// The listener's name.
     listener: String,
     callers: Arc<Callers>,
-    own: Arc<OwnCredential>,
+    own: OwnCredential,
     terms: Arc<[(CallerTerms, Arc<Usage>)]>,
     /// In the order of `terms`.
     metrics: Vec<CallerMetrics>,
@@ -93,7 +93,7 @@ impl ListenerCallers {
         required: bool,
         digest_md5: bool,
         callers: Arc<Callers>,
-        own: Arc<OwnCredential>,
+        own: OwnCredential,
         terms: Arc<[(CallerTerms, Arc<Usage>)]>,
         metrics: &Metrics,
         listener: &str,
@@ -156,7 +156,6 @@ impl ListenerCallers {
         &self,
         who: Who,
         reading: &Reading<'_>,
-        path: &str,
         catalogue: &Catalogue,
     ) -> Result<Option<usize>, ProxyError> {
         match who {
@@ -174,7 +173,7 @@ impl ListenerCallers {
                 )))
             }
             // The listener's rules say what whoever shows nothing may do; the account's own credential is out of reach.
-            _ if self.own.is_named_in(path) => Err(self.unknown(NOT_ANONYMOUS, false)),
+            _ if self.own.touched_by(reading).is_some() => Err(self.unknown(NOT_ANONYMOUS, false)),
             _ => Ok(None),
         }
     }

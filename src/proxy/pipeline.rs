@@ -296,7 +296,7 @@ impl Pipeline {
             Err(_) if record.who == Who::Anonymous => return Err(callers.not_for_anonymous()),
             by_listener => by_listener.map_err(ProxyError::from)?,
         }
-        record.warned = callers.permit(record.who, reading, path, &self.shared.catalogue)?;
+        record.warned = callers.permit(record.who, reading, &self.shared.catalogue)?;
         if record.warned.is_some() {
             self.metrics.warned();
         }

@@ -106,6 +106,7 @@ impl Caller {
             why => {
                 assert!(!decision.allowed);
                 match why {
+                    Why::OwnCredential(touched) => format!("own {touched:?}").to_lowercase(),
                     Why::Disguised(id) => format!("disguised {}", self.catalogue.get(id).name),
                     why => format!("{why:?}").to_lowercase(),
                 }

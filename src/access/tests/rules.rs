@@ -418,7 +418,7 @@ fn the_accounts_own_credential_is_out_of_reach() {
         ("GET", "/api/new/mdb_sa_id_0123456789AbCdEf"),
         ("GET", "/api/new/mdb_sa_id_0123456789AbCdEf:x"),
     ] {
-        assert_eq!(caller.says(method, path), "owncredential", "{path}");
+        assert_eq!(caller.says(method, path), "own credential", "{path}");
         assert!(owner.decide(method, &path_of(path)).allowed, "{path}");
     }
     assert_eq!(
@@ -429,6 +429,48 @@ fn the_accounts_own_credential_is_out_of_reach() {
     let method = Method::GET;
     let reading = Reading::of(&caller.catalogue, &method, "/api/atlas/v2/groups");
     assert!(caller.rules.decide(&reading, &unknown).allowed);
+}
+
+#[test]
+fn an_api_key_whose_id_is_not_known_keeps_all_of_them_out_of_reach() {
+    let rules = &[
+        "allow operations=deleteOrgApiKey,updateOrgApiKey,createOrgApiKey,addGroupApiKey,createOrgApiKeyAccessListEntry",
+        "allow methods=GET",
+        "warn operations=unknown methods=POST,DELETE path=/**",
+    ];
+    let (mut caller, mut owner) = (Caller::new(rules), Caller::with(rules, true));
+    let change = [
+        ("DELETE", "orgs/1/apiKeys/5c47503320eef5699e1cce8d"),
+        ("PATCH", "orgs/1/apiKeys/5c47503320eef5699e1cce8d"),
+        ("PATCH", "orgs/1/apiKeys/5c47503320eef5699e1cce8d/"),
+        ("DELETE", "/api/atlas/v1.0/orgs/1/apiKeys/5c47503320eef5699e1cce8d"),
+        ("POST", "groups/1/apiKeys/5c47503320eef5699e1cce8d"),
+        ("POST", "orgs/1/apiKeys/5c47503320eef5699e1cce8d/accessList"),
+        ("POST", "/api/new/APIKeys/5c47503320eef5699e1cce8d"),
+    ];
+    for (method, path) in change {
+        assert!(caller.decide(method, &path_of(path)).allowed, "{path}");
+    }
+    caller.own = caller.own.with_a_key_without_id();
+    owner.own = owner.own.with_a_key_without_id();
+    for (method, path) in change.into_iter().chain([
+        ("DELETE", "/api/new/apiKeys%2F5c47503320eef5699e1cce8d"),
+        ("DELETE", "/api/new/apiKeys%E2%80%8B/5c47503320eef5699e1cce8d"),
+    ]) {
+        assert_eq!(caller.says(method, path), "own perhapskey", "{method} {path}");
+        assert!(owner.decide(method, &path_of(path)).allowed, "{path}");
+    }
+    assert_eq!(caller.says("GET", "orgs/1/apiKeys/5c47503320eef5699e1cce8d"), "allow 2");
+    assert_eq!(caller.says("POST", "orgs/1/apiKeys"), "allow 1");
+    let other = OwnCredential::new(["abcdefgh", "5C47503320EEF5699E1CCE8D"]);
+    caller.own = other;
+    for (method, path) in change {
+        assert_eq!(caller.says(method, path), "own credential", "{method} {path}");
+    }
+    assert_eq!(
+        caller.says("DELETE", "orgs/1/apiKeys/5c47503320eef5699e1cce8e"),
+        "allow 1"
+    );
 }
 
 fn path_of(path: &str) -> String {

@@ -353,7 +353,9 @@ impl Listeners {
         };
         let snapshot = Snapshot {
             pipeline: Arc::new(Pipeline {
-                callers: self.callers.of_listener(&name, &rules, &self.shared.metrics),
+                callers: self
+                    .callers
+                    .of_listener(&name, &account.name, &rules, &self.shared.metrics),
                 local: address.is_local(),
                 metrics: self.shared.metrics.listener(&name, &account.name),
                 name,

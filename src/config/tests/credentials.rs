@@ -66,6 +66,25 @@ fn each_way_to_give_an_api_key() {
 }
 
 #[test]
+fn the_id_of_an_api_key_is_one() {
+    let case = |id: &str| {
+        Case::bare().file("/s/private", PRIVATE_KEY).toml(&format!(
+            "[account.default]\npublic_key = 'abcdefgh'\nprivate_key_file = '/s/private'\napi_key_id = '{id}'"
+        ))
+    };
+    let settings = case("5c47503320eef5699e1cce8d").settings();
+    let account = &settings.accounts["default"];
+    assert!(!account.lacks_its_name_in_paths());
+    let names: Vec<&str> = account.names_in_paths().collect();
+    assert_eq!(names, ["abcdefgh", "5c47503320eef5699e1cce8d"]);
+    let said = case("abcdefgh").error();
+    assert!(
+        said.contains("24 hexadecimal digits") && said.contains("doctor"),
+        "{said}"
+    );
+}
+
+#[test]
 fn systemd_credentials_are_found() {
     let directory = || Case::bare().env("CREDENTIALS_DIRECTORY", "/run/cred");
     let by_name = directory()

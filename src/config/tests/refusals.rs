@@ -205,6 +205,10 @@ const BAD_FILES: &[(&str, &str)] = &[
         "2:25: for API keys only",
     ),
     (
+        "[account.default]\napi_key_id = '5c47503320eef5699e1cce8d'",
+        "2:14: for API keys only",
+    ),
+    (
         "[account.default]\nproxy = 'socks5://h:1'",
         "2:9: `account.default.proxy`: a proxy is reached by `http://` here",
     ),

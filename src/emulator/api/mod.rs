@@ -94,6 +94,7 @@ pub(super) async fn answer(request: Request<Incoming>, peer: SocketAddr, shared:
             .collect();
     match path.as_str() {
         "/api/private/ipinfo" => return respond::json(StatusCode::OK, &json!({"currentIpv4Address": peer.ip()})),
+        "/api/atlas/v2" => return system_status(&request, shared),
         "/api/atlas/v2/emulator/echo" => return echo(request).await,
         "/api/atlas/v2/emulator/sink" => return sink(request).await,
         "/api/atlas/v2/emulator/bytes" => {
@@ -205,6 +206,21 @@ pub(super) async fn answer(request: Request<Incoming>, peer: SocketAddr, shared:
         }
         _ => not_found(&path),
     }
+}
+
+/// Tells an API key its id.
+fn system_status<B>(request: &Request<B>, shared: &Shared) -> Answer {
+    let authorization = request.headers().get(header::AUTHORIZATION);
+    let shown = authorization.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let key = shared.settings.api_keys.iter().find(|(public_key, _)| {
+        let user = format!("username=\"{public_key}\"");
+        shown.contains(&user)
+    });
+    let mut status = json!({"appName": "MongoDB Atlas", "build": "0".repeat(40), "throttling": false});
+    if let Some((public_key, _)) = key {
+        status["apiKey"] = json!({"id": seeds::API_KEY_ID, "publicKey": public_key});
+    }
+    respond::json(StatusCode::OK, &status)
 }
 
 fn no_group(id: &str) -> Answer {

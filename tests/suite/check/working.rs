@@ -38,6 +38,12 @@ async fn an_api_key_that_works() {
     said.line("ok", "credential", &["Digest"], &[]);
     said.line("ok", "api", &["HTTP 200, 2 projects"], &[]);
     said.line("ok", "egress", &["127.0.0.1"], &[]);
+    said.line(
+        "ok",
+        "api key id",
+        &["is 5c47503320eef5699e1cce8d", "[account.default]"],
+        &[],
+    );
 }
 
 /// The next secret has to take the current one's place some day; until then nothing is broken.

@@ -56,6 +56,7 @@ pub fn digest() -> CredentialSettings {
 pub fn proxy(base_url: &str, ca_file: Option<&Path>, credential: CredentialSettings) -> ProxyBuilder {
     let account = AccountSettings {
         credential,
+        api_key_id: None,
         upstream: UpstreamSettings {
             origin: Origin::parse(base_url).unwrap(),
             ca_file: ca_file.map(Path::to_owned),
