@@ -1,5 +1,7 @@
 //! Whether a request touches the credential that the proxy itself uses.
 
+use std::borrow::Cow;
+
 use http::Method;
 
 use super::Reading;
@@ -63,8 +65,13 @@ impl OwnCredential {
     /// The same of a path that has this one reading. Allocates nothing for ordinary ones.
     pub(super) fn touched_by_decoded(&self, method: &Method, path: &str) -> Option<Touched> {
         let plain = path.bytes().all(|b| b.is_ascii_graphic());
-        let is = |part: &str, id: &str| part.eq_ignore_ascii_case(id) || (!plain && folded(part) == id);
-        let is_own = |part: &str| self.ids.iter().any(|id| is(part, id));
+        // Folded once, however many ids there are.
+        let seen = |part| if plain { Cow::Borrowed(part) } else { folded(part) };
+        let is = |part: &str, id: &str| part.eq_ignore_ascii_case(id);
+        let is_own = |part| {
+            let part = seen(part);
+            self.ids.iter().any(|id| is(&part, id))
+        };
         if path.split(['/', ':']).any(is_own) {
             return Some(Touched::Credential);
         }
@@ -72,6 +79,6 @@ impl OwnCredential {
             return None;
         }
         let mut segments = path.split('/').filter(|segment| !segment.is_empty());
-        (segments.any(|segment| is(segment, API_KEYS)) && segments.next().is_some()).then_some(Touched::PerhapsKey)
+        (segments.any(|segment| is(&seen(segment), API_KEYS)) && segments.next().is_some()).then_some(Touched::PerhapsKey)
     }
 }

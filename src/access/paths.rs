@@ -18,6 +18,8 @@ pub(super) struct PathSets {
     longest: usize,
     /// By what [`Segments::ending`] says.
     endings: RuleSets,
+    /// One row: the rules that keep out and have a pattern.
+    denials: RuleSets,
 }
 
 /// One segment of all patterns. What keeps out compares loosely, what lets in exactly.
@@ -41,6 +43,15 @@ pub(super) struct Segments {
     ending: usize,
     /// Bit n: no wildcard of a rule that lets in takes segment n.
     verbs: u32,
+}
+
+impl Segments {
+    const NONE: Self = Self {
+        exact: [NONE; MOST],
+        loose: [NONE; MOST],
+        ending: 0,
+        verbs: 0,
+    };
 }
 
 fn keeps_out(rule: &Rule) -> bool {
@@ -111,6 +122,9 @@ impl PathSets {
             }
         };
         Self {
+            denials: RuleSets::new(1, rules.len(), |_, rule| {
+                keeps_out(&rules[rule]) && rules[rule].path.is_some()
+            }),
             positions: (0..longest.min(MOST)).map(|place| Position::of(rules, place)).collect(),
             longest,
             // The last two rows: longer than any pattern.
@@ -122,27 +136,44 @@ impl PathSets {
 
     /// `path` is canonical. `verbs`: bit n says that segment n ends in a `:verb` of the catalogue.
     pub(super) fn segments(&self, path: &str, verbs: impl Fn(&str) -> u32) -> Segments {
-        let mut segments = Segments {
-            exact: [NONE; MOST],
-            loose: [NONE; MOST],
-            ending: 0,
-            verbs: 0,
-        };
         if self.positions.is_empty() {
-            return segments;
+            return Segments::NONE;
         }
-        segments.verbs = verbs(path);
-        let ends_with_slash = path.ends_with('/');
+        let (whole, ends_with_slash) = match path.strip_suffix('/') {
+            Some(whole) => (whole, true),
+            None => (path, false),
+        };
+        let parts = whole.split('/').skip(1);
+        Segments {
+            verbs: verbs(path),
+            ..self.looked_up(parts, ends_with_slash)
+        }
+    }
+
+    /// The rules that keep out, of those 64 * `word` to 64 * `word` + 63, whose pattern fits a path of these segments.
+    pub(super) fn keeping_out(&self, path: impl Iterator<Item = impl AsRef<str>>, word: usize) -> u64 {
+        let denials = self.denials(word);
+        if denials == 0 {
+            return 0;
+        }
+        denials & self.fitting(&self.looked_up(path, false), word)
+    }
+
+    /// The rules that keep out and have a pattern.
+    pub(super) fn denials(&self, word: usize) -> u64 {
+        self.denials.word(0, word)
+    }
+
+    fn looked_up(&self, parts: impl Iterator<Item = impl AsRef<str>>, ends_with_slash: bool) -> Segments {
+        let mut segments = Segments::NONE;
         let mut len = 0;
-        for part in path.strip_prefix('/').unwrap_or(path).split('/') {
+        for part in parts {
             if let Some(position) = self.positions.get(len) {
-                (segments.exact[len], segments.loose[len]) = position.numbers(part);
+                (segments.exact[len], segments.loose[len]) = position.numbers(part.as_ref());
             }
             len += 1;
         }
-        // The last segment of a path is empty where it ends with a slash, and no pattern's segment is.
-        let full = len - usize::from(ends_with_slash);
-        segments.ending = ending(full.min(self.longest + 1), ends_with_slash);
+        segments.ending = ending(len.min(self.longest + 1), ends_with_slash);
         segments
     }
 

@@ -25,6 +25,8 @@ pub(super) struct One<'p> {
     /// Decoded.
     pub(super) path: Cow<'p, str>,
     pub(super) operation: Option<OperationId>,
+    /// The operation's path that it is, with placeholders.
+    pub(super) template: &'static str,
     pub(super) project: Option<Cow<'p, str>>,
     pub(super) organization: Option<Cow<'p, str>>,
 }
@@ -35,6 +37,7 @@ impl<'p> One<'p> {
         Self {
             path: Cow::Borrowed(path),
             operation: found.map(|found| found.operation),
+            template: found.map_or("", |found| found.template),
             project: found.and_then(|found| found.project).map(Cow::Borrowed),
             organization: found.and_then(|found| found.organization).map(Cow::Borrowed),
         }
@@ -45,6 +48,7 @@ impl<'p> One<'p> {
         let owned = |id: &str| Cow::Owned(id.to_owned());
         Self {
             operation: found.map(|found| found.operation),
+            template: found.map_or("", |found| found.template),
             project: found.and_then(|found| found.project).map(owned),
             organization: found.and_then(|found| found.organization).map(owned),
             path: Cow::Owned(path),

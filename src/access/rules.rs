@@ -12,6 +12,9 @@ use super::{Action, Decision, OwnCredential, Reading, Rule, Why};
 use crate::catalogue::{Catalogue, OperationId};
 use crate::guard::{PathPattern, SlashReading, folded, folds_to};
 
+/// Letters of a project's or an organization's id.
+const ID_LEN: usize = 24;
+
 /// The rules of one caller. The first that matches decides, a `warn` aside; what none matches is denied.
 #[derive(Clone)]
 pub struct CallerRules {
@@ -67,6 +70,15 @@ impl IdSets {
             _ => [NONE; 2],
         }
         .map(|number| self.ids.row(number))
+    }
+
+    /// Of what is no operation: the rules that name no id, or one that stands anywhere in the path, as loosely as a server might
+    /// see it: nothing says where ids stand.
+    fn naming_any_of(&self, path: &str, word: usize) -> u64 {
+        let none = self.by_id.word(self.ids.len(), word);
+        // What looks like an id is no shorter than one.
+        let parts = path.split('/').filter(|part| part.len() >= ID_LEN && self.ids.len() > 0);
+        parts.fold(none, |found, part| found | self.by_id.word(self.rows(Some(part))[1], word))
     }
 
     fn fitting(&self, [exact, loose]: [usize; 2], word: usize) -> u64 {
@@ -269,24 +281,34 @@ impl CallerRules {
                 set &= self.projects.fitting(seen.project, word) & self.organizations.fitting(seen.organization, word);
             }
             if set != 0 {
-                set &= self.paths.fitting(&seen.segments, word);
+                set &= self.paths.fitting(&seen.segments, word) | self.by_twins(seen, word, set);
+            }
+            if set != 0 && seen.one.operation.is_none() {
+                set &= self.projects.naming_any_of(&seen.one.path, word);
+                set &= self.organizations.naming_any_of(&seen.one.path, word);
             }
             in_order(word, set)
         };
         (0..words(self.rules.len())).flat_map(of_word)
     }
+
+    /// Of `set`, the rules that keep out by a path of the operation other than the one that was sent: what must not be done must
+    /// not be done by any path.
+    fn by_twins(&self, seen: &Seen<'_>, word: usize, set: u64) -> u64 {
+        let Some(operation) = seen.one.operation.filter(|_| set & self.paths.denials(word) != 0) else {
+            return 0;
+        };
+        let twins = self.catalogue.twins(operation, seen.one.template, &seen.one.path);
+        twins.fold(0, |found, twin| found | self.paths.keeping_out(twin, word))
+    }
 }
 
-/// Of what is no operation, whether its path is one that the rule means. Where a denying rule names projects or organizations,
-/// any segment may be one: nothing says where they stand.
+/// Of what is no operation, whether its path is one that the rule may mean.
 fn matches_unknown(rule: &Rule, path: &str) -> bool {
-    let names = |ids: &[Box<str>]| path.split('/').any(|part| ids.iter().any(|id| folds_to(part, id)));
     let may_be_private = |pattern: &PathPattern| rule.action == Action::Deny || begins_private(pattern);
     rule.path
         .as_ref()
         .is_none_or(|pattern| may_be_private(pattern) || !is_private(path))
-        && rule.projects.as_deref().is_none_or(names)
-        && rule.organizations.as_deref().is_none_or(names)
 }
 
 impl Rule {

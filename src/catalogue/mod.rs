@@ -4,8 +4,10 @@
 //! that lead to the same operations, one by one. CONTRIBUTING.md says how both are renewed.
 
 mod data;
+mod template;
 mod tree;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use http::Method;
@@ -97,6 +99,8 @@ pub struct Operation {
 pub struct Found<'p> {
     /// The operation.
     pub operation: OperationId,
+    /// The path of the operation that it is, with placeholders.
+    pub template: &'static str,
     /// What stands at `{groupId}`.
     pub project: Option<&'p str>,
     /// What stands at `{orgId}`.
@@ -187,7 +191,7 @@ impl Catalogue {
     /// literal segment wins over a placeholder, a slash at the end means nothing, and HEAD is a GET. Allocates nothing.
     pub fn find<'p>(&self, method: &Method, path: &'p str) -> Option<Found<'p>> {
         let (parts, route) = self.tree.find(method, path)?;
-        let Route { operation, .. } = *route;
+        let Route { operation, template, .. } = *route;
         let (project, organization) = (
             route.project.map(|place| place.of(&parts)),
             route.organization.map(|place| place.of(&parts)),
@@ -198,9 +202,23 @@ impl Catalogue {
         }
         Some(Found {
             operation,
+            template,
             project,
             organization,
         })
+    }
+
+    /// Every other path that leads to an operation, with the values that stand in `path`: each as its segments. `template`: the
+    /// operation's path that `path` is. Allocates nothing for ordinary ones.
+    pub fn twins<'p>(
+        &self,
+        operation: OperationId,
+        template: &'static str,
+        path: &'p str,
+    ) -> impl Iterator<Item = impl Iterator<Item = Cow<'p, str>>> {
+        let others = self.paths(operation).iter().filter(move |other| **other != template);
+        let values = template::values(template, path);
+        others.map(move |other| template::filled(other, values))
     }
 
     /// The operation that the most forgiving server might take a method and a path for: in any case, with empty segments

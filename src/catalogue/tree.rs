@@ -9,7 +9,7 @@ use http::Method;
 use super::OperationId;
 
 /// The most segments that a path of the catalogue may have.
-const MOST_SEGMENTS: usize = 16;
+pub(super) const MOST_SEGMENTS: usize = 16;
 
 const ROOT: u16 = 0;
 const NONE: u16 = u16::MAX;
@@ -57,6 +57,8 @@ impl Place {
 #[derive(Debug)]
 pub(super) struct Route {
     pub(super) operation: OperationId,
+    /// With placeholders.
+    pub(super) template: &'static str,
     /// `{groupId}`
     pub(super) project: Option<Place>,
     /// `{orgId}`
@@ -163,6 +165,7 @@ impl Tree {
         let mut at = ROOT;
         let mut route = Route {
             operation,
+            template,
             project: None,
             organization: None,
         };

@@ -59,11 +59,20 @@ fn loose(text: &str) -> String {
 }
 
 impl Oracle<'_> {
+    /// Each operation with each of its paths.
+    fn templates(&self) -> impl Iterator<Item = (&Operation, &'static str)> {
+        let of = |id| {
+            let operation = self.catalogue.get(id);
+            self.catalogue.paths(id).iter().map(move |path| (operation, *path))
+        };
+        self.catalogue.ids().flat_map(of)
+    }
+
     /// All verbs that some template has at this place, given what stands before it.
     fn ends_in_a_verb(&self, segments: &[String], at: usize) -> bool {
         segments[at].contains(':')
-            && self.catalogue.operations().iter().any(|operation| {
-                let template: Vec<&str> = operation.path[1..].split('/').collect();
+            && self.templates().any(|(_, path)| {
+                let template: Vec<&str> = path[1..].split('/').collect();
                 template.len() > at
                     && template[at].rsplit_once(':').is_some_and(|(_, verb)| {
                         segments[at]
@@ -85,6 +94,11 @@ impl Oracle<'_> {
     }
 
     fn operation(&self, method: &str, segments: &[String], loosely: bool) -> Option<&Operation> {
+        self.found(method, segments, loosely).map(|(operation, _)| operation)
+    }
+
+    /// The operation, and which of its paths it is.
+    fn found(&self, method: &str, segments: &[String], loosely: bool) -> Option<(&Operation, &'static str)> {
         let method = if loosely {
             method.to_uppercase()
         } else {
@@ -106,22 +120,22 @@ impl Oracle<'_> {
                 segments.to_vec()
             }
         };
-        let fitting = self.catalogue.operations().iter().filter(|operation| {
-            if operation.method.as_str() != method || operation.path.matches('/').count() != kept.len() {
+        let fitting = self.templates().filter(|(operation, path)| {
+            if operation.method.as_str() != method || path.matches('/').count() != kept.len() {
                 return false;
             }
-            let template: Vec<&str> = operation.path[1..].split('/').collect();
+            let template: Vec<&str> = path[1..].split('/').collect();
             (0..kept.len()).all(|at| self.fits(template[at], &kept, at, loosely))
         });
         // A literal sorts before a placeholder.
-        let found = fitting.min_by_key(|operation| {
-            let placeholders = operation.path.split('/').map(|part| part.starts_with('{'));
+        let (found, path) = fitting.min_by_key(|(_, path)| {
+            let placeholders = path.split('/').map(|part| part.starts_with('{'));
             placeholders.collect::<Vec<_>>()
         })?;
         // No id has a colon.
-        let mut parts = found.path[1..].split('/').zip(&kept);
+        let mut parts = path[1..].split('/').zip(&kept);
         let has_colon = parts.any(|(part, given)| matches!(part, "{groupId}" | "{orgId}") && given.contains(':'));
-        (loosely || !has_colon).then_some(found)
+        (loosely || !has_colon).then_some((found, path))
     }
 
     /// `rule 1`: the words of a rule.
@@ -167,10 +181,31 @@ impl Oracle<'_> {
             .any(|value| *value == method || (method == "HEAD" && value == "GET"))
     }
 
+    /// The segments of each path of the operation, with the values that stand in this one.
+    fn twins(&self, operation: &Operation, path: &str, segments: &[String]) -> Vec<Segments> {
+        let ending = |part: &str| part.split_once('}').map(|(_, ending)| ending.len());
+        let values = path[1..].split('/').zip(segments).filter_map(|(part, segment)| {
+            let len = segment.len() - ending(part)?;
+            Some(segment[..len].to_owned())
+        });
+        let values: Vec<String> = values.collect();
+        let paths = self.templates().filter(|(one, _)| one.name == operation.name);
+        let filled = |(_, path): (&Operation, &'static str)| {
+            let mut values = values.iter();
+            let part = |part: &str| match part.split_once('}') {
+                Some((_, ending)) => format!("{}{ending}", values.next().unwrap()),
+                None => part.to_owned(),
+            };
+            path[1..].split('/').map(part).collect()
+        };
+        paths.map(filled).collect()
+    }
+
     fn matches(&self, rule: usize, method: &str, segments: &[String]) -> bool {
         let (action, keys) = self.keys(rule);
         let deny = action == "deny";
-        let operation = self.operation(method, segments, false);
+        let found = self.found(method, segments, false);
+        let operation = found.map(|(operation, _)| operation);
         let has = |name: &str| keys.iter().any(|(key, _)| *key == name);
         let full = |name: &str| {
             keys.iter()
@@ -205,10 +240,17 @@ impl Oracle<'_> {
                 .any(|value| value == self.catalogue.tags()[operation.tag.index()]),
             ("tags", None) => false,
             ("methods", _) => self.method_fits(values, method, deny),
-            ("path", _) => self.pattern_fits(&values[0], segments, deny),
-            ("projects" | "organizations", Some(operation)) => {
+            ("path", _) => {
+                let by_twin = |(operation, path)| {
+                    let twins = self.twins(operation, path, segments);
+                    twins.iter().any(|twin| self.pattern_fits(&values[0], twin, true))
+                };
+                self.pattern_fits(&values[0], segments, deny) || (deny && found.is_some_and(by_twin))
+            }
+            ("projects" | "organizations", Some(_)) => {
                 let placeholder = if *key == "projects" { "{groupId}" } else { "{orgId}" };
-                let template: Vec<&str> = operation.path[1..].split('/').collect();
+                let path = found.map_or("", |(_, path)| path);
+                let template: Vec<&str> = path[1..].split('/').collect();
                 template
                     .iter()
                     .position(|part| part.starts_with(placeholder))
@@ -325,6 +367,9 @@ fn rule() -> impl Strategy<Value = String> {
             "path=/api/atlas/v2/groups/*/databaseUsers/admin/**",
             "path=/api/atlas/v2/groups/*/*/**",
             "path=/**",
+            "path=/api/atlas/v1.0/groups/*/clusters/*",
+            "path=/api/atlas/v1.5/**",
+            "path=/api/public/v1.0/groups/**",
             "path=/api/private/**",
         ])
         .prop_map(str::to_owned),
@@ -388,12 +433,7 @@ fn path() -> impl Strategy<Value = String> {
         .any(|word| path.contains(word))
             || path.len() < 45
     };
-    let templates: Vec<&str> = catalogue
-        .operations()
-        .iter()
-        .map(|operation| operation.path)
-        .filter(known)
-        .collect();
+    let templates: Vec<&str> = catalogue.ids().flat_map(|id| catalogue.paths(id)).copied().filter(known).collect();
     let spelled = |(template, values, spelling, at): (&str, Vec<String>, u8, usize)| {
         let mut values = values.into_iter().cycle();
         let filled =

@@ -399,6 +399,42 @@ fn paths_keep_out_loosely_and_let_in_exactly() {
 }
 
 #[test]
+fn what_is_denied_by_a_path_is_denied_by_every_path_of_the_operation() {
+    let caller = Caller::new(&[
+        "deny methods=DELETE path=/api/atlas/v2/groups/*/clusters/prod",
+        "deny path=/api/atlas/v1.0/groups/*/databaseUsers/**",
+        "allow tags=Clusters,Database_Users",
+        "allow path=/api/atlas/v2/groups",
+    ]);
+    for (method, path, says) in [
+        ("DELETE", "/api/atlas/v2/groups/1/clusters/prod", "deny 1"),
+        ("DELETE", "/api/atlas/v1.5/groups/1/clusters/prod", "deny 1"),
+        ("DELETE", "/api/atlas/v1.0/groups/1/clusters/PROD/", "deny 1"),
+        ("DELETE", "/api/atlas/v1.5/groups/1/clusters/test", "allow 3"),
+        ("GET", "/api/atlas/v1.5/groups/1/clusters/prod", "allow 3"),
+        ("GET", "/api/atlas/v2/groups/1/databaseUsers/admin/u", "deny 2"),
+        // What lets in means what it says.
+        ("GET", "/api/atlas/v2/groups", "allow 4"),
+        ("GET", "/api/atlas/v1.0/groups", "unmatched"),
+    ] {
+        assert_eq!(caller.says(method, path), says, "{method} {path}");
+    }
+}
+
+#[test]
+fn a_path_of_many_segments_costs_no_more_than_a_look_at_each() {
+    let ids: Vec<String> = (0..1000).map(|n| format!("5a0a1e7e0f2912c5{n:08x}")).collect();
+    let caller = Caller::new(&[
+        &format!("deny projects={}", ids.join(",")),
+        "allow operations=unknown methods=GET path=/**",
+    ]);
+    let path = |last: &str| format!("/x/{}{last}", "%C3%A9/".repeat(9000));
+    assert_eq!(caller.says("GET", &path("y")), "allow 2");
+    assert_eq!(caller.says("GET", &path(&ids[7])), "deny 1");
+    assert_eq!(caller.says("GET", &path(&format!("%E2%80%8B{}%20", ids[999].to_uppercase()))), "deny 1");
+}
+
+#[test]
 fn the_accounts_own_credential_is_out_of_reach() {
     let rules = &[
         "allow operations=createOrgServiceAccountSecret,deleteOrgServiceAccount,inviteGroupServiceAccount",
