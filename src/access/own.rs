@@ -79,6 +79,7 @@ impl OwnCredential {
             return None;
         }
         let mut segments = path.split('/').filter(|segment| !segment.is_empty());
-        (segments.any(|segment| is(&seen(segment), API_KEYS)) && segments.next().is_some()).then_some(Touched::PerhapsKey)
+        (segments.any(|segment| is(&seen(segment), API_KEYS)) && segments.next().is_some())
+            .then_some(Touched::PerhapsKey)
     }
 }

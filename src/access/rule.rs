@@ -100,6 +100,7 @@ enum Miss {
     Tag,
     Method,
     Path,
+    OtherId,
     NoProject,
     NoOrganization,
     Crosses,
@@ -132,6 +133,7 @@ impl<'r> Checked<'r> {
         }
         if checked.names_unknown {
             checked.unknown_is_narrow()?;
+            checked.unknown_is_no_operation()?;
         }
         for name in names.iter().filter(|name| *name != UNKNOWN) {
             checked.name_matches_something(name)?;
@@ -201,6 +203,29 @@ impl<'r> Checked<'r> {
             }
         }
         Ok(())
+    }
+
+    /// A path without wildcards that is an operation, or looks like one, is never `unknown`.
+    fn unknown_is_no_operation(&self) -> Result<(), RuleError> {
+        let Some(path) = self.parts.path.as_ref().filter(|path| path.end() != End::Rest) else {
+            return Ok(());
+        };
+        let Some(literals) = path.segments().collect::<Option<Vec<_>>>() else {
+            return Ok(());
+        };
+        let path: String = literals.iter().map(|(exact, _)| format!("/{exact}")).collect();
+        let methods = self.parts.methods.iter().flatten();
+        let known: Option<Vec<OperationId>> = methods
+            .map(|method| self.catalogue.find_loosely(method, &path))
+            .collect();
+        let Some(id) = known.as_ref().and_then(|known| known.first()) else {
+            return Ok(());
+        };
+        let name = self.catalogue.get(*id).name;
+        Err(wrong(
+            "operations",
+            format!("`{UNKNOWN}` can match nothing here: this path is that of `{name}`"),
+        ))
     }
 
     fn name_matches_something(&self, name: &str) -> Result<(), RuleError> {
@@ -284,6 +309,9 @@ impl<'r> Checked<'r> {
             Miss::Path => "`path` describes the path of no such operation; what is no operation passes by \
                            `operations = [\"unknown\"]` only"
                 .to_owned(),
+            Miss::OtherId => format!(
+                "`path` names another id at `{name}` than those of `projects` or `organizations`, so the two never match together"
+            ),
             Miss::NoProject => format!("the path of `{name}` names no project, so `projects` never matches"),
             Miss::NoOrganization => {
                 format!("the path of `{name}` names no organization, so `organizations` never matches")
@@ -316,8 +344,19 @@ impl<'r> Checked<'r> {
         let method = methods.is_none_or(|list| list.iter().any(|method| has_method(method, &operation.method)));
         fails(method, Miss::Method)?;
         let paths = self.catalogue.paths(id);
-        let overlaps = |pattern: &PathPattern| paths.iter().any(|path| overlaps(pattern, path, parts.action));
-        fails(parts.path.as_ref().is_none_or(overlaps), Miss::Path)?;
+        let has_one = |pattern: &PathPattern| paths.iter().any(|path| overlaps(pattern, path, parts.action));
+        fails(parts.path.as_ref().is_none_or(has_one), Miss::Path)?;
+        let ids = [("{groupId}", &parts.projects), ("{orgId}", &parts.organizations)];
+        let names_one = |pattern: &PathPattern| {
+            let one_of_them = |path: &str| {
+                ids.iter()
+                    .all(|(place, ids)| may_name(pattern, path, place, ids.as_deref()))
+            };
+            paths
+                .iter()
+                .any(|path| overlaps(pattern, path, parts.action) && one_of_them(path))
+        };
+        fails(parts.path.as_ref().is_none_or(names_one), Miss::OtherId)?;
         let has = |placeholder: &str| paths.iter().any(|path| path.contains(placeholder));
         fails(parts.projects.is_none() || has("{groupId}"), Miss::NoProject)?;
         fails(parts.organizations.is_none() || has("{orgId}"), Miss::NoOrganization)?;
@@ -366,6 +405,27 @@ fn none_such<'c>(value: &str, kind: &str, choices: impl Iterator<Item = &'c str>
     let near = near.filter(|_| !value.contains('*'));
     let meant = near.map_or_else(String::new, |near| format!("; the nearest is `{near}`"));
     format!("the catalogue has no {kind} `{value}`{meant}")
+}
+
+/// Whether what a pattern has at the place of an id in a template may be one of these ids.
+fn may_name(pattern: &PathPattern, template: &str, place: &str, ids: Option<&[String]>) -> bool {
+    let mut parts = template[1..].split('/');
+    let (Some(ids), Some(at)) = (ids, parts.position(|part| part.starts_with(place))) else {
+        return true;
+    };
+    let is_one = |literal: &str| {
+        ids.iter().any(|id| {
+            literal
+                .split(':')
+                .next()
+                .is_some_and(|one| one.eq_ignore_ascii_case(id))
+        })
+    };
+    pattern
+        .segments()
+        .nth(at)
+        .flatten()
+        .is_none_or(|(literal, _)| is_one(literal))
 }
 
 /// Whether some path of a template is one that a pattern describes, as a rule with this action sees it.

@@ -77,8 +77,12 @@ impl IdSets {
     fn naming_any_of(&self, path: &str, word: usize) -> u64 {
         let none = self.by_id.word(self.ids.len(), word);
         // What looks like an id is no shorter than one.
-        let parts = path.split('/').filter(|part| part.len() >= ID_LEN && self.ids.len() > 0);
-        parts.fold(none, |found, part| found | self.by_id.word(self.rows(Some(part))[1], word))
+        let parts = path
+            .split('/')
+            .filter(|part| part.len() >= ID_LEN && self.ids.len() > 0);
+        parts.fold(none, |found, part| {
+            found | self.by_id.word(self.rows(Some(part))[1], word)
+        })
     }
 
     fn fitting(&self, [exact, loose]: [usize; 2], word: usize) -> u64 {

@@ -173,11 +173,8 @@ impl Callers {
             return Err(PLAIN);
         }
         let peer = Peer::of(shown);
-        let now = self.state.clock.boot();
-        if let Some(retry_after) = self.state.failures.lock().pause(peer, now) {
-            return Err(NotIdentified::TooManyFailures { retry_after });
-        }
-        match self.verify(&token, known, shown.listener).await {
+        self.may_check(peer)?;
+        match self.verify(&token, known, shown.listener, peer).await {
             Ok(proven) => Ok(Some(proven)),
             Err(fault) => {
                 if fault.is_senders {
@@ -188,7 +185,21 @@ impl Callers {
         }
     }
 
-    async fn verify(&self, token: &Token<'_>, mut issuers: Vec<usize>, listener: &str) -> Result<Proven, Fault> {
+    /// Refuses who has sent too many tokens that were wrong.
+    fn may_check(&self, peer: Peer) -> Result<(), NotIdentified> {
+        match self.state.failures.lock().pause(peer, self.state.clock.boot()) {
+            Some(retry_after) => Err(NotIdentified::TooManyFailures { retry_after }),
+            None => Ok(()),
+        }
+    }
+
+    async fn verify(
+        &self,
+        token: &Token<'_>,
+        mut issuers: Vec<usize>,
+        listener: &str,
+        peer: Peer,
+    ) -> Result<Proven, Fault> {
         issuers.retain(|at| token.is_for(&self.settings.issuers()[*at].audience));
         let [issuer] = issuers[..] else {
             return Err("the token's `aud` is not the audience of one issuer here".into());
@@ -197,7 +208,7 @@ impl Callers {
         let signed = token.signed()?;
         let max_life = self.settings.issuers()[issuer].max_life;
         let ends = token.times(self.state.now(), max_life)?;
-        let generation = self.signed_by(token, &signed, issuer).await?;
+        let generation = self.signed_by(token, &signed, issuer, peer).await?;
         let Issuer { id, claims, .. } = &self.issuers[issuer];
         let vouched = Vouched {
             issuer: id.clone(),
@@ -215,7 +226,7 @@ impl Callers {
     }
 
     /// Checks the signature with the keys of this issuer alone, and returns which set of them it was.
-    async fn signed_by(&self, token: &Token<'_>, signed: &Signed<'_>, issuer: usize) -> Result<u64, Fault> {
+    async fn signed_by(&self, token: &Token<'_>, signed: &Signed<'_>, issuer: usize, peer: Peer) -> Result<u64, Fault> {
         let keep = self.settings.issuers()[issuer].keep;
         let source = &self.issuers[issuer].keys;
         let mut is_fresh = false;
@@ -238,6 +249,8 @@ impl Callers {
             }
             source.refresh().await;
             is_fresh = true;
+            // Many may have waited for the same keys.
+            self.may_check(peer).map_err(|why| Fault { why, is_senders: false })?;
         }
     }
 

@@ -97,15 +97,15 @@ impl KeySet {
         kid.is_some() && self.0.iter().any(|key| key.kid.as_deref() == kid)
     }
 
-    /// The keys that a token may be signed with; empty: it names a key that is not here. A key without `kid` may be any.
+    /// The keys that a token may be signed with; empty: it names a key that is not here. A key without `kid` may be any, and comes
+    /// after those that the token names.
     pub(super) fn for_token(&self, kid: Option<&str>, algorithm: Algorithm) -> impl Iterator<Item = &DecodingKey> {
-        let may_be = move |key: &&Key| match (kid, &key.kid) {
-            (Some(wanted), Some(kid)) => wanted == kid,
-            _ => true,
-        };
+        let is_named = move |key: &&Key| kid.is_some() && key.kid.as_deref() == kid;
+        let may_be = move |key: &&Key| kid.is_none() || key.kid.is_none();
         self.0
             .iter()
-            .filter(may_be)
+            .filter(is_named)
+            .chain(self.0.iter().filter(may_be))
             .filter(move |key| key.algorithms.contains(&algorithm))
             .map(|key| &key.key)
             .take(MOST_TRIED)
@@ -306,6 +306,9 @@ mod tests {
         assert_eq!(set.for_token(Some("a"), Algorithm::ES256).count(), 0);
         let named_alone = parse(json!([named("a")]), KeyUse::Signature).unwrap();
         assert_eq!(named_alone.for_token(Some("b"), Algorithm::EdDSA).count(), 0);
+        let last = parse(json!([ed(), ed(), ed(), ed(), named("a")]), KeyUse::Signature).unwrap();
+        let first = last.for_token(Some("a"), Algorithm::EdDSA).next().unwrap();
+        assert!(std::ptr::eq(first, &last.0[4].key), "the key that is named comes first");
         let many = parse(json!(vec![ed(); 9]), KeyUse::Signature).unwrap();
         assert_eq!(many.for_token(None, Algorithm::EdDSA).count(), MOST_TRIED);
     }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::authorization::{Authorization, only_field};
 use super::callers::{Callers, agreed};
 use super::pass::{self, Content, MadeFrom, Opened};
-use super::{By, NotIdentified, Shown, TokenAnswer};
+use super::{By, CallerName, NotIdentified, Shown, TokenAnswer};
 use crate::secret::Secret;
 
 /// Without a key file passes end with the process, and clients that keep a refused one until its end fail so long.
@@ -122,11 +122,11 @@ impl Callers {
         };
         let Some(content) = opened.content() else { return };
         let now = self.state.now();
-        // Of a caller that is not there no pass is taken.
-        if let Some((name, _)) = self.by_name.get_key_value(&*content.caller)
+        // A caller that is not there now may come back.
+        if let Ok(name) = CallerName::parse(&content.caller)
             && content.ends > now
         {
-            self.state.revoked.lock().add(name, opened.id, content.ends, now);
+            self.state.revoked.lock().add(&name, opened.id, content.ends, now);
         }
     }
 }

@@ -191,7 +191,9 @@ impl Catalogue {
     /// literal segment wins over a placeholder, a slash at the end means nothing, and HEAD is a GET. Allocates nothing.
     pub fn find<'p>(&self, method: &Method, path: &'p str) -> Option<Found<'p>> {
         let (parts, route) = self.tree.find(method, path)?;
-        let Route { operation, template, .. } = *route;
+        let Route {
+            operation, template, ..
+        } = *route;
         let (project, organization) = (
             route.project.map(|place| place.of(&parts)),
             route.organization.map(|place| place.of(&parts)),

@@ -212,7 +212,9 @@ fn twins_are_what_their_operation_is() {
 fn all_paths_of_an_operation_have_the_same_placeholders_in_the_same_order() {
     let catalogue = Catalogue::new();
     let placeholders = |path: &'static str| {
-        let named = path.split('/').filter_map(|part| part.strip_prefix('{')?.split_once('}'));
+        let named = path
+            .split('/')
+            .filter_map(|part| part.strip_prefix('{')?.split_once('}'));
         named.map(|(name, _)| name).collect::<Vec<_>>()
     };
     for id in catalogue.ids() {
@@ -229,8 +231,19 @@ fn twins_have_the_values_of_the_path_that_was_sent() {
     let path = "/api/atlas/v1.5/groups/1/clusters/c/";
     let found = catalogue.find(&Method::GET, path).unwrap();
     let twins = catalogue.twins(found.operation, found.template, path);
-    let twins: Vec<String> = twins.map(|twin| twin.map(|part| format!("/{part}")).collect()).collect();
-    assert!(twins.contains(&"/api/atlas/v2/groups/1/clusters/c".to_owned()), "{twins:?}");
-    assert!(twins.iter().all(|twin| twin.ends_with("/groups/1/clusters/c")), "{twins:?}");
-    assert!(!twins.contains(&"/api/atlas/v1.5/groups/1/clusters/c".to_owned()), "{twins:?}");
+    let twins: Vec<String> = twins
+        .map(|twin| twin.map(|part| format!("/{part}")).collect())
+        .collect();
+    assert!(
+        twins.contains(&"/api/atlas/v2/groups/1/clusters/c".to_owned()),
+        "{twins:?}"
+    );
+    assert!(
+        twins.iter().all(|twin| twin.ends_with("/groups/1/clusters/c")),
+        "{twins:?}"
+    );
+    assert!(
+        !twins.contains(&"/api/atlas/v1.5/groups/1/clusters/c".to_owned()),
+        "{twins:?}"
+    );
 }

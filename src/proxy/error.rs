@@ -176,7 +176,6 @@ impl ProxyError {
             ErrorCode::RuleDenied,
             format!("Refused by this proxy's configuration: {decision}. Whoever runs the proxy can change it."),
         )
-        .closing()
     }
 
     pub(super) fn one_authorization() -> Self {

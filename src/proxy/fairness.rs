@@ -46,6 +46,15 @@ pub(super) struct Exceeded {
 #[derive(Debug)]
 pub(super) struct ConcurrencyGuard(Option<Arc<Usage>>);
 
+impl ConcurrencyGuard {
+    /// Undoes the count of a request that is not forwarded after all.
+    pub(super) fn give_back(self) {
+        if let Some(usage) = &self.0 {
+            usage.0.lock().recent.pop_back();
+        }
+    }
+}
+
 impl Drop for ConcurrencyGuard {
     fn drop(&mut self) {
         if let Some(usage) = &self.0 {

@@ -133,8 +133,14 @@ impl Pipeline {
         if let Some(callers) = &self.callers {
             record.caller_share = callers.share(record.who)?;
         }
-        let share = self.usage.share(self.rules.fairness);
-        record.share = Some(share.map_err(|exceeded| ProxyError::exceeded("This listener", &exceeded))?);
+        let share = self.usage.share(self.rules.fairness).map_err(|exceeded| {
+            // What others have used up is not counted against the caller.
+            if let Some(share) = record.caller_share.take() {
+                share.give_back();
+            }
+            ProxyError::exceeded("This listener", &exceeded)
+        });
+        record.share = Some(share?);
         let had_length = parts.headers.contains_key(header::CONTENT_LENGTH);
         let wants_trailers = headers::clean_request(&mut parts.headers);
         if let Some(required) = &self.rules.required_header {

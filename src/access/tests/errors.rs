@@ -56,6 +56,21 @@ fn a_rule_that_can_match_nothing_is_an_error_that_says_why() {
             "`path`",
         ),
         ("allow path=/api/atlas/v2/grops/**", None, "`path`"),
+        (
+            "allow projects=5a0a1e7e0f2912c554080adc path=/api/atlas/v2/groups/5a0a1e7e0f2912c554080aaa/**",
+            None,
+            "names another id",
+        ),
+        (
+            "allow operations=unknown methods=GET,POST path=/api/atlas/v2/groups",
+            Some("operations"),
+            "that of `listGroups`",
+        ),
+        (
+            "allow operations=unknown methods=GET path=/api/atlas/v2/Groups/",
+            Some("operations"),
+            "that of `listGroups`",
+        ),
         ("warn path=/api/private/**", None, "operations = [\"unknown\"]"),
         ("allow path=/api/atlas/v2/groups/", None, "`path`"),
         ("allow path=/api/atlas/v2/Groups", None, "`path`"),

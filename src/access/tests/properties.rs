@@ -433,7 +433,12 @@ fn path() -> impl Strategy<Value = String> {
         .any(|word| path.contains(word))
             || path.len() < 45
     };
-    let templates: Vec<&str> = catalogue.ids().flat_map(|id| catalogue.paths(id)).copied().filter(known).collect();
+    let templates: Vec<&str> = catalogue
+        .ids()
+        .flat_map(|id| catalogue.paths(id))
+        .copied()
+        .filter(known)
+        .collect();
     let spelled = |(template, values, spelling, at): (&str, Vec<String>, u8, usize)| {
         let mut values = values.into_iter().cycle();
         let filled =

@@ -431,7 +431,10 @@ fn a_path_of_many_segments_costs_no_more_than_a_look_at_each() {
     let path = |last: &str| format!("/x/{}{last}", "%C3%A9/".repeat(9000));
     assert_eq!(caller.says("GET", &path("y")), "allow 2");
     assert_eq!(caller.says("GET", &path(&ids[7])), "deny 1");
-    assert_eq!(caller.says("GET", &path(&format!("%E2%80%8B{}%20", ids[999].to_uppercase()))), "deny 1");
+    assert_eq!(
+        caller.says("GET", &path(&format!("%E2%80%8B{}%20", ids[999].to_uppercase()))),
+        "deny 1"
+    );
 }
 
 #[test]

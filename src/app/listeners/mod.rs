@@ -163,17 +163,19 @@ impl Listeners {
     /// # Errors
     /// When there is such a listener.
     pub(super) fn check_callers(&self, listeners: &[ListenerSettings]) -> Result<(), StartError> {
-        for listener in listeners.iter().filter(|listener| listener.rules.callers.is_none()) {
-            // One that has moved is the same to whoever named it.
-            let same = |one: &&OpenListener| {
-                same_socket(&one.bind, &listener.bind) || listener.name.as_ref() == Some(&one.status.name)
-            };
-            if let Some(one) = self.open.iter().filter(same).find(|one| one.requires_callers) {
-                let listener = one.status.name.clone();
-                return Err(StartError::CallersGone { listener });
-            }
+        let asks_nobody = listeners.iter().any(|listener| listener.rules.callers.is_none());
+        // Whatever name and place it has now: no listener asks unless the settings name callers, and then all do.
+        match self
+            .open
+            .iter()
+            .find(|one| one.requires_callers)
+            .filter(|_| asks_nobody)
+        {
+            Some(one) => Err(StartError::CallersGone {
+                listener: one.status.name.clone(),
+            }),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// The callers in force.

@@ -550,6 +550,16 @@ async fn an_unknown_kid_causes_one_fetch_for_all() {
         world.clock.pass(Duration::from_secs(30));
         assert_eq!(is_by(&third).await, "a by jwt");
         assert!(is_by(&first).await.contains("signature"));
+        // Those who wait are many, and their tokens are counted all the same.
+        world.clock.pass(Duration::from_secs(60));
+        let strange = IssuerKey::p256("4");
+        let waiting = futures_util::future::join_all((0..50).map(|_| is_by(&strange)));
+        let paused = waiting
+            .await
+            .iter()
+            .filter(|said| said.starts_with("TooManyFailures"))
+            .count();
+        assert_eq!(paused, 30);
     };
     tokio::select! {
         () = asked => {}

@@ -25,8 +25,8 @@ const CALLERS: [(&str, &str); 3] = [
     ),
     (
         "deployer",
-        "[[caller.rule]]\noperations = [\"deleteGroup*\"]\naction = \"deny\"\n\n\
-         [[caller.rule]]\noperations = [\"listGroups\", \"getGroup\", \"createGroup\", \"*GroupDatabaseUser*\"]\n\
+        "[[caller.rule]]\noperations = [\"deleteGroup\"]\naction = \"deny\"\n\n\
+         [[caller.rule]]\noperations = [\"listGroups\", \"getGroup\", \"getGroupSettings\", \"createGroup\", \"*GroupDatabaseUser*\"]\n\
          action = \"allow\"\n",
     ),
     ("auditor", "[[caller.rule]]\nmethods = [\"GET\"]\naction = \"allow\"\n"),

@@ -67,7 +67,7 @@ pub(super) fn check_exposure(
     problems.add(
         source,
         format_args!(
-            "`{address}` is reachable from other machines, and whoever reaches it acts with the account's credential: \
+            "`{address}` is reachable from other machines, and has the use of the account's credential: \
              {missing}"
         ),
     );

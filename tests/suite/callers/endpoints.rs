@@ -78,6 +78,21 @@ async fn a_secret_buys_a_pass_and_a_pass_says_who_it_is() {
 }
 
 #[tokio::test]
+async fn a_pass_that_is_revoked_while_its_caller_is_away_stays_so() {
+    let mut gateway = Gateway::start(TWO).await;
+    let pass = pass(&gateway).await;
+    let deployer = TWO.split_once("[[caller]]\nname = \"deployer\"").unwrap().1;
+    let deployer = format!("[[caller]]\nname = \"deployer\"{deployer}");
+    gateway.reload(&listener(""), &deployer).unwrap();
+    let revoked = gateway
+        .send("POST", "/api/oauth/revoke")
+        .form(&[("token", pass.as_str())]);
+    assert_eq!(revoked.send().await.unwrap().status(), 200);
+    gateway.reload(&listener(""), TWO).unwrap();
+    refused(gateway.get(GROUPS).bearer_auth(&pass), "PROXY_CALLER_UNKNOWN").await;
+}
+
+#[tokio::test]
 async fn what_the_token_endpoint_does_not_know_gets_nothing_where_callers_are_required() {
     let gateway = Gateway::start(TWO).await;
     for (id, secret) in [

@@ -38,6 +38,10 @@ async fn a_reload_that_would_let_everybody_in_is_refused() {
     let said = gateway.reload(&listener(""), "").unwrap_err();
     assert!(said.contains("listener `main`") && said.contains("callers"), "{said}");
     refused(gateway.get(GROUPS), "PROXY_CALLER_UNKNOWN").await;
+    // Another name and place make no difference.
+    let moved = "[[listener]]\nname = \"other\"\nbind = \"127.0.0.2:0\"\n";
+    let said = gateway.reload(moved, "").unwrap_err();
+    assert!(said.contains("listener `main`"), "{said}");
     // Where the file says so, it may.
     let optional =
         listener("callers = \"optional\"\n[[listener.rule]]\npath = \"/api/atlas/v2/groups\"\naction = \"allow\"");

@@ -30,3 +30,29 @@ async fn a_greedy_caller_is_told_when_to_come_again_and_others_are_served() {
     refused(ask(&gateway, "billing", BILLING_SECRET), "PROXY_RATE_LIMITED").await;
     assert_eq!(gateway.upstream.seen().len(), 4);
 }
+
+/// What others have used up of a listener does not count against a caller elsewhere.
+#[tokio::test]
+async fn a_request_that_the_listener_refuses_is_not_counted_against_its_caller() {
+    let callers = TWO.replacen(
+        "secret_file = \"billing\"",
+        "secret_file = \"billing\"\nmax_requests_per_minute = 2",
+        1,
+    );
+    let listeners = format!(
+        "{}[[listener]]\nname = \"other\"\nbind = \"127.0.0.1:0\"\n",
+        listener("max_requests_per_minute = 1")
+    );
+    let gateway = Gateway::start_with(&listeners, &callers).await;
+    let path = format!("/api/atlas/v2/groups/{PROJECT}/clusters");
+    let at = |listener: usize| client().get(format!("http://{}{path}", gateway.address(listener)));
+    passes(at(0).basic_auth("deployer", Some(DEPLOYER_SECRET))).await;
+    for _ in 0..3 {
+        let said = refused(at(0).basic_auth("billing", Some(BILLING_SECRET)), "PROXY_RATE_LIMITED").await;
+        assert!(said.contains("listener"), "{said}");
+    }
+    passes(at(1).basic_auth("billing", Some(BILLING_SECRET))).await;
+    passes(at(1).basic_auth("billing", Some(BILLING_SECRET))).await;
+    let said = refused(at(1).basic_auth("billing", Some(BILLING_SECRET)), "PROXY_RATE_LIMITED").await;
+    assert!(said.contains("billing"), "{said}");
+}

@@ -347,9 +347,9 @@ impl Rule {
     ) -> bool {
         // What is denied by one path of an operation is denied by all.
         let by_twin = || {
-            let twins = found.iter().flat_map(|(operation, captured)| {
-                operation.paths.iter().map(|template| filled(template, captured))
-            });
+            let twins = found
+                .iter()
+                .flat_map(|(operation, captured)| operation.paths.iter().map(|template| filled(template, captured)));
             !lets_in && twins.into_iter().any(|twin| self.matches_path(&twin, false))
         };
         if !self.matches_method(method, lets_in) || !(self.matches_path(path, lets_in) || by_twin()) {
@@ -434,9 +434,9 @@ impl Rule {
 }
 
 fn filled(template: &str, captured: &BTreeMap<String, String>) -> String {
-    captured
-        .iter()
-        .fold(template.to_owned(), |path, (name, value)| path.replace(&format!("{{{name}}}"), value))
+    captured.iter().fold(template.to_owned(), |path, (name, value)| {
+        path.replace(&format!("{{{name}}}"), value)
+    })
 }
 
 fn glob(pattern: &str, name: &str) -> bool {
