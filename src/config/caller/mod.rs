@@ -10,6 +10,8 @@ use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use identity::FileJwt;
+
 use super::file::FileConfig;
 use super::inputs::Inputs;
 use super::problem::{Problems, shown};
@@ -157,6 +159,13 @@ pub(crate) fn warn(
     }
     for table in &file.callers {
         let name = table.name.as_ref().map_or("", |name| name.value.as_str());
+        if table.jwt.iter().any(|jwt| is_open_to_all_of_github(jwt, &file.issuers)) {
+            problems.warn(format_args!(
+                "caller {} is known by tokens that anybody's repository on GitHub can get: write its owner into `subject` \
+                 (`repo:OWNER/…`), or name `repository_owner` in `claims`",
+                shown(name)
+            ));
+        }
         for rule in table
             .rules
             .iter()
@@ -169,6 +178,24 @@ pub(crate) fn warn(
             ));
         }
     }
+}
+
+fn is_open_to_all_of_github(jwt: &FileJwt, issuers: &[FileIssuer]) -> bool {
+    const GITHUB: &str = "https://token.actions.githubusercontent.com";
+    const SAY_WHOSE: [&str; 6] = [
+        "repository",
+        "repository_id",
+        "repository_owner",
+        "repository_owner_id",
+        "job_workflow_ref",
+        "enterprise",
+    ];
+    let text = |given: &Option<Given<String>>| given.as_ref().map(|given| given.value.clone());
+    let is_github = |issuer: &FileIssuer| {
+        text(&issuer.name) == text(&jwt.issuer) && text(&issuer.issuer).is_some_and(|url| url == GITHUB)
+    };
+    let owner_is_open = text(&jwt.subject).is_none_or(|subject| subject.starts_with("repo:*"));
+    owner_is_open && !SAY_WHOSE.iter().any(|claim| jwt.claims.contains_key(*claim)) && issuers.iter().any(is_github)
 }
 
 fn can_reach(caller: &CallerIdentity, listener: &ListenerSettings) -> bool {

@@ -207,6 +207,15 @@ fn what_works_but_hardly_as_meant_is_warned_of() {
     warned("[passes]\nlife = '1m'", "answers 401 to everybody");
     warned(&caller("uids = [1000]"), "no listener is a unix socket");
     warned(&caller("uids = [0]"), "user id 0");
+    let github = |jwt: &str| {
+        let issuer = "[[issuer]]\nname = 'g'\nissuer = 'https://token.actions.githubusercontent.com'\naudience = 'a'\njwks_file = 'z'\n";
+        format!("{issuer}{}", caller(&format!("jwt = [{{ issuer = 'g', {jwt} }}]")))
+    };
+    warned(&github("subject = 'repo:**'"), "anybody's repository");
+    warned(&github("claims = { ref = 'refs/heads/main' }"), "anybody's repository");
+    for whose in ["subject = 'repo:acme/**'", "claims = { repository_owner = 'acme' }"] {
+        assert_eq!(case(&github(whose)).warnings(), [""; 0], "{whose}");
+    }
     let warn = "[[caller]]\nname = 'a'\nsecret_file = 'secret'\n[[caller.rule]]\noperations = ['listGroups']\naction = 'warn'\n";
     warned(warn, "proxy.toml:4:1");
     assert_eq!(case(&caller("secret_file = 'two'")).warnings(), [""; 0]);
