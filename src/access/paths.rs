@@ -143,38 +143,41 @@ impl PathSets {
             Some(whole) => (whole, true),
             None => (path, false),
         };
-        let parts = whole.split('/').skip(1);
-        Segments {
+        let mut segments = Segments {
             verbs: verbs(path),
-            ..self.looked_up(parts, ends_with_slash)
-        }
-    }
-
-    /// The rules that keep out, of those 64 * `word` to 64 * `word` + 63, whose pattern fits a path of these segments.
-    pub(super) fn keeping_out(&self, path: impl Iterator<Item = impl AsRef<str>>, word: usize) -> u64 {
-        let denials = self.denials(word);
-        if denials == 0 {
-            return 0;
-        }
-        denials & self.fitting(&self.looked_up(path, false), word)
-    }
-
-    /// The rules that keep out and have a pattern.
-    pub(super) fn denials(&self, word: usize) -> u64 {
-        self.denials.word(0, word)
-    }
-
-    fn looked_up(&self, parts: impl Iterator<Item = impl AsRef<str>>, ends_with_slash: bool) -> Segments {
-        let mut segments = Segments::NONE;
+            ..Segments::NONE
+        };
         let mut len = 0;
-        for part in parts {
+        for part in whole.split('/').skip(1) {
             if let Some(position) = self.positions.get(len) {
-                (segments.exact[len], segments.loose[len]) = position.numbers(part.as_ref());
+                (segments.exact[len], segments.loose[len]) = position.numbers(part);
             }
             len += 1;
         }
         segments.ending = ending(len.min(self.longest + 1), ends_with_slash);
         segments
+    }
+
+    /// The rules that keep out, of those 64 * `word` to 64 * `word` + 63, whose pattern fits a path of these segments.
+    pub(super) fn keeping_out(&self, path: impl Iterator<Item = impl AsRef<str>>, word: usize) -> u64 {
+        let mut set = self.denials(word);
+        let mut len = 0;
+        for part in path {
+            if set == 0 {
+                return 0;
+            }
+            if let Some(position) = self.positions.get(len) {
+                let number = position.loose_number(part.as_ref(), hash(part.as_ref()));
+                set &= position.by_loose.word(position.loose.row(number), word);
+            }
+            len += 1;
+        }
+        set & self.endings.word(ending(len.min(self.longest + 1), false), word)
+    }
+
+    /// The rules that keep out and have a pattern.
+    pub(super) fn denials(&self, word: usize) -> u64 {
+        self.denials.word(0, word)
     }
 
     /// Which of the rules 64 * `word` to 64 * `word` + 63 have no pattern, or one that fits.
@@ -202,10 +205,15 @@ impl Position {
         }
         let place = hash(part);
         let exact = self.exact.number(place, |known| known == part);
-        let mut loose = self.loose.number(place, |known| known.eq_ignore_ascii_case(part));
+        (exact, self.loose_number(part, place))
+    }
+
+    /// `place`: the part's [`hash`].
+    fn loose_number(&self, part: &str, place: u64) -> u32 {
+        let loose = self.loose.number(place, |known| known.eq_ignore_ascii_case(part));
         if loose == NONE && self.loose.len() > 0 && !part.bytes().all(|b| b.is_ascii_graphic()) {
-            loose = self.loose.exact(&folded(part));
+            return self.loose.exact(&folded(part));
         }
-        (exact, loose)
+        loose
     }
 }
