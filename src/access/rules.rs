@@ -12,6 +12,21 @@ use super::{Action, Decision, OwnCredential, Reading, Rule, Why};
 use crate::catalogue::{Catalogue, OperationId};
 use crate::guard::{PathPattern, SlashReading, folded, folds_to};
 
+/// Those that rules name; others are odd, or an odd spelling.
+static METHODS: [Method; 7] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::PUT,
+    Method::PATCH,
+    Method::DELETE,
+    Method::OPTIONS,
+];
+
+fn method_row(method: &Method) -> usize {
+    METHODS.iter().position(|one| one == method).unwrap_or(METHODS.len())
+}
+
 /// Letters of a project's or an organization's id.
 const ID_LEN: usize = 24;
 
@@ -19,6 +34,10 @@ const ID_LEN: usize = 24;
 #[derive(Clone)]
 pub struct CallerRules {
     rules: Box<[Rule]>,
+    /// Of each rule, close together.
+    actions: Box<[Action]>,
+    /// By [`method_row`]: the rules that match it; in the last row all, which must be asked.
+    by_method: RuleSets,
     /// By operation, the last row for what is none: the rules that can match it.
     by_operation: RuleSets,
     projects: IdSets,
@@ -109,6 +128,10 @@ impl CallerRules {
     pub fn new(rules: Vec<Rule>, own_account: bool, catalogue: Arc<Catalogue>) -> Self {
         let operations: Vec<OperationId> = catalogue.ids().collect();
         Self {
+            actions: rules.iter().map(|rule| rule.action).collect(),
+            by_method: RuleSets::new(METHODS.len() + 1, rules.len(), |row, rule| {
+                METHODS.get(row).is_none_or(|method| rules[rule].has_method(method))
+            }),
             by_operation: RuleSets::new(operations.len() + 1, rules.len(), |row, rule| {
                 match operations.get(row) {
                     Some(id) => rules[rule].operations.has(*id),
@@ -246,12 +269,15 @@ impl CallerRules {
             return decided(false, why, None);
         }
         let mut warned = None;
+        let is_odd = method_row(seen.method) == METHODS.len();
         for at in self.candidates(seen) {
-            let (rule, n) = (&self.rules[at], at + 1);
-            if !rule.has_method(seen.method) || (operation.is_none() && !matches_unknown(rule, &seen.one.path)) {
+            let n = at + 1;
+            if (is_odd && !self.rules[at].has_method(seen.method))
+                || (operation.is_none() && !matches_unknown(&self.rules[at], &seen.one.path))
+            {
                 continue;
             }
-            match rule.action {
+            match self.actions[at] {
                 Action::Allow => return decided(true, Why::Rule(n), warned),
                 Action::Deny => return decided(false, Why::Rule(n), None),
                 Action::Warn => warned = warned.or(Some(n)),
@@ -275,12 +301,13 @@ impl CallerRules {
         loosely.filter(|id| seen.one.operation != Some(*id)).map(Why::Disguised)
     }
 
-    /// The rules that match, the method aside, in their order, counted from 0. Of what is no operation: all that may match.
+    /// The rules that match, in their order, counted from 0. For an odd method, and of what is no operation: all that may match.
     fn candidates<'s>(&'s self, seen: &'s Seen<'_>) -> impl Iterator<Item = usize> + 's {
         let unknown = self.catalogue.operations().len();
         let row = seen.one.operation.map_or(unknown, OperationId::index);
+        let method = method_row(seen.method);
         let of_word = move |word| {
-            let mut set = self.by_operation.word(row, word);
+            let mut set = self.by_operation.word(row, word) & self.by_method.word(method, word);
             if seen.one.operation.is_some() {
                 set &= self.projects.fitting(seen.project, word) & self.organizations.fitting(seen.organization, word);
             }
