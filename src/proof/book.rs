@@ -198,13 +198,13 @@ impl Book {
         }
     }
 
-    /// The rules of somebody at a listener: its own, and the listener's.
-    pub(super) fn rules_of(&self, listener: usize, who: Who) -> impl Iterator<Item = &RuleText> {
+    /// The rules of somebody at a listener: the listener's, and its own.
+    pub(super) fn rules_of(&self, listener: usize, who: Who) -> [&[RuleText]; 2] {
         let own = match who {
             Who::Anonymous => &[][..],
             Who::Caller(n) => &self.text.callers[n].rules,
         };
-        self.text.listeners[listener].rules.iter().chain(own)
+        [&self.text.listeners[listener].rules, own]
     }
 
     /// Whether a request passes, and whether a rule warns of it.

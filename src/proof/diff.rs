@@ -6,7 +6,7 @@ use std::fmt;
 use http::Method;
 
 use super::book::{Book, ListenerText, Who};
-use super::instances::{Instance, Values};
+use super::instances::{Instance, TooMany, Values};
 use crate::guard::parse_network;
 
 /// Everything that differs.
@@ -73,7 +73,10 @@ impl Side<'_> {
 
 /// Compares two configurations. `known`: the names of the operations when the old one was written down, if that was earlier: what
 /// has come since, nobody had.
-pub fn diff(old: &Book, new: &Book, known: Option<&BTreeSet<String>>) -> Diff {
+///
+/// # Errors
+/// Where more requests would have to be tried than is reasonable.
+pub fn diff(old: &Book, new: &Book, known: Option<&BTreeSet<String>>) -> Result<Diff, TooMany> {
     let mut all: BTreeSet<(String, String, String)> = BTreeSet::new();
     for book in [old, new] {
         for (listener, at) in book.text.listeners.iter().enumerate() {
@@ -86,9 +89,9 @@ pub fn diff(old: &Book, new: &Book, known: Option<&BTreeSet<String>>) -> Diff {
     for (listener, account, caller) in &all {
         let side = |book| side(book, listener, account, caller);
         let place = format!("listener {listener}, account {account}, caller {caller}");
-        changes.extend(changes_of(side(old), side(new), &place, known));
+        changes.extend(changes_of(side(old), side(new), &place, known)?);
     }
-    Diff { changes }
+    Ok(Diff { changes })
 }
 
 fn side<'b>(book: &'b Book, listener: &str, account: &str, caller: &str) -> Side<'b> {
@@ -100,7 +103,12 @@ fn side<'b>(book: &'b Book, listener: &str, account: &str, caller: &str) -> Side
     Side { book, at }
 }
 
-fn changes_of(old: Side<'_>, new: Side<'_>, place: &str, known: Option<&BTreeSet<String>>) -> Vec<Change> {
+fn changes_of(
+    old: Side<'_>,
+    new: Side<'_>,
+    place: &str,
+    known: Option<&BTreeSet<String>>,
+) -> Result<Vec<Change>, TooMany> {
     let mut changes = Vec::new();
     let change = |what: &str, added: Vec<String>, removed: Vec<String>, is_wider| Change {
         place: place.to_owned(),
@@ -116,24 +124,23 @@ fn changes_of(old: Side<'_>, new: Side<'_>, place: &str, known: Option<&BTreeSet
         let is_wider = !added.is_empty();
         changes.push(change("known by", added, removed, is_wider));
     }
-    let mut values = Values::default();
-    for side in [old, new] {
-        if let Some((listener, who)) = side.at {
-            values.add(side.book.rules_of(listener, who));
-        }
-    }
+    let sides = [old, new].into_iter();
+    let values = Values::of(sides.filter_map(|side| side.at.map(|(listener, who)| (side.book, listener, who))));
     let catalogue = &new.book.catalogue;
     let mut compare = |what: &str, instances: &[Instance], was_known: bool, is_calm: bool| {
-        let shown = |from: Side<'_>, to: Side<'_>, from_known: bool, to_known: bool| -> Vec<String> {
-            let differs = |one: &&Instance| to_known && to.allows(one) && !(from_known && from.allows(one));
-            instances.iter().filter(differs).map(Instance::shown).collect()
+        let decided: Vec<(bool, bool)> = instances
+            .iter()
+            .map(|one| (was_known && old.allows(one), new.allows(one)))
+            .collect();
+        let shown = |is: (bool, bool)| -> Vec<String> {
+            let these = instances.iter().zip(&decided).filter(|(_, decided)| **decided == is);
+            these.map(|(one, _)| one.shown()).collect()
         };
-        let added = shown(old, new, was_known, true);
-        let removed = shown(new, old, true, was_known);
+        let (added, removed) = (shown((false, true)), shown((true, false)));
         if added.is_empty() && removed.is_empty() {
             return;
         }
-        let had = was_known && instances.iter().any(|one| old.allows(one));
+        let had = decided.iter().any(|(had, _)| *had);
         let is_wider = !added.is_empty() && (had || !is_calm);
         changes.push(change(what, added, removed, is_wider));
     };
@@ -141,10 +148,10 @@ fn changes_of(old: Side<'_>, new: Side<'_>, place: &str, known: Option<&BTreeSet
         let operation = catalogue.get(id);
         let was_known = known.is_none_or(|names| names.contains(operation.name));
         let is_calm = operation.method == Method::GET && !operation.grants;
-        compare(operation.name, &values.of_operation(id, catalogue), was_known, is_calm);
+        compare(operation.name, &values.of_operation(id, catalogue)?, was_known, is_calm);
     }
-    compare("unknown", &values.of_unknown(catalogue), true, false);
-    changes
+    compare("unknown", &values.of_unknown(catalogue)?, true, false);
+    Ok(changes)
 }
 
 /// What somebody is known by.

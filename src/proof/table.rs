@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::book::{Book, Who};
-use super::instances::{Instance, Values, is_other};
+use super::instances::{Instance, Scope, TooMany, Values};
 use crate::catalogue::OperationId;
 
 /// What everybody may do, at every listener.
@@ -44,21 +44,23 @@ struct Tried<'i> {
 }
 
 /// Every caller, or one, and every operation that it may use.
-pub fn table(book: &Book, only: Option<&str>) -> Table {
+///
+/// # Errors
+/// Where more requests would have to be tried than is reasonable.
+pub fn table(book: &Book, only: Option<&str>) -> Result<Table, TooMany> {
     let mut rows = Vec::new();
     for listener in 0..book.text.listeners.len() {
         for who in book.served(listener) {
             if only.is_none_or(|name| name == book.name(who)) {
-                rows.extend(rows_of(book, listener, who));
+                rows.extend(rows_of(book, listener, who)?);
             }
         }
     }
-    Table { rows }
+    Ok(Table { rows })
 }
 
-fn rows_of(book: &Book, listener: usize, who: Who) -> Vec<Row> {
-    let mut values = Values::default();
-    values.add(book.rules_of(listener, who));
+fn rows_of(book: &Book, listener: usize, who: Who) -> Result<Vec<Row>, TooMany> {
+    let values = Values::of([(book, listener, who)]);
     let at = &book.text.listeners[listener];
     let row = |operation: &str, method: String, scope, marks, checksum| Row {
         listener: at.name.clone(),
@@ -72,7 +74,7 @@ fn rows_of(book: &Book, listener: usize, who: Who) -> Vec<Row> {
     };
     let mut rows = Vec::new();
     for id in book.catalogue.ids() {
-        let instances = values.of_operation(id, &book.catalogue);
+        let instances = values.of_operation(id, &book.catalogue)?;
         let tried: Vec<Tried<'_>> = instances.iter().map(|one| try_one(book, listener, who, one)).collect();
         if tried.iter().any(|one| one.allowed) {
             let operation = book.catalogue.get(id);
@@ -86,7 +88,7 @@ fn rows_of(book: &Book, listener: usize, who: Who) -> Vec<Row> {
             ));
         }
     }
-    let unknown = values.of_unknown(&book.catalogue);
+    let unknown = values.of_unknown(&book.catalogue)?;
     let mut paths: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut warned = false;
     for one in unknown
@@ -94,10 +96,8 @@ fn rows_of(book: &Book, listener: usize, who: Who) -> Vec<Row> {
         .map(|one| try_one(book, listener, who, one))
         .filter(|one| one.allowed)
     {
-        let shown = one.instance.shown();
-        let path = shown.split_once(' ').map_or("", |(_, path)| path);
         paths
-            .entry(path.to_owned())
+            .entry(one.instance.shown_path().to_owned())
             .or_default()
             .insert(one.instance.method.to_string());
         warned |= one.warned;
@@ -107,7 +107,7 @@ fn rows_of(book: &Book, listener: usize, who: Who) -> Vec<Row> {
         let marks = if warned { vec!["warn"] } else { Vec::new() };
         rows.push(row("unknown", methods.join(" "), path, marks, String::new()));
     }
-    rows
+    Ok(rows)
 }
 
 fn try_one<'i>(book: &Book, listener: usize, who: Who, instance: &'i Instance) -> Tried<'i> {
@@ -122,7 +122,15 @@ fn try_one<'i>(book: &Book, listener: usize, who: Who, instance: &'i Instance) -
 /// FNV-1a.
 fn checksum(tried: &[Tried<'_>]) -> String {
     let hash = tried.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, one| {
-        let line = format!("{} {} {}\n", one.instance.shown(), one.allowed, one.warned);
+        let Tried {
+            instance,
+            allowed,
+            warned,
+        } = one;
+        let line = format!(
+            "{} {} {:?} {allowed} {warned}\n",
+            instance.method, instance.path, instance.scope
+        );
         line.bytes().fold(hash, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         })
@@ -132,33 +140,43 @@ fn checksum(tried: &[Tried<'_>]) -> String {
 
 /// Without those that have a slash in a value: they pass where the others do, or less.
 fn plain<'t>(tried: &'t [Tried<'_>]) -> impl Iterator<Item = &'t Tried<'t>> {
-    tried.iter().filter(|one| !one.instance.path.contains("%2F"))
+    tried.iter().filter(|one| !one.instance.has_slash)
 }
 
 fn scope(tried: &[Tried<'_>]) -> String {
-    let all: BTreeSet<&str> = plain(tried).filter_map(|one| one.instance.scope.as_deref()).collect();
-    let open: BTreeSet<&str> = plain(tried)
-        .filter(|one| one.allowed)
-        .filter_map(|one| one.instance.scope.as_deref())
-        .collect();
-    let list = |ids: Vec<&str>| ids.join(" ");
-    match (all.is_empty(), open.iter().any(|id| is_other(id))) {
-        (true, _) => "-".to_owned(),
-        (false, false) => list(open.into_iter().collect()),
-        (false, true) => match all.difference(&open).copied().collect::<Vec<_>>() {
-            none if none.is_empty() => "any".to_owned(),
-            shut => format!("any but {}", list(shut)),
-        },
+    let ids = |tried: &mut dyn Iterator<Item = &Tried<'_>>| -> (BTreeSet<String>, bool) {
+        let (mut ids, mut others) = (BTreeSet::new(), false);
+        for one in tried {
+            match &one.instance.scope {
+                Scope::Ids(same) => ids.extend(same.iter().cloned()),
+                Scope::Other => others = true,
+                Scope::None => {}
+            }
+        }
+        (ids, others)
+    };
+    let (all, has_scope) = ids(&mut plain(tried));
+    let (open, others) = ids(&mut plain(tried).filter(|one| one.allowed));
+    let list = |ids: Vec<&String>| ids.into_iter().map(String::as_str).collect::<Vec<_>>().join(" ");
+    if !has_scope && all.is_empty() {
+        return "-".to_owned();
+    }
+    if !others {
+        return list(open.iter().collect());
+    }
+    match all.difference(&open).collect::<Vec<_>>() {
+        none if none.is_empty() => "any".to_owned(),
+        shut => format!("any but {}", list(shut)),
     }
 }
 
 fn marks(book: &Book, id: OperationId, tried: &[Tried<'_>]) -> Vec<&'static str> {
     let operation = book.catalogue.get(id);
-    let open: BTreeSet<Option<&str>> = plain(tried)
+    let open: BTreeSet<&Scope> = plain(tried)
         .filter(|one| one.allowed)
-        .map(|one| one.instance.scope.as_deref())
+        .map(|one| &one.instance.scope)
         .collect();
-    let partly = plain(tried).any(|one| !one.allowed && open.contains(&one.instance.scope.as_deref()));
+    let partly = plain(tried).any(|one| !one.allowed && open.contains(&one.instance.scope));
     [
         (operation.grants, "grants"),
         (operation.crosses, "crosses"),
@@ -179,7 +197,7 @@ impl Table {
             .collect();
         for line in &lines {
             for (width, cell) in widths.iter_mut().zip(line) {
-                *width = (*width).max(cell.chars().count());
+                *width = (*width).max(cell.chars().count()).min(WIDEST);
             }
         }
         let line = |cells: &[String; 7]| {
@@ -203,6 +221,9 @@ impl Table {
             .fold(head + &rule, |all, row| all + &row)
     }
 }
+
+/// A cell with more than this, of many ids, stands out of its column.
+const WIDEST: usize = 100;
 
 const HEADER: [&str; 7] = [
     "listener",

@@ -150,7 +150,7 @@ fn table(args: &TableArgs, environment: &dyn Environment) -> Answer {
     if caller.is_some() && places(&book, None, caller).is_empty() {
         return Err(wrong(&nobody(&book, None, caller)));
     }
-    let table = proof::table(&book, caller);
+    let table = proof::table(&book, caller).map_err(|error| wrong(&error.to_string()))?;
     if args.json {
         let written = Written {
             operations: operations(),
@@ -191,7 +191,7 @@ fn diff(args: &DiffArgs, environment: &dyn Environment) -> Answer {
     } else {
         (book(Some(args.against.clone()), environment)?, None)
     };
-    let diff = proof::diff(&old, &new, known.as_ref());
+    let diff = proof::diff(&old, &new, known.as_ref()).map_err(|error| wrong(&error.to_string()))?;
     if diff.changes.is_empty() {
         say("nothing changes\n");
     }
