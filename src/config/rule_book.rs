@@ -14,7 +14,7 @@ use super::source::{Given, Source};
 use super::table::tables;
 use super::{ConfigErrors, Sources, account, read_file, value};
 use crate::catalogue::Catalogue;
-use crate::proof::{BookText, CallerText, ListenerText, RuleText};
+use crate::proof::{BookText, CallerText, ListenerText, RuleText, with_life};
 
 const DEFAULT_BIND: &str = "localhost:8080";
 
@@ -55,6 +55,7 @@ pub fn rule_book(sources: Sources<'_>, catalogue: &Arc<Catalogue>) -> Result<Boo
                 .unwrap_or_else(|| DEFAULT_BIND.to_owned()),
             anonymous: mode != Some(crate::proxy::CallersMode::Required),
             callers: mode.is_some(),
+            client_ca: text(table.tls.as_ref().and_then(|tls| tls.client_ca.as_ref())),
             allow: table.allow.as_ref().map_or_else(|| from_where(table), values),
             own: own(&file, &account),
             api_key_id: api_key_id(&file, &account),
@@ -82,12 +83,13 @@ pub fn rule_book(sources: Sources<'_>, catalogue: &Arc<Catalogue>) -> Result<Boo
 /// Who may connect where `allow` is left out.
 fn from_where(table: &FileListener) -> BTreeSet<String> {
     let asks = table.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
-    BTreeSet::from([if asks {
-        "whoever has a certificate"
-    } else {
-        "this machine"
-    }
-    .to_owned()])
+    let is_unix = table.bind.as_ref().is_some_and(|bind| bind.value.starts_with("unix:"));
+    let all: &[&str] = match (asks, is_unix) {
+        (true, _) => &["whoever has a certificate"],
+        (false, true) => &["this machine"],
+        (false, false) => &["127.0.0.0/8", "::1/128"],
+    };
+    all.iter().map(|text| (*text).to_owned()).collect()
 }
 
 fn own(file: &FileConfig, account: &str) -> Option<String> {
@@ -159,44 +161,30 @@ fn caller(table: &FileCaller, file: &FileConfig) -> CallerText {
         name: text(table.name.as_ref()).unwrap_or_default(),
         listeners: texts(table.listeners.as_ref()),
         networks: table.networks.as_ref().map(values).unwrap_or_default(),
+        certificate_names: table.certificate_names.as_ref().map(values).unwrap_or_default(),
         known_by: known_by(table, file),
         own_account: table.own_account.as_ref().is_some_and(|given| given.value),
         rules: table.rules.iter().map(caller_rule).collect(),
     }
 }
 
-/// What a caller is known by beside networks, in words. Whoever is in an issuer's or an authority's place could be the caller, so
-/// these stand there, too.
+/// What a caller is known by beside networks and certificates, in words. Whoever is in an issuer's place could be the caller, so it
+/// stands there, too.
 fn known_by(table: &FileCaller, file: &FileConfig) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     all.extend(table.uids.iter().flat_map(values).map(|uid| format!("user id {uid}")));
-    for name in table.certificate_names.iter().flat_map(values) {
-        let authorities = file
-            .listeners
-            .iter()
-            .filter_map(|listener| listener.tls.as_ref()?.client_ca.as_ref());
-        let authorities: BTreeSet<&str> = authorities.map(|given| given.value.as_str()).collect();
-        all.extend(
-            authorities
-                .iter()
-                .map(|authority| format!("certificate {name} of {authority}")),
-        );
-    }
     for jwt in &table.jwt {
         let issuer = text(jwt.issuer.as_ref()).unwrap_or_default();
-        let by = file
-            .issuers
-            .iter()
-            .find(|table| is(table.name.as_ref(), &issuer))
-            .map(issuer_text);
-        let mut way = format!("token of {issuer} ({})", by.unwrap_or_default());
+        let by = file.issuers.iter().find(|table| is(table.name.as_ref(), &issuer));
+        let mut way = format!("token of {issuer} ({})", by.map(issuer_text).unwrap_or_default());
         if let Some(subject) = &jwt.subject {
             way.push_str(&format!(", subject {}", subject.value));
         }
         for (name, value) in &jwt.claims {
             way.push_str(&format!(", claim {name} {}", value.value));
         }
-        all.insert(way);
+        let life = by.and_then(|table| value::wait(&table.max_life.as_ref()?.value).ok());
+        all.insert(with_life(&way, life.unwrap_or(caller::DEFAULT_MAX_LIFE).as_secs()));
     }
     all.extend(
         table
@@ -215,7 +203,6 @@ fn issuer_text(table: &FileIssuer) -> String {
         ("keys of", &table.jwks_url),
         ("keys in", &table.jwks_file),
         ("authority", &table.ca_file),
-        ("life", &table.max_life),
     ];
     let given = keys
         .into_iter()

@@ -35,6 +35,9 @@ pub struct ListenerText {
     pub callers: bool,
     /// Who may connect.
     pub allow: BTreeSet<String>,
+    /// The authority of its clients' certificates.
+    #[serde(default)]
+    pub client_ca: Option<String>,
     /// The client id or public key of the account, where the configuration has it.
     pub own: Option<String>,
     /// The id of the account's API key, where the configuration has it.
@@ -60,6 +63,9 @@ pub struct CallerText {
     pub listeners: Option<Vec<String>>,
     /// Its networks.
     pub networks: BTreeSet<String>,
+    /// Names in its certificates, of the authority of each listener.
+    #[serde(default)]
+    pub certificate_names: BTreeSet<String>,
     /// What else it is known by, in words.
     pub known_by: BTreeSet<String>,
     /// Whether it may touch the credential that the proxy itself uses.

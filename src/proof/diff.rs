@@ -7,7 +7,7 @@ use http::Method;
 
 use super::book::{Book, ListenerText, Who};
 use super::instances::{Instance, TooMany, Values};
-use crate::guard::parse_network;
+use super::ways::{Way, ways};
 
 /// Everything that differs.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -117,9 +117,17 @@ fn changes_of(
         removed,
         is_wider,
     };
+    let ways = |side: Side<'_>| {
+        let at = side.at;
+        at.map(|(listener, who)| ways(side.book, listener, who))
+            .unwrap_or_default()
+    };
     let (before, after) = (ways(old), ways(new));
-    let added: Vec<String> = after.iter().filter(|way| !is_within(way, &before)).cloned().collect();
-    let removed: Vec<String> = before.iter().filter(|way| !is_within(way, &after)).cloned().collect();
+    let beyond = |ways: &BTreeSet<Way>, others| -> Vec<String> {
+        let beyond = ways.iter().filter(|way| !way.is_within(others));
+        beyond.map(Way::to_string).collect()
+    };
+    let (added, removed) = (beyond(&after, &before), beyond(&before, &after));
     if before != after {
         let is_wider = !added.is_empty();
         changes.push(change("known by", added, removed, is_wider));
@@ -152,41 +160,4 @@ fn changes_of(
     }
     compare("unknown", &values.of_unknown(catalogue)?, true, false);
     Ok(changes)
-}
-
-/// What somebody is known by.
-fn ways(side: Side<'_>) -> BTreeSet<String> {
-    let Some((listener, who)) = side.at else {
-        return BTreeSet::new();
-    };
-    match who {
-        Who::Anonymous => {
-            let at = &side.book.text.listeners[listener];
-            let from = at.allow.iter().map(|network| format!("nothing shown, from {network}"));
-            from.collect()
-        }
-        Who::Caller(n) => {
-            let caller = &side.book.text.callers[n];
-            let networks = caller.networks.iter().map(|network| format!("network {network}"));
-            let own = caller
-                .own_account
-                .then(|| "may touch the credential of the proxy".to_owned());
-            networks.chain(caller.known_by.iter().cloned()).chain(own).collect()
-        }
-    }
-}
-
-/// Whether a way is among these: a network also within another one.
-fn is_within(way: &str, ways: &BTreeSet<String>) -> bool {
-    let inside = |other: &String| {
-        let (Some((kind, network)), Some((other_kind, outer))) = (way.rsplit_once(' '), other.rsplit_once(' ')) else {
-            return false;
-        };
-        kind == other_kind
-            && matches!(
-                (parse_network(outer), parse_network(network)),
-                (Ok(outer), Ok(network)) if outer.contains(&network)
-            )
-    };
-    ways.contains(way) || ways.iter().any(inside)
 }

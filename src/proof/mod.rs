@@ -11,12 +11,14 @@ mod instances;
 mod learn;
 mod places;
 mod table;
+mod ways;
 
 pub use book::{Book, BookError, BookText, CallerText, ListenerText, RuleText, Verdict, Who};
 pub use diff::{Diff, diff};
 pub use instances::TooMany;
 pub use learn::{LearnError, Learned, learn};
 pub use table::{Row, Table, table};
+pub use ways::with_life;
 
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::Method;
 
+use super::diff::Change;
 use super::*;
 use crate::catalogue::Catalogue;
 
@@ -300,6 +301,124 @@ fn unknown_paths_and_ways_of_being_known_are_compared() {
     // Another account is another place.
     let account = changed(|text| text.listeners[0].account = "gov".to_owned());
     assert_eq!(account, ["known by"]);
+}
+
+/// The changes between these texts.
+fn changes(old: &BookText, new: &BookText) -> Vec<Change> {
+    let (old, new) = (book(old).unwrap(), book(new).unwrap());
+    diff(&old, &new, None).unwrap().changes
+}
+
+#[test]
+fn a_pattern_with_a_slash_at_its_end_is_seen() {
+    let slash = "allow methods=DELETE path=/api/atlas/v2/groups/*/clusters/*/";
+    let base = "deny path=/api/atlas/v2/orgs/x";
+    let all = "allow operations=deleteGroupCluster";
+    // Of a listener.
+    let with = |rules: &[&str]| {
+        let mut text = text(&[all]);
+        text.listeners[0].unmatched_passes = false;
+        text.listeners[0].rules = rules.iter().map(|line| rule(line)).collect();
+        text
+    };
+    let changed = changes(&with(&[base]), &with(&[base, slash]));
+    assert_eq!(changed.len(), 1);
+    assert!(changed[0].is_wider && changed[0].added[0].ends_with('/'), "{changed:?}");
+    // Of a caller.
+    let narrow = "allow operations=deleteGroupCluster path=/api/atlas/v2/groups/*/clusters/c";
+    let (old, new) = (
+        of(&[narrow]),
+        of(&[
+            narrow,
+            "allow operations=deleteGroupCluster path=/api/atlas/v2/groups/*/clusters/*/**",
+        ]),
+    );
+    assert_eq!(compared(&old, &new).0, ["deleteGroupCluster"]);
+}
+
+#[test]
+fn what_one_pattern_names_is_tried_at_the_wildcards_of_another() {
+    let allow = "allow operations=unknown methods=GET path=/api/atlas/**";
+    let deny = "deny path=/api/*/secret/**";
+    assert_eq!(compared(&of(&[deny, allow]), &of(&[allow])).0, ["unknown"]);
+    assert!(compared(&of(&[allow]), &of(&[deny, allow])).0.is_empty());
+    let allow = "allow operations=unknown methods=POST path=/api/atlas/v1.0/groups/*/zzz";
+    let deny = format!("deny projects={PROJECT},{OTHER}");
+    let (with, without) = (of(&[&deny, allow]), of(&[allow]));
+    let changed = diff(&with, &without, None).unwrap().changes;
+    assert_eq!(changed.len(), 1);
+    assert!(
+        changed[0].is_wider && changed[0].added[0].contains(OTHER),
+        "{changed:?}"
+    );
+    assert!(compared(&without, &with).0.is_empty());
+    // For whoever shows nothing, what a listener's rules name.
+    let anonymous = |rules: &[&str]| {
+        let mut text = text(&["allow operations=getOrg"]);
+        text.listeners[0].anonymous = true;
+        text.listeners[0].rules = rules.iter().map(|line| rule(line)).collect();
+        text
+    };
+    let changed = changes(
+        &anonymous(&["deny path=/api/x/y/z", "allow path=/**"]),
+        &anonymous(&["allow path=/**"]),
+    );
+    assert!(changed.iter().any(|change| change.is_wider), "{changed:?}");
+}
+
+#[test]
+fn a_network_of_somebody_else_in_a_network_is_a_hole() {
+    let with = |guest: &[&str], anonymous: bool| {
+        let mut text = text(&["allow operations=getGroup"]);
+        text.listeners[0].anonymous = anonymous;
+        text.listeners[0].allow = BTreeSet::from(["10.0.0.0/8".to_owned()]);
+        text.callers[0].networks = BTreeSet::from(["10.0.0.0/12".to_owned()]);
+        let guest = CallerText {
+            name: "guest".to_owned(),
+            networks: guest.iter().map(|network| (*network).to_owned()).collect(),
+            ..text.callers[0].clone()
+        };
+        text.callers.push(guest);
+        text
+    };
+    let (guests, none) = (with(&["10.9.0.0/16"], false), with(&[], false));
+    let changed = changes(&guests, &none);
+    let app = &changed[0];
+    assert!(app.place.ends_with("caller app") && app.is_wider, "{changed:?}");
+    assert_eq!(app.removed, [""; 0]);
+    assert_eq!(app.added, ["network 10.0.0.0/12"]);
+    let back = changes(&none, &guests);
+    assert!(!back[0].is_wider && back[1].is_wider, "{back:?}");
+    assert_eq!(back[0].removed, ["network 10.0.0.0/12"]);
+    // A hole that is smaller.
+    let changed = changes(&guests, &with(&["10.9.1.0/24", "10.9.2.0/24"], false));
+    assert_eq!(changed[0].added, ["network 10.0.0.0/12 but 10.9.1.0/24, 10.9.2.0/24"]);
+    assert!(changed[0].is_wider && !changes(&with(&["10.9.1.0/24"], false), &guests)[0].is_wider);
+    // Whoever loses a network may become nobody.
+    let changed = changes(&with(&["10.16.0.0/16"], true), &with(&[], true));
+    let nobody = changed
+        .iter()
+        .find(|change| change.place.ends_with("anonymous"))
+        .unwrap();
+    assert!(nobody.is_wider && nobody.what == "known by", "{changed:?}");
+}
+
+#[test]
+fn a_network_counts_as_far_as_the_listener_lets_it_connect() {
+    let with = |allow: &str| {
+        let mut text = text(&["allow operations=getGroup"]);
+        text.listeners[0].allow = BTreeSet::from([allow.to_owned()]);
+        text
+    };
+    let changed = changes(&with("10.2.3.0/24"), &with("10.0.0.0/8"));
+    assert_eq!(changed.len(), 1);
+    assert!(
+        changed[0].is_wider && changed[0].added == ["network 10.2.0.0/16"],
+        "{changed:?}"
+    );
+    assert!(!changes(&with("10.0.0.0/8"), &with("10.2.3.0/24"))[0].is_wider);
+    assert!(changes(&with("10.0.0.0/8"), &with("0.0.0.0/0")).is_empty());
+    assert!(!changes(&with("10.0.0.0/8"), &with("192.168.0.0/16"))[0].is_wider);
 }
 
 #[test]

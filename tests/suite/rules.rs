@@ -118,6 +118,55 @@ fn tables_can_be_read_and_compared() {
     assert!(said.contains("caller billing: deleteGroupCluster"), "{said}");
 }
 
+/// What `diff` says of two texts, and its exit code.
+#[track_caller]
+fn difference(old: &str, new: &str, code: i32) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (before, after) = (path("old.toml"), path("new.toml"));
+    fs::write(&before, old).unwrap();
+    fs::write(&after, new).unwrap();
+    ends_with(&["diff", "--config", &after, "--against", &before], code)
+}
+
+#[test]
+fn the_authority_of_each_listener_is_a_way_of_its_own() {
+    let caller = "[[caller]]\nname = \"app\"\ncertificate_names = [\"app.example.org\"]\n[[caller.rule]]\nmethods = [\"GET\"]\n\
+                  action = \"allow\"\n";
+    let listener = |name: &str, port: u16, ca: &str| {
+        let tls = format!("[listener.tls]\ncertificate = \"c\"\nkey = \"k\"\n{ca}\n");
+        format!("[[listener]]\nname = \"{name}\"\nbind = \"127.0.0.1:{port}\"\nallow = [\"127.0.0.1\"]\n{tls}")
+    };
+    let ca = "client_ca = \"/etc/ca.crt\"";
+    let old = listener("l1", 1, ca) + &listener("l2", 2, "") + caller;
+    let new = listener("l1", 1, ca) + &listener("l2", 2, ca) + caller;
+    let said = difference(&old, &new, 1);
+    assert!(
+        said.contains("WIDER listener l2, account default, caller app: known by"),
+        "{said}"
+    );
+    assert!(said.contains("+ certificate app.example.org of /etc/ca.crt"), "{said}");
+    assert!(!said.contains("l1"), "{said}");
+    assert!(difference(&new, &old, 0).contains("- certificate app.example.org"));
+}
+
+#[test]
+fn only_a_longer_life_of_tokens_is_wider() {
+    let with = |life: &str| {
+        format!(
+            "[[issuer]]\nname = \"cluster\"\nissuer = \"https://k\"\naudience = \"a\"\njwks_url = \"https://k/keys\"\n{life}\n\
+             [[caller]]\nname = \"app\"\njwt = [{{ issuer = \"cluster\", subject = \"s\" }}]\n[[caller.rule]]\n\
+             methods = [\"GET\"]\naction = \"allow\"\n"
+        )
+    };
+    let (hour, day, none) = (with("max_life = \"1h\""), with("max_life = \"24h\""), with(""));
+    let said = difference(&day, &hour, 0);
+    assert!(said.contains("life 86400 s at most"), "{said}");
+    difference(&hour, &day, 1);
+    difference(&hour, &none, 1);
+    assert_eq!(difference(&day, &none, 0), "nothing changes\n");
+}
+
 #[test]
 fn what_is_learned_is_a_configuration() {
     let folder = tempfile::tempdir().unwrap();

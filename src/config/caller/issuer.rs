@@ -25,7 +25,7 @@ tables! {
     }
 }
 
-const DEFAULT_MAX_LIFE: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const DEFAULT_MAX_LIFE: Duration = Duration::from_secs(24 * 3600);
 const DEFAULT_KEEP: Duration = Duration::from_secs(3600);
 
 pub(super) fn build(table: &FileIssuer, inputs: &mut Inputs<'_>) -> Option<IssuerSettings> {

@@ -25,7 +25,7 @@ use crate::server::{Bind, ListenerSettings, ListenerTls};
 use crate::settings::CallerSettings;
 
 pub(crate) use identity::FileCaller;
-pub(crate) use issuer::FileIssuer;
+pub(crate) use issuer::{DEFAULT_MAX_LIFE, FileIssuer};
 pub(crate) use passes::FilePasses;
 pub(crate) use rule::FileCallerRule;
 
