@@ -8,12 +8,13 @@ use std::sync::Arc;
 use http::Method;
 
 use super::book::{Book, Who};
-use super::places::{Ids, Live, Looks, Place, Rules, Value, encoded, only_one_of_each_kind, others, placeholder};
+use super::places::{Looks, Rules, only_one_of_each_kind, others};
+use super::walk::{At, Walk, places};
 use crate::access::Reading;
 use crate::catalogue::{Catalogue, OperationId};
 
 /// So many requests are tried for one operation. Beyond it nothing is left out: the proof is refused.
-const MOST: usize = 200_000;
+pub(super) const MOST: usize = 200_000;
 /// So many values are shown of those that are alike.
 const SHOWN: usize = 8;
 
@@ -34,12 +35,12 @@ pub struct TooMany {
 pub(super) struct Values {
     rules: Vec<Looks>,
     /// Whether something passes without a rule.
-    open: bool,
+    pub(super) open: bool,
     /// For ids that rules name: those that the same rules name.
     alike: BTreeMap<String, Arc<[String]>>,
     /// A value that no rule names, and an id.
-    other: String,
-    other_id: String,
+    pub(super) other: String,
+    pub(super) other_id: String,
 }
 
 /// What stands at `{groupId}` or `{orgId}`.
@@ -62,7 +63,7 @@ pub(super) struct Instance {
     /// Whether a value has a slash in it.
     pub(super) has_slash: bool,
     /// `/api/atlas/v2/groups/*`
-    shown: String,
+    pub(super) shown: String,
 }
 
 impl Instance {
@@ -86,10 +87,6 @@ impl Instance {
             }
         }
         text
-    }
-
-    pub(super) fn shown_path(&self) -> &str {
-        &self.shown
     }
 }
 
@@ -135,17 +132,16 @@ impl Values {
             methods.push(Method::HEAD);
         }
         let mut walk = Walk::new(&rules, self, &methods);
+        let is_about = |rule: &Looks| rule.is_about(operation, tag);
         for template in catalogue.paths(id) {
-            let parts: Vec<&str> = template[1..].split('/').collect();
-            let holds = |rule: &Looks| [rule.is_about(operation, tag) && rule.fits(&parts), false];
-            walk.parts = Parts {
-                all: parts.clone(),
-                slash: None,
-            };
-            walk.template(0, &rules.start(true, holds), &At::default());
-            let places = (0..parts.len()).filter(|at| placeholder(parts[*at]).is_some());
-            for slash in places {
-                walk.with_slash(&parts, slash, |rule| rule.is_about(operation, tag));
+            let twins = catalogue.paths(id).iter().filter(|twin| *twin != template);
+            let paths: Vec<Vec<&str>> = std::iter::once(template)
+                .chain(twins)
+                .map(|path| segments(path))
+                .collect();
+            walk.operation(&paths, None, is_about);
+            for slash in 0..places(&paths[0]).len() {
+                walk.operation(&paths, Some(slash), is_about);
             }
         }
         let is_it = |one: &Instance| Reading::of(catalogue, &one.method, &one.path).operation() == Some(id);
@@ -173,11 +169,11 @@ impl Values {
         }
         let methods: Vec<Method> = methods.into_iter().filter_map(|name| name.parse().ok()).collect();
         let mut walk = Walk::new(&rules, self, &methods);
-        walk.unknown(0, &rules.start(false, |_| [true, false]), &At::default());
+        walk.unknown(0, &rules.start(false, 1, |_, _| true), &At::default());
         walk.end("unknown", |one| catalogue.find(&one.method, &one.path).is_none())
     }
 
-    fn scope(&self, words: &[String]) -> Scope {
+    pub(super) fn scope(&self, words: &[String]) -> Scope {
         let alike = |word: &String| self.alike.get(word).cloned();
         let ids = |word: &String| alike(word).unwrap_or_else(|| Arc::new([word.to_ascii_lowercase()]));
         match words {
@@ -188,188 +184,6 @@ impl Values {
     }
 }
 
-/// The segments of a template.
-#[derive(Default)]
-struct Parts<'t> {
-    all: Vec<&'t str>,
-    /// The one whose value has a slash in it.
-    slash: Option<usize>,
-}
-
-/// Where a walk is.
-#[derive(Default, Clone)]
-struct At {
-    path: String,
-    shown: String,
-    scope: Option<Scope>,
-}
-
-/// Collects paths.
-struct Walk<'r> {
-    rules: &'r Rules,
-    values: &'r Values,
-    methods: &'r [Method],
-    parts: Parts<'r>,
-    found: Vec<Instance>,
-    is_full: bool,
-}
-
-impl<'r> Walk<'r> {
-    fn new(rules: &'r Rules, values: &'r Values, methods: &'r [Method]) -> Self {
-        Self {
-            rules,
-            values,
-            methods,
-            parts: Parts::default(),
-            found: Vec::new(),
-            is_full: false,
-        }
-    }
-
-    fn end(self, operation: &str, is_it: impl Fn(&Instance) -> bool) -> Result<Vec<Instance>, TooMany> {
-        if self.is_full {
-            return Err(TooMany {
-                operation: operation.to_owned(),
-            });
-        }
-        let mut found = self.found;
-        found.retain(is_it);
-        Ok(found)
-    }
-
-    fn may_pass(&self, live: &[Live]) -> bool {
-        self.values.open || live.iter().any(|one| self.rules.get(*one).lets_in)
-    }
-
-    /// Goes on with a segment.
-    fn step(&mut self, here: &At, segment: &str, shown: &str, scope: Option<Scope>, go: impl FnOnce(&mut Self, &At)) {
-        let next = At {
-            path: format!("{}/{segment}", here.path),
-            shown: format!("{}/{shown}", here.shown),
-            scope: scope.or_else(|| here.scope.clone()),
-        };
-        go(self, &next);
-    }
-
-    fn template(&mut self, at: usize, live: &[Live], here: &At) {
-        if self.is_full || !self.may_pass(live) {
-            return;
-        }
-        let Some(part) = self.parts.all.get(at).copied() else {
-            return self.take(at, live, here);
-        };
-        let (rules, values) = (self.rules, self.values);
-        let Some((name, ending)) = placeholder(part) else {
-            return self.step(here, part, part, None, |walk, here| walk.template(at + 1, live, here));
-        };
-        if self.parts.slash == Some(at) {
-            let segment = format!("{0}%2F{0}{ending}", values.other);
-            let shown = format!("*%2F*{ending}");
-            return self.step(here, &segment, &shown, None, |walk, here| {
-                walk.template(at + 1, live, here)
-            });
-        }
-        let (ids, other) = match name {
-            "groupId" => (Ids::Project, &values.other_id),
-            "orgId" => (Ids::Organization, &values.other_id),
-            _ => (Ids::None, &values.other),
-        };
-        let is_after = self.parts.slash.is_some_and(|slash| slash < at);
-        let place = Place {
-            at: [at, at + usize::from(is_after)],
-            ending,
-            ids,
-        };
-        for value in rules.values(live, place, other) {
-            let scope = (ids != Ids::None).then(|| self.values.scope(&value.words));
-            let (segment, shown) = value.segment(other, ending);
-            self.step(here, &segment, &shown, scope, |walk, here| {
-                walk.template(at + 1, &value.live, here)
-            });
-        }
-    }
-
-    /// The same with a slash in one value. That is told from another value by rules with `path` alone, in either reading.
-    fn with_slash(&mut self, parts: &[&'r str], slash: usize, is_about: impl Fn(&Looks) -> bool) {
-        let Some((_, ending)) = placeholder(parts[slash]) else {
-            return;
-        };
-        let other = &self.values.other;
-        let (segment, last) = (format!("{other}%2F{other}{ending}"), format!("{other}{ending}"));
-        let (mut inside, mut separated) = (parts.to_vec(), parts.to_vec());
-        inside[slash] = &segment;
-        separated.splice(slash..=slash, [other.as_str(), &last]);
-        let holds = |rule: &Looks| {
-            let of_other = rule.has_path() && rule.fits(&separated);
-            [is_about(rule) && rule.fits(&inside), of_other]
-        };
-        let live = self.rules.start(true, holds);
-        if live.iter().any(|one| self.rules.get(*one).has_path()) {
-            self.parts = Parts {
-                all: parts.to_vec(),
-                slash: Some(slash),
-            };
-            self.template(0, &live, &At::default());
-        }
-    }
-
-    fn unknown(&mut self, depth: usize, live: &[Live], here: &At) {
-        if self.is_full || !self.may_pass(live) {
-            return;
-        }
-        self.take(depth, live, here);
-        let (rules, values) = (self.rules, self.values);
-        let deepest = live.iter().map(|one| rules.get(*one).depth()).max().unwrap_or_default();
-        if depth >= deepest.max(1) {
-            return;
-        }
-        // One id in a path is enough to tell the rules that name it.
-        let ids = if here.scope.is_none() { Ids::Any } else { Ids::None };
-        let place = Place {
-            at: [depth; 2],
-            ending: "",
-            ids,
-        };
-        for value in rules.values(live, place, &values.other) {
-            let scope = value.names_ids(rules).then(|| self.values.scope(&value.words));
-            let (segment, shown) = value.segment(&values.other, "");
-            self.step(here, &segment, &shown, scope, |walk, here| {
-                walk.unknown(depth + 1, &value.live, here)
-            });
-        }
-    }
-
-    /// Takes a path, and the same with a slash at its end where a rule tells them apart.
-    fn take(&mut self, len: usize, live: &[Live], here: &At) {
-        let sees_slash = live.iter().any(|one| self.rules.get(*one).sees_slash(len));
-        let endings = [(len > 0).then_some(""), sees_slash.then_some("/")];
-        for ending in endings.into_iter().flatten() {
-            for method in self.methods {
-                self.is_full |= self.found.len() >= MOST;
-                if self.is_full {
-                    return;
-                }
-                self.found.push(Instance {
-                    method: method.clone(),
-                    path: format!("{}{ending}", here.path),
-                    scope: here.scope.clone().unwrap_or(Scope::None),
-                    has_slash: self.parts.slash.is_some(),
-                    shown: format!("{}{ending}", here.shown),
-                });
-            }
-        }
-    }
-}
-
-impl Value {
-    /// As it is sent, and as it is shown.
-    fn segment(&self, other: &str, ending: &str) -> (String, String) {
-        match self.words.first() {
-            Some(word) => {
-                let sent = encoded(word) + ending;
-                (sent.clone(), sent)
-            }
-            None => (format!("{other}{ending}"), format!("*{ending}")),
-        }
-    }
+fn segments(path: &str) -> Vec<&str> {
+    path[1..].split('/').collect()
 }

@@ -2,7 +2,7 @@
 //! from a log. Pure: it gets the rules as text ([`BookText`]) and gives text.
 //!
 //! What a caller may do with an operation is found by trying it: with each project, organization and word that any rule names
-//! at a place of the operation's path, and with one that none names (`instances.rs`, `places.rs`). Rules tell no other values
+//! at a place of the operation's path, and with one that none names (`instances.rs`). Rules tell no other values
 //! apart.
 
 mod book;
@@ -11,6 +11,7 @@ mod instances;
 mod learn;
 mod places;
 mod table;
+mod walk;
 mod ways;
 
 pub use book::{Book, BookError, BookText, CallerText, ListenerText, RuleText, Verdict, Who};

@@ -31,11 +31,13 @@ pub(super) struct Looks {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Live {
     pub(super) rule: usize,
-    /// Bit n: reading n of the path. Bit 2: what the rule names of projects or organizations stands in the path.
-    bits: u8,
+    /// Bit n: reading n of the path. The last bit: what the rule names of projects or organizations stands in the path.
+    bits: u32,
 }
 
-const NAMED: u8 = 1 << 2;
+const NAMED: u32 = 1 << 31;
+/// Reading 1 is that of `%2F` as a separator, where there is one.
+const OF_SLASH: u32 = 1 << 1;
 
 /// Where ids stand in a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,10 +52,8 @@ pub(super) enum Ids {
 /// A place that values are tried at.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'t> {
-    /// The segment, in each reading of `%2F`.
-    pub(super) at: [usize; 2],
-    /// What follows the value in its segment: `:verb`, `.gz`.
-    pub(super) ending: &'t str,
+    /// In each reading the segment, and what follows the value in it: `:verb`, `.gz`.
+    pub(super) at: &'t [(usize, &'t str)],
     pub(super) ids: Ids,
 }
 
@@ -157,9 +157,14 @@ impl Looks {
         self.end.is_some()
     }
 
+    /// Whether it looks at every path of an operation, not only at the one that was sent.
+    pub(super) fn sees_twins(&self) -> bool {
+        self.keeps_out && self.has_path() && !self.of_listener
+    }
+
     /// Whether it can tell a path of so many segments from the one with a slash at its end.
     pub(super) fn sees_slash(&self, len: usize) -> bool {
-        matches!(self.end, Some(End::Here | End::Slash)) && self.segments.len() == len
+        !self.keeps_out && matches!(self.end, Some(End::Here | End::Slash)) && self.segments.len() == len
     }
 
     /// So many segments of a path it looks at, and two that it does not, where it goes on.
@@ -207,7 +212,7 @@ impl Looks {
     }
 
     /// Whether it may match some path of a template.
-    pub(super) fn fits(&self, parts: &[&str]) -> bool {
+    pub(super) fn fits(&self, parts: &[String]) -> bool {
         let long_enough = match self.end {
             None | Some(End::Rest) => self.segments.len() <= parts.len(),
             Some(End::Here | End::Slash) => self.segments.len() == parts.len(),
@@ -245,13 +250,16 @@ impl Looks {
 
     /// What it names at a place, for the readings that it still may match.
     fn words(&self, live: Live, place: Place<'_>) -> impl Iterator<Item = String> {
-        let literals = (0..2)
-            .filter(move |reading| live.bits >> reading & 1 == 1)
-            .filter_map(move |reading| {
-                let [exact, _] = self.segments.get(place.at[reading])?.as_ref()?;
-                let (value, ending) = exact.split_at_checked(exact.len().checked_sub(place.ending.len())?)?;
-                (!value.is_empty() && ending.eq_ignore_ascii_case(place.ending)).then(|| value.to_owned())
-            });
+        let readings = place
+            .at
+            .iter()
+            .enumerate()
+            .filter(move |(n, _)| live.bits >> n & 1 == 1);
+        let literals = readings.filter_map(|(_, (at, ending))| {
+            let [exact, _] = self.segments.get(*at)?.as_ref()?;
+            let (value, end) = exact.split_at_checked(exact.len().checked_sub(ending.len())?)?;
+            (!value.is_empty() && end.eq_ignore_ascii_case(ending)).then(|| value.to_owned())
+        });
         literals.chain(self.ids(place.ids).into_iter().flatten().cloned())
     }
 }
@@ -287,25 +295,24 @@ impl Rules {
     }
 
     /// Those of which something holds, for each reading. `named`: they match unless another id than theirs turns up.
-    pub(super) fn start(&self, named: bool, holds: impl Fn(&Looks) -> [bool; 2]) -> Vec<Live> {
+    pub(super) fn start(&self, named: bool, readings: usize, holds: impl Fn(&Looks, usize) -> bool) -> Vec<Live> {
         let all = self.all.iter().enumerate();
-        let live = all.map(|(rule, looks)| {
-            let [first, second] = holds(looks);
-            let bits = u8::from(first) | u8::from(second) << 1;
+        let live = all.filter_map(|(rule, looks)| {
+            let holding = (0..readings).filter(|n| holds(looks, *n));
+            let bits = holding.fold(0, |bits, n| bits | 1 << n);
             (bits != 0).then_some(Live {
                 rule,
                 bits: bits | if named { NAMED } else { 0 },
             })
         });
-        live.flatten().collect()
+        live.collect()
     }
 
     /// As it is after a value at a place; None: it matches nothing that goes on so.
     fn after(&self, live: Live, place: Place<'_>, value: &str) -> Option<Live> {
         let (looks, mut bits) = (self.get(live), live.bits);
-        let segment = format!("{value}{}", place.ending);
-        for (reading, at) in place.at.into_iter().enumerate() {
-            if live.bits >> reading & 1 == 1 && !looks.takes(at, &segment) {
+        for (reading, (at, ending)) in place.at.iter().enumerate() {
+            if live.bits >> reading & 1 == 1 && !looks.takes(*at, &format!("{value}{ending}")) {
                 bits &= !(1 << reading);
             }
         }
@@ -314,8 +321,8 @@ impl Rules {
                 (true, Ids::Any) => bits |= NAMED,
                 (true, _) => {}
                 (false, Ids::Any) => {}
-                // A rule with a path counts for the second reading whatever it names.
-                (false, _) => bits &= !(NAMED | 1),
+                // A rule with a path counts for another reading of `%2F` whatever it names.
+                (false, _) => bits &= OF_SLASH,
             }
         }
         (bits & !NAMED != 0).then_some(Live { bits, ..live })

@@ -97,7 +97,7 @@ fn rows_of(book: &Book, listener: usize, who: Who) -> Result<Vec<Row>, TooMany> 
         .filter(|one| one.allowed)
     {
         paths
-            .entry(one.instance.shown_path().to_owned())
+            .entry(one.instance.shown.clone())
             .or_default()
             .insert(one.instance.method.to_string());
         warned |= one.warned;
