@@ -6,6 +6,7 @@
 mod allowlist;
 pub mod browser;
 mod host;
+mod local;
 mod path;
 mod pattern;
 mod policy;
@@ -16,6 +17,7 @@ pub mod target;
 
 pub use allowlist::{Allowlist, EmptyAllowlist, NetworkError, parse_network};
 pub use host::{HostName, HostNameError, HostNames};
+pub use local::{LocalEndpoint, local_endpoint};
 pub use path::Unclear;
 pub(crate) use path::{canonical, folded, folds_to, loosest, slash_readings};
 pub(crate) use pattern::End;

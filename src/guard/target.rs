@@ -34,6 +34,13 @@ pub enum TargetDenied {
     Contradiction,
 }
 
+/// Whether no request with this method is served.
+pub fn refuses(method: &Method) -> bool {
+    // TRACK is an old server's name for TRACE; some servers ignore the case of methods.
+    let refused = ["CONNECT", "TRACE", "TRACK"];
+    refused.iter().any(|name| method.as_str().eq_ignore_ascii_case(name))
+}
+
 /// Finds the effective authority and the path. `uri` is as hyper parsed it; nothing is decoded.
 ///
 /// # Errors
@@ -45,11 +52,7 @@ pub fn resolve<'a>(
     headers: &'a HeaderMap,
     names: &HostNames,
 ) -> Result<Target<'a>, TargetDenied> {
-    // TRACK is an old server's name for TRACE; some servers ignore the case of methods.
-    if ["CONNECT", "TRACE", "TRACK"]
-        .iter()
-        .any(|refused| method.as_str().eq_ignore_ascii_case(refused))
-    {
+    if refuses(method) {
         return Err(TargetDenied::Method);
     }
     let mut hosts = headers.get_all(header::HOST).iter();
