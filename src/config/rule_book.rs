@@ -14,7 +14,7 @@ use super::source::{Given, Source};
 use super::table::tables;
 use super::{ConfigErrors, Sources, account, read_file, value};
 use crate::catalogue::Catalogue;
-use crate::proof::{BookText, CallerText, ListenerText, RuleText, with_life};
+use crate::proof::{BookText, CallerText, ListenerText, RuleText, request, with_life};
 
 const DEFAULT_BIND: &str = "localhost:8080";
 
@@ -261,8 +261,8 @@ pub fn expectations(file: &Path, text: &str) -> Result<Vec<Expectation>, ConfigE
         let method = needed("method", &table.method);
         let path = needed("path", &table.path);
         let expect = needed("expect", &table.expect);
-        let method = method
-            .and_then(|given| problems.parse(given, |text| text.parse().map_err(|_| "it is no method".to_owned())));
+        let method = method.and_then(|given| problems.parse(given, request::method));
+        let path = path.and_then(|given| problems.parse(given, |text| request::path(text).map(|()| text.to_owned())));
         let expect = expect.and_then(|given| {
             problems.parse(given, |text| match text {
                 "allow" | "deny" | "warn" => Ok(text.to_owned()),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::{self, CallerRules, Decision, OwnCredential, Reading, RuleError, RuleParts};
 use crate::catalogue::Catalogue;
-use crate::guard::{self, PathPattern, PathPatternError, Policy};
+use crate::guard::{self, LocalEndpoint, PathPattern, PathPatternError, Policy, local_endpoint, target};
 
 /// The name of whoever shows nothing.
 pub(super) const ANONYMOUS: &str = "anonymous";
@@ -134,6 +134,8 @@ pub struct Verdict {
     pub allowed: bool,
     /// Whether it passes because of, or in spite of, a rule that warns.
     pub warned: bool,
+    /// Whether the proxy answers it itself, so that no rule is asked.
+    pub answered_here: bool,
     /// What decided, one sentence each, with the places of the rules.
     pub why: Vec<String>,
 }
@@ -213,10 +215,44 @@ impl Book {
         [&self.text.listeners[listener].rules, own]
     }
 
+    /// What is decided before any rule is asked: whether the proxy answers it itself or refuses it, and why.
+    fn before_rules(&self, listener: usize, method: &Method, path: &str) -> Option<(bool, &'static str)> {
+        if target::refuses(method) {
+            return Some((false, "this method is never served, whatever the rules say"));
+        }
+        match local_endpoint(path)? {
+            LocalEndpoint::Caller if self.text.listeners[listener].callers => {}
+            LocalEndpoint::Token | LocalEndpoint::Revoke => {}
+            LocalEndpoint::Caller | LocalEndpoint::Other => {
+                return Some((
+                    false,
+                    "paths below /api/oauth are never forwarded, whatever the rules say",
+                ));
+            }
+        }
+        let why = "the proxy answers this itself, whatever the rules say; nothing of it goes to Atlas";
+        Some((true, why))
+    }
+
+    /// The accounts whose credential the configuration does not tell, so that a decision about a path that names it is not known:
+    /// for those among these to whom it matters.
+    pub fn untold(&self, all: &[(usize, Who)]) -> Vec<&str> {
+        let matters = |(listener, who): &(usize, Who)| match who {
+            Who::Anonymous => self.text.listeners[*listener].callers,
+            Who::Caller(n) => !self.text.callers[*n].own_account,
+        };
+        if !all.iter().any(matters) {
+            return Vec::new();
+        }
+        let untold = self.text.listeners.iter().filter(|at| at.own.is_none());
+        let names: BTreeSet<&str> = untold.map(|at| at.account.as_str()).collect();
+        names.into_iter().collect()
+    }
+
     /// Whether a request passes, and whether a rule warns of it.
     pub(super) fn decide(&self, listener: usize, who: Who, method: &Method, path: &str) -> (bool, bool) {
         let (policy, own) = &self.policies[listener];
-        if policy.check(method, path).is_err() {
+        if self.before_rules(listener, method, path).is_some() || policy.check(method, path).is_err() {
             return (false, false);
         }
         let reading = Reading::of(&self.catalogue, method, path);
@@ -234,6 +270,14 @@ impl Book {
 
     /// What becomes of a request, and why. `path`: as sent, without query.
     pub fn explain(&self, listener: usize, who: Who, method: &Method, path: &str) -> Verdict {
+        if let Some((answered_here, why)) = self.before_rules(listener, method, path) {
+            return Verdict {
+                allowed: false,
+                warned: false,
+                answered_here,
+                why: vec![why.to_owned()],
+            };
+        }
         let (allowed, warned) = self.decide(listener, who, method, path);
         let (policy, own) = &self.policies[listener];
         let at = &self.text.listeners[listener];
@@ -261,7 +305,12 @@ impl Book {
                 ));
             }
         }
-        Verdict { allowed, warned, why }
+        Verdict {
+            allowed,
+            warned,
+            answered_here: false,
+            why,
+        }
     }
 
     fn told(&self, decision: &Decision, rules: &[RuleText]) -> String {

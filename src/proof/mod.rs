@@ -10,6 +10,7 @@ mod diff;
 mod instances;
 mod learn;
 mod places;
+pub mod request;
 mod table;
 mod walk;
 mod ways;

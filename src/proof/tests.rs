@@ -488,6 +488,40 @@ fn explaining_names_the_places() {
 }
 
 #[test]
+fn what_is_decided_before_any_rule_is_said_so() {
+    let mut text = text(&[
+        "allow operations=unknown methods=GET,POST,TRACE path=/**",
+        "allow operations=getGroup",
+    ]);
+    text.listeners[0].anonymous = true;
+    let mut without = text.clone();
+    without.listeners[0].callers = false;
+    let (book, without) = (book(&text).unwrap(), book(&without).unwrap());
+    for path in [
+        "/api/oauth/token",
+        "/API/OAuth/token",
+        "/api/oauth/%74oken",
+        "/api/oauth/revoke",
+        "/api/oauth/caller",
+    ] {
+        let verdict = book.explain(0, Who::Caller(0), &Method::POST, path);
+        assert!(verdict.answered_here && !verdict.allowed, "{path}");
+        assert!(!book.decide(0, Who::Caller(0), &Method::POST, path).0, "{path}");
+    }
+    for (book, method, path) in [
+        (&book, "TRACE", "/api/x"),
+        (&book, "CONNECT", "/api/x"),
+        (&book, "POST", "/api/oauth/other"),
+        (&without, "GET", "/api/oauth/caller"),
+    ] {
+        let verdict = book.explain(0, Who::Anonymous, &method.parse().unwrap(), path);
+        assert!(!verdict.answered_here && !verdict.allowed, "{method} {path}");
+        assert!(verdict.why[0].contains("whatever the rules say"), "{verdict:?}");
+    }
+    assert!(book.explain(0, Who::Caller(0), &Method::GET, "/api/x").allowed);
+}
+
+#[test]
 fn learned_rules_allow_the_same_and_no_other_write() {
     let catalogue = Catalogue::new();
     let line = |method: &str, path: &str, status: u16| {

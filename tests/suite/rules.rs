@@ -118,6 +118,98 @@ fn tables_can_be_read_and_compared() {
     assert!(said.contains("caller billing: deleteGroupCluster"), "{said}");
 }
 
+#[test]
+fn what_can_be_no_request_is_refused_with_what_to_write() {
+    let config = example("gateway-callers.toml");
+    let config = config.to_str().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("odd.toml");
+    let file = file.to_str().unwrap();
+    let good = "/api/atlas/v2/groups";
+    for (method, path, instead) in [
+        ("get", good, "`GET`"),
+        ("Delete", good, "`DELETE`"),
+        ("GET IT", good, "not an HTTP method"),
+        ("GET", "/api/atlas/v2/groups?pageNum=1", "write `/api/atlas/v2/groups`"),
+        ("GET", "/api/atlas/v2/groups#x", "write `/api/atlas/v2/groups`"),
+        (
+            "GET",
+            "https://localhost/api/atlas/v2/groups",
+            "without scheme and host",
+        ),
+        ("GET", "api/atlas/v2/groups", "begin with a slash"),
+        ("GET", "/api/atlas/v2/groups/{groupId}", "5a0a1e7e0f2912c554080adc"),
+        ("GET", "/api/atlas/v2/groups/groupId}", "5a0a1e7e0f2912c554080adc"),
+        ("GET", "/api/atlas/v2/groups/a b", "percent-encoded"),
+    ] {
+        let expectation =
+            format!("[[expect]]\ncaller = \"billing\"\nmethod = \"{method}\"\npath = \"{path}\"\nexpect = \"deny\"\n");
+        fs::write(file, expectation).unwrap();
+        let line = if path == good { 3 } else { 4 };
+        let said = ends_with(&["test", "--config", config, file], 2);
+        assert!(
+            said.contains(instead) && said.contains(&format!("odd.toml:{line}")),
+            "{said}"
+        );
+        let said = ends_with(&["explain", "--config", config, method, path], 2);
+        assert!(said.contains(instead), "{said}");
+    }
+}
+
+#[test]
+fn what_no_rule_decides_is_said_so() {
+    let config = example("gateway-callers.toml");
+    let config = config.to_str().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let explain =
+        |method: &str, path: &str| ends_with(&["explain", "--config", config, "--caller", "billing", method, path], 0);
+    let said = explain("POST", "/api/oauth/token");
+    assert!(said.contains("caller billing: answered by the proxy"), "{said}");
+    let said = explain("TRACE", "/api/atlas/v2/groups");
+    assert!(
+        said.contains("caller billing: deny") && said.contains("never served"),
+        "{said}"
+    );
+    // Neither is an answer of a rule.
+    let file = folder.path().join("local.toml");
+    for expect in ["allow", "deny", "warn"] {
+        let text = format!(
+            "[[expect]]\ncaller = \"billing\"\nmethod = \"POST\"\npath = \"/API/OAuth/token\"\nexpect = \"{expect}\"\n"
+        );
+        fs::write(&file, text).unwrap();
+        let said = ends_with(&["test", "--config", config, file.to_str().unwrap()], 1);
+        assert!(said.contains("it is answered by the proxy"), "{said}");
+    }
+}
+
+#[test]
+fn a_credential_that_is_not_in_the_file_is_told_of_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gateway.toml");
+    let path = "/api/atlas/v2/orgs/5a0a1e7e0f2912c554080add/serviceAccounts";
+    let explain = |account: &str, own: bool| {
+        let caller = |name: &str| {
+            format!(
+                "[[caller]]\nname = \"{name}\"\nown_account = {own}\nuids = [1]\n[[caller.rule]]\nmethods = [\"GET\"]\naction = \"allow\"\n"
+            )
+        };
+        fs::write(&file, format!("{account}{}{}", caller("a"), caller("b"))).unwrap();
+        let said = ends_with(&["explain", "--config", file.to_str().unwrap(), "GET", path], 0);
+        assert!(said.contains("caller b: allow"), "{said}");
+        said.matches("cannot be told from here: account default").count()
+    };
+    assert_eq!(explain("", false), 1);
+    assert_eq!(explain("[account.default]\nclient_id_file = \"/none\"\n", false), 1);
+    assert_eq!(
+        explain(
+            "[account.default]\nclient_id = \"mdb_sa_id_0123456789abcdef01234567\"\n",
+            false
+        ),
+        0
+    );
+    assert_eq!(explain("", true), 0);
+}
+
 /// What `diff` says of two texts, and its exit code.
 #[track_caller]
 fn difference(old: &str, new: &str, code: i32) -> String {

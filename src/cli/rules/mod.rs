@@ -8,13 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use http::Method;
 use serde::{Deserialize, Serialize};
 
 use super::{exit, misconfigured, print_error, sources};
 use crate::catalogue::Catalogue;
 use crate::config::{self, Environment, Flags};
-use crate::proof::{self, Book, BookText, Row, Verdict, Who};
+use crate::proof::{self, Book, BookText, Row, Verdict, Who, request};
 pub(crate) use args::RulesArgs;
 use args::{BookArgs, DiffArgs, ExplainArgs, LearnArgs, RulesCommand, TableArgs, TestArgs};
 
@@ -89,11 +88,6 @@ fn read(path: &Path, limit: u64) -> Result<String, Ended> {
     }
 }
 
-fn method(text: &str) -> Result<Method, Ended> {
-    text.parse()
-        .map_err(|_| wrong(&format!("`{text}` is not an HTTP method, such as `GET`")))
-}
-
 /// Everybody of this name, at every listener of that name.
 fn places(book: &Book, listener: Option<&str>, caller: Option<&str>) -> Vec<(usize, Who)> {
     let listeners = book.text().listeners.iter().enumerate();
@@ -117,6 +111,7 @@ fn nobody(book: &Book, listener: Option<&str>, caller: Option<&str>) -> String {
 
 fn word(verdict: &Verdict) -> &'static str {
     match (verdict.allowed, verdict.warned) {
+        _ if verdict.answered_here => "answered by the proxy",
         (true, true) => "warn",
         (true, false) => "allow",
         (false, _) => "deny",
@@ -125,20 +120,31 @@ fn word(verdict: &Verdict) -> &'static str {
 
 fn explain(args: &ExplainArgs, environment: &dyn Environment) -> Answer {
     let book = own_book(&args.book, environment)?;
-    let method = method(&args.method)?;
+    let method = request::method(&args.method).map_err(|why| wrong(&why))?;
+    request::path(&args.path).map_err(|why| wrong(&why))?;
     let (listener, caller) = (args.listener.as_deref(), args.caller.as_deref());
     let places = places(&book, listener, caller);
     if places.is_empty() {
         return Err(wrong(&nobody(&book, listener, caller)));
     }
     let mut text = format!("{method} {} is {}\n", args.path, book.operation(&method, &args.path));
-    for (listener, who) in places {
+    let mut is_open = false;
+    for &(listener, who) in &places {
         let verdict = book.explain(listener, who, &method, &args.path);
+        is_open |= verdict.allowed;
         let (at, name) = (&book.text().listeners[listener].name, book.name(who));
         text.push_str(&format!("listener {at}, caller {name}: {}\n", word(&verdict)));
         for why in &verdict.why {
             text.push_str(&format!("  {why}\n"));
         }
+    }
+    let untold = book.untold(&places);
+    if is_open && !untold.is_empty() {
+        text.push_str(&format!(
+            "Paths that name the credential of the proxy itself are denied, too. Its client id or public key is not in the file, so \
+             they cannot be told from here: account {}\n",
+            untold.join(", ")
+        ));
     }
     say(&text);
     Ok(exit::CLEAN)
