@@ -1,14 +1,14 @@
 //! The least rules under which what a log tells of would pass again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
 use http::Method;
 use serde::Deserialize;
 
+use super::request;
 use crate::access::Reading;
 use crate::catalogue::Catalogue;
-use crate::guard::PathPattern;
+use crate::guard::{PathPattern, local_endpoint};
 
 /// A line of the request log, or of an audit file: the fields have the same names.
 #[derive(Debug, Deserialize)]
@@ -43,8 +43,11 @@ pub struct Learned {
     pub left_out: Vec<String>,
 }
 
-/// The name for whoever was known by none.
+/// The name for whoever was known by none; with a number where a caller has it.
 const NOBODY: &str = "learned";
+
+/// So many rules the configuration takes.
+const MOST_RULES: usize = 200;
 
 /// What one caller did.
 #[derive(Default)]
@@ -62,7 +65,8 @@ struct Done {
 /// # Errors
 /// When there is nothing to learn from.
 pub fn learn(log: &str, writes_only: bool, catalogue: &Catalogue) -> Result<Learned, LearnError> {
-    let mut all: BTreeMap<String, Done> = BTreeMap::new();
+    // None: whoever was known by none.
+    let mut all: BTreeMap<Option<String>, Done> = BTreeMap::new();
     let mut left_out = BTreeSet::new();
     let mut reads = false;
     for line in log.lines() {
@@ -75,30 +79,57 @@ pub fn learn(log: &str, writes_only: bool, catalogue: &Catalogue) -> Result<Lear
             continue;
         };
         // The proxy answers these itself, before any rule.
-        if path.starts_with("/api/oauth/") {
+        if local_endpoint(&path).is_some() {
             continue;
         }
-        let Ok(method) = method.parse::<Method>() else { continue };
-        reads |= matches!(method, Method::GET | Method::HEAD);
-        let name = match line.caller.as_deref() {
-            None | Some("none" | "unknown" | "anonymous") => NOBODY.to_owned(),
-            Some(name) => name.to_owned(),
+        let Ok(method) = request::method(&method) else {
+            left_out.insert(format!("{method} {path}: no rule can name this method"));
+            continue;
         };
+        reads |= matches!(method, Method::GET | Method::HEAD);
+        let name = line
+            .caller
+            .filter(|name| !matches!(name.as_str(), "none" | "unknown" | "anonymous"));
+        if name.as_deref().is_some_and(|name| !is_name(name)) {
+            left_out.insert(format!(
+                "{method} {path}: its caller has a name that no caller can have"
+            ));
+            continue;
+        }
         if let Err(why) = all.entry(name).or_default().learn(&method, &path, catalogue) {
             left_out.insert(format!("{method} {path}: {why}"));
         }
     }
+    // A caller of whom all was left out has no rule, which no configuration takes.
+    all.retain(|_, done| !done.is_empty());
+    let numbered = (2..).map(|n| format!("{NOBODY}-{n}"));
+    let mut names = std::iter::once(NOBODY.to_owned()).chain(numbered);
+    let is_free = |name: &String| !all.contains_key(&Some(name.clone()));
+    let nobody = names.find(is_free).unwrap_or_default();
     match (all.is_empty(), reads || writes_only) {
         (true, _) => Err(LearnError::Nothing),
         (false, false) => Err(LearnError::NoReads),
         (false, true) => Ok(Learned {
-            toml: all.iter().map(|(name, done)| done.toml(name)).collect(),
+            toml: all
+                .iter()
+                .map(|(name, done)| done.toml(name.as_deref().unwrap_or(&nobody), &mut left_out))
+                .collect(),
             left_out: left_out.into_iter().collect(),
         }),
     }
 }
 
+fn is_name(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
+    (1..=63).contains(&name.len()) && name.bytes().all(fits)
+}
+
 impl Done {
+    fn is_empty(&self) -> bool {
+        let operations = self.by_project.len() + self.by_organization.len() + self.everywhere.len();
+        operations + self.unknown.len() == 0
+    }
+
     fn learn(&mut self, method: &Method, path: &str, catalogue: &Catalogue) -> Result<(), &'static str> {
         // Every reading of `%2F` that is an operation must be allowed.
         let separated = path.replace("%2F", "/").replace("%2f", "/");
@@ -141,15 +172,11 @@ impl Done {
         Ok(())
     }
 
-    fn toml(&self, name: &str) -> String {
-        let mut text = format!("[[caller]]\nname = {}\n", quoted(name));
+    fn toml(&self, name: &str, left_out: &mut BTreeSet<String>) -> String {
+        let mut rules = Vec::new();
         let mut rule = |keys: &[(&str, String)]| {
-            text.push_str("\n[[caller.rule]]\n");
-            for (key, value) in keys {
-                // A String takes everything.
-                let _ = writeln!(text, "{key} = {value}");
-            }
-            text.push_str("action = \"allow\"\n");
+            let keys: String = keys.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
+            rules.push(format!("\n[[caller.rule]]\n{keys}action = \"allow\"\n"));
         };
         if !self.everywhere.is_empty() {
             rule(&[("operations", list(self.everywhere.iter().copied()))]);
@@ -172,8 +199,14 @@ impl Done {
                 ("path", quoted(path)),
             ]);
         }
-        text.push('\n');
-        text
+        if rules.len() > MOST_RULES {
+            let more = rules.len() - MOST_RULES;
+            left_out.insert(format!(
+                "caller {name}: {more} rules more than the {MOST_RULES} that a caller may have"
+            ));
+            rules.truncate(MOST_RULES);
+        }
+        format!("[[caller]]\nname = {}\n{}\n", quoted(name), rules.concat())
     }
 }
 

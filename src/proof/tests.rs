@@ -542,11 +542,16 @@ fn learned_rules_allow_the_same_and_no_other_write() {
         .map(|(method, path)| line(method, path, 200) + "\n")
         .collect();
     log += &line("DELETE", &format!("{clusters}/c"), 403);
-    // The proxy's own endpoints need no rule.
+    // The proxy's own endpoints need no rule, however they are spelled.
     log += &format!("\nnot json\n{}\n", line("POST", "/api/oauth/token", 200));
+    log += &format!(
+        "{}\n{}\n",
+        line("POST", "/API/OAuth/token", 200),
+        line("GET", "/api/oauth%2Ftoken", 200)
+    );
     let learned = learn(&log, false, &catalogue).unwrap();
     assert!(learned.left_out.is_empty(), "{:?}", learned.left_out);
-    assert!(!learned.toml.contains("oauth"), "{}", learned.toml);
+    assert!(!learned.toml.to_lowercase().contains("oauth"), "{}", learned.toml);
     let mut rules = Vec::new();
     for block in learned.toml.split("[[caller.rule]]").skip(1) {
         let keys: Vec<String> = block

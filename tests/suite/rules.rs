@@ -282,3 +282,76 @@ fn what_is_learned_is_a_configuration() {
     );
     assert_eq!(table.lines().count(), 3, "{table}");
 }
+
+/// The configuration's own parser reads what was learned, of odd requests, too.
+#[test]
+fn whatever_is_learned_is_read_by_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, learned) = (folder.path().join("log.jsonl"), folder.path().join("learned.toml"));
+    let line = |caller: &str, method: &str, path: &str| {
+        let line = serde_json::json!({ "caller": caller, "method": method, "path": path, "status": 200 });
+        format!("{line}\n")
+    };
+    let id = "5a0a1e7e0f2912c554080adc";
+    let cluster = format!("/api/atlas/v2/groups/{id}/clusters/c");
+    let mut text = String::new();
+    for (caller, method, path) in [
+        // Nobody is not somebody who is called so.
+        ("learned", "GET", cluster.as_str()),
+        ("learned-2", "GET", &cluster),
+        ("anonymous", "DELETE", &cluster),
+        ("app", "GET", "/api/other/\"quoted\"'=&"),
+        ("app", "GET", "/api/other/%E2%80%A6%20"),
+        ("app", "GET", "/api/other/a%2Fb"),
+        ("app", "GET", "/api/private/ipinfo"),
+        ("app", "POST", "/API/OAuth/token"),
+        ("app", "get", "/api/other"),
+        ("app", "M-SEARCH", "/api/other"),
+        ("app", "HEAD", "/"),
+        ("app", "POST", &format!("/api/atlas/v2/groups/{id}:migrate")),
+        ("app", "POST", "/api/atlas/v2/orgs/5a0a1e7e0f2912c554080add/apiKeys"),
+        ("app", "GET", "/api/atlas/v1.0/groups/nothing/clusters"),
+        ("only-odd", "GET", "/api/other/{x}"),
+        ("No Name", "GET", "/api/other"),
+    ] {
+        text += &line(caller, method, path);
+    }
+    for n in 0..250 {
+        text += &line("many", "GET", &format!("/api/other/{n}"));
+    }
+    fs::write(&log, text).unwrap();
+    let output = rules(&["learn", "--from", log.to_str().unwrap()]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    fs::write(&learned, &output.stdout).unwrap();
+    let table = ends_with(&["table", "--config", learned.to_str().unwrap()], 0);
+    let rows = |caller: &str| {
+        table
+            .lines()
+            .filter(|row| row.split_whitespace().nth(2) == Some(caller))
+            .count()
+    };
+    assert_eq!(
+        [rows("learned"), rows("learned-2"), rows("learned-3"), rows("many")],
+        [1, 1, 1, 200],
+        "{table}"
+    );
+    assert!(
+        !table
+            .lines()
+            .any(|row| row.contains(" learned ") && row.contains("DELETE")),
+        "{table}"
+    );
+    assert!(
+        !table.to_lowercase().contains("oauth") && !table.contains("only-odd"),
+        "{table}"
+    );
+    let left_out = [
+        "get /api/other",
+        "/api/other/{x}",
+        "a name that no caller can have",
+        "caller many: 50 rules more",
+    ];
+    for what in left_out {
+        assert!(told.contains(what), "{what}: {told}");
+    }
+}
