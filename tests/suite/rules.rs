@@ -243,6 +243,28 @@ fn the_authority_of_each_listener_is_a_way_of_its_own() {
 }
 
 #[test]
+fn what_is_too_much_to_try_ends_with_2_and_what_to_do() {
+    let mut text = "[[caller]]\nname = \"app\"\nuids = [1]\n".to_owned();
+    let mut rule = |keys: &str| text.push_str(&format!("[[caller.rule]]\n{keys}\n"));
+    let path = "/api/atlas/v2/groups/*/hosts";
+    for n in 0..60 {
+        for rest in [
+            format!("h{n}/fts/metrics/indexes/*/*"),
+            format!("*/fts/metrics/indexes/d{n}/*"),
+            format!("*/fts/metrics/indexes/*/c{n}"),
+        ] {
+            rule(&format!("path = \"{path}/{rest}/measurements\"\naction = \"deny\""));
+        }
+    }
+    rule("operations = [\"listGroupHostFtsMetricIndexMeasurements\"]\naction = \"allow\"");
+    let said = difference(&text, &text, 2);
+    assert!(
+        said.contains("`listGroupHostFtsMetricIndexMeasurements`") && said.contains("write `*`"),
+        "{said}"
+    );
+}
+
+#[test]
 fn only_a_longer_life_of_tokens_is_wider() {
     let with = |life: &str| {
         format!(
