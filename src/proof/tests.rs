@@ -744,3 +744,12 @@ fn every_mutation_that_changes_a_decision_is_noticed() {
     let wider = noticed.iter().filter(|(_, wider)| *wider).count();
     assert!(changing > 8 && wider > 2, "{changing} {wider}");
 }
+
+/// A denial counts for every path of an operation.
+#[test]
+fn what_a_denial_names_is_tried_at_every_path_of_the_operation() {
+    let deny = "deny path=/api/atlas/v2/groups/*/clusters/secret";
+    let allow = "allow operations=deleteGroupCluster path=/api/atlas/v1.0/groups/*/clusters/*";
+    assert_eq!(compared(&of(&[deny, allow]), &of(&[allow])).0, ["deleteGroupCluster"]);
+    assert!(compared(&of(&[allow]), &of(&[deny, allow])).0.is_empty());
+}
