@@ -14,6 +14,8 @@ const MOST: usize = 24;
 pub(super) struct PathSets {
     /// One for each segment of the longest pattern.
     positions: Box<[Position]>,
+    /// Whether any rule has a pattern.
+    any: bool,
     /// Segments of the longest pattern.
     longest: usize,
     /// By what [`Segments::ending`] says.
@@ -126,6 +128,7 @@ impl PathSets {
                 keeps_out(&rules[rule]) && rules[rule].path.is_some()
             }),
             positions: (0..longest.min(MOST)).map(|place| Position::of(rules, place)).collect(),
+            any: rules.iter().any(|rule| rule.path.is_some()),
             longest,
             // The last two rows: longer than any pattern.
             endings: RuleSets::new(ending(longest + 2, false), rules.len(), |row, rule| {
@@ -136,7 +139,7 @@ impl PathSets {
 
     /// `path` is canonical. `verbs`: bit n says that segment n ends in a `:verb` of the catalogue.
     pub(super) fn segments(&self, path: &str, verbs: impl Fn(&str) -> u32) -> Segments {
-        if self.positions.is_empty() {
+        if !self.any {
             return Segments::NONE;
         }
         let (whole, ends_with_slash) = match path.strip_suffix('/') {

@@ -422,6 +422,20 @@ fn what_is_denied_by_a_path_is_denied_by_every_path_of_the_operation() {
 }
 
 #[test]
+fn the_root_is_a_path_like_others() {
+    let caller = Caller::new(&["allow operations=unknown methods=GET path=/"]);
+    assert_eq!(caller.says("GET", "/"), "allow 1");
+    assert_eq!(caller.says("GET", "/x"), "unmatched");
+    let caller = Caller::new(&[
+        "deny operations=unknown path=/ methods=GET",
+        "allow operations=unknown methods=GET path=/**",
+    ]);
+    assert_eq!(caller.says("GET", "/"), "deny 1");
+    assert_eq!(caller.says("GET", "/x"), "allow 2");
+    assert_eq!(caller.says("GET", "/x/"), "allow 2");
+}
+
+#[test]
 fn a_path_of_many_segments_costs_no_more_than_a_look_at_each() {
     let ids: Vec<String> = (0..1000).map(|n| format!("5a0a1e7e0f2912c5{n:08x}")).collect();
     let caller = Caller::new(&[
