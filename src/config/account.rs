@@ -176,7 +176,7 @@ fn api_key_id(
         return None;
     }
     let id = inputs.problems.parse(given, |text| {
-        let hint = "`doctor` tells it, and Atlas's list of API keys; it is not the public key";
+        let hint = "`atlas-auth-proxy check` tells it, and Atlas's list of API keys; it is not the public key";
         let is_id = text.len() == 24 && text.bytes().all(|b| b.is_ascii_hexdigit());
         is_id
             .then(|| text.to_owned())

@@ -79,7 +79,7 @@ fn the_id_of_an_api_key_is_one() {
     assert_eq!(names, ["abcdefgh", "5c47503320eef5699e1cce8d"]);
     let said = case("abcdefgh").error();
     assert!(
-        said.contains("24 hexadecimal digits") && said.contains("doctor"),
+        said.contains("24 hexadecimal digits") && said.contains("atlas-auth-proxy check"),
         "{said}"
     );
 }
