@@ -8,6 +8,7 @@ mod decision;
 mod operations;
 mod own;
 mod paths;
+mod possible;
 mod reading;
 mod rule;
 mod rules;
