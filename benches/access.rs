@@ -55,15 +55,7 @@ enum Kind {
 
 fn rule(kind: Kind, n: usize, catalogue: &Catalogue) -> Rule {
     let project = format!("6a793f8a2c88faeba59{n:05x}");
-    let mut parts = RuleParts {
-        operations: None,
-        tags: None,
-        methods: None,
-        path: None,
-        projects: None,
-        organizations: None,
-        action: Action::Allow,
-    };
+    let mut parts = RuleParts::of_any(Action::Allow);
     let path = |text: String| Some(PathPattern::parse(&text).unwrap());
     match kind {
         Kind::Operations => parts.operations = Some(vec!["createGroupCluster".to_owned()]),
@@ -93,8 +85,7 @@ fn callers(kind: Kind, catalogue: &Arc<Catalogue>) -> Vec<CallerRules> {
                     methods: Some(vec![Method::GET]),
                     path: Some(PathPattern::parse("/api/atlas/v2/groups/{project}/**").unwrap()),
                     projects: Some(vec!["6a793f8a2c88faeba59bc7c2".to_owned()]),
-                    organizations: None,
-                    action: Action::Allow,
+                    ..RuleParts::of_any(Action::Allow)
                 },
                 catalogue,
             )

@@ -21,6 +21,9 @@ pub use reading::Reading;
 pub use rule::{Rule, RuleError, RuleParts};
 pub use rules::CallerRules;
 
+/// The most rules that settings may give one caller.
+pub const MOST_RULES: usize = 200;
+
 /// What becomes of a request that a rule matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {

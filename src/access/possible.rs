@@ -4,7 +4,7 @@ use http::Method;
 
 use super::Action;
 use super::rule::{RuleError, RuleParts};
-use crate::catalogue::{Catalogue, Operation, OperationId};
+use crate::catalogue::{Catalogue, Operation, OperationId, is_id};
 use crate::guard::{End, PathPattern, folded};
 
 /// In `operations`: what is no operation of the catalogue.
@@ -94,7 +94,6 @@ impl<'r> Checked<'r> {
                            `organizations`, not both";
             return Err(wrong("organizations", message.to_owned()));
         }
-        let is_id = |id: &str| id.len() == 24 && id.bytes().all(|b| b.is_ascii_hexdigit());
         for (key, ids) in [
             ("projects", &self.parts.projects),
             ("organizations", &self.parts.organizations),

@@ -27,6 +27,21 @@ pub struct RuleParts {
     pub action: Action,
 }
 
+impl RuleParts {
+    /// A rule that names nothing, and so matches whatever rules reach without a name.
+    pub fn of_any(action: Action) -> Self {
+        Self {
+            operations: None,
+            tags: None,
+            methods: None,
+            path: None,
+            projects: None,
+            organizations: None,
+            action,
+        }
+    }
+}
+
 /// What is wrong with a rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]

@@ -94,6 +94,11 @@ pub struct Operation {
     pub crosses: bool,
 }
 
+/// Whether a text is an id as Atlas makes them, of projects, organizations and API keys: 24 hexadecimal digits.
+pub fn is_id(text: &str) -> bool {
+    text.len() == 24 && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
 /// What a method and a path stand for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Found<'p> {

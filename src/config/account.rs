@@ -13,6 +13,7 @@ use super::problem::shown;
 use super::source::{Given, Source};
 use super::table::tables;
 use super::{value, variable};
+use crate::catalogue::is_id;
 use crate::credential::CredentialSettings;
 use crate::settings::AccountSettings;
 use crate::upstream::{HttpVersion, Origin, UpstreamLimits, UpstreamSettings};
@@ -177,8 +178,7 @@ fn api_key_id(
     }
     let id = inputs.problems.parse(given, |text| {
         let hint = "`atlas-auth-proxy check` tells it, and Atlas's list of API keys; it is not the public key";
-        let is_id = text.len() == 24 && text.bytes().all(|b| b.is_ascii_hexdigit());
-        is_id
+        is_id(text)
             .then(|| text.to_owned())
             .ok_or_else(|| format!("an API key's id has 24 hexadecimal digits: {hint}"))
     })?;

@@ -7,6 +7,7 @@ use http::{Method, StatusCode};
 
 use super::{Patient, span};
 use crate::atlas_api::{AccountError, ApiAnswer, AtlasApi, CallError, ServiceAccount, in_use};
+use crate::catalogue::is_id;
 use crate::credential::ApiKeyPair;
 use crate::report::Status;
 use crate::secret::Secret;
@@ -110,7 +111,7 @@ impl Patient<'_> {
             return;
         };
         let told = &answer.body["apiKey"];
-        let id = told["id"].as_str().filter(|id| is_object_id(id));
+        let id = told["id"].as_str().filter(|id| is_id(id));
         let Some(id) = id.filter(|_| told["publicKey"].as_str() == Some(&*key.public_key)) else {
             return;
         };
@@ -182,10 +183,6 @@ impl Patient<'_> {
             }
         }
     }
-}
-
-fn is_object_id(text: &str) -> bool {
-    text.len() == 24 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 fn is_good(answer: &ApiAnswer) -> bool {

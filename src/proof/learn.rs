@@ -6,8 +6,8 @@ use http::Method;
 use serde::Deserialize;
 
 use super::request;
-use crate::access::Reading;
-use crate::catalogue::Catalogue;
+use crate::access::{MOST_RULES, Reading};
+use crate::catalogue::{Catalogue, is_id};
 use crate::guard::{PathPattern, local_endpoint};
 
 /// A line of the request log, or of an audit file: the fields have the same names.
@@ -45,9 +45,6 @@ pub struct Learned {
 
 /// The name for whoever was known by none; with a number where a caller has it.
 const NOBODY: &str = "learned";
-
-/// So many rules the configuration takes.
-const MOST_RULES: usize = 200;
 
 /// What one caller did.
 #[derive(Default)]
@@ -141,7 +138,6 @@ impl Done {
             let Some(id) = reading.operation() else { continue };
             found = true;
             let name = catalogue.get(id).name;
-            let is_id = |id: &str| id.len() == 24 && id.bytes().all(|b| b.is_ascii_hexdigit());
             match (reading.project(), reading.organization()) {
                 (Some(project), _) if is_id(project) => {
                     self.by_project

@@ -75,6 +75,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "token_store",
             "upstream",
             "caller",
+            "catalogue",
         ],
     ),
     (

@@ -29,15 +29,7 @@ pub(super) fn parts(line: &str) -> RuleParts {
         "warn" => Action::Warn,
         odd => panic!("{odd}"),
     };
-    let mut parts = RuleParts {
-        operations: None,
-        tags: None,
-        methods: None,
-        path: None,
-        projects: None,
-        organizations: None,
-        action,
-    };
+    let mut parts = RuleParts::of_any(action);
     for word in words {
         let (key, value) = word.split_once('=').unwrap();
         let values = || list(&value.replace(',', " "));

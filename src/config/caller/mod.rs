@@ -17,7 +17,7 @@ use super::inputs::Inputs;
 use super::problem::{Problems, shown};
 use super::source::{Given, Source};
 use super::value;
-use crate::access::CallerRules;
+use crate::access::{CallerRules, MOST_RULES};
 use crate::caller::{CallerIdentity, CallerName, CallersError, CallersSettings};
 use crate::catalogue::Catalogue;
 use crate::proxy::{CallerTerms, FairnessLimits};
@@ -29,9 +29,8 @@ pub(crate) use issuer::{DEFAULT_MAX_LIFE, FileIssuer};
 pub(crate) use passes::FilePasses;
 pub(crate) use rule::FileCallerRule;
 
-/// The most callers, and the most rules of one.
+/// The most callers.
 const MOST_CALLERS: usize = 1000;
-const MOST_RULES: usize = 200;
 /// More than any Atlas limit; bounded because the time of each request of the last minute is kept.
 const MOST_REQUESTS: usize = 1_000_000;
 
