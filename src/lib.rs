@@ -28,6 +28,7 @@ pub mod proxy;
 pub mod report;
 pub mod rotate;
 pub mod secret;
+pub mod secret_command;
 pub mod server;
 pub mod settings;
 pub mod time;

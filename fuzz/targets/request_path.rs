@@ -12,7 +12,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use atlas_auth_proxy::app::App;
-use atlas_auth_proxy::config::{Flags, Machine, Sources, load};
+use atlas_auth_proxy::config::{Flags, Machine, NoCommands, Sources, load};
 use libfuzzer_sys::fuzz_target;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -74,6 +74,7 @@ async fn start(seen: Arc<Mutex<Vec<Result<strict::Request, String>>>>) -> (App, 
         flags: &flags,
         environment: &environment,
         files: &files,
+        commands: &NoCommands,
         machine: Machine {
             overflow_uid: 65534,
             cores: NonZeroUsize::MIN,

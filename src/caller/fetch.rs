@@ -5,10 +5,10 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use http::{Request, StatusCode, header};
+use http::{HeaderValue, Request, StatusCode, header};
 use zeroize::Zeroizing;
 
-use super::{JwksSource, JwksUrl};
+use super::{IssuerToken, JwksSource, JwksUrl};
 use crate::blocking;
 use crate::own_http::HttpClient;
 use crate::upstream::{EgressProxy, HttpVersion, client_config};
@@ -29,12 +29,11 @@ pub(super) async fn fetch(source: &JwksSource) -> Result<Vec<u8>, String> {
     match source {
         JwksSource::File(path) => read(path.clone(), LARGEST).await.map(|bytes| bytes.to_vec()),
         JwksSource::Open { url, ca_file, egress } => ask(url, ca_file.clone(), egress.clone(), None).await,
-        JwksSource::WithToken {
-            url,
-            ca_file,
-            token_file,
-        } => {
-            let token = read(token_file.clone(), LARGEST_TOKEN).await?;
+        JwksSource::WithToken { url, ca_file, token } => {
+            let token = match token {
+                IssuerToken::File(path) => IssuerToken::bearer(&read(path.clone(), LARGEST_TOKEN).await?)?,
+                IssuerToken::Value(token) => IssuerToken::bearer(token.expose().as_bytes())?,
+            };
             ask(url, Some(ca_file.clone()), None, Some(token)).await
         }
     }
@@ -44,7 +43,7 @@ async fn ask(
     url: &JwksUrl,
     ca_file: Option<PathBuf>,
     egress: Option<EgressProxy>,
-    token: Option<Zeroizing<Vec<u8>>>,
+    token: Option<HeaderValue>,
 ) -> Result<Vec<u8>, String> {
     let tls = blocking::run(move || client_config(ca_file.as_deref())).await;
     let tls = tls
@@ -53,11 +52,7 @@ async fn ask(
     let client = HttpClient::new(tls, CONNECT, egress, HttpVersion::Auto);
     let mut request = Request::get(url.uri()).header(header::ACCEPT, MEDIA_TYPES);
     if let Some(token) = token {
-        let token = std::str::from_utf8(token.trim_ascii()).map_err(|_| "`token_file` is no text")?;
-        let mut value = http::HeaderValue::try_from(&*Zeroizing::new(format!("Bearer {token}")))
-            .map_err(|_| "`token_file` has characters that no header can carry")?;
-        value.set_sensitive(true);
-        request = request.header(header::AUTHORIZATION, value);
+        request = request.header(header::AUTHORIZATION, token);
     }
     let mut answer = client.send(request, "", WHOLE).await.map_err(|error| error.reason())?;
     let status = answer.status();

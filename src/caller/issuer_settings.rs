@@ -4,9 +4,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::Uri;
+use http::{HeaderValue, Uri};
 use url::{Host, Url};
+use zeroize::Zeroizing;
 
+use crate::secret::Secret;
 use crate::upstream::EgressProxy;
 
 /// An issuer of JSON Web Tokens (RFC 7519).
@@ -58,9 +60,32 @@ pub enum JwksSource {
         url: JwksUrl,
         /// PEM file of the authorities to trust.
         ca_file: PathBuf,
-        /// The file of the token, which is read anew each time.
-        token_file: PathBuf,
+        /// The token.
+        token: IssuerToken,
     },
+}
+
+/// A token that is sent for a key set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IssuerToken {
+    /// In a file, which is read anew each time.
+    File(PathBuf),
+    /// As a command printed it.
+    Value(Secret),
+}
+
+impl IssuerToken {
+    /// The value of `Authorization` with this token.
+    ///
+    /// # Errors
+    /// When no header can carry it.
+    pub fn bearer(token: &[u8]) -> Result<HeaderValue, &'static str> {
+        let token = std::str::from_utf8(token.trim_ascii()).map_err(|_| "the token for the key set is no text")?;
+        let mut value = HeaderValue::try_from(&*Zeroizing::new(format!("Bearer {token}")))
+            .map_err(|_| "the token for the key set has characters that no header can carry")?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
 }
 
 /// The URL of a key set: https, or http to loopback; without user information and fragment.

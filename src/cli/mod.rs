@@ -17,12 +17,16 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use crate::config::{self, ConfigErrors, Disk, Environment, Flags, Machine, Sources, WatchedFiles};
+use crate::config::{
+    self, Commands, ConfigErrors, Disk, Environment, Flags, Machine, NoCommands, SecretCommands, Sources, WatchedFiles,
+};
 use crate::hardening::NotHardened;
+use crate::time::SystemClock;
 #[cfg(feature = "emulator")]
 use args::DemoArgs;
 use args::{Cli, Command};
@@ -58,11 +62,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>, environment: &'static dyn 
         Some(Command::Demo(DemoArgs { callers })) => demo::run(callers),
         Some(Command::Check(args)) => {
             let (flags, account, as_json) = args.parts();
-            check::check(sources(&flags, environment), environment, account.as_deref(), as_json)
+            let commands = SecretCommands::new(Arc::new(SystemClock));
+            let sources = sources(&flags, environment, &commands);
+            check::check(sources, environment, account.as_deref(), as_json)
         }
         Some(Command::RotateSecret(args)) => {
             let (flags, wishes) = args.parts();
-            rotate_secret::rotate_secret(sources(&flags, environment), environment, &wishes)
+            rotate_secret::rotate_secret(sources(&flags, environment, &NoCommands), environment, &wishes)
         }
         Some(Command::Healthcheck(args)) => healthcheck(&args.into(), environment),
         Some(Command::Rules(args)) => rules::rules(&args, environment),
@@ -77,7 +83,7 @@ fn run(flags: Flags, environment: &'static dyn Environment, unhardened: &[NotHar
     if let Err(error) = crate::blocking::start() {
         return run::no_thread(&error);
     }
-    let machine = sources(&flags, environment).machine;
+    let machine = sources(&flags, environment, &NoCommands).machine;
     let source = SettingsSource {
         flags,
         environment,
@@ -87,9 +93,10 @@ fn run(flags: Flags, environment: &'static dyn Environment, unhardened: &[NotHar
                 file.display()
             ));
         }),
+        commands: SecretCommands::new(Arc::new(SystemClock)),
         machine,
     };
-    match config::load(source.sources()) {
+    match source.load() {
         Ok(mut loaded) => {
             loaded.warnings.extend(unhardened.iter().map(ToString::to_string));
             source.files.started();
@@ -100,7 +107,7 @@ fn run(flags: Flags, environment: &'static dyn Environment, unhardened: &[NotHar
 }
 
 fn healthcheck(flags: &Flags, environment: &dyn Environment) -> ExitCode {
-    let asked = match config::health(sources(flags, environment)) {
+    let asked = match config::health(sources(flags, environment, &NoCommands)) {
         Ok(asked) => asked,
         Err(errors) => return misconfigured(&errors),
     };
@@ -127,11 +134,12 @@ fn make_secret() -> ExitCode {
     }
 }
 
-fn sources<'a>(flags: &'a Flags, environment: &'a dyn Environment) -> Sources<'a> {
+fn sources<'a>(flags: &'a Flags, environment: &'a dyn Environment, commands: &'a dyn Commands) -> Sources<'a> {
     Sources {
         flags,
         environment,
         files: &Disk,
+        commands,
         machine: Machine {
             cores: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             overflow_uid: crate::caller::overflow_uid(),

@@ -4,7 +4,6 @@
 //! nothing else.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::app::{App, Prepared, StartError};
 use crate::blocking;
-use crate::config::{self, ConfigErrors, Environment, Flags, Machine, Sources, WatchedFiles};
+use crate::config::{self, ConfigErrors, Environment, Flags, Machine, SecretCommands, Sources, WatchedFiles};
 
 /// How often the files are checked for changes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -30,6 +29,7 @@ pub(super) struct SettingsSource {
     pub(super) flags: Flags,
     pub(super) environment: &'static dyn Environment,
     pub(super) files: WatchedFiles,
+    pub(super) commands: SecretCommands,
     pub(super) machine: Machine,
 }
 
@@ -39,8 +39,23 @@ impl SettingsSource {
             flags: &self.flags,
             environment: self.environment,
             files: &self.files,
+            commands: &self.commands,
             machine: self.machine,
         }
+    }
+
+    /// Reads the settings. Blocks.
+    pub(super) fn load(&self) -> Result<config::Loaded, ConfigErrors> {
+        self.commands.reading();
+        let loaded = config::load(self.sources())?;
+        self.commands.read();
+        Ok(loaded)
+    }
+
+    /// The file that is being waited for, or the program that runs.
+    fn waits_for(&self) -> Option<String> {
+        let file = self.files.waits_for().map(|file| file.display().to_string());
+        file.or_else(|| self.commands.waits_for())
     }
 }
 
@@ -65,8 +80,8 @@ enum LoadError {
     Config(ConfigErrors),
     /// There was no thread to read on.
     Thread(io::Error),
-    /// The read of this file blocks.
-    Waiting(Option<PathBuf>),
+    /// This file or program is waited for.
+    Waiting(Option<String>),
 }
 
 impl Reloader {
@@ -81,7 +96,7 @@ impl Reloader {
         loop {
             let why = self.due(&mut hangup).await;
             let read = self.on_thread(&mut hangup, |source| {
-                config::load(source.sources()).map(|loaded| Loaded {
+                source.load().map(|loaded| Loaded {
                     warnings: loaded.warnings,
                     prepared: Prepared::read(loaded.settings),
                 })
@@ -100,12 +115,18 @@ impl Reloader {
     async fn due(&self, hangup: &mut Hangup) -> &'static str {
         loop {
             tokio::select! {
-                () = hangup.received() => return SIGHUP,
+                () = hangup.received() => {
+                    self.source.commands.renew();
+                    return SIGHUP;
+                }
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
             if self.changed(hangup).await {
                 self.settle(hangup).await;
                 return "a file changed";
+            }
+            if self.source.commands.due() {
+                return "a secret command is due";
             }
         }
     }
@@ -141,17 +162,18 @@ impl Reloader {
             tokio::select! {
                 done = done.as_mut() => {
                     if said {
-                        tracing::info!("the files that the settings come from can be read again");
+                        tracing::info!("the files and commands that the settings come from give something again");
                     }
                     return done;
                 }
                 () = slow.as_mut(), if !said => {
                     said = true;
-                    let file = shown(self.source.files.waits_for());
-                    tracing::warn!(file, "a file that the settings come from gives nothing: until it does, changes are not seen, and the settings stay as they are");
+                    let file = shown(self.source.waits_for());
+                    tracing::warn!(file, "a file or command that the settings come from gives nothing: until it does, changes are not seen, and the settings stay as they are");
                 }
                 () = hangup.received() => {
-                    let waiting = LoadError::Waiting(self.source.files.waits_for());
+                    self.source.commands.renew();
+                    let waiting = LoadError::Waiting(self.source.waits_for());
                     // Full: the one before, which says the same, has not been taken yet.
                     let _ = self.loads.try_send(Load { why: SIGHUP, result: Err(waiting) });
                 }
@@ -162,11 +184,8 @@ impl Reloader {
 
 const SIGHUP: &str = "SIGHUP";
 
-fn shown(file: Option<PathBuf>) -> String {
-    file.map_or_else(
-        || "none: no thread is free to read on".to_owned(),
-        |file| file.display().to_string(),
-    )
+fn shown(waits_for: Option<String>) -> String {
+    waits_for.unwrap_or_else(|| "none: no thread is free to read on".to_owned())
 }
 
 /// Valid settings replace the old ones; what is wrong with invalid ones is logged.
@@ -192,7 +211,10 @@ pub(super) fn take(running: &mut App, load: Load) {
             return refused(running);
         }
         Err(LoadError::Waiting(file)) => {
-            tracing::error!(file = shown(file), "a file that the settings come from gives nothing");
+            tracing::error!(
+                file = shown(file),
+                "a file or command that the settings come from gives nothing"
+            );
             return refused(running);
         }
     };

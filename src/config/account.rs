@@ -27,15 +27,22 @@ tables! {
         http: text_or_integer,
         client_id: text,
         client_id_file: text,
+        client_id_command: texts,
         client_secret_file: text,
+        client_secret_command: texts,
         client_secret_next_file: text,
+        client_secret_next_command: texts,
         public_key: text,
         public_key_file: text,
+        public_key_command: texts,
         private_key_file: text,
+        private_key_command: texts,
         api_key_id: text,
         digest_max_concurrent: integer,
         proxy: text,
         proxy_credentials_file: text,
+        proxy_credentials_command: texts,
+        command_environment: texts,
         "client_secret" => "no secret in this file: put it into a file of its own and name that with `client_secret_file`",
         "private_key" => "no secret in this file: put it into a file of its own and name that with `private_key_file`",
     }
@@ -138,6 +145,19 @@ pub(crate) fn build(
     let mut accounts = BTreeMap::new();
     for name in &roster.names {
         let table = tables.get(name);
+        if let Some(table) = table {
+            inputs.needs_command(
+                table.command_environment.as_ref(),
+                &[
+                    &table.client_id_command,
+                    &table.client_secret_command,
+                    &table.client_secret_next_command,
+                    &table.public_key_command,
+                    &table.private_key_command,
+                    &table.proxy_credentials_command,
+                ],
+            );
+        }
         let mine = roster.target.as_ref() == Some(name);
         let overrides = if mine { overrides.take() } else { None };
         let found = credential::find(

@@ -6,7 +6,7 @@ use std::io;
 use zeroize::Zeroizing;
 
 use super::account::FileAccount;
-use super::inputs::{Inputs, unreadable};
+use super::inputs::{GivenList, Inputs, unreadable};
 use super::secret_value::{self, Field};
 use super::source::{Given, Source};
 use super::value;
@@ -153,6 +153,15 @@ fn next_secret(account: &Account<'_>, inputs: &mut Inputs<'_>) -> Option<Secret>
         false => None,
     };
     let named = named.or_else(|| account.table?.client_secret_next_file.clone());
+    if let Some(table) = account.table
+        && let Some(command) = &table.client_secret_next_command
+    {
+        if named.is_some() {
+            inputs.both_given(&command.source);
+            return None;
+        }
+        return next_of_command(command, table, inputs);
+    }
     let (path, source) = match named {
         Some(named) => (inputs.credential_path(&named), named.source),
         None if account.takes_environment => {
@@ -173,6 +182,20 @@ fn next_secret(account: &Account<'_>, inputs: &mut Inputs<'_>) -> Option<Secret>
     let bytes = inputs.guarded(&path, contents, &source)?;
     let prefix = format!("{}: ", super::problem::shown(&path.display().to_string()));
     let part = cleaned(Field::ClientSecret, &bytes, source, &prefix, inputs);
+    part.value.map(|value| Secret::new(value.as_str()))
+}
+
+fn next_of_command(command: &GivenList, table: &FileAccount, inputs: &mut Inputs<'_>) -> Option<Secret> {
+    let is_none = |bytes: &[u8]| bytes.trim_ascii().is_empty();
+    let good = |bytes: &[u8]| match is_none(bytes) {
+        true => Ok(()),
+        false => secret_value::clean(Field::ClientSecret, bytes).map(drop),
+    };
+    let bytes = inputs.printed(command, table.command_environment.as_ref(), &good)?;
+    if is_none(&bytes) {
+        return None;
+    }
+    let part = cleaned(Field::ClientSecret, &bytes, command.source.clone(), "", inputs);
     part.value.map(|value| Secret::new(value.as_str()))
 }
 
@@ -210,12 +233,24 @@ fn given(account: &Account<'_>, field: Field, inputs: &mut Inputs<'_>) -> Option
     if found.is_empty()
         && let Some(table) = account.table
     {
-        let (inline, file) = match field {
-            Field::ClientId => (table.client_id.as_ref(), table.client_id_file.as_ref()),
-            Field::ClientSecret => (None, table.client_secret_file.as_ref()),
-            Field::PublicKey => (table.public_key.as_ref(), table.public_key_file.as_ref()),
-            Field::PrivateKey => (None, table.private_key_file.as_ref()),
+        let (inline, file, command) = match field {
+            Field::ClientId => (
+                table.client_id.as_ref(),
+                table.client_id_file.as_ref(),
+                &table.client_id_command,
+            ),
+            Field::ClientSecret => (None, table.client_secret_file.as_ref(), &table.client_secret_command),
+            Field::PublicKey => (
+                table.public_key.as_ref(),
+                table.public_key_file.as_ref(),
+                &table.public_key_command,
+            ),
+            Field::PrivateKey => (None, table.private_key_file.as_ref(), &table.private_key_command),
         };
+        if let Some(command) = command {
+            let alone = inline.is_none() && file.is_none();
+            found.push(from_command(field, command, alone, table, inputs));
+        }
         if let Some(inline) = inline {
             found.push(cleaned(
                 field,
@@ -258,6 +293,20 @@ fn from_file(field: Field, named: &Given<String>, inputs: &mut Inputs<'_>) -> Pa
             source: named.source.clone(),
             value: None,
         },
+    }
+}
+
+/// `alone`: the field is given in no other way.
+fn from_command(field: Field, command: &GivenList, alone: bool, table: &FileAccount, inputs: &mut Inputs<'_>) -> Part {
+    let source = command.source.clone();
+    if !alone {
+        inputs.both_given(&source);
+        return Part { source, value: None };
+    }
+    let good = |bytes: &[u8]| secret_value::clean(field, bytes).map(drop);
+    match inputs.printed(command, table.command_environment.as_ref(), &good) {
+        Some(bytes) => cleaned(field, &bytes, source, "", inputs),
+        None => Part { source, value: None },
     }
 }
 

@@ -2,29 +2,29 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-use zeroize::Zeroizing;
-
 use super::account::FileAccount;
 use super::inputs::Inputs;
-use super::secret_value;
+use super::secret_place::SecretPlace;
 use super::source::{Given, Source};
 use super::variable;
 use crate::upstream::{EgressProxy, Origin};
+use ipnet::IpNet;
 
 /// The value of `proxy` for a direct connection, whatever the variables say.
 const NONE: &str = "none";
 
 /// The proxy for an account's traffic, if there is one.
 pub(crate) fn choose(table: Option<&FileAccount>, origin: &Origin, inputs: &mut Inputs<'_>) -> Option<EgressProxy> {
-    let credentials_file = table.and_then(|table| table.proxy_credentials_file.as_ref());
+    let credentials = SecretPlace {
+        file: table.and_then(|table| table.proxy_credentials_file.as_ref()),
+        command: table.and_then(|table| table.proxy_credentials_command.as_ref()),
+        environment: table.and_then(|table| table.command_environment.as_ref()),
+    };
     match table.and_then(|table| table.proxy.as_ref()) {
-        Some(given) => own(given, credentials_file, origin, inputs),
+        Some(given) => own(given, credentials, origin, inputs),
         None => {
-            if let Some(given) = credentials_file {
-                inputs
-                    .problems
-                    .add(&given.source, "this is for `proxy`, which is not set");
+            if let Some(source) = credentials.source() {
+                inputs.problems.add(source, "this is for `proxy`, which is not set");
             }
             of_machine(origin, inputs)
         }
@@ -33,7 +33,7 @@ pub(crate) fn choose(table: Option<&FileAccount>, origin: &Origin, inputs: &mut 
 
 fn own(
     given: &Given<String>,
-    credentials_file: Option<&Given<String>>,
+    credentials: SecretPlace<'_>,
     origin: &Origin,
     inputs: &mut Inputs<'_>,
 ) -> Option<EgressProxy> {
@@ -54,19 +54,14 @@ fn own(
             given.source
         ));
     }
-    let Some(named) = credentials_file else {
+    if credentials.source().is_none() {
         return Some(proxy);
-    };
-    let path = inputs.credential_path(named);
-    let bytes = inputs.read_secret(&path, secret_value::LARGEST, &named.source)?;
-    let text = std::str::from_utf8(bytes.trim_ascii_end()).map(|text| Zeroizing::new(text.to_owned()));
-    let with = text.ok().and_then(|text| proxy.with_credentials(&text).ok());
-    if with.is_none() {
-        inputs
-            .problems
-            .add(&named.source, "this file must hold `user:password` in one line");
     }
-    with
+    inputs.secret(credentials, |bytes| {
+        let text = std::str::from_utf8(bytes.trim_ascii_end()).ok();
+        text.and_then(|text| proxy.clone().with_credentials(text).ok())
+            .ok_or_else(|| "this must be `user:password` in one line".to_owned())
+    })
 }
 
 /// `HTTPS_PROXY`, else `ALL_PROXY`, unless `NO_PROXY` names the upstream; capitals win. Plain HTTP goes to this machine only.

@@ -22,6 +22,8 @@ mod log;
 mod problem;
 mod process;
 mod rule_book;
+mod secret_commands;
+mod secret_place;
 mod secret_value;
 mod source;
 mod table;
@@ -41,7 +43,8 @@ use std::sync::Arc;
 
 pub use problem::ConfigErrors;
 pub use rule_book::{Expectation, expectations, rule_book};
-pub use source::{Contents, Disk, Environment, Files, Flags, Machine, Sources};
+pub use secret_commands::SecretCommands;
+pub use source::{Check, Commands, Contents, Disk, Environment, Files, Flags, Machine, NoCommands, Output, Sources};
 pub use watch::WatchedFiles;
 
 use crate::catalogue::Catalogue;

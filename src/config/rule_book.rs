@@ -105,7 +105,8 @@ fn api_key_id(file: &FileConfig, account: &str) -> Option<String> {
 
 fn has_key_without_id(file: &FileConfig, account: &str) -> bool {
     file.accounts.get(account).is_some_and(|table| {
-        let has_key = table.public_key.is_some() || table.public_key_file.is_some();
+        let has_key =
+            table.public_key.is_some() || table.public_key_file.is_some() || table.public_key_command.is_some();
         has_key && table.api_key_id.is_none()
     })
 }
@@ -192,6 +193,10 @@ fn known_by(table: &FileCaller, file: &FileConfig) -> BTreeSet<String> {
             .as_ref()
             .map(|given| format!("secret in {}", given.value)),
     );
+    all.extend(table.secret_command.iter().map(|command| {
+        let words: Vec<&str> = command.value.iter().map(|word| word.value.as_str()).collect();
+        format!("secret of {}", words.join(" "))
+    }));
     all
 }
 

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
+use crate::secret_command::{CommandError, SecretCommand};
+
 /// The environment variables of the process.
 pub trait Environment: Sync {
     /// The value of `name`, if it is set.
@@ -53,6 +55,36 @@ impl Files for BTreeMap<PathBuf, Vec<u8>> {
     fn read(&self, path: &Path, limit: usize) -> io::Result<Contents> {
         let bytes = self.get(path).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         within(bytes.clone().into(), limit).map(|bytes| Contents { bytes, mode: None })
+    }
+}
+
+/// The programs of the machine that print secrets.
+pub trait Commands: Sync {
+    /// What the command gives. `good` says whether that can be used; else the command has failed.
+    ///
+    /// # Errors
+    /// When it failed, and never gave anything good.
+    fn output(&self, command: &SecretCommand, good: Check<'_>) -> Result<Output, CommandError>;
+}
+
+/// Whether a secret has the form that it needs; what is wrong with it, in words that hold nothing of it.
+pub type Check<'c> = &'c dyn Fn(&[u8]) -> Result<(), String>;
+
+/// A secret that a command printed.
+pub struct Output {
+    /// The secret.
+    pub value: Zeroizing<Vec<u8>>,
+    /// Why the last run of the command failed: then the value is from a run before.
+    pub failed: Option<CommandError>,
+}
+
+/// Runs nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoCommands;
+
+impl Commands for NoCommands {
+    fn output(&self, _: &SecretCommand, _: Check<'_>) -> Result<Output, CommandError> {
+        Err(CommandError::NotRun)
     }
 }
 
@@ -157,6 +189,8 @@ pub struct Sources<'a> {
     pub environment: &'a dyn Environment,
     /// The files.
     pub files: &'a dyn Files,
+    /// The commands that print secrets.
+    pub commands: &'a dyn Commands,
     /// The machine.
     pub machine: Machine,
 }

@@ -12,8 +12,11 @@ tables! {
     FileTokenStore {
         url: text,
         key_file: text,
+        key_command: texts,
         username: text,
         password_file: text,
+        password_command: texts,
+        command_environment: texts,
         ca_file: text,
         "key" => "no secret in this file: put it into a file of its own and name that with `key_file`",
         "password" => "no secret in this file: put it into a file of its own and name that with `password_file`",
@@ -41,8 +44,8 @@ mod shared {
 
     use super::super::account;
     use super::super::problem::shown;
+    use super::super::secret_place::{SecretPlace, parsed};
     use super::super::secret_value;
-    use super::super::source::Given;
     use super::{FileTokenStore, Inputs};
     use crate::secret::Secret;
     use crate::token_store::{DEFAULT_PORT, SealKey, StoreTls, TokenStoreSettings};
@@ -62,15 +65,31 @@ mod shared {
     /// Reads the table, if there is one.
     pub(crate) fn build(table: Option<&FileTokenStore>, inputs: &mut Inputs<'_>) -> Option<TokenStoreSettings> {
         let table = table?;
-        for (key, given, what) in [
-            ("url", &table.url, "write `redis://host:6379`, or `rediss://…` for TLS"),
+        let environment = table.command_environment.as_ref();
+        let key = SecretPlace {
+            file: table.key_file.as_ref(),
+            command: table.key_command.as_ref(),
+            environment,
+        };
+        let password = SecretPlace {
+            file: table.password_file.as_ref(),
+            command: table.password_command.as_ref(),
+            environment,
+        };
+        inputs.needs_command(environment, &[&table.key_command, &table.password_command]);
+        for (key, is_given, what) in [
+            (
+                "url",
+                table.url.is_some(),
+                "write `redis://host:6379`, or `rediss://…` for TLS",
+            ),
             (
                 "key_file",
-                &table.key_file,
+                key.source().is_some(),
                 "name a file with a key, made with `openssl rand -hex 32`, the same for all replicas",
             ),
         ] {
-            if given.is_none() {
+            if !is_given {
                 let text = format!("`{key}` is missing: {what}");
                 inputs.problems.add(&table.place, text);
             }
@@ -80,9 +99,12 @@ mod shared {
             .clone()
             .and_then(|given| inputs.problems.parse(given, address))
             .map(|given| given.value);
-        let key = table.key_file.as_ref().and_then(|given| key(given, inputs));
-        // A password file that can't be read has been noted as a problem.
-        let password = table.password_file.as_ref().and_then(|given| password(given, inputs));
+        let key = inputs.secret(key, parsed(SealKey::parse));
+        // A password that can't be read has been noted as a problem.
+        let password = inputs.secret(password, |bytes| {
+            let line = secret_value::line(bytes, "password")?;
+            Ok(Secret::new(line.as_str()))
+        });
         let (address, key) = (address?, key?);
         Some(TokenStoreSettings {
             tls: tls(table, &address, inputs),
@@ -144,32 +166,6 @@ mod shared {
         })
     }
 
-    fn key(given: &Given<String>, inputs: &mut Inputs<'_>) -> Option<SealKey> {
-        let path = inputs.credential_path(given);
-        let bytes = inputs.read_secret(&path, secret_value::LARGEST, &given.source)?;
-        match SealKey::parse(&bytes) {
-            Ok(key) => Some(key),
-            Err(error) => {
-                let text = format!("{}: {error}", shown(&path.display().to_string()));
-                inputs.problems.add(&given.source, text);
-                None
-            }
-        }
-    }
-
-    fn password(given: &Given<String>, inputs: &mut Inputs<'_>) -> Option<Secret> {
-        let path = inputs.credential_path(given);
-        let bytes = inputs.read_secret(&path, secret_value::LARGEST, &given.source)?;
-        match secret_value::line(&bytes, "password") {
-            Ok(password) => Some(Secret::new(password.as_str())),
-            Err(error) => {
-                let text = format!("{}: {error}", shown(&path.display().to_string()));
-                inputs.problems.add(&given.source, text);
-                None
-            }
-        }
-    }
-
     fn username(table: &FileTokenStore, of_url: Option<String>, inputs: &mut Inputs<'_>) -> Option<String> {
         let given = table.username.as_ref();
         if let (Some(given), Some(of_url)) = (given, &of_url)
@@ -180,7 +176,7 @@ mod shared {
                 .add(&given.source, "`url` names another user: remove one of the two");
         }
         let username = given.map(|given| given.value.clone()).or(of_url);
-        if username.is_some() && table.password_file.is_none() {
+        if username.is_some() && table.password_file.is_none() && table.password_command.is_none() {
             let source = given.map_or(&table.place, |given| &given.source);
             inputs
                 .problems

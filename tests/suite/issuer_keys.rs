@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atlas_auth_proxy::caller::{
-    CallerState, Callers, CallersSettings, IssuerKind, IssuerSettings, IssuerStatus, JwksSource, JwksUrl, PassSettings,
+    CallerState, Callers, CallersSettings, IssuerKind, IssuerSettings, IssuerStatus, IssuerToken, JwksSource, JwksUrl,
+    PassSettings,
 };
 use atlas_auth_proxy::time::SystemClock;
 use atlas_auth_proxy::upstream::EgressProxy;
@@ -107,7 +108,7 @@ async fn a_token_file_is_read_anew_each_time() {
     let source = JwksSource::WithToken {
         url: JwksUrl::parse(&format!("{}/keys", server.base_url())).unwrap(),
         ca_file: server.ca_file.clone(),
-        token_file: token_file.clone(),
+        token: IssuerToken::File(token_file.clone()),
     };
     let state = CallerState::new(Arc::new(SystemClock)).unwrap();
     let callers = callers(source.clone(), &state);

@@ -47,6 +47,8 @@ mod rotate_secret;
 #[cfg(feature = "emulator")]
 mod rotation;
 mod rules;
+#[cfg(feature = "emulator")]
+mod secret_commands;
 mod secrets;
 #[cfg(feature = "emulator")]
 mod self_signed;

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::app::App;
 use crate::caller::{make_secret, overflow_uid};
-use crate::config::{self, Disk, Flags, Machine, Sources};
+use crate::config::{self, Disk, Flags, Machine, NoCommands, Sources};
 use crate::emulator::{Emulator, SAMPLE};
 use crate::settings::Settings;
 
@@ -95,6 +95,7 @@ pub(super) fn settings(
         flags: &flags,
         environment: &BTreeMap::<String, String>::new(),
         files: &Disk,
+        commands: &NoCommands,
         machine: Machine {
             cores: NonZeroUsize::MIN,
             overflow_uid: overflow_uid(),

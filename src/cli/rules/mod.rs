@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{exit, misconfigured, print_error, sources};
 use crate::catalogue::Catalogue;
-use crate::config::{self, Environment, Flags};
+use crate::config::{self, Environment, Flags, NoCommands};
 use crate::proof::{self, Book, BookText, Row, Verdict, Who, request};
 pub(crate) use args::RulesArgs;
 use args::{BookArgs, DiffArgs, ExplainArgs, LearnArgs, RulesCommand, TableArgs, TestArgs};
@@ -66,7 +66,7 @@ fn book(config: Option<PathBuf>, environment: &dyn Environment) -> Result<Book, 
         config,
         ..Flags::default()
     };
-    let text = config::rule_book(sources(&flags, environment), &catalogue);
+    let text = config::rule_book(sources(&flags, environment, &NoCommands), &catalogue);
     let text = text.map_err(|errors| Ended(misconfigured(&errors)))?;
     Book::new(text, catalogue).map_err(|error| wrong(&error.to_string()))
 }

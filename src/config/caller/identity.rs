@@ -7,7 +7,7 @@ use super::rule::FileCallerRule;
 use crate::caller::{CallerIdentity, CallerName, JwtMatch, LocalSecrets, Pattern, local_secret};
 use crate::config::inputs::{GivenList, Inputs};
 use crate::config::problem::{Problems, shown};
-use crate::config::secret_value;
+use crate::config::secret_place::SecretPlace;
 use crate::config::source::Given;
 use crate::config::table::tables;
 use crate::config::{unix, value};
@@ -22,6 +22,8 @@ tables! {
         certificate_names: texts,
         jwt: tables of FileJwt,
         secret_file: text,
+        secret_command: texts,
+        command_environment: texts,
         max_requests_per_minute: integer,
         max_concurrent_requests: integer,
         own_account: boolean,
@@ -72,8 +74,14 @@ pub(super) fn build(
         .iter()
         .filter_map(|one| jwt(one, issuers, &mut inputs.problems))
         .collect();
-    let secrets = match &table.secret_file {
-        Some(given) => secrets(given, inputs),
+    let place = SecretPlace {
+        file: table.secret_file.as_ref(),
+        command: table.secret_command.as_ref(),
+        environment: table.command_environment.as_ref(),
+    };
+    inputs.needs_command(place.environment, &[&table.secret_command]);
+    let secrets = match place.source() {
+        Some(_) => inputs.secret(place, secrets),
         None => Some(LocalSecrets::default()),
     };
     Some(CallerIdentity {
@@ -168,19 +176,8 @@ fn jwt(table: &FileJwt, issuers: &BTreeSet<&str>, problems: &mut Problems) -> Op
 }
 
 /// The first line is the secret in use, the second the next one.
-fn secrets(given: &Given<String>, inputs: &mut Inputs<'_>) -> Option<LocalSecrets> {
-    let path = inputs.credential_path(given);
-    let bytes = inputs.read_secret(&path, secret_value::LARGEST, &given.source)?;
-    let file = path.display().to_string();
-    let mut wrong = |why: &dyn Display| {
-        inputs
-            .problems
-            .add(&given.source, format_args!("{}: {why}", shown(&file)));
-        None
-    };
-    let Ok(text) = std::str::from_utf8(&bytes) else {
-        return wrong(&"this is not UTF-8 text");
-    };
+fn secrets(bytes: &[u8]) -> Result<LocalSecrets, String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "this is not UTF-8 text")?;
     let mut secrets = LocalSecrets::default();
     for (at, line) in text.lines().map(str::trim_end).enumerate() {
         let place = match at {
@@ -188,21 +185,20 @@ fn secrets(given: &Given<String>, inputs: &mut Inputs<'_>) -> Option<LocalSecret
             1 => &mut secrets.next,
             _ if line.is_empty() => continue,
             _ => {
-                return wrong(
-                    &"it has more than two secrets: the first line is the one in use, the second the next one",
+                return Err(
+                    "it has more than two secrets: the first line is the one in use, the second the next one"
+                        .to_owned(),
                 );
             }
         };
         if line.is_empty() && at > 0 {
             continue;
         }
-        match local_secret(line) {
-            Ok(secret) => *place = Some(secret),
-            Err(error) => return wrong(&format!("line {}: {error}", at + 1)),
-        }
+        let secret = local_secret(line).map_err(|error| format!("line {}: {error}", at + 1))?;
+        *place = Some(secret);
     }
     if secrets.current.is_none() {
-        return wrong(&"it is empty: make a secret with `atlas-auth-proxy make-secret`");
+        return Err("it is empty: make a secret with `atlas-auth-proxy make-secret`".to_owned());
     }
-    Some(secrets)
+    Ok(secrets)
 }

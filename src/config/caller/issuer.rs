@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use crate::caller::{IssuerKind, IssuerSettings, JwksSource, JwksUrl};
+use crate::caller::{IssuerKind, IssuerSettings, IssuerToken, JwksSource, JwksUrl};
 use crate::config::inputs::Inputs;
 use crate::config::problem::shown;
+use crate::config::secret_place::SecretPlace;
 use crate::config::source::Given;
 use crate::config::table::tables;
 use crate::config::value;
+use crate::secret::Secret;
 
 tables! {
     /// One `[[issuer]]`.
@@ -19,6 +21,8 @@ tables! {
         jwks_file: text,
         ca_file: text,
         token_file: text,
+        token_command: texts,
+        command_environment: texts,
         max_life: text,
         keep: text,
         spiffe: text,
@@ -118,26 +122,41 @@ fn trust_domain(text: &str) -> Result<String, String> {
 
 fn keys(table: &FileIssuer, inputs: &mut Inputs<'_>) -> Option<JwksSource> {
     let path = |given: &Option<Given<String>>, inputs: &Inputs<'_>| given.as_ref().map(|given| inputs.path(given));
+    let token = SecretPlace {
+        file: table.token_file.as_ref(),
+        command: table.token_command.as_ref(),
+        environment: table.command_environment.as_ref(),
+    };
+    inputs.needs_command(token.environment, &[&table.token_command]);
     match (&table.jwks_url, &table.jwks_file) {
         (Some(url), None) => {
-            if let (Some(token), None) = (&table.token_file, &table.ca_file) {
+            if let (Some(token), None) = (token.source(), &table.ca_file) {
                 inputs.problems.add(
-                    &token.source,
+                    token,
                     "the token goes to whoever answers at `jwks_url`: name its authority with `ca_file`",
                 );
                 return None;
             }
-            let (ca_file, token_file) = (path(&table.ca_file, inputs), path(&table.token_file, inputs));
+            let ca_file = path(&table.ca_file, inputs);
+            let token = match (token.source(), &table.token_file, &table.token_command) {
+                (None, ..) => None,
+                // It may not be there yet.
+                (_, Some(file), None) => Some(IssuerToken::File(inputs.path(file))),
+                _ => Some(inputs.secret(token, |bytes| {
+                    IssuerToken::bearer(bytes)?;
+                    let text = std::str::from_utf8(bytes.trim_ascii()).map_err(|_| "this is no text")?;
+                    if text.is_empty() {
+                        return Err("this is empty: it must hold the token".to_owned());
+                    }
+                    Ok(IssuerToken::Value(Secret::new(text)))
+                })?),
+            };
             let parsed = inputs.problems.parse(url.clone(), |text| {
                 JwksUrl::parse(text).map_err(|error| error.to_string())
             });
             let url = parsed?.value;
-            Some(match (token_file, ca_file) {
-                (Some(token_file), Some(ca_file)) => JwksSource::WithToken {
-                    url,
-                    ca_file,
-                    token_file,
-                },
+            Some(match (token, ca_file) {
+                (Some(token), Some(ca_file)) => JwksSource::WithToken { url, ca_file, token },
                 (_, ca_file) => JwksSource::Open {
                     url,
                     ca_file,
@@ -146,11 +165,11 @@ fn keys(table: &FileIssuer, inputs: &mut Inputs<'_>) -> Option<JwksSource> {
             })
         }
         (None, Some(file)) => {
-            for given in [&table.ca_file, &table.token_file].into_iter().flatten() {
-                inputs.problems.add(
-                    &given.source,
-                    "this belongs to `jwks_url`: a file needs neither; remove it",
-                );
+            let ca_file = table.ca_file.as_ref().map(|given| &given.source);
+            for source in [ca_file, token.source()].into_iter().flatten() {
+                inputs
+                    .problems
+                    .add(source, "this belongs to `jwks_url`: a file needs neither; remove it");
             }
             Some(JwksSource::File(inputs.path(file)))
         }

@@ -2,23 +2,30 @@
 
 use crate::caller::{PassKeys, PassSettings};
 use crate::config::inputs::Inputs;
-use crate::config::problem::shown;
-use crate::config::source::Given;
+use crate::config::secret_place::{SecretPlace, parsed};
 use crate::config::table::tables;
-use crate::config::{secret_value, value};
+use crate::config::value;
 
 tables! {
     /// `[passes]`.
     FilePasses {
         key_file: text,
+        key_command: texts,
+        command_environment: texts,
         life: text,
         "key" => "no secret in this file: put it into a file of its own and name that with `key_file`",
     }
 }
 
 pub(super) fn build(table: &FilePasses, inputs: &mut Inputs<'_>) -> Option<PassSettings> {
-    let keys = match &table.key_file {
-        Some(given) => keys(given, inputs).map(Some),
+    let place = SecretPlace {
+        file: table.key_file.as_ref(),
+        command: table.key_command.as_ref(),
+        environment: table.command_environment.as_ref(),
+    };
+    inputs.needs_command(place.environment, &[&table.key_command]);
+    let keys = match place.source() {
+        Some(_) => inputs.secret(place, parsed(PassKeys::parse_file)).map(Some),
         None => Some(None),
     };
     let life = match table.life.clone() {
@@ -29,19 +36,4 @@ pub(super) fn build(table: &FilePasses, inputs: &mut Inputs<'_>) -> Option<PassS
         keys: keys?,
         life: life?,
     })
-}
-
-fn keys(given: &Given<String>, inputs: &mut Inputs<'_>) -> Option<PassKeys> {
-    let path = inputs.credential_path(given);
-    let bytes = inputs.read_secret(&path, secret_value::LARGEST, &given.source)?;
-    match PassKeys::parse_file(&bytes) {
-        Ok(keys) => Some(keys),
-        Err(error) => {
-            let file = path.display().to_string();
-            inputs
-                .problems
-                .add(&given.source, format_args!("{}: {error}", shown(&file)));
-            None
-        }
-    }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod callers;
+mod commands;
 mod credentials;
 mod examples;
 mod listeners;
@@ -15,7 +16,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use super::{Flags, Loaded, Machine, Sources, load};
+use super::{Commands, Flags, Loaded, Machine, NoCommands, Sources, load};
 use crate::settings::Settings;
 
 const ID: &str = "mdb_sa_id_0123456789abcdef01234567";
@@ -72,6 +73,7 @@ impl Case {
             flags: &self.flags,
             environment: &self.environment,
             files: &self.files,
+            commands: &NoCommands,
             machine: Machine {
                 overflow_uid: 65534,
                 cores: NonZeroUsize::new(8).unwrap(),

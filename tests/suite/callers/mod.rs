@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use atlas_auth_proxy::app::App;
-use atlas_auth_proxy::config::{self, Disk, Flags, Machine, Sources};
+use atlas_auth_proxy::config::{self, Disk, Flags, Machine, NoCommands, Sources};
 use atlas_auth_proxy::settings::Settings;
 use atlas_auth_proxy::time::{SharedClock, SystemClock};
 use http::Request;
@@ -164,6 +164,7 @@ pub fn settings(folder: &TempDir, upstream: &Upstream, listeners: &str, callers:
         flags: &flags,
         environment: &BTreeMap::<String, String>::new(),
         files: &Disk,
+        commands: &NoCommands,
         machine: Machine {
             cores: NonZeroUsize::MIN,
             overflow_uid: 65534,

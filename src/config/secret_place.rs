@@ -1,0 +1,167 @@
+//! A secret of the configuration file: `X_file` names the file that holds it, `X_command` the command that prints it.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use zeroize::Zeroizing;
+
+use super::inputs::{GivenList, Inputs};
+use super::problem::{looks_like_a_secret, shown};
+use super::secret_value;
+use super::source::{Given, Source};
+use crate::secret_command::SecretCommand;
+
+/// What a table says of one secret.
+#[derive(Clone, Copy)]
+pub(crate) struct SecretPlace<'t> {
+    /// `X_file`
+    pub(crate) file: Option<&'t Given<String>>,
+    /// `X_command`
+    pub(crate) command: Option<&'t GivenList>,
+    /// `command_environment`
+    pub(crate) environment: Option<&'t GivenList>,
+}
+
+impl SecretPlace<'_> {
+    /// Where it is said; `None`: nowhere.
+    pub(crate) fn source(&self) -> Option<&Source> {
+        let command = self.command.map(|given| &given.source);
+        self.file.map(|given| &given.source).or(command)
+    }
+}
+
+/// A parser with its own type of errors, for [`Inputs::secret`].
+pub(crate) fn parsed<T, E: Display>(parse: impl Fn(&[u8]) -> Result<T, E>) -> impl Fn(&[u8]) -> Result<T, String> {
+    move |bytes| parse(bytes).map_err(|error| error.to_string())
+}
+
+/// These go along wherever they are set.
+const ALWAYS: [&str; 2] = ["PATH", "HOME"];
+
+impl Inputs<'_> {
+    /// Reads a secret where the table says that it is. `parse` says what is wrong with it without any part of it. `None`: it is
+    /// nowhere, or what is wrong has been noted.
+    pub(crate) fn secret<T>(
+        &mut self,
+        place: SecretPlace<'_>,
+        parse: impl Fn(&[u8]) -> Result<T, String>,
+    ) -> Option<T> {
+        let (bytes, source, prefix) = match (place.file, place.command) {
+            (None, None) => return None,
+            (Some(_), Some(command)) => {
+                self.both_given(&command.source);
+                return None;
+            }
+            (Some(file), None) => {
+                let path = self.credential_path(file);
+                let bytes = self.read_secret(&path, secret_value::LARGEST, &file.source)?;
+                (bytes, &file.source, format!("{}: ", shown(&path.display().to_string())))
+            }
+            (None, Some(command)) => {
+                let bytes = self.printed(command, place.environment, &|bytes| parse(bytes).map(drop))?;
+                (bytes, &command.source, String::new())
+            }
+        };
+        match parse(&bytes) {
+            Ok(value) => Some(value),
+            Err(why) => {
+                self.problems.add(source, format_args!("{prefix}{why}"));
+                None
+            }
+        }
+    }
+
+    pub(crate) fn both_given(&mut self, command: &Source) {
+        self.problems.add(
+            command,
+            "this secret is given in another way beside the command: remove one of the two",
+        );
+    }
+
+    /// What a command prints, when `good` takes it.
+    pub(crate) fn printed(
+        &mut self,
+        argv: &GivenList,
+        environment: Option<&GivenList>,
+        good: &dyn Fn(&[u8]) -> Result<(), String>,
+    ) -> Option<Zeroizing<Vec<u8>>> {
+        let command = self.secret_command(argv, environment)?;
+        match self.sources.commands.output(&command, good) {
+            Ok(output) => {
+                if let Some(error) = output.failed {
+                    self.problems.warn(format_args!(
+                        "{}: {error}; what it gave before stays in force, and it is tried again",
+                        argv.source
+                    ));
+                }
+                Some(output.value)
+            }
+            Err(error) => {
+                self.problems.add(&argv.source, error);
+                None
+            }
+        }
+    }
+
+    /// Notes names of variables that are for no command.
+    pub(crate) fn needs_command(&mut self, environment: Option<&GivenList>, commands: &[&Option<GivenList>]) {
+        if let Some(environment) = environment.filter(|_| commands.iter().all(|command| command.is_none())) {
+            self.problems.add(
+                &environment.source,
+                "this is for commands that print secrets, and there is none in this table: remove it",
+            );
+        }
+    }
+
+    fn secret_command(&mut self, argv: &GivenList, environment: Option<&GivenList>) -> Option<SecretCommand> {
+        let before = self.problems.count();
+        for word in &argv.value {
+            if word.value.contains('\0') {
+                self.problems.add(&word.source, "no argument can hold a NUL");
+            } else if looks_like_a_secret(&word.value) {
+                self.problems.add(
+                    &word.source,
+                    "this looks like a secret (it is not shown): everybody on this machine can read the arguments of a program",
+                );
+            }
+        }
+        let program = argv.value.first().map_or("", |word| &word.value);
+        if !program.starts_with('/') {
+            self.problems.add(
+                &argv.source,
+                "write the command as a list that begins with the absolute path of a program, such as `[\"/usr/bin/vault\", \
+                 \"kv\", \"get\", …]`; no shell reads it",
+            );
+        }
+        let mut variables = BTreeMap::new();
+        for name in environment.iter().flat_map(|list| &list.value) {
+            if !is_name(&name.value) {
+                self.problems.add(
+                    &name.source,
+                    format_args!("{} is no name of a variable", shown(&name.value)),
+                );
+            }
+        }
+        if self.problems.count() > before {
+            return None;
+        }
+        let named = environment.iter().flat_map(|list| &list.value);
+        for name in ALWAYS.into_iter().chain(named.map(|given| given.value.as_str())) {
+            if let Some(value) = self.sources.environment.var(name) {
+                variables.insert(name.to_owned(), value);
+            }
+        }
+        let mut words = argv.value.iter().map(|word| word.value.clone());
+        Some(SecretCommand {
+            program: words.next()?.into(),
+            arguments: words.collect(),
+            environment: variables,
+        })
+    }
+}
+
+/// A name that shells take (POSIX.1-2024, XBD 8.1).
+fn is_name(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    text.bytes().all(fits) && text.starts_with(|first: char| !first.is_ascii_digit())
+}

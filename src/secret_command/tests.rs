@@ -1,0 +1,163 @@
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::time::SystemTime;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::time::SystemClock;
+
+fn shell(script: &str) -> SecretCommand {
+    SecretCommand {
+        program: "/bin/sh".into(),
+        arguments: vec!["-c".to_owned(), script.to_owned()],
+        environment: BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".into())]),
+    }
+}
+
+fn output(script: &str) -> Result<String, CommandError> {
+    let output = run(&shell(script), TIME_LIMIT, &SystemClock)?;
+    Ok(String::from_utf8(output.to_vec()).unwrap())
+}
+
+#[test]
+fn what_it_prints_on_standard_output_counts_alone() {
+    assert_eq!(output("echo one; echo two >&2").unwrap(), "one\n");
+    assert_eq!(output("cat").unwrap(), "", "standard input is empty");
+    assert_eq!(output("echo secret; exit 3"), Err(CommandError::Exit(3)));
+    assert_eq!(output("echo secret; kill -TERM $$"), Err(CommandError::Signal(15)));
+}
+
+#[test]
+fn output_has_a_bound() {
+    let most = format!("head -c {LARGEST} /dev/zero");
+    assert_eq!(output(&most).unwrap().len(), LARGEST);
+    assert_eq!(output(&format!("{most}; printf x")), Err(CommandError::TooLong));
+    assert_eq!(output("yes"), Err(CommandError::TooLong));
+}
+
+#[test]
+fn its_whole_group_is_killed_in_the_end() {
+    // What is left holds the pipe open: nobody waits for it, and it ends.
+    let pid = output("sleep 1000 & echo $!").unwrap();
+    let state = |pid: &str| fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    while !state(&pid).is_empty() && !state(&pid).contains(") Z ") {
+        std::thread::yield_now();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pid");
+    let script = format!(
+        "sleep 1000 & echo $! > {0}.new; mv {0}.new {0}; exec sleep 1000",
+        file.display()
+    );
+    let limit = Duration::from_millis(300);
+    assert_eq!(
+        run(&shell(&script), limit, &SystemClock).unwrap_err(),
+        CommandError::TimedOut(limit)
+    );
+    // On a busy machine it may have been killed before it wrote this.
+    if let Ok(pid) = fs::read_to_string(file) {
+        while !state(&pid).is_empty() && !state(&pid).contains(") Z ") {
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn only_the_environment_that_it_is_given_and_no_descriptor_reaches_it() {
+    let held = fs::File::open("/").unwrap();
+    assert_eq!(
+        output("ls /proc/self/fd | wc -l").unwrap().trim(),
+        "4",
+        "the fourth reads the folder"
+    );
+    drop(held);
+    let names = output("tr '\\0' '\\n' < /proc/$$/environ | cut -d= -f1").unwrap();
+    assert_eq!(names.trim(), "PATH");
+    assert_eq!(
+        output("[ $(cut -d' ' -f5 /proc/$$/stat) = $$ ] && echo own group").unwrap(),
+        "own group\n"
+    );
+}
+
+#[test]
+fn a_program_that_others_could_replace_is_not_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let mode = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    let run_it = |path: &Path| {
+        let command = SecretCommand {
+            program: path.to_owned(),
+            arguments: Vec::new(),
+            environment: BTreeMap::new(),
+        };
+        run(&command, TIME_LIMIT, &SystemClock).map(|output| output.to_vec())
+    };
+    let program = at("program");
+    fs::write(&program, "#!/bin/sh\necho one\n").unwrap();
+    mode(&program, 0o755);
+    assert_eq!(run_it(&program).unwrap(), b"one\n");
+    let refused = |path: &Path, named: &Path| match run_it(path) {
+        Err(CommandError::Unguarded { path, .. }) => assert_eq!(path, fs::canonicalize(named).unwrap()),
+        other => panic!("{other:?}"),
+    };
+    mode(&program, 0o757);
+    refused(&program, &program);
+    mode(&program, 0o755);
+    // A folder above it, and one that a link leads through.
+    mode(folder.path(), 0o757);
+    refused(&program, folder.path());
+    mode(folder.path(), 0o1777);
+    assert!(run_it(&program).is_ok(), "sticky");
+    mode(folder.path(), 0o755);
+    let open = at("open");
+    fs::create_dir(&open).unwrap();
+    symlink(&program, open.join("link")).unwrap();
+    symlink("open/link", at("way")).unwrap();
+    assert!(run_it(&at("way")).is_ok());
+    mode(&open, 0o777);
+    refused(&at("way"), &open);
+    // No program at all.
+    symlink("round", at("round")).unwrap();
+    mode(&program, 0o644);
+    for path in [program, at("round"), at("none"), folder.path().to_owned()] {
+        assert!(matches!(run_it(&path), Err(CommandError::NoProgram { .. })), "{path:?}");
+    }
+}
+
+#[test]
+fn json_says_when_the_secret_expires() {
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_900_000_000);
+    let read = |text: &str| printed(Zeroizing::new(text.as_bytes().to_vec()), now);
+    let good = read(r#" {"lease": 7, "value": "se\"cret", "expires_at": "2030-03-17T17:46:41Z"}"#)
+        .ok()
+        .unwrap();
+    assert_eq!(&good.value[..], b"se\"cret");
+    assert_eq!(good.expires_at, Some(now + Duration::from_secs(1)));
+    for text in [r#"{"value": "a"}"#, r#"{"value": "a", "expires_at": null}"#, "a"] {
+        let good = read(text).ok().unwrap();
+        assert_eq!((&good.value[..], good.expires_at), (&b"a"[..], None));
+    }
+    for text in [
+        r#"{"value": "hunter2""#,
+        r#"{"value": ["hunter2"]}"#,
+        r#"{"values": "hunter2"}"#,
+        r#"{"value": "hunter2", "value": "hunter2"}"#,
+        r#"{"value": "hunter2", "expires_at": "hunter2"}"#,
+        r#"{"value": "hunter2", "expires_at": "2030-03-17T17:46:40Z"}"#,
+    ] {
+        let error = read(text).err().unwrap();
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_output_makes_it_panic_or_is_repeated(text in ".{8,64}", brace in any::<bool>()) {
+        let text = if brace { format!("{{{text}") } else { text };
+        if let Err(error) = printed(Zeroizing::new(text.clone().into_bytes()), SystemTime::UNIX_EPOCH) {
+            prop_assert!(!error.to_string().contains(&text));
+        }
+    }
+}

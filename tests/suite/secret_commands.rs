@@ -1,0 +1,224 @@
+//! Secrets that commands print: taken over in use, and in nobody's way.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::Command;
+
+use crate::support::atlas::{Atlas, GROUPS, NEXT_SECRET, reloaded, write_secret};
+use crate::support::client::client;
+use crate::support::program::{PROGRAM, Program};
+use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET};
+use crate::support::traffic::Traffic;
+use crate::support::until;
+
+/// What must be nowhere.
+const NOISE: &str = "noise-of-the-command";
+
+/// Atlas, a command that prints a file, and a configuration that names it.
+struct Setup {
+    atlas: Atlas,
+}
+
+impl Setup {
+    async fn new() -> Self {
+        let atlas = Atlas::start().await;
+        let at = atlas.folder.path().display();
+        // It waits as long as there is a file `slow`.
+        let script = format!(
+            "#!/bin/sh\necho >> {at}/runs\n[ \"$WORD\" = given ] || exit 9\nwhile [ -e {at}/slow ]; do sleep 0.05; done\n\
+             echo {NOISE} >&2\ncat {at}/printed\n"
+        );
+        let command = atlas.file("command", script, 0o755);
+        let toml = format!(
+            "[account.default]\nclient_id = '{CLIENT_ID}'\nclient_secret_command = ['{command}']\n\
+             command_environment = ['WORD']\n"
+        );
+        atlas.file("proxy.toml", toml, 0o600);
+        Self { atlas }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.atlas.folder.path().join(name)
+    }
+
+    fn prints(&self, text: &str) {
+        write_secret(&self.at("new"), text);
+        fs::rename(self.at("new"), self.at("printed")).unwrap();
+    }
+
+    fn runs(&self) -> usize {
+        fs::read(self.at("runs")).map_or(0, |text| text.len())
+    }
+
+    fn environment() -> [(&'static str, &'static str); 2] {
+        [("PATH", "/usr/bin:/bin"), ("WORD", "given")]
+    }
+
+    async fn start(&self) -> Program {
+        let config = self.at("proxy.toml");
+        let args = ["--config", config.to_str().unwrap()];
+        let base_url = self.atlas.emulator.base_url();
+        let environment = Self::environment();
+        Program::start_at(
+            Command::new(PROGRAM),
+            &base_url,
+            &self.atlas.ca_file(),
+            &environment,
+            &args,
+        )
+        .await
+    }
+
+    async fn run(&self, args: &[&str]) -> Output {
+        Command::new(PROGRAM)
+            .args(args)
+            .arg("--config")
+            .arg(self.at("proxy.toml"))
+            .env_clear()
+            .envs(Self::environment())
+            .output()
+            .await
+            .unwrap()
+    }
+}
+
+fn hangup(program: &Program) {
+    kill_process(Pid::from_raw(program.pid().cast_signed()).unwrap(), Signal::HUP).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_secret_is_taken_in_on_sighup_and_before_it_expires_without_a_failed_request() {
+    let setup = Setup::new().await;
+    setup.prints(CLIENT_SECRET);
+    let program = setup.start().await;
+    let traffic = Traffic::start(format!("http://{}{GROUPS}", program.address));
+    traffic.goes_on().await;
+
+    let end = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(14);
+    setup.atlas.emulator.add_secret(CLIENT_ID, NEXT_SECRET);
+    setup.prints(&format!(r#"{{"value": "{NEXT_SECRET}", "expires_at": "{end}"}}"#));
+    hangup(&program);
+    reloaded(program.admin, "the secret of the second run is in force", 1.0).await;
+    setup.atlas.emulator.remove_secret(CLIENT_ID, CLIENT_SECRET);
+    traffic.goes_on().await;
+
+    let third = format!("{NEXT_SECRET}-3");
+    setup.atlas.emulator.add_secret(CLIENT_ID, &third);
+    setup.prints(&third);
+    reloaded(program.admin, "the secret of the third run is in force", 2.0).await;
+    traffic.goes_on().await;
+    traffic.end().await;
+    let (status, said) = program.stop().await;
+    assert!(status.success(), "{said}");
+    assert!(!said.contains("mdb_sa_sk_") && !said.contains(NOISE), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_fails_or_hangs_leaves_the_old_secret_and_stops_nothing() {
+    let setup = Setup::new().await;
+    setup.prints(CLIENT_SECRET);
+    let program = setup.start().await;
+    setup.prints(&format!("{NOISE} {NOISE}"));
+    hangup(&program);
+    program.until_said("what it gave before stays in force").await;
+
+    fs::write(setup.at("slow"), "").unwrap();
+    let before = setup.runs();
+    hangup(&program);
+    until("the command hangs", || async { setup.runs() > before }).await;
+    let answer = client().get(format!("http://{}{GROUPS}", program.address)).send();
+    assert_eq!(answer.await.unwrap().status(), 200);
+    let live = client().get(format!("http://{}/livez", program.admin)).send();
+    assert_eq!(live.await.unwrap().status(), 200);
+    program.until_said("took longer than 10 s, and was killed").await;
+    let (status, said) = program.stop().await;
+    assert!(status.success(), "{said}");
+    assert!(said.contains("client_secret_command"), "{said}");
+    assert!(!said.contains("mdb_sa_sk_") && !said.contains(NOISE), "{said}");
+}
+
+#[tokio::test]
+async fn a_failure_at_the_start_is_an_error_that_repeats_nothing() {
+    let setup = Setup::new().await;
+    for (printed, says) in [
+        (None, "exit code 1"),
+        (Some(format!("{NOISE} {NOISE}")), "holds a blank"),
+        (Some(format!("{{\"value\": \"{NOISE}\"")), "no JSON"),
+    ] {
+        if let Some(text) = &printed {
+            setup.prints(text);
+        }
+        let said = setup.run(&["run", "--listen", "127.0.0.1:0"]).await;
+        let text = String::from_utf8(said.stderr).unwrap();
+        assert_eq!(said.status.code(), Some(2), "{text}");
+        assert!(
+            text.contains(says) && text.contains("account.default.client_secret_command"),
+            "{text}"
+        );
+        let checked = setup.run(&["check"]).await;
+        assert_eq!(checked.status.code(), Some(1));
+        let checked = String::from_utf8(checked.stdout).unwrap();
+        assert!(checked.contains(says), "{checked}");
+        assert!(!text.contains(NOISE) && !checked.contains(NOISE), "{text}{checked}");
+    }
+}
+
+#[tokio::test]
+async fn only_run_and_check_run_commands() {
+    let setup = Setup::new().await;
+    setup.prints(CLIENT_SECRET);
+    let said = setup.run(&["rotate-secret"]).await;
+    assert_eq!(said.status.code(), Some(2));
+    let text = String::from_utf8(said.stderr).unwrap();
+    assert!(text.contains("only `run` and `check` run commands"), "{text}");
+    let said = setup.run(&["rules", "table"]).await;
+    assert_eq!(said.status.code(), Some(0), "{said:?}");
+    let said = setup.run(&["healthcheck"]).await;
+    assert_eq!(said.status.code(), Some(1), "nothing runs there: {said:?}");
+    assert_eq!(setup.runs(), 0);
+    setup.run(&["check"]).await;
+    assert_eq!(setup.runs(), 1);
+}
+
+/// What the proxy itself was started with goes no further.
+#[tokio::test]
+async fn it_inherits_neither_descriptors_nor_environment() {
+    let setup = Setup::new().await;
+    let (fds, names) = (setup.at("fds"), setup.at("names"));
+    let script = format!(
+        "#!/bin/sh\nls -l /proc/$$/fd > {}\ntr '\\0' '\\n' < /proc/$$/environ | cut -d= -f1 > {}\necho {CLIENT_SECRET}\n",
+        fds.display(),
+        names.display()
+    );
+    setup.atlas.file("command", script, 0o755);
+    // Without the mark that closes them.
+    let shell = format!(
+        "exec 7</ 8>/dev/null; exec {PROGRAM} check --config {}",
+        setup.at("proxy.toml").display()
+    );
+    let status = Command::new("/bin/sh")
+        .args(["-c", &shell])
+        .env("LISTEN_FDS", "1")
+        .env("MONGODB_ATLAS_PUBLIC_KEY", "")
+        .env("WORD", "given")
+        .output()
+        .await
+        .unwrap();
+    let listed = |path: &Path| fs::read_to_string(path).unwrap();
+    let open: Vec<String> = listed(&fds)
+        .lines()
+        .filter_map(|line| Some(line.split_once(" -> ")?.0.rsplit(' ').next()?.to_owned()))
+        .collect();
+    // The shell's own begin at 10.
+    assert!(open.contains(&"1".to_owned()), "{open:?} {status:?}");
+    assert!(
+        !open.contains(&"7".to_owned()) && !open.contains(&"8".to_owned()),
+        "{open:?}"
+    );
+    for name in listed(&names).lines() {
+        assert!(["PATH", "HOME", "WORD"].contains(&name), "{name}");
+    }
+}
