@@ -6,14 +6,19 @@
 mod lookup;
 
 use std::collections::VecDeque;
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::{Arc, LazyLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
+use rustix::fs::OFlags;
 use tokio::sync::oneshot;
+use zeroize::Zeroizing;
 
 pub use lookup::lookup;
 
@@ -95,6 +100,44 @@ pub fn wait<T: Send + 'static>(
     result
         .recv()
         .map_err(|_| io::Error::other("a defect ended the work on its thread"))
+}
+
+/// What a file holds.
+pub struct FileContent {
+    /// Wiped when they are dropped: they may be a secret.
+    pub bytes: Zeroizing<Vec<u8>>,
+    /// The permission bits of the very file that was read.
+    pub mode: u32,
+}
+
+/// The whole of a regular file of at most `most` bytes: opening a FIFO, or reading a device, might not end. Blocks its thread.
+///
+/// # Errors
+/// When it can't be read, is larger, or is no regular file.
+pub fn read_file(path: &Path, most: usize) -> io::Result<FileContent> {
+    let mut options = OpenOptions::new();
+    let file = options
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    // Room for all of it, made at once: a vector that grows leaves copies behind.
+    let room = usize::try_from(metadata.len()).unwrap_or(most).min(most);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room + 1));
+    file.take(most as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > most {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("it is larger than {} KiB", most >> 10),
+        ));
+    }
+    Ok(FileContent {
+        bytes,
+        mode: metadata.permissions().mode(),
+    })
 }
 
 /// Whether so many more threads can be made: tokio panics, or goes on with fewer, where it gets none for its workers.

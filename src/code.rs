@@ -60,6 +60,8 @@ codes! {
     UpstreamUnreachable = "PROXY_UPSTREAM_UNREACHABLE", BAD_GATEWAY;
     /// The upstream took too long.
     UpstreamTimeout = "PROXY_UPSTREAM_TIMEOUT", GATEWAY_TIMEOUT;
+    /// The request went through too many proxies of this program.
+    Loop = "PROXY_LOOP", LOOP_DETECTED;
     /// A bound of the proxy is reached.
     Overloaded = "PROXY_OVERLOADED", SERVICE_UNAVAILABLE;
 }

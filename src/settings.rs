@@ -15,7 +15,7 @@ use crate::server::{Bind, CapacityLimits, ConnectionLimits, ListenerSettings};
 use crate::token_store::TokenStoreSettings;
 use crate::upstream::{UpstreamLimits, UpstreamSettings};
 
-/// One account: a credential and the one upstream it may travel to.
+/// One account: a credential, or what a gateway is shown in its place, and the one upstream it may travel to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountSettings {
     /// The credential.
@@ -29,7 +29,7 @@ pub struct AccountSettings {
 impl AccountSettings {
     /// What paths of the API name the credential by, as far as that is known.
     pub fn names_in_paths(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(self.credential.id()).chain(self.api_key_id.as_deref())
+        self.credential.id().into_iter().chain(self.api_key_id.as_deref())
     }
 
     /// Whether paths of the API name the credential by an id that is not known.

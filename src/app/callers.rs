@@ -38,11 +38,13 @@ impl CredentialNames {
         for (name, account) in accounts {
             all.known.extend(account.names_in_paths().map(str::to_owned));
             let keys = all.keys_without_id.entry(name.clone()).or_default();
-            let public_key = account.credential.id().to_owned();
+            let Some(public_key) = account.credential.id() else {
+                continue;
+            };
             if account.lacks_its_name_in_paths() {
-                keys.insert(public_key);
+                keys.insert(public_key.to_owned());
             } else {
-                keys.remove(&public_key);
+                keys.remove(public_key);
             }
         }
         all

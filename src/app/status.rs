@@ -46,6 +46,7 @@ impl AccountSlot {
         match &self.current().authorizer {
             Authorizer::Bearer(bearer) => bearer.usable(),
             Authorizer::Digest(digest) => digest.usable(),
+            Authorizer::Identity(identity) => identity.usable(),
         }
     }
 
@@ -54,6 +55,8 @@ impl AccountSlot {
             Authorizer::Bearer(bearer) => bearer.first_attempt_made(),
             // A key needs no preparation: the first request fetches its challenge.
             Authorizer::Digest(_) => true,
+            // It was read with the settings.
+            Authorizer::Identity(_) => true,
         }
     }
 }
@@ -117,12 +120,16 @@ impl AdminState for State {
             })).collect::<Vec<_>>(),
             "accounts": self.accounts.slots().iter().map(|a| (a, a.current())).map(|(slot, a)| json!({
                 "name": slot.name,
-                "credential": match a.authorizer { Authorizer::Bearer(_) => "service_account", Authorizer::Digest(_) => "api_key" },
+                "credential": match a.authorizer {
+                    Authorizer::Bearer(_) => "service_account",
+                    Authorizer::Digest(_) => "api_key",
+                    Authorizer::Identity(_) => "gateway",
+                },
                 "upstream": a.upstream.origin().to_string(),
                 "usable": slot.usable(),
                 "tokenExpiresAt": match &a.authorizer {
                     Authorizer::Bearer(bearer) => bearer.status().expires_at.map(timestamp),
-                    Authorizer::Digest(_) => None,
+                    Authorizer::Digest(_) | Authorizer::Identity(_) => None,
                 },
                 "secretExpiresAt": slot.metrics.known_secret_expiry().map(timestamp),
                 "failures": slot.failures.all().iter().map(|(kind, seen)| json!({

@@ -1,8 +1,6 @@
 //! Reads a key set where the settings say that it is, and nowhere else: no redirect is followed, and no URL of a token.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderValue, Request, StatusCode, header};
@@ -74,24 +72,10 @@ async fn ask(
 /// A file of at most `most` bytes.
 async fn read(path: PathBuf, most: usize) -> Result<Zeroizing<Vec<u8>>, String> {
     let read = blocking::run(move || {
-        let result = read_now(&path, most);
-        result.map_err(|error| format!("{}: {error}", path.display()))
+        let result = blocking::read_file(&path, most);
+        result
+            .map(|file| file.bytes)
+            .map_err(|error| format!("{}: {error}", path.display()))
     });
     read.await.map_err(|error| error.to_string())?
-}
-
-fn read_now(path: &Path, most: usize) -> io::Result<Zeroizing<Vec<u8>>> {
-    // Opening a FIFO without a writer would not end.
-    if !path.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
-    }
-    let mut bytes = Zeroizing::new(Vec::new());
-    File::open(path)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > most {
-        return Err(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            format!("it is larger than {} KiB", most >> 10),
-        ));
-    }
-    Ok(bytes)
 }

@@ -197,6 +197,7 @@ fn describe(accounts: &BTreeMap<String, AccountSettings>) -> BTreeMap<String, St
         let kind = match account.credential {
             CredentialSettings::ServiceAccount(_) => "service account",
             CredentialSettings::ApiKey(_) => "API key",
+            CredentialSettings::Identity(_) => "gateway",
         };
         format!("account {name}, {kind}, {}", account.upstream.origin)
     };

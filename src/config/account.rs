@@ -8,6 +8,7 @@ use rustls_pki_types::pem::PemObject;
 
 use super::credential;
 use super::egress;
+use super::gateway::Gateway;
 use super::inputs::Inputs;
 use super::problem::shown;
 use super::source::{Given, Source};
@@ -23,6 +24,10 @@ tables! {
     FileAccount {
         environment: text,
         base_url: text,
+        gateway: text,
+        identity_token_file: text,
+        client_certificate: text,
+        client_key: text,
         ca_file: text,
         http: text_or_integer,
         client_id: text,
@@ -160,15 +165,23 @@ pub(crate) fn build(
         }
         let mine = roster.target.as_ref() == Some(name);
         let overrides = if mine { overrides.take() } else { None };
-        let found = credential::find(
-            &credential::Account {
-                name,
-                table,
-                takes_environment: mine,
-            },
-            inputs,
-        );
-        let (upstream, base_url) = upstream(table, overrides.unwrap_or_default(), limits, inputs);
+        let account = credential::Account {
+            name,
+            table,
+            takes_environment: mine,
+        };
+        let overrides = overrides.unwrap_or_default();
+        let (found, gateway) = match Gateway::given(&account, inputs) {
+            None => (credential::find(&account, inputs), None),
+            Some(gateway) => {
+                let base_url = overrides.base_url.as_ref().or_else(|| table?.base_url.as_ref());
+                let base_url = base_url.map(|given| given.source.clone());
+                let identity = gateway.identity(&account, base_url.as_ref(), inputs);
+                let Some(origin) = gateway.origin(inputs) else { continue };
+                (identity.map(CredentialSettings::Identity), Some(origin))
+            }
+        };
+        let (upstream, base_url) = upstream(table, overrides, gateway, limits, inputs);
         let api_key_id = api_key_id(table, found.as_ref(), inputs);
         if let Some(credential) = found {
             let settings = AccountSettings {
@@ -210,6 +223,12 @@ fn report_ambiguous(roster: &Roster, overrides: Overrides, inputs: &mut Inputs<'
     let mut given: Vec<Source> = overrides.given().collect();
     given.extend(
         credential::all_variables()
+            .chain([
+                variable::GATEWAY,
+                variable::IDENTITY_TOKEN_FILE,
+                variable::CLIENT_CERTIFICATE,
+                variable::CLIENT_KEY,
+            ])
             .filter(|name| inputs.secret_variable(name).is_some())
             .map(Source::Variable),
     );
@@ -228,12 +247,15 @@ fn report_ambiguous(roster: &Roster, overrides: Overrides, inputs: &mut Inputs<'
 fn upstream(
     table: Option<&FileAccount>,
     overrides: Overrides,
+    gateway: Option<Given<Origin>>,
     limits: UpstreamLimits,
     inputs: &mut Inputs<'_>,
 ) -> (UpstreamSettings, Option<Source>) {
     let realm = realm(table, overrides.environment, inputs);
-    let base_url = inputs.choose(overrides.base_url, table.and_then(|t| t.base_url.as_ref()), |text| {
-        Origin::parse(text).map_err(|e| e.to_string())
+    let base_url = gateway.or_else(|| {
+        inputs.choose(overrides.base_url, table.and_then(|t| t.base_url.as_ref()), |text| {
+            Origin::parse(text).map_err(|e| e.to_string())
+        })
     });
     let ca_file = overrides
         .ca_file

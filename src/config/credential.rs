@@ -88,6 +88,41 @@ pub(crate) struct Account<'f> {
     pub(crate) takes_environment: bool,
 }
 
+/// Where anything is given that belongs to a credential of Atlas.
+pub(crate) fn everything_of(account: &Account<'_>, inputs: &Inputs<'_>) -> Vec<Source> {
+    let mut found = Vec::new();
+    if account.takes_environment {
+        let all = all_variables().chain([variable::CLIENT_SECRET_NEXT_FILE]);
+        found.extend(
+            all.filter(|name| inputs.secret_variable(name).is_some())
+                .map(Source::Variable),
+        );
+    }
+    let Some(table) = account.table else { return found };
+    let texts = [
+        &table.client_id,
+        &table.client_id_file,
+        &table.client_secret_file,
+        &table.client_secret_next_file,
+        &table.public_key,
+        &table.public_key_file,
+        &table.private_key_file,
+        &table.api_key_id,
+        &table.digest_max_concurrent,
+    ];
+    let commands = [
+        &table.client_id_command,
+        &table.client_secret_command,
+        &table.client_secret_next_command,
+        &table.public_key_command,
+        &table.private_key_command,
+    ];
+    let texts = texts.into_iter().flatten().map(|given| given.source.clone());
+    let commands = commands.into_iter().flatten().map(|given| given.source.clone());
+    found.extend(texts.chain(commands));
+    found
+}
+
 /// Finds the credential of an account; notes what is missing or contradictory.
 pub(crate) fn find(account: &Account<'_>, inputs: &mut Inputs<'_>) -> Option<CredentialSettings> {
     let mut parts = [

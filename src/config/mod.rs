@@ -15,6 +15,7 @@ mod credential;
 mod document;
 mod egress;
 mod file;
+mod gateway;
 mod inputs;
 mod limits;
 mod listener;

@@ -2,6 +2,7 @@
 
 pub mod bearer;
 pub mod digest;
+pub mod identity;
 mod settings;
 
 pub use settings::{ApiKeyPair, ClientSecrets, CredentialSettings, ServiceAccountKey};

@@ -2,15 +2,18 @@
 
 use std::num::NonZeroUsize;
 
+use super::identity::IdentitySettings;
 use crate::secret::Secret;
 
-/// The two kinds of credential that Atlas knows.
+/// The two kinds of credential that Atlas knows, and what a gateway asks for instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CredentialSettings {
     /// OAuth 2.0 client credentials (RFC 6749 section 4.4) of an Atlas service account.
     ServiceAccount(ServiceAccountKey),
     /// HTTP Digest (RFC 7616) with an Atlas API key.
     ApiKey(ApiKeyPair),
+    /// None of Atlas: the upstream is a gateway of this program, which asks who it is.
+    Identity(IdentitySettings),
 }
 
 /// What a service account asks for tokens with.
@@ -43,19 +46,21 @@ pub struct ApiKeyPair {
 }
 
 impl CredentialSettings {
-    /// The client id, or the public key.
-    pub fn id(&self) -> &str {
+    /// The client id, or the public key; `None`: it is no credential of Atlas.
+    pub fn id(&self) -> Option<&str> {
         match self {
-            Self::ServiceAccount(key) => &key.client_id,
-            Self::ApiKey(key) => &key.public_key,
+            Self::ServiceAccount(key) => Some(&key.client_id),
+            Self::ApiKey(key) => Some(&key.public_key),
+            Self::Identity(_) => None,
         }
     }
 
-    /// `service_account` or `api_key`, for logs and the status page.
+    /// `service_account`, `api_key` or `gateway`, for logs and the status page.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::ServiceAccount(_) => "service_account",
             Self::ApiKey(_) => "api_key",
+            Self::Identity(_) => "gateway",
         }
     }
 }

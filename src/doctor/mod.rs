@@ -98,6 +98,7 @@ impl<'a> Patient<'a> {
         match &account.credential {
             CredentialSettings::ServiceAccount(key) => patient.with_service_account(key, &client).await,
             CredentialSettings::ApiKey(key) => patient.with_api_key(key, &client).await,
+            CredentialSettings::Identity(_) => patient.skip(&BEHIND_NETWORK, "the gateway is not asked"),
         }
     }
 
@@ -136,6 +137,7 @@ impl<'a> Patient<'a> {
                 let usual = public_key.len() == 8 && public_key.bytes().all(|b| b.is_ascii_lowercase());
                 ("API key", usual.then_some(public_key), None)
             }
+            CredentialSettings::Identity(_) => ("gateway", None, None),
         };
         // A text that does not look like an id may be a secret in the wrong place.
         let id = id.map_or_else(String::new, |id| format!(" {id}"));

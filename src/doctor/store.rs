@@ -16,7 +16,7 @@ pub(super) async fn examine(settings: &Settings, only: Option<&str>, report: &mu
         .filter(|(name, _)| only.is_none_or(|only| only == *name))
         .filter_map(|(_, account)| match &account.credential {
             CredentialSettings::ServiceAccount(key) => Some((&account.upstream.origin, key.client_id.as_str())),
-            CredentialSettings::ApiKey(_) => None,
+            CredentialSettings::ApiKey(_) | CredentialSettings::Identity(_) => None,
         })
         .collect();
     report.add(match token_store::examine(store, &accounts).await {

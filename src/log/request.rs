@@ -47,6 +47,8 @@ pub struct RequestRecord<'a> {
     pub peer: &'a dyn fmt::Display,
     /// Who the caller is; `None`: the listener asks nobody.
     pub caller: Option<&'a str>,
+    /// Whom a caller with `delegates` says that it acts for.
+    pub claimed_caller: Option<&'a str>,
     /// What the caller was known by.
     pub identified_by: Option<&'a str>,
     /// The operation's name in Atlas's documentation, or `unknown`.
@@ -69,6 +71,8 @@ pub struct RequestRecord<'a> {
     pub duration: Duration,
     /// What a failing answer of Atlas was about.
     pub upstream_error: Option<&'a str>,
+    /// The code of an answer that a gateway before Atlas made itself.
+    pub gateway_error: Option<&'a str>,
     /// The roles, any one of which the operation needs, where Atlas refused for a role.
     pub needs: Option<&'a str>,
     /// The caller's rule that only warns (`action = "warn"`), counted from 1, where one let the request through.
@@ -101,6 +105,7 @@ impl RequestRecord<'_> {
             account = self.account,
             peer = %self.peer,
             caller = self.caller,
+            claimed_caller = self.claimed_caller,
             identified_by = self.identified_by,
             operation = self.operation,
             method = %Clean(self.method),
@@ -112,6 +117,7 @@ impl RequestRecord<'_> {
             bytes_out = self.bytes_out,
             duration_ms = self.duration_ms(),
             upstream_error = self.upstream_error,
+            gateway_error = self.gateway_error,
             needs = self.needs,
             warned_by_rule = self.warned_by_rule,
             decision = self.decision,
@@ -134,6 +140,9 @@ impl RequestRecord<'_> {
         if let Some(caller) = self.caller {
             line.field("caller", caller);
         }
+        if let Some(claimed) = self.claimed_caller {
+            line.field("claimed_caller", claimed);
+        }
         if let Some(by) = self.identified_by {
             line.field("identified_by", by);
         }
@@ -150,6 +159,9 @@ impl RequestRecord<'_> {
         line.field("duration_ms", &self.duration_ms());
         if let Some(error) = self.upstream_error {
             line.field("upstream_error", error);
+        }
+        if let Some(code) = self.gateway_error {
+            line.field("gateway_error", code);
         }
         if let Some(roles) = self.needs {
             line.field("needs", roles);
@@ -256,6 +268,7 @@ mod tests {
             account: "default",
             peer: &"unix:1000",
             caller: Some("billing"),
+            claimed_caller: Some("report"),
             identified_by: Some("digest"),
             operation: "getGroupCluster",
             method: "GET",
@@ -267,6 +280,7 @@ mod tests {
             bytes_out: 0,
             duration: Duration::from_micros(1_234_567),
             upstream_error: Some("rate_limited"),
+            gateway_error: Some("PROXY_RATE_LIMITED"),
             needs: Some("Project Owner; Organization Owner"),
             warned_by_rule: Some(3),
             decision: "forwarded",
@@ -274,11 +288,13 @@ mod tests {
         let least = RequestRecord {
             peer: &std::net::Ipv6Addr::LOCALHOST,
             caller: None,
+            claimed_caller: None,
             identified_by: None,
             path: "",
             upstream_status: None,
             duration: Duration::ZERO,
             upstream_error: None,
+            gateway_error: None,
             needs: None,
             warned_by_rule: None,
             ..whole

@@ -40,6 +40,7 @@ pub(super) const STATUSES: &[(u16, &str)] = &[
     (502, "502"),
     (503, "503"),
     (504, "504"),
+    (508, "508"),
     (0, "other"),
 ];
 
@@ -176,6 +177,8 @@ labels! {
         DigestChallenge = "digest_challenge",
         /// Atlas answered 429, and the listener waits (`retry_429`).
         RateLimited = "rate_limited",
+        /// A gateway did not know who it is, and the identity was read anew.
+        IdentityRead = "identity_read",
         /// A request of our own tells whether a 401 was about the credential.
         Probe = "probe",
     }
@@ -211,6 +214,8 @@ labels! {
         Reset = "reset",
         /// No free connection within the time to wait for one.
         Queue = "queue",
+        /// An answer that a gateway before Atlas made itself.
+        Gateway = "gateway",
     }
     /// How looking for a token in the store that replicas share ended; each time that brings a token counts as one of
     /// the first four.

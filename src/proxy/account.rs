@@ -10,6 +10,7 @@ use super::{Prober, RequestBody};
 use crate::caller::AccountBinding;
 use crate::credential::bearer::Bearer;
 use crate::credential::digest::Digest;
+use crate::credential::identity::Identity;
 use crate::fair::Places;
 use crate::lease::Lease;
 use crate::metrics::AccountMetrics;
@@ -22,6 +23,8 @@ pub enum Authorizer {
     Bearer(Arc<Bearer>),
     /// A computed answer with an API key.
     Digest(Arc<Digest>),
+    /// What a gateway of this program is shown: who this proxy is.
+    Identity(Arc<Identity>),
 }
 
 /// A credential and the one upstream it may travel to, as they are in force. Never edited: see [`AccountSlot`].
@@ -44,7 +47,7 @@ pub struct Account {
 pub struct AccountIdentity {
     /// `https://host[:port]`.
     pub origin: String,
-    /// The client id of a service account, the public key of an API key.
+    /// The client id of a service account, the public key of an API key; empty for a gateway.
     pub client_id: String,
 }
 
@@ -72,9 +75,15 @@ impl Account {
         let same_credential = match (&self.authorizer, &other.authorizer) {
             (Authorizer::Bearer(a), Authorizer::Bearer(b)) => Arc::ptr_eq(a, b),
             (Authorizer::Digest(a), Authorizer::Digest(b)) => Arc::ptr_eq(a, b),
+            (Authorizer::Identity(a), Authorizer::Identity(b)) => Arc::ptr_eq(a, b),
             _ => false,
         };
         same_credential && Arc::ptr_eq(&self.upstream, &other.upstream)
+    }
+
+    /// Whether its upstream is a gateway of this program: that may say of an answer that it made it itself.
+    pub(super) fn is_behind_gateway(&self) -> bool {
+        matches!(self.authorizer, Authorizer::Identity(_))
     }
 
     /// The same with another lease.

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 
 use super::error::ProxyError;
 use super::fairness::{ConcurrencyGuard, FairnessLimits, Usage};
-use super::{AccountSlot, Client, Peer};
+use super::{AccountSlot, Client, Peer, own_fields};
 use crate::access::{CallerRules, OwnCredential, Reading};
 use crate::caller::{AccountBinding, By, CallerName, Callers, Channel, Identified, NotIdentified, Shown, TokenAnswer};
 use crate::catalogue::Catalogue;
@@ -225,13 +225,28 @@ impl ListenerCallers {
         self.callers.revoke(content);
     }
 
+    /// Its name, where it has one.
+    pub(super) fn name(&self, who: Who) -> Option<&CallerName> {
+        match who {
+            Who::Caller(index, _) => self.terms.get(index).map(|(terms, _)| &terms.name),
+            _ => None,
+        }
+    }
+
+    /// Whom the caller says that it acts for, where its word is recorded.
+    pub(super) fn claimed_by(&self, who: Who, headers: &HeaderMap) -> Option<CallerName> {
+        let Who::Caller(index, _) = who else { return None };
+        let (terms, _) = self.terms.get(index)?;
+        terms.delegates.then(|| own_fields::claimed_caller(headers))?
+    }
+
     /// The name for log and metrics.
     pub(super) fn label(&self, who: Who) -> &str {
         match who {
             Who::NotAsked => NOT_ASKED,
             Who::Unknown => UNKNOWN,
             Who::Anonymous => ANONYMOUS,
-            Who::Caller(index, _) => self.terms.get(index).map_or(UNKNOWN, |(terms, _)| terms.name.as_str()),
+            Who::Caller(..) => self.name(who).map_or(UNKNOWN, CallerName::as_str),
         }
     }
 

@@ -12,6 +12,7 @@ mod framing;
 pub mod headers;
 pub mod links;
 mod local;
+mod own_fields;
 mod peer;
 mod pipeline;
 mod record;

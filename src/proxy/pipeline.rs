@@ -14,9 +14,9 @@ use super::callers::{self, ListenerCallers, Place, Who};
 use super::exchange::{Answered, Exchange};
 use super::framing::{close_after_half_a_body, close_without_length, ends_connection, frame};
 use super::links::{self, BodyPlan, LinkBody, LinkRewriter};
+use super::own_fields::Hops;
 use super::record::Record;
 use super::response_body::Content;
-use super::upstream_failure::Observer;
 use super::{
     AccountSlot, Client, Peer, ProxyError, RequestBody, RequestRules, ResponseBody, Shared, Usage, headers, local,
 };
@@ -68,6 +68,8 @@ struct Asked {
 struct Admitted {
     /// The authority that the client used.
     authority: String,
+    /// The proxies that it had passed before this one.
+    hops: Hops,
     path: PathAndQuery,
     /// The endpoint that is answered here; `None`: the request is to be forwarded, and the rules allow it.
     local: Option<local::LocalEndpoint>,
@@ -109,7 +111,12 @@ impl Pipeline {
         let asked_for = record.path.clone();
         let reading = Reading::of(&self.shared.catalogue, &parts.method, asked_for.path());
         record.operation = reading.operation();
-        let Admitted { authority, path, local } = self.admit(&parts)?;
+        let Admitted {
+            authority,
+            hops,
+            path,
+            local,
+        } = self.admit(&parts)?;
         if let Some(endpoint) = local {
             // What clients post here is short: once it is read, the connection can serve on.
             let content = local::take_in(incoming, endpoint, &parts.method).await;
@@ -124,6 +131,7 @@ impl Pipeline {
             let who = Box::pin(callers.identify(self.place(), client, &parts)).await;
             record.who = *who.as_ref().unwrap_or(&Who::Unknown);
             who?;
+            record.claimed_caller = callers.claimed_by(record.who, &parts.headers);
         }
         self.permit(&parts.method, path.path(), &reading, record)?;
         if self.rules.digest_compatible && callers::is_trial(&parts) && self.needs_content(record.operation) {
@@ -164,15 +172,7 @@ impl Pipeline {
                 links::validators::Named::Nothing
             },
         };
-        let exchange = Exchange::new(
-            self,
-            parts.method,
-            path,
-            parts.headers,
-            source,
-            record.inbound.clone(),
-            &mut record.attempts,
-        );
+        let exchange = Exchange::new(self, parts.method, path, parts.headers, source, hops, record);
         let Answered {
             response,
             account,
@@ -181,13 +181,15 @@ impl Pipeline {
         record.authorization = authorization;
 
         let (mut parts, body) = response.into_parts();
-        record.upstream_status = Some(parts.status);
+        record.answered(&account, &parts);
         let refused_early = ends_connection(&parts.headers) && parts.status.as_u16() >= 400;
-        record.observer = Observer::of(parts.status, &parts.headers, record.path.query());
         self.account
             .metrics
             .rate_limit_remaining(self.tag(record.operation), rate_limit_remaining(&parts.headers));
         headers::clean_response(&mut parts.headers);
+        if let Some(error) = &record.gateway_error {
+            error.put(&mut parts.headers);
+        }
         if refused_early && record.inbound.is_some() && request_version != Version::HTTP_2 {
             // The upstream ends its connection because of the content, and may have read only a part of it.
             parts
@@ -279,6 +281,7 @@ impl Pipeline {
         }
         Ok(Admitted {
             authority: target.authority.to_owned(),
+            hops: Hops::of(&parts.headers)?,
             // The local endpoints come before rules: they use nothing of the account.
             local: local::local_endpoint(target.path_and_query.path()),
             path: target.path_and_query,
@@ -364,6 +367,7 @@ impl Pipeline {
             upstream_status: None,
             operation: None,
             who: Who::NotAsked,
+            claimed_caller: None,
             warned: None,
             attempts: 0,
             denied: None,
@@ -371,6 +375,7 @@ impl Pipeline {
             inbound: None,
             share: None,
             caller_share: None,
+            gateway_error: None,
             observer: None,
             authorization: None,
             bytes_out: 0,

@@ -9,8 +9,10 @@ use tokio::time::Instant;
 use super::body::BodyFacts;
 use super::callers::Who;
 use super::fairness::ConcurrencyGuard;
+use super::own_fields::GatewayError;
 use super::upstream_failure::Observer;
-use super::{Peer, Pipeline};
+use super::{Account, Peer, Pipeline};
+use crate::caller::CallerName;
 use crate::catalogue::OperationId;
 use crate::code::ErrorCode;
 use crate::log::RequestRecord;
@@ -31,6 +33,8 @@ pub(super) struct Record {
     /// The operation that method and path are read as.
     pub(super) operation: Option<OperationId>,
     pub(super) who: Who,
+    /// Whom the caller says that it acts for; believed by nobody.
+    pub(super) claimed_caller: Option<CallerName>,
     /// The caller's rule that only warned.
     pub(super) warned: Option<usize>,
     pub(super) attempts: u32,
@@ -41,6 +45,8 @@ pub(super) struct Record {
     /// Its share of what listener and caller may use, for as long as it is served.
     pub(super) share: Option<ConcurrencyGuard>,
     pub(super) caller_share: Option<ConcurrencyGuard>,
+    /// The answer is one that a gateway before Atlas made itself.
+    pub(super) gateway_error: Option<GatewayError>,
     /// Reads a failing answer as it passes.
     pub(super) observer: Option<Box<Observer>>,
     /// The credential that the upstream was sent: nothing of it may come back in trailers.
@@ -50,6 +56,16 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// Notes what the upstream answered, before anything of it is changed.
+    pub(super) fn answered(&mut self, account: &Account, answer: &http::response::Parts) {
+        self.upstream_status = Some(answer.status);
+        if account.is_behind_gateway() {
+            self.gateway_error = GatewayError::of(answer.status, &answer.headers);
+        }
+        let made_by_gateway = self.gateway_error.as_ref().map(GatewayError::code);
+        self.observer = Observer::of(answer.status, &answer.headers, self.path.query(), made_by_gateway);
+    }
+
     pub(super) fn close(&mut self, broken: bool) {
         if std::mem::replace(&mut self.closed, true) {
             return;
@@ -75,6 +91,7 @@ impl Record {
             account: &pipeline.account.name,
             peer: &self.peer,
             caller: pipeline.callers.as_ref().map(|callers| callers.label(self.who)),
+            claimed_caller: self.claimed_caller.as_ref().map(CallerName::as_str),
             identified_by: self.who.known_by(),
             operation: operation.map_or(UNKNOWN_OPERATION, |operation| operation.name),
             method: self.method.as_str(),
@@ -86,6 +103,7 @@ impl Record {
             bytes_out: self.bytes_out,
             duration: elapsed,
             upstream_error: failure.as_ref().map(|failure| failure.kind.as_str()),
+            gateway_error: self.gateway_error.as_ref().map(GatewayError::code),
             needs: failure.as_ref().and_then(|failure| failure.needs.as_deref()),
             warned_by_rule: self.warned,
             decision: match (self.denied, broken) {

@@ -56,6 +56,10 @@ impl UpstreamFailure {
             UpstreamErrorKind::TokenLimit => "the service account has as many live tokens as Atlas allows: fewer replicas, or a `[token_store]`".to_owned(),
             UpstreamErrorKind::Version => "the client asks for a version of the resource that Atlas does not know, or no longer has: look at its `Accept` header".to_owned(),
             UpstreamErrorKind::Upstream => "Atlas has a fault: see status.mongodb.com".to_owned(),
+            UpstreamErrorKind::Gateway => match self.code.as_deref() {
+                Some("PROXY_CALLER_UNKNOWN") => "the gateway does not know the identity that it is shown: `atlas-auth-proxy check` shows which step fails".to_owned(),
+                _ => "the gateway made this answer itself: its log says more".to_owned(),
+            },
             _ => "see the log".to_owned(),
         }
     }
@@ -67,23 +71,32 @@ pub(super) struct Observer {
     code: Option<String>,
     /// Its status is in the body (`envelope=true`).
     enveloped: bool,
+    /// A gateway before Atlas made the answer; `code` is its.
+    by_gateway: bool,
     readable: bool,
     body: Vec<u8>,
     more: bool,
 }
 
 impl Observer {
-    /// `None`: the answer is no failure. `query` is the request's.
-    pub(super) fn of(status: StatusCode, headers: &HeaderMap, query: Option<&str>) -> Option<Box<Self>> {
+    /// `None`: the answer is no failure. `query` is the request's; `by_gateway` the code of an answer that a gateway before
+    /// Atlas made itself.
+    pub(super) fn of(
+        status: StatusCode,
+        headers: &HeaderMap,
+        query: Option<&str>,
+        by_gateway: Option<&str>,
+    ) -> Option<Box<Self>> {
         let enveloped = status == StatusCode::OK && query.is_some_and(asks_for_envelope);
         if !enveloped && !status.is_client_error() && !status.is_server_error() {
             return None;
         }
-        let code = headers.get("x-error-code").and_then(|code| code.to_str().ok());
+        let code = by_gateway.or_else(|| headers.get("x-error-code")?.to_str().ok());
         Some(Box::new(Self {
             status,
             code: code.filter(|code| looks_like_a_code(code)).map(str::to_owned),
             enveloped,
+            by_gateway: by_gateway.is_some(),
             readable: !headers.contains_key(header::CONTENT_ENCODING),
             body: Vec::new(),
             more: false,
@@ -99,6 +112,15 @@ impl Observer {
 
     /// The failure, at the end of the body; `None`: the client's own business (not found, a conflict), or no failure.
     pub(super) fn ended(self) -> Option<UpstreamFailure> {
+        if self.by_gateway {
+            return Some(UpstreamFailure {
+                kind: UpstreamErrorKind::Gateway,
+                status: self.status.as_u16(),
+                code: self.code,
+                address: None,
+                needs: None,
+            });
+        }
         let document = (self.readable && !self.more)
             .then(|| serde_json::from_slice::<Value>(&self.body).ok())
             .flatten();
@@ -228,7 +250,7 @@ mod tests {
             .iter()
             .map(|(n, v)| (n.parse().unwrap(), v.parse().unwrap()))
             .collect();
-        let mut observer = Observer::of(StatusCode::from_u16(status).unwrap(), &headers, query)?;
+        let mut observer = Observer::of(StatusCode::from_u16(status).unwrap(), &headers, query, None)?;
         for piece in body.as_bytes().chunks(7) {
             observer.passed(&Bytes::copy_from_slice(piece));
         }

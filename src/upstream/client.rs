@@ -15,7 +15,7 @@ use super::http2::{self, Http2};
 use super::pool::{CheckedOut, Connection, Pool};
 use super::queue::{self, LONGEST_WAIT};
 use super::request::{Progress, SendableBody, UpstreamRequest};
-use super::{ConnectError, HttpVersion, Origin, SendError, SendFailure, UpstreamSettings};
+use super::{ConnectError, Era, HttpVersion, Origin, SendError, SendFailure, UpstreamSettings};
 use crate::metrics::IntGauge;
 
 /// Fresh connections that one request may try when idle ones turn out dead before a byte was sent.
@@ -32,12 +32,13 @@ pub struct Upstream<B> {
 type Answered<B> = (http::response::Parts, Incoming, Option<CheckedOut<B>>);
 
 impl<B: SendableBody> Upstream<B> {
-    /// An upstream with no connection yet. `tls` comes from [`super::client_config`]; `open` counts open connections.
-    pub fn new(settings: UpstreamSettings, tls: &ClientConfig, open: IntGauge) -> Self {
+    /// An upstream with no connection yet. `tls` comes from [`super::client_config`]; `open` counts open connections; those of
+    /// another `era` serve no further request.
+    pub fn new(settings: UpstreamSettings, tls: &ClientConfig, open: IntGauge, era: Era) -> Self {
         Self {
-            pool: Arc::new(Pool::new(settings.limits.connection_max_age)),
+            pool: Arc::new(Pool::new(settings.limits.connection_max_age, era.clone())),
             http2: Http2::new(),
-            connector: Connector::new(settings, tls, open),
+            connector: Connector::new(settings, tls, open, era),
         }
     }
 

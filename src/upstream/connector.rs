@@ -11,7 +11,7 @@ use super::connect::{Stream, connect};
 use super::drop_writes::DropWritesOnceClosed;
 use super::pool::Connection;
 use super::request::SendableBody;
-use super::{ConnectError, UpstreamSettings};
+use super::{ConnectError, Era, UpstreamSettings};
 use crate::metrics::{GaugeGuard, IntGauge};
 
 /// Bound on a response head, bytes; Atlas's own stay under 4 KiB.
@@ -25,10 +25,12 @@ pub(super) struct Connector {
     tls_h2: Arc<ClientConfig>,
     /// Counts open connections.
     open: IntGauge,
+    /// Those of another one serve no further request.
+    pub(super) era: Era,
 }
 
 impl Connector {
-    pub(super) fn new(settings: UpstreamSettings, tls: &ClientConfig, open: IntGauge) -> Self {
+    pub(super) fn new(settings: UpstreamSettings, tls: &ClientConfig, open: IntGauge, era: Era) -> Self {
         let with_alpn = |name: &[u8]| {
             let mut config = tls.clone();
             config.alpn_protocols = vec![name.to_vec()];
@@ -39,11 +41,13 @@ impl Connector {
             tls_h2: with_alpn(b"h2"),
             settings,
             open,
+            era,
         }
     }
 
     /// A connection of HTTP/1.1.
     pub(super) async fn http1<B: SendableBody>(&self) -> Result<Connection<B>, ConnectError> {
+        let era = self.era.now();
         let stream = connect(&self.settings, &self.tls_h1, self.settings.limits.connect_timeout).await?;
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_RESPONSE_HEAD)
@@ -53,7 +57,7 @@ impl Connector {
             .await
             .map_err(|source| self.not_started(source))?;
         self.drive(connection);
-        Ok(Connection::new(sender))
+        Ok(Connection::new(sender, era))
     }
 
     /// A stream for a connection of HTTP/2.

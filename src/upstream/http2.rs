@@ -20,7 +20,8 @@ const H2_PING_EVERY: Duration = Duration::from_secs(20);
 const H2_PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) struct Http2<B> {
-    connection: Mutex<Option<(http2::SendRequest<B>, Instant)>>,
+    /// When it was made, and in which era it began.
+    connection: Mutex<Option<(http2::SendRequest<B>, Instant, u64)>>,
     /// Held while a connection is made.
     connecting: tokio::sync::Mutex<()>,
     /// `Auto` has made a connection of HTTP/2 after HTTP/1.1 was refused. Forgotten when no such connection can be made:
@@ -59,8 +60,9 @@ impl<B: SendableBody> Http2<B> {
         };
         let cached = || {
             let connection = self.connection.lock();
-            let (sender, made) = connection.as_ref()?;
-            let good = !sender.is_closed() && made.elapsed() <= settings.limits.connection_max_age;
+            let (sender, made, era) = connection.as_ref()?;
+            let in_time = made.elapsed() <= settings.limits.connection_max_age && *era == connector.era.now();
+            let good = !sender.is_closed() && in_time;
             good.then(|| sender.clone())
         };
         if let Some(sender) = cached() {
@@ -82,6 +84,7 @@ impl<B: SendableBody> Http2<B> {
             return Ok((sender, true));
         }
         let left = deadline.saturating_duration_since(Instant::now());
+        let era = connector.era.now();
         let stream = connector.http2_stream(left).await.map_err(|e| match e {
             ConnectError::Tls { source, .. } if refused_alpn(&source) => no_h2(),
             ConnectError::Timeout { .. } => too_late(),
@@ -104,7 +107,7 @@ impl<B: SendableBody> Http2<B> {
             .await
             .map_err(|source| connector.not_started(source))?;
         connector.drive(connection);
-        *self.connection.lock() = Some((sender.clone(), Instant::now()));
+        *self.connection.lock() = Some((sender.clone(), Instant::now(), era));
         self.only.store(settings.http == HttpVersion::Auto, Ordering::Relaxed);
         Ok((sender, false))
     }

@@ -5,7 +5,7 @@
 //!   idle ───────────────────────────────────────────► checked out: serves one request
 //!    ▲ │                                                │   │
 //!    │ └─ closed by the upstream, silent for too long,  │   └─ the answer was abandoned or broke:
-//!    │    too old, one too many: dropped                │      dropped, which closes the connection
+//!    │    too old, of another era, one too many: dropped│      dropped, which closes the connection
 //!    └──────────────────────────────────────────────────┘
 //!             release, at the end of the answer's body
 //! ```
@@ -22,6 +22,7 @@ use hyper::client::conn::http1;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::Era;
 use super::request::SendableBody;
 
 /// An idle connection older than this is not used again: middleboxes forget silent connections after a minute or so.
@@ -36,6 +37,8 @@ pub(super) struct Pool<B> {
     idle: Mutex<VecDeque<Idle<B>>>,
     /// A connection of this age serves no further request.
     max_age: Duration,
+    /// Nor does one of another era.
+    era: Era,
 }
 
 struct Idle<B> {
@@ -47,15 +50,17 @@ struct Idle<B> {
 pub(super) struct Connection<B> {
     pub(super) sender: http1::SendRequest<B>,
     made: Instant,
+    era: u64,
     idle_for: Duration,
 }
 
 impl<B: SendableBody> Connection<B> {
-    /// A connection made now.
-    pub(super) fn new(sender: http1::SendRequest<B>) -> Self {
+    /// A connection made now, which began in this era.
+    pub(super) fn new(sender: http1::SendRequest<B>, era: u64) -> Self {
         Self {
             sender,
             made: Instant::now(),
+            era,
             idle_for: IDLE_FOR,
         }
     }
@@ -68,10 +73,11 @@ impl<B: SendableBody> Connection<B> {
 
 impl<B: SendableBody> Pool<B> {
     /// An empty one.
-    pub(super) fn new(max_age: Duration) -> Self {
+    pub(super) fn new(max_age: Duration, era: Era) -> Self {
         Self {
             idle: Mutex::new(VecDeque::new()),
             max_age,
+            era,
         }
     }
 
@@ -99,12 +105,15 @@ impl<B: SendableBody> Pool<B> {
     fn is_over(&self, entry: &Idle<B>) -> bool {
         entry.connection.sender.is_closed()
             || entry.since.elapsed() > entry.connection.idle_for
-            || entry.connection.made.elapsed() > self.max_age
+            || self.is_past(&entry.connection)
+    }
+
+    fn is_past(&self, connection: &Connection<B>) -> bool {
+        connection.made.elapsed() > self.max_age || connection.era != self.era.now()
     }
 
     pub(super) fn checkin(&self, connection: Connection<B>) {
-        let over = connection.made.elapsed() > self.max_age;
-        if connection.sender.is_closed() || over || connection.idle_for.is_zero() {
+        if connection.sender.is_closed() || self.is_past(&connection) || connection.idle_for.is_zero() {
             return;
         }
         let mut idle = self.idle.lock();

@@ -35,6 +35,7 @@ mod hardening;
 mod hostile_store;
 mod http2_upstream;
 mod issuer_keys;
+mod leaf;
 mod limits;
 mod links;
 mod log_pipe;

@@ -31,7 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "credential",
         &[
-            "crypto", "fair", "own_http", "upstream", "secret", "time", "metrics", "lease",
+            "blocking", "crypto", "fair", "own_http", "upstream", "secret", "time", "metrics", "lease",
         ],
     ),
     ("atlas_api", &["credential", "own_http", "secret", "time", "upstream"]),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Context;
 use super::events::Events;
@@ -14,11 +15,12 @@ use crate::atlas_api::ApiClient;
 use crate::credential::CredentialSettings;
 use crate::credential::bearer::BearerParts;
 use crate::credential::digest::{Digest, DigestParts};
+use crate::credential::identity::Identity;
 use crate::lease::Lease;
 use crate::proxy::links::LinkRewriter;
 use crate::proxy::{Account, AccountIdentity, Authorizer};
 use crate::settings::AccountSettings;
-use crate::upstream::{SendableBody, Upstream};
+use crate::upstream::{Era, SendableBody, Upstream};
 
 /// What an account is built from. Another spec means another account.
 #[derive(Clone, PartialEq, Eq)]
@@ -63,6 +65,9 @@ pub(super) struct LiveAccount {
     /// How to find out that Atlas accepts the credential.
     pub(super) verification: Verification,
     pub(super) renewal: Option<Renewal>,
+    /// The task that reads the identity anew.
+    #[expect(dead_code, reason = "it ends with this")]
+    pub(super) reading: Option<AbortOnDropHandle<()>>,
 }
 
 /// An account for new settings, with everything of the present one that can stay.
@@ -79,7 +84,7 @@ pub(super) fn build(
         authorizer: now.account.authorizer.clone(),
         identity: Arc::clone(&now.account.identity),
         links: LinkRewriter::new(&spec.settings.upstream.origin),
-        upstream: new_upstream(context, name, &spec)?,
+        upstream: new_upstream(context, name, &spec, &now.account.authorizer),
         // The prober belongs to the credential, which stays.
         prober: Arc::clone(&now.account.prober),
         lease: Lease::default(),
@@ -92,6 +97,7 @@ pub(super) fn build(
         events: Arc::clone(&now.events),
         verification: now.verification.clone(),
         renewal: None,
+        reading: None,
     })
 }
 
@@ -105,10 +111,7 @@ pub(super) fn build_whole(
     let settings = &spec.settings;
     let client = own_client(context, &spec);
     let events = Events::new(context.metrics.account(name), Arc::clone(&context.clock));
-    let upstream = match now {
-        Some(now) if now.spec.same_upstream(&spec) => Arc::clone(&now.account.upstream),
-        _ => new_upstream(context, name, &spec)?,
-    };
+    let mut reading = None;
     let (authorizer, verification, renewal) = match &settings.credential {
         CredentialSettings::ServiceAccount(key) => {
             let parts = BearerParts {
@@ -144,10 +147,25 @@ pub(super) fn build_whole(
                 None,
             )
         }
+        CredentialSettings::Identity(settings) => {
+            let identity = Arc::new(Identity::new(name, settings, Arc::clone(&events) as _));
+            reading = Some(AbortOnDropHandle::new(tokio::spawn(Arc::clone(&identity).run())));
+            (Authorizer::Identity(identity), Verification::Nothing, None)
+        }
+    };
+    let upstream = match now {
+        // The connections of an identity are its own.
+        Some(now) if now.spec.same_upstream(&spec) && !matches!(authorizer, Authorizer::Identity(_)) => {
+            Arc::clone(&now.account.upstream)
+        }
+        _ => new_upstream(context, name, &spec, &authorizer),
     };
     let account = Account {
         authorizer,
-        identity: AccountIdentity::new(settings.upstream.origin.to_string(), settings.credential.id()),
+        identity: AccountIdentity::new(
+            settings.upstream.origin.to_string(),
+            settings.credential.id().unwrap_or_default(),
+        ),
         links: LinkRewriter::new(&settings.upstream.origin),
         upstream,
         prober: Arc::default(),
@@ -161,6 +179,7 @@ pub(super) fn build_whole(
         events,
         verification,
         renewal,
+        reading,
     })
 }
 
@@ -174,12 +193,13 @@ fn new_upstream<B: SendableBody>(
     context: &Context,
     name: &str,
     spec: &AccountSpec,
-) -> Result<Arc<Upstream<B>>, StartError> {
-    let settings = &spec.settings;
+    authorizer: &Authorizer,
+) -> Arc<Upstream<B>> {
     let open = context.metrics.account(name).upstream_connections_open.clone();
-    Ok(Arc::new(Upstream::new(
-        settings.upstream.clone(),
-        &spec.trust.tls,
-        open,
-    )))
+    let tls = spec.trust.tls.clone();
+    let (tls, era) = match authorizer {
+        Authorizer::Identity(identity) => (identity.shown_by(tls), identity.era().clone()),
+        Authorizer::Bearer(_) | Authorizer::Digest(_) => (tls, Era::default()),
+    };
+    Arc::new(Upstream::new(spec.settings.upstream.clone(), &tls, open, era))
 }

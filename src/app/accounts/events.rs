@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 
 use crate::credential::bearer::{Outcome, TokenEvents};
 use crate::credential::digest::{self, DigestEvents};
+use crate::credential::identity::IdentityEvents;
 use crate::metrics::{AccountMetrics, ChallengeCause, TokenOutcome, UpstreamErrorKind};
 use crate::time::SharedClock;
 
@@ -117,6 +118,12 @@ impl DigestEvents for Events {
         self.metrics.digest_nonce_use();
     }
 
+    fn usable(&self, usable: bool) {
+        self.change(|state| state.usable = usable);
+    }
+}
+
+impl IdentityEvents for Events {
     fn usable(&self, usable: bool) {
         self.change(|state| state.usable = usable);
     }

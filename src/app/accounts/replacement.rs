@@ -9,7 +9,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::ManagedAccount;
 use super::build::LiveAccount;
 use super::retirement::Retiring;
-use super::verify;
+use super::verify::{self, Verification};
 use crate::metrics::ReloadOutcome;
 use crate::proxy::AccountSlot;
 
@@ -46,7 +46,9 @@ async fn verify_and_swap(
     retiring: Arc<Retiring>,
 ) {
     let account = &slot.name;
-    tracing::info!(%account, "the credential changed: verifying the new one, the old stays in force until then");
+    if !matches!(built.verification, Verification::Nothing) {
+        tracing::info!(%account, "the credential changed: verifying the new one, the old stays in force until then");
+    }
     let mut said = false;
     let refused = |why: &str| {
         if !std::mem::replace(&mut said, true) {

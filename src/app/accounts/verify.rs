@@ -24,6 +24,8 @@ pub(super) enum Verification {
     TokenOfItsOwn(ServiceAccountKey),
     /// A call with the API key.
     Call(ApiKeyPair),
+    /// Nothing: a gateway is not probed, and the identity could be read.
+    Nothing,
 }
 
 /// Waits until Atlas has accepted a credential; `refused` is told each time why it did not. A refusal is not final: Atlas may
@@ -33,6 +35,7 @@ pub(super) async fn accepted(by: &Verification, client: &ApiClient, mut refused:
         // Its renewal is running already, with a backoff of its own.
         Verification::FirstToken(bearer) => return bearer.verified(|refusal| refused(&refusal.cause)).await,
         Verification::TokenOfItsOwn(key) => until_accepted(|| token(key, client), refused).await,
+        Verification::Nothing => {}
         Verification::Call(key) => until_accepted(|| probe(key, client), refused).await,
     }
     true

@@ -45,10 +45,19 @@ impl Command<'_> {
             (None, _) => return Err(one(format!("--account names no account: there is {}", names()))),
             (Some(_), Some(_)) => return Err(one(format!("name one of the accounts with --account: {}", names()))),
         };
-        let CredentialSettings::ServiceAccount(key) = &account.credential else {
-            return Err(one(format!(
-                "account `{name}` is an API key, which has no client secret to rotate: make a new key in Atlas, or use a service account"
-            )));
+        let key = match &account.credential {
+            CredentialSettings::ServiceAccount(key) => key,
+            CredentialSettings::ApiKey(_) => {
+                return Err(one(format!(
+                    "account `{name}` is an API key, which has no client secret to rotate: make a new key in Atlas, or use a service account"
+                )));
+            }
+            CredentialSettings::Identity(_) => {
+                return Err(one(format!(
+                    "account `{name}` leads to the gateway {}, which has the credential of Atlas: rotate its secret there",
+                    account.upstream.origin
+                )));
+            }
         };
         let current = loaded.secret_files.get(name);
         let destination = self.destination(name, current).map_err(one)?;

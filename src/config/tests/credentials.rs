@@ -12,6 +12,7 @@ fn account(case: &Case, name: &str) -> (String, String) {
     match &case.settings().accounts[name].credential {
         CredentialSettings::ServiceAccount(key) => (key.client_id.clone(), key.secrets.current.expose().to_owned()),
         CredentialSettings::ApiKey(key) => (key.public_key.clone(), key.private_key.expose().to_owned()),
+        CredentialSettings::Identity(_) => panic!("it has no credential of Atlas"),
     }
 }
 

@@ -34,6 +34,7 @@ fn case(text: &str) -> Case {
             path if path.ends_with("user-password") => "user:password",
             path if path.ends_with("token-store-key") || path.ends_with("pass-key") => STORE_KEY,
             path if path.contains("/callers/") => LOCAL_SECRET,
+            path if path.ends_with("/atlas-gateway/token") => "a.b.c",
             path if path.ends_with("token-store-password") => "password",
             path if path.ends_with(".pem") || path.ends_with(".crt") => &pem,
             path if path.ends_with(".key") => &key,
@@ -90,7 +91,7 @@ fn the_full_file_shows_every_key_and_the_defaults() {
     }
     let settings = case(&text).settings();
     assert_eq!(settings.limits, Limits::default());
-    assert_eq!(settings.accounts.len(), 2);
+    assert_eq!(settings.accounts.len(), 3);
     assert_eq!(
         settings.listeners[1].bind,
         Bind::Unix {
@@ -110,6 +111,15 @@ fn the_minimal_files_say_what_their_names_say() {
         "service_account"
     );
     assert_eq!(kind(&load("sidecar-api-key.toml"), "default"), "api_key");
+    let leaf = load("sidecar-gateway.toml");
+    assert_eq!(kind(&leaf, "default"), "gateway");
+    assert!(
+        leaf.listeners[0]
+            .bind
+            .addresses()
+            .iter()
+            .all(|bind| bind.ip().is_loopback())
+    );
     let government = load("government.toml");
     assert_eq!(
         government.accounts["default"].upstream.origin.to_string(),

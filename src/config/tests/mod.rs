@@ -5,6 +5,7 @@ mod callers;
 mod commands;
 mod credentials;
 mod examples;
+mod gateway;
 mod listeners;
 mod precedence;
 mod reference;

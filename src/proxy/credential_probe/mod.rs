@@ -159,6 +159,8 @@ async fn look_until_accepted(slot: Weak<AccountSlot>, _looking: Looking) {
         let over = match &account.authorizer {
             Authorizer::Bearer(bearer) => !bearer.is_refused() || token_is_accepted(&slot, &account, bearer).await,
             Authorizer::Digest(digest) => !digest.is_refused() || key_is_accepted(&slot, &account, digest).await,
+            // A gateway is not probed.
+            Authorizer::Identity(_) => true,
         };
         if over {
             return;

@@ -10,6 +10,7 @@
 //! | a reused connection broke | an idempotent method (RFC 9110 section 9.2.2) |
 //! | 401, and the token was dead | once, with its successor |
 //! | 401 to a Digest answer | at most twice, with another nonce |
+//! | 401 of a gateway that does not know who this is | once, with the identity read anew |
 //! | 401, and the account's credential was replaced meanwhile | with the new one |
 //! | 429, and the listener waits for it (`retry_429`) | an idempotent method; bounded by time, and no new budget |
 //!
@@ -18,6 +19,7 @@
 //! ```text
 //! mod      run: the account in force, its successor, waits for 429
 //!   ├ bearer   with a token; a 401 may bring its successor
+//!   ├ identity with what a gateway is shown
 //!   ├ digest   with an answer to a challenge; a 401 may bring another nonce
 //!   └ send     one send, and whether it may be repeated when it fails; attempt_budget: how often
 //! ```
@@ -25,6 +27,7 @@
 mod attempt_budget;
 mod bearer;
 mod digest;
+mod identity;
 mod send;
 
 use std::sync::Arc;
@@ -36,6 +39,8 @@ use tokio::time::Instant;
 
 use super::body::{BodyFacts, BodySource, RequestBody};
 use super::error::ProxyError;
+use super::own_fields::{Hops, Onward};
+use super::record::Record;
 use super::{Account, AccountSlot, Authorizer, Pipeline};
 use crate::code::ErrorCode;
 use crate::fair::Part;
@@ -72,6 +77,8 @@ pub(super) struct Exchange<'a> {
     /// The body of the next try, if it was taken beforehand.
     next_body: Option<RequestBody>,
     inbound: Option<Arc<BodyFacts>>,
+    /// What a gateway is told beside the request.
+    onward: Onward,
     budget: AttemptBudget<'a>,
     last_sent: Instant,
     last_authorization: Option<HeaderValue>,
@@ -84,9 +91,10 @@ impl<'a> Exchange<'a> {
         path: PathAndQuery,
         headers: HeaderMap,
         source: BodySource,
-        inbound: Option<Arc<BodyFacts>>,
-        attempts: &'a mut u32,
+        hops: Hops,
+        record: &'a mut Record,
     ) -> Self {
+        let caller = pipeline.callers.as_ref().and_then(|callers| callers.name(record.who));
         Self {
             slot: &pipeline.account,
             part: &pipeline.part,
@@ -96,8 +104,9 @@ impl<'a> Exchange<'a> {
             headers,
             source,
             next_body: None,
-            inbound,
-            budget: AttemptBudget::new(attempts),
+            inbound: record.inbound.clone(),
+            onward: Onward::new(hops, caller),
+            budget: AttemptBudget::new(&mut record.attempts),
             last_sent: Instant::now(),
             last_authorization: None,
         }
@@ -189,6 +198,7 @@ impl<'a> Exchange<'a> {
         match self.account.authorizer.clone() {
             Authorizer::Bearer(bearer) => self.send_with_bearer(&bearer).await,
             Authorizer::Digest(digest) => self.send_with_digest(&digest).await,
+            Authorizer::Identity(identity) => self.send_with_identity(&identity).await,
         }
     }
 

@@ -36,6 +36,9 @@ impl Exchange<'_> {
         };
         let cause = self.budget.begin();
         let mut headers = self.headers.clone();
+        if self.account.is_behind_gateway() {
+            self.onward.put(&mut headers);
+        }
         if let Some(authorization) = &authorization {
             headers.insert(header::AUTHORIZATION, authorization.clone());
         }

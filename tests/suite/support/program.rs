@@ -65,13 +65,23 @@ impl Program {
     }
 
     async fn start_logging(
-        mut command: Command,
+        command: Command,
         base_url: &str,
         ca_file: &Path,
         environment: &[(&str, &str)],
         args: &[&str],
         log: Stdio,
     ) -> Self {
+        let upstream = ["--base-url", base_url, "--upstream-ca", ca_file.to_str().unwrap()];
+        Self::spawn(command, environment, &[&upstream, args].concat(), log).await
+    }
+
+    /// On free ports, with these variables and arguments alone.
+    pub async fn start_alone(command: Command, environment: &[(&str, &str)], args: &[&str]) -> Self {
+        Self::spawn(command, environment, args, Stdio::piped()).await
+    }
+
+    async fn spawn(mut command: Command, environment: &[(&str, &str)], args: &[&str], log: Stdio) -> Self {
         let admin: &[&str] = match args.contains(&"--admin-listen") {
             true => &[],
             false => &["--admin-listen", "127.0.0.1:0"],
@@ -79,8 +89,6 @@ impl Program {
         let mut child = command
             .args(["run", "--listen", "127.0.0.1:0"])
             .args(admin)
-            .args(["--base-url", base_url, "--upstream-ca"])
-            .arg(ca_file)
             .args(args)
             .env_clear()
             .envs(environment.iter().copied())

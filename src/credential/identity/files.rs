@@ -1,0 +1,238 @@
+//! What the files of an identity hold.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use http::HeaderValue;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::Zeroizing;
+
+use super::IdentityFiles;
+use crate::blocking;
+use crate::crypto;
+
+/// The largest file that is read, bytes: a token has a few KiB, a chain of certificates some more.
+pub const LARGEST_IDENTITY_FILE: usize = 64 << 10;
+/// The largest token, bytes: a gateway reads no larger one.
+const LARGEST_TOKEN: usize = 8 << 10;
+
+/// Why the files hold no identity.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// One can't be read.
+    #[error("{}: {source}", .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Everybody can write it.
+    #[error("{}: every user of this machine can write it, and so choose the identity: `chmod 600` it", .0.display())]
+    Writable(PathBuf),
+    /// The token.
+    #[error("the identity token {0}")]
+    Token(&'static str),
+    /// The certificate.
+    #[error("the client certificate is no PEM of certificates: write the certificate, then its intermediates")]
+    Certificate,
+    /// The private key.
+    #[error("the client key is no PEM of a private key (PKCS#8, PKCS#1 or SEC1, not encrypted)")]
+    Key,
+    /// They don't fit, or can't be used.
+    #[error("client certificate and key cannot be used together: {0}")]
+    Pair(rustls::Error),
+    /// There is no thread to read on.
+    #[error("the files can't be read now: {0}")]
+    Thread(io::Error),
+}
+
+/// What is shown to a gateway.
+#[derive(Clone)]
+pub enum Shown {
+    /// `Authorization` with the token.
+    Token(HeaderValue),
+    /// The certificate, in the handshake.
+    Certificate(Arc<CertifiedKey>),
+}
+
+/// A certificate has one key.
+impl PartialEq for Shown {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Token(a), Self::Token(b)) => a == b,
+            (Self::Certificate(a), Self::Certificate(b)) => a.cert == b.cert,
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Token(_) => "Token",
+            Self::Certificate(_) => "Certificate",
+        })
+    }
+}
+
+impl Shown {
+    /// The token in `bytes`, blanks and line ends around it left out.
+    ///
+    /// # Errors
+    /// [`IdentityError::Token`]; never the text itself.
+    pub fn token(bytes: &[u8]) -> Result<Self, IdentityError> {
+        let token = bytes.trim_ascii();
+        if token.is_empty() {
+            return Err(IdentityError::Token("is empty: its file must hold a JSON Web Token"));
+        }
+        if token.len() > LARGEST_TOKEN {
+            return Err(IdentityError::Token(
+                "has more than 8 KiB: a gateway reads no larger one",
+            ));
+        }
+        // RFC 6750 section 2.1.
+        let of_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte);
+        if !token.iter().all(of_token) {
+            return Err(IdentityError::Token(
+                "has characters that no token has: its file must hold a JSON Web Token and nothing else",
+            ));
+        }
+        let field = Zeroizing::new([b"Bearer ", token].concat());
+        let mut field =
+            HeaderValue::from_bytes(&field).map_err(|_| IdentityError::Token("can't be sent in a header field"))?;
+        field.set_sensitive(true);
+        Ok(Self::Token(field))
+    }
+
+    /// The certificate and its private key, both PEM.
+    ///
+    /// # Errors
+    /// See [`IdentityError`]; never the text itself.
+    pub fn certificate(certificate: &[u8], key: &[u8]) -> Result<Self, IdentityError> {
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate)
+            .collect::<Result<_, _>>()
+            .map_err(|_| IdentityError::Certificate)?;
+        if chain.is_empty() {
+            return Err(IdentityError::Certificate);
+        }
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| IdentityError::Key)?;
+        let pair = CertifiedKey::from_der(chain, key, &crypto::provider()).map_err(IdentityError::Pair)?;
+        Ok(Self::Certificate(Arc::new(pair)))
+    }
+}
+
+/// The content of the files.
+#[derive(PartialEq, Eq)]
+pub(super) enum RawFiles {
+    Token(Zeroizing<Vec<u8>>),
+    Certificate {
+        certificate: Zeroizing<Vec<u8>>,
+        key: Zeroizing<Vec<u8>>,
+    },
+}
+
+impl RawFiles {
+    pub(super) fn parse(&self) -> Result<Shown, IdentityError> {
+        match self {
+            Self::Token(token) => Shown::token(token),
+            Self::Certificate { certificate, key } => Shown::certificate(certificate, key),
+        }
+    }
+}
+
+impl IdentityFiles {
+    /// Reads them. Blocks its thread.
+    pub(super) fn read(&self) -> Result<RawFiles, IdentityError> {
+        Ok(match self {
+            Self::Token(token) => RawFiles::Token(read(token)?),
+            Self::Certificate { certificate, key } => RawFiles::Certificate {
+                certificate: read(certificate)?,
+                key: read(key)?,
+            },
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
+    let read = blocking::read_file(path, LARGEST_IDENTITY_FILE);
+    let file = read.map_err(|source| IdentityError::File {
+        path: path.to_owned(),
+        source,
+    })?;
+    match file.mode & 0o002 {
+        0 => Ok(file.bytes),
+        _ => Err(IdentityError::Writable(path.to_owned())),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn token(bytes: &[u8]) -> Option<String> {
+        match Shown::token(bytes).ok()? {
+            Shown::Token(field) => Some(field.to_str().unwrap().to_owned()),
+            Shown::Certificate(_) => None,
+        }
+    }
+
+    #[test]
+    fn a_token_is_what_the_file_holds_less_blanks_around_it() {
+        assert_eq!(token(b" a.b-_~+/=\r\n").as_deref(), Some("Bearer a.b-_~+/="));
+        for wrong in [
+            &b""[..],
+            b" \n",
+            b"a b",
+            b"a\nb",
+            b"{\"a\":1}",
+            "\u{fc}".as_bytes(),
+            b"a\0",
+        ] {
+            assert_eq!(token(wrong), None, "{wrong:?}");
+        }
+        assert!(token(&[b'a'; LARGEST_TOKEN]).is_some());
+        assert!(token(&[b'a'; LARGEST_TOKEN + 1]).is_none());
+    }
+
+    #[test]
+    fn debug_and_errors_show_nothing_of_it() {
+        assert_eq!(format!("{:?}", Shown::token(b"secret").unwrap()), "Token");
+        let error = Shown::token(b"sec ret").unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("sec"));
+        let error = Shown::certificate(b"sec", b"ret").unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("sec"));
+    }
+
+    #[test]
+    fn a_certificate_needs_its_own_key() {
+        let pair = || rcgen::generate_simple_self_signed(["leaf".to_owned()]).unwrap();
+        let (one, other) = (pair(), pair());
+        let read = |key: &str| Shown::certificate(one.cert.pem().as_bytes(), key.as_bytes());
+        let shown = read(&one.signing_key.serialize_pem()).unwrap();
+        assert!(shown == read(&one.signing_key.serialize_pem()).unwrap());
+        assert!(matches!(
+            read(&other.signing_key.serialize_pem()),
+            Err(IdentityError::Pair(_))
+        ));
+        assert!(matches!(read(""), Err(IdentityError::Key)));
+        assert!(matches!(Shown::certificate(b"", b""), Err(IdentityError::Certificate)));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_in_a_file_ends_the_field_or_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Some(field) = token(&bytes) {
+                prop_assert_eq!(field.as_bytes(), [b"Bearer ", bytes.trim_ascii()].concat());
+            }
+            let _ = Shown::certificate(&bytes, &bytes);
+        }
+    }
+}

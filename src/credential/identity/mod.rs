@@ -1,0 +1,200 @@
+//! How a sidecar shows a gateway of this program who it is: a token or a client certificate, read from files that
+//! somebody else renews. No credential of Atlas is part of it.
+
+mod files;
+mod settings;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::HeaderValue;
+use rustls::ClientConfig;
+use rustls::client::{ResolvesClientCert, Resumption};
+use rustls::sign::CertifiedKey;
+use tokio::time::Instant;
+
+use crate::blocking;
+use crate::upstream::Era;
+
+use files::RawFiles;
+pub use files::{IdentityError, LARGEST_IDENTITY_FILE, Shown};
+pub use settings::{IdentityFiles, IdentitySettings};
+
+/// How often the files are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The longest that a request waits until the files are read anew.
+const MOST_WAIT: Duration = Duration::from_secs(2);
+/// So many failed readings in a row are reported: files that are written one after the other don't fit for a moment.
+const REPORTED_FAILURE: u32 = 2;
+
+/// What is told of an identity.
+pub trait IdentityEvents: Send + Sync {
+    /// Whether it can be read.
+    fn usable(&self, usable: bool);
+}
+
+/// An identity, as it was read last. One that can't be read, or is none, leaves the one before in force.
+pub struct Identity {
+    account: String,
+    files: IdentityFiles,
+    shown: ArcSwap<Shown>,
+    /// The next one begins with each new certificate: a connection stands for the certificate that it was made with.
+    era: Era,
+    reading: tokio::sync::Mutex<Readings>,
+    usable: AtomicBool,
+    events: Arc<dyn IdentityEvents>,
+}
+
+struct Readings {
+    /// When the last one began.
+    began: Instant,
+    /// What it found.
+    raw: Option<RawFiles>,
+    failures: u32,
+}
+
+impl Identity {
+    /// The identity that the settings were read with. `account` is for the log.
+    pub fn new(account: &str, settings: &IdentitySettings, events: Arc<dyn IdentityEvents>) -> Self {
+        events.usable(true);
+        Self {
+            account: account.to_owned(),
+            files: settings.files.clone(),
+            shown: ArcSwap::new(Arc::clone(&settings.first)),
+            era: Era::default(),
+            reading: tokio::sync::Mutex::new(Readings {
+                began: Instant::now(),
+                raw: None,
+                failures: 0,
+            }),
+            usable: AtomicBool::new(true),
+            events,
+        }
+    }
+
+    /// Reads the files as long as it is polled, so that what is renewed there is shown from then on.
+    pub async fn run(self: Arc<Self>) {
+        loop {
+            self.read(Instant::now()).await;
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Whether it could be read last time. What the gateway thinks of it is not asked.
+    pub fn usable(&self) -> bool {
+        self.usable.load(Ordering::Relaxed)
+    }
+
+    fn set_usable(&self, usable: bool) {
+        self.usable.store(usable, Ordering::Relaxed);
+        self.events.usable(usable);
+    }
+
+    /// What requests carry; `None`: the connection shows who it is.
+    pub fn authorization(&self) -> Option<HeaderValue> {
+        match &**self.shown.load() {
+            Shown::Token(header) => Some(header.clone()),
+            Shown::Certificate(_) => None,
+        }
+    }
+
+    /// Reads the files now, however lately they were read. What is there then is shown from then on.
+    pub async fn read_anew(&self) {
+        // The reading goes on in `run` when this gives up.
+        let _ = tokio::time::timeout(MOST_WAIT, self.read(Instant::now())).await;
+    }
+
+    /// Connections made before another certificate was read are of an earlier era.
+    pub fn era(&self) -> &Era {
+        &self.era
+    }
+
+    /// The same configuration, which shows the certificate, if there is one, in each handshake.
+    #[must_use]
+    pub fn shown_by(self: &Arc<Self>, mut tls: ClientConfig) -> ClientConfig {
+        if matches!(self.files, IdentityFiles::Certificate { .. }) {
+            tls.client_auth_cert_resolver = Arc::clone(self) as _;
+            // A resumed session stands for the certificate of the first one.
+            tls.resumption = Resumption::disabled();
+        }
+        tls
+    }
+
+    /// One reading at a time; those who asked before it began share it.
+    async fn read(&self, asked: Instant) {
+        let mut last = self.reading.lock().await;
+        if last.began > asked {
+            return;
+        }
+        last.began = Instant::now();
+        let files = self.files.clone();
+        let read = blocking::run(move || files.read()).await;
+        let raw = read.map_err(IdentityError::Thread).and_then(|raw| raw);
+        let renewed = match raw {
+            Ok(raw) if last.raw.as_ref() == Some(&raw) && last.failures == 0 => return,
+            Ok(raw) => raw.parse().map(|shown| (raw, shown)),
+            Err(error) => Err(error),
+        };
+        match renewed {
+            Ok((raw, shown)) => {
+                last.raw = Some(raw);
+                if std::mem::take(&mut last.failures) >= REPORTED_FAILURE {
+                    tracing::info!(account = self.account, "the identity can be read again");
+                    self.set_usable(true);
+                }
+                self.show(shown);
+            }
+            Err(error) => {
+                last.failures = last.failures.saturating_add(1);
+                if last.failures == REPORTED_FAILURE {
+                    tracing::error!(
+                        account = self.account,
+                        %error,
+                        "the identity can't be read; the one that was read before is shown to the gateway until it can"
+                    );
+                    self.set_usable(false);
+                }
+            }
+        }
+    }
+
+    fn show(&self, shown: Shown) {
+        if **self.shown.load() == shown {
+            return;
+        }
+        let certificate = matches!(shown, Shown::Certificate(_));
+        self.shown.store(Arc::new(shown));
+        if certificate {
+            // After it is stored: what connects from now on shows it.
+            self.era.end();
+        }
+        tracing::info!(
+            account = self.account,
+            "another identity was read: the gateway is shown it from now on"
+        );
+    }
+}
+
+impl ResolvesClientCert for Identity {
+    fn resolve(&self, _: &[&[u8]], _: &[rustls::SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        match &**self.shown.load() {
+            Shown::Certificate(pair) => Some(Arc::clone(pair)),
+            Shown::Token(_) => None,
+        }
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity")
+            .field("files", &self.files)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,38 @@
+//! An identity, as configured.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::Shown;
+
+/// Where an identity lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IdentityFiles {
+    /// A JSON Web Token, such as a projected one of Kubernetes.
+    Token(PathBuf),
+    /// A client certificate.
+    Certificate {
+        /// The certificate, then its intermediates; PEM.
+        certificate: PathBuf,
+        /// Its private key; PEM.
+        key: PathBuf,
+    },
+}
+
+/// An identity, and what was read when the settings were. Equal to another one that lies in the same files: what they hold
+/// is read anew while it is in use.
+#[derive(Debug, Clone)]
+pub struct IdentitySettings {
+    /// Where it lies.
+    pub files: IdentityFiles,
+    /// What lay there.
+    pub first: Arc<Shown>,
+}
+
+impl PartialEq for IdentitySettings {
+    fn eq(&self, other: &Self) -> bool {
+        self.files == other.files
+    }
+}
+
+impl Eq for IdentitySettings {}
