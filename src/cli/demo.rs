@@ -245,6 +245,7 @@ fn listener(account: &str, port: u16) -> ListenerSettings {
         account: account.to_owned(),
         tls: None,
         allow: Allowlist::loopback(),
+        proxy_protocol: None,
         rules: RequestRules::default(),
     }
 }

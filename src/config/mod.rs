@@ -103,6 +103,7 @@ pub fn load(sources: Sources<'_>) -> Result<Loaded, ConfigErrors> {
     let catalogue = Arc::new(Catalogue::new());
     let listeners = listener::build(&file.listeners, &roster, caller::are_named(&file), &mut inputs);
     let callers = caller::build(&file, &catalogue, &mut inputs);
+    caller::check_balancers(&file, &listeners, &callers, &mut inputs.problems);
     caller::warn(&file, &listeners, &callers, &mut inputs.problems);
     conflict::check(&listeners, &accounts, &admin, &mut inputs.problems);
     if !inputs.problems.is_empty() {

@@ -57,6 +57,7 @@ pub fn rule_book(sources: Sources<'_>, catalogue: &Arc<Catalogue>) -> Result<Boo
             callers: mode.is_some(),
             client_ca: text(table.tls.as_ref().and_then(|tls| tls.client_ca.as_ref())),
             allow: table.allow.as_ref().map_or_else(|| from_where(table), values),
+            proxy_protocol: table.proxy_protocol.as_ref().map(values).unwrap_or_default(),
             own: own(&file, &account),
             api_key_id: api_key_id(&file, &account),
             key_without_id: has_key_without_id(&file, &account),

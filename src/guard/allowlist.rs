@@ -59,6 +59,12 @@ impl Allowlist {
         ])
     }
 
+    /// Whether an address of this network is among them.
+    pub fn overlaps(&self, network: IpNet) -> bool {
+        let network = unmapped(network);
+        self.0.iter().any(|net| net.contains(&network) || network.contains(net))
+    }
+
     /// Whether a peer may connect. An IPv4-mapped address is its IPv4 address (RFC 4291 section 2.5.5.2); an
     /// IPv4-compatible one (`::a.b.c.d`) is not.
     pub fn allows(&self, peer: IpAddr) -> bool {
@@ -117,6 +123,17 @@ mod tests {
             for ip in no {
                 assert!(!list.allows(ip.parse().unwrap()), "{nets:?} {ip}");
             }
+        }
+    }
+
+    #[test]
+    fn networks_overlap_when_one_holds_the_other() {
+        let list = list(&["10.0.0.0/24", "fd00::1"]);
+        for net in ["10.0.0.0/8", "10.0.0.7", "::ffff:10.0.0.7/128", "fd00::/8", "0.0.0.0/0"] {
+            assert!(list.overlaps(parse_network(net).unwrap()), "{net}");
+        }
+        for net in ["10.0.1.0/24", "fd00::2", "192.0.2.0/24"] {
+            assert!(!list.overlaps(parse_network(net).unwrap()), "{net}");
         }
     }
 

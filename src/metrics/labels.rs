@@ -117,6 +117,8 @@ labels! {
         Connections = "connections",
         /// A TLS handshake that failed.
         Tls = "tls",
+        /// A load balancer's connection without a client that may be one.
+        Preamble = "preamble",
         /// An HTTP/2 flood.
         Flood = "flood",
         /// More requests than the listener or the caller may make.

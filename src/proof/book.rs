@@ -35,6 +35,9 @@ pub struct ListenerText {
     pub callers: bool,
     /// Who may connect.
     pub allow: BTreeSet<String>,
+    /// Load balancers whose word says who connects.
+    #[serde(default)]
+    pub proxy_protocol: BTreeSet<String>,
     /// The authority of its clients' certificates.
     #[serde(default)]
     pub client_ca: Option<String>,

@@ -422,6 +422,27 @@ fn a_network_counts_as_far_as_the_listener_lets_it_connect() {
 }
 
 #[test]
+fn another_load_balancer_that_is_believed_is_another_way_of_being_known() {
+    let with = |balancers: &[&str]| {
+        let mut text = text(&["allow operations=getGroup"]);
+        text.listeners[0].proxy_protocol = balancers.iter().map(|one| (*one).to_owned()).collect();
+        text
+    };
+    let changed = changes(&with(&[]), &with(&["10.0.0.1/32"]));
+    assert!(
+        changed
+            .iter()
+            .any(|change| change.is_wider && change.what == "known by"),
+        "{changed:?}"
+    );
+    assert!(
+        format!("{changed:?}").contains("by the word of 10.0.0.1/32"),
+        "{changed:?}"
+    );
+    assert!(changes(&with(&["10.0.0.1/32"]), &with(&["10.0.0.1/32"])).is_empty());
+}
+
+#[test]
 fn what_has_come_since_nobody_had() {
     let book = of(&["allow operations=delete*"]);
     let known: BTreeSet<String> = ["deleteGroup".to_owned()].into();

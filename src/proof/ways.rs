@@ -63,11 +63,16 @@ pub(super) fn ways(book: &Book, listener: usize, who: Who) -> BTreeSet<Way> {
     };
     let others = book.served(listener).filter(|other| *other != who);
     let others: Vec<&str> = others.filter_map(networks_of).flatten().collect();
+    let said_by: Vec<&str> = at.proxy_protocol.iter().map(String::as_str).collect();
+    let word = |words: &str| match said_by.as_slice() {
+        [] => words.to_owned(),
+        balancers => format!("{words} (by the word of {})", balancers.join(", ")),
+    };
     let Who::Caller(n) = who else {
         let from = at.allow.iter().map(String::as_str);
         // Whoever has a network of a caller is that caller.
         return from
-            .filter_map(|from| from_network("nothing shown, from", from, &others))
+            .filter_map(|from| from_network(&word("nothing shown, from"), from, &others))
             .collect();
     };
     let caller = &book.text.callers[n];
@@ -79,9 +84,9 @@ pub(super) fn ways(book: &Book, listener: usize, who: Who) -> BTreeSet<Way> {
             .filter(|other| contains(network, other) && !contains(other, network));
         let longer: Vec<&str> = longer.copied().collect();
         let met = at.allow.iter().filter_map(|from| common(network, from));
-        all.extend(met.filter_map(|from| from_network("network", from, &longer)));
+        all.extend(met.filter_map(|from| from_network(&word("network"), from, &longer)));
         if at.allow.is_empty() {
-            all.extend(from_network("network", network, &longer));
+            all.extend(from_network(&word("network"), network, &longer));
         }
     }
     let authority = at.client_ca.iter();

@@ -1,6 +1,7 @@
 //! The accept loop: never spins, never dies.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use super::capacity::{Full, Slot};
 use super::connection::{self, farewell};
 use super::drain::DrainHandle;
 use super::listener::{Listener, Snapshot};
+use super::proxy_protocol::{self, NoClient};
 use super::standing::Standing;
 use super::tls::{ListenerTls, RefusedCertificate};
 use crate::code::ErrorCode;
@@ -50,43 +52,108 @@ async fn serve_tcp(socket: TcpListener, listener: Arc<Listener>, mut drain: Drai
             continue;
         };
         let _ = stream.set_nodelay(true);
-        let peer = Peer::Ip(address.ip().to_canonical());
-        let snapshot = listener.snapshot();
-        if !snapshot.admits(peer) {
-            let detail = "Your address is not on this listener's allowlist. Whoever runs the proxy can add it (`allow`, \
-                          --allow).";
-            turn_away(stream, peer, &listener, ErrorCode::IpDenied, DenyReason::Ip, detail);
+        let ip = address.ip().to_canonical();
+        if listener.snapshot().is_balancer(ip) {
+            match listener.reserve() {
+                Ok(slot) => {
+                    tokio::spawn(hear_balancer(stream, ip, Arc::clone(&listener), drain.clone(), slot));
+                }
+                Err(full) => no_room(stream, Peer::Ip(ip), &listener, full),
+            }
             continue;
         }
-        match listener.admit(peer) {
-            Ok(slot) => begin_tcp(stream, peer, &listener, &snapshot, &drain, slot),
-            Err(full) => no_room(stream, peer, &listener, full),
-        }
+        let peer = TcpPeer { ip, balancer: None };
+        begin_tcp(stream, peer, &listener, &drain, |peer| listener.admit(peer));
     }
 }
 
-fn begin_tcp(
-    stream: TcpStream,
-    peer: Peer,
-    listener: &Arc<Listener>,
-    snapshot: &Snapshot,
-    drain: &DrainHandle,
+/// Who is at the other end of a TCP connection.
+#[derive(Clone, Copy)]
+struct TcpPeer {
+    ip: IpAddr,
+    /// The load balancer that said so; `None`: the kernel did.
+    balancer: Option<IpAddr>,
+}
+
+/// Lets a load balancer say who its client is, and serves that. The slot is nobody's until then.
+async fn hear_balancer(
+    mut stream: TcpStream,
+    balancer: IpAddr,
+    listener: Arc<Listener>,
+    mut drain: DrainHandle,
     slot: Slot,
 ) {
+    let snapshot = listener.snapshot();
+    let limit = snapshot.limits.header_read_timeout;
+    let read = tokio::select! {
+        biased;
+        () = drain.draining() => return,
+        read = tokio::time::timeout(limit, proxy_protocol::read(&mut stream)) => read,
+    };
+    let name = &snapshot.pipeline.name;
+    let why = match read {
+        Ok(Ok(ip)) if is_client(ip, &snapshot) => {
+            let peer = TcpPeer {
+                ip,
+                balancer: Some(balancer),
+            };
+            return begin_tcp(stream, peer, &listener, &drain, |peer| listener.assign(slot, peer));
+        }
+        // Health checks.
+        Ok(Err(error @ (NoClient::Nothing | NoClient::Local))) => {
+            tracing::debug!(listener = %name, %balancer, why = %error, "a load balancer's connection has no client");
+            return;
+        }
+        Ok(Ok(ip)) => format!(
+            "its client's address, {ip}, can't be one: it is loopback, unspecified, multicast or a load balancer's"
+        ),
+        Ok(Err(error)) => error.to_string(),
+        Err(_elapsed) => "its preamble was not complete within `header_read_timeout`".to_owned(),
+    };
+    snapshot.pipeline.metrics.denied(DenyReason::Preamble);
+    tracing::warn!(listener = %name, %balancer, why, "closed a load balancer's connection");
+}
+
+/// Whether a load balancer may have a client of this address.
+fn is_client(ip: IpAddr, snapshot: &Snapshot) -> bool {
+    !(ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || snapshot.is_balancer(ip))
+}
+
+/// Serves a connection, or turns it away before a byte of HTTP or TLS is read.
+fn begin_tcp(
+    stream: TcpStream,
+    at: TcpPeer,
+    listener: &Arc<Listener>,
+    drain: &DrainHandle,
+    slot: impl FnOnce(Peer) -> Result<Slot, Full>,
+) {
+    let peer = Peer::Ip(at.ip);
+    let snapshot = listener.snapshot();
+    if !snapshot.admits(peer) {
+        let detail = "Your address is not on this listener's allowlist. Whoever runs the proxy can add it (`allow`, \
+                      --allow).";
+        return turn_away(stream, peer, listener, ErrorCode::IpDenied, DenyReason::Ip, detail);
+    }
+    let slot = match slot(peer) {
+        Ok(slot) => slot,
+        Err(full) => return no_room(stream, peer, listener, full),
+    };
     let (listener, drain) = (Arc::clone(listener), drain.clone());
     match snapshot.tls.clone() {
         None => tokio::spawn(async move {
-            connection::serve_http1(stream, Standing::plain(peer), listener, drain).await;
+            let standing = Standing::plain(peer).through(at.balancer);
+            connection::serve_http1(stream, standing, listener, drain).await;
             drop(slot);
         }),
         Some(tls) => tokio::spawn(async move {
-            serve_tls(stream, peer, &tls, listener, drain).await;
+            serve_tls(stream, at, &tls, listener, drain).await;
             drop(slot);
         }),
     };
 }
 
-async fn serve_tls(stream: TcpStream, peer: Peer, tls: &ListenerTls, listener: Arc<Listener>, mut drain: DrainHandle) {
+async fn serve_tls(stream: TcpStream, at: TcpPeer, tls: &ListenerTls, listener: Arc<Listener>, mut drain: DrainHandle) {
+    let peer = Peer::Ip(at.ip);
     let snapshot = listener.snapshot();
     // In a box of its own, which is freed before the connection is served.
     let handshake = Box::pin(shake_hands(stream, tls));
@@ -101,7 +168,7 @@ async fn serve_tls(stream: TcpStream, peer: Peer, tls: &ListenerTls, listener: A
         Ok(Handshake::Done(stream)) => {
             let connection = stream.get_ref().1;
             let chain = connection.peer_certificates();
-            let standing = Standing::encrypted(peer, chain, tls.clients(), snapshot.clock.wall());
+            let standing = Standing::encrypted(peer, chain, tls.clients(), snapshot.clock.wall()).through(at.balancer);
             return if connection.alpn_protocol() == Some(b"h2") {
                 connection::serve_http2(stream, standing, listener, drain).await;
             } else {

@@ -109,22 +109,17 @@ impl Capacity {
     /// A slot for a connection to the listener whose `part` this is. `strangers`: whoever connects there must still show
     /// who it is, so that one peer gets a quarter of the slots at most.
     pub(super) fn admit(self: &Arc<Self>, part: &Part, peer: Peer, strangers: bool) -> Result<Slot, Full> {
+        self.reserve(part)?.assign(peer, strangers)
+    }
+
+    /// A slot of nobody yet.
+    pub(super) fn reserve(self: &Arc<Self>, part: &Part) -> Result<Slot, Full> {
         let place = part.try_take().ok_or(Full::Connections)?;
-        let peer = self.most_of_a_peer(strangers).map(|most| (one_site(peer), most));
-        if let Some((peer, most)) = peer {
-            let mut peers = self.peers.lock();
-            let open = peers.entry(peer).or_default();
-            if *open >= most {
-                return Err(Full::Peer);
-            }
-            *open += 1;
-        }
-        let peer = peer.map(|(peer, _)| peer);
         self.open.fetch_add(1, Ordering::Relaxed);
         Ok(Slot {
             _place: place,
             capacity: Arc::clone(self),
-            peer,
+            peer: None,
         })
     }
 
@@ -147,6 +142,24 @@ fn one_site(peer: Peer) -> Peer {
             Peer::Ip(IpAddr::V6(Ipv6Addr::from(network)))
         }
         other => other,
+    }
+}
+
+impl Slot {
+    /// The slot as one of `peer`, if that may have one more.
+    pub(super) fn assign(mut self, peer: Peer, strangers: bool) -> Result<Self, Full> {
+        if let Some(most) = self.capacity.most_of_a_peer(strangers) {
+            let peer = one_site(peer);
+            let mut peers = self.capacity.peers.lock();
+            let open = peers.entry(peer).or_default();
+            if *open >= most {
+                return Err(Full::Peer);
+            }
+            *open += 1;
+            drop(peers);
+            self.peer = Some(peer);
+        }
+        Ok(self)
     }
 }
 

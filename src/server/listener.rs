@@ -1,5 +1,6 @@
 //! One listener, and what it serves with: a snapshot that a reload swaps as a whole.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -18,6 +19,8 @@ pub struct Snapshot {
     pub pipeline: Arc<Pipeline>,
     /// Who may connect.
     pub allow: Allowlist,
+    /// Load balancers whose connections begin with a preamble that says who their client is.
+    pub proxy_protocol: Option<Allowlist>,
     /// User ids that may connect to a unix socket; empty: whoever its mode lets in.
     pub uids: Vec<u32>,
     /// TLS, when it speaks that.
@@ -62,6 +65,22 @@ impl Listener {
             .admit(&self.part, peer, self.snapshot.load().pipeline.rules.requires_callers())
     }
 
+    /// The same for a load balancer, before it is known whose connection it is.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(super) fn reserve(&self) -> Result<Slot, Full> {
+        self.capacity.reserve(&self.part)
+    }
+
+    /// A reserved slot as that of `peer`.
+    ///
+    /// # Errors
+    /// When the peer has as many as it may.
+    pub(super) fn assign(&self, slot: Slot, peer: Peer) -> Result<Slot, Full> {
+        slot.assign(peer, self.snapshot.load().pipeline.rules.requires_callers())
+    }
+
     /// The snapshot in force.
     pub(super) fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
@@ -69,6 +88,13 @@ impl Listener {
 }
 
 impl Snapshot {
+    /// Whether connections from this address begin with a preamble.
+    pub(super) fn is_balancer(&self, ip: IpAddr) -> bool {
+        self.proxy_protocol
+            .as_ref()
+            .is_some_and(|balancers| balancers.allows(ip))
+    }
+
     /// Whether a peer may connect, by what the kernel says of it.
     pub(super) fn admits(&self, peer: Peer) -> bool {
         match peer {

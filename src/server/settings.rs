@@ -53,6 +53,8 @@ pub struct ListenerSettings {
     pub tls: Option<ListenerTls>,
     /// Who may connect.
     pub allow: Allowlist,
+    /// Load balancers whose connections begin with a preamble of the PROXY protocol: the source that it names is the peer.
+    pub proxy_protocol: Option<Allowlist>,
     /// Which requests pass, and what happens to them.
     pub rules: RequestRules,
 }

@@ -1,6 +1,7 @@
 //! What a connection was let in with. This is checked again at each request: settings and time may have changed the
 //! result.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -23,6 +24,8 @@ const LEAST_OF_LIFE: f64 = 0.9;
 pub(super) struct Standing {
     /// Who is at the other end.
     pub(super) peer: Peer,
+    /// The load balancer that said so.
+    balancer: Option<IpAddr>,
     shown: Shown,
     since: Instant,
     /// The share of `max_connection_age` that it may live.
@@ -94,12 +97,18 @@ impl Standing {
         let random = getrandom::u32().map_or(1.0, |n| f64::from(n) / 4_294_967_296.0);
         Self {
             peer,
+            balancer: None,
             shown,
             since: Instant::now(),
             share: LEAST_OF_LIFE + (1.0 - LEAST_OF_LIFE) * random,
             said: AtomicBool::new(false),
             ended: Notify::new(),
         }
+    }
+
+    /// The same connection, when a load balancer brought it.
+    pub(super) fn through(self, balancer: Option<IpAddr>) -> Self {
+        Self { balancer, ..self }
     }
 
     /// Who is at the other end, for a request that [`Self::check`] let through by this snapshot.
@@ -123,6 +132,13 @@ impl Standing {
                 Peer::Unix(_) => "Your user id is no longer among this socket's `uids`.",
             };
             return Err(Lost::new(ErrorCode::IpDenied, detail));
+        }
+        let is_balancer = |ip: &IpAddr| snapshot.is_balancer(*ip);
+        if !self.balancer.iter().all(is_balancer) || matches!(&self.peer, Peer::Ip(ip) if is_balancer(ip)) {
+            return Err(Lost::new(
+                ErrorCode::PeerDenied,
+                "Which load balancers say who their clients are (`proxy_protocol`) has changed: connect again.",
+            ));
         }
         let Some(tls) = &snapshot.tls else { return Ok(()) };
         match (&self.shown, tls.clients()) {

@@ -40,6 +40,7 @@ mod limits;
 mod links;
 mod log_pipe;
 mod metrics;
+mod proxy_protocol;
 mod records;
 #[cfg(feature = "emulator")]
 mod refusals;

@@ -369,6 +369,7 @@ impl Listeners {
                 shared: Arc::clone(&self.shared),
             }),
             allow: settings.allow.clone(),
+            proxy_protocol: settings.proxy_protocol.clone(),
             uids: match &settings.bind {
                 Bind::Unix { uids, .. } => uids.clone(),
                 Bind::Tcp(_) | Bind::Localhost { .. } => Vec::new(),

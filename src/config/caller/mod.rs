@@ -122,6 +122,43 @@ fn place_of(error: &CallersError, file: &FileConfig) -> Source {
     place.unwrap_or_default()
 }
 
+/// Notes networks of callers that load balancers have: whose preamble is missing or wrong would be that caller.
+pub(crate) fn check_balancers(
+    file: &FileConfig,
+    listeners: &[Given<ListenerSettings>],
+    callers: &CallerSettings,
+    problems: &mut Problems,
+) {
+    let balancers: Vec<_> = listeners
+        .iter()
+        .filter_map(|listener| listener.value.proxy_protocol.as_ref())
+        .collect();
+    for caller in callers.identification.callers() {
+        let overlaps = |network| balancers.iter().any(|balancers| balancers.overlaps(network));
+        let Some(network) = caller.networks.iter().copied().find(|network| overlaps(*network)) else {
+            continue;
+        };
+        let named = |table: &&FileCaller| {
+            table
+                .name
+                .as_ref()
+                .is_some_and(|given| given.value == caller.name.as_str())
+        };
+        let place = file
+            .callers
+            .iter()
+            .find(named)
+            .and_then(|table| table.networks.as_ref());
+        problems.add(
+            place.map_or(&Source::Nowhere, |list| &list.source),
+            format_args!(
+                "`{network}` overlaps with load balancers of a listener (`proxy_protocol`), who are never clients: name the \
+                 networks of the caller alone"
+            ),
+        );
+    }
+}
+
 /// Notes what about callers works, but hardly as meant.
 pub(crate) fn warn(
     file: &FileConfig,

@@ -35,6 +35,7 @@ tables! {
         bind: text,
         account: name,
         allow: texts,
+        proxy_protocol: texts,
         hosts: texts,
         read_only: boolean,
         insecure_plaintext: boolean,
@@ -140,6 +141,22 @@ fn listener(
         None if remote && tls.asks_for_certificates() => Some(Allowlist::everybody()),
         None => Some(Allowlist::loopback()),
     };
+    let balancers = table.and_then(|table| table.proxy_protocol.as_ref());
+    let proxy_protocol = match balancers {
+        Some(list) => balancers_of(list, &mut inputs.problems).map(Some),
+        None => Some(None),
+    };
+    if let (Some(list), Some(Bind::Unix { .. })) = (balancers, &bind) {
+        inputs.problems.add(
+            &list.source,
+            "a unix socket has no peer addresses: remove this; who connects there is told by the kernel",
+        );
+    } else if let (Some(list), true) = (balancers, allow == Some(Allowlist::loopback())) {
+        inputs.problems.warn(format_args!(
+            "{}: clients behind a load balancer are never loopback, so nobody is let in through it: name their networks with `allow`",
+            list.source
+        ));
+    }
     let hosts = overrides.hosts.as_ref().or_else(|| table?.hosts.as_ref());
     let hosts_source = hosts.map_or(&source, |list| &list.source);
     let hosts = hosts.map_or_else(Vec::new, |list| host_names(list, &mut inputs.problems));
@@ -201,6 +218,7 @@ fn listener(
             account: account?,
             tls: tls.ready()?,
             allow: allow?,
+            proxy_protocol: proxy_protocol?,
             rules: RequestRules {
                 hosts: HostNames::new(hosts),
                 required_header,
@@ -267,6 +285,22 @@ fn allowlist(list: &GivenList, problems: &mut Problems) -> Option<Allowlist> {
         );
         return None;
     }
+    networks(list, problems)
+}
+
+/// The load balancers that are believed.
+fn balancers_of(list: &GivenList, problems: &mut Problems) -> Option<Allowlist> {
+    if list.value.is_empty() {
+        problems.add(
+            &list.source,
+            "an empty list trusts no load balancer: name their addresses, such as `10.0.0.1/32`, or remove the key",
+        );
+        return None;
+    }
+    networks(list, problems)
+}
+
+fn networks(list: &GivenList, problems: &mut Problems) -> Option<Allowlist> {
     let networks: Vec<IpNet> = list
         .value
         .iter()

@@ -216,3 +216,45 @@ fn an_account_without_a_listener_is_worth_a_warning() {
         .toml("[[listener]]\naccount = 'default'\n[account.spare]\nclient_id = 'i'\nclient_secret_file = '/s'");
     assert_eq!(case.warnings(), ["no listener uses the account `spare`"]);
 }
+
+#[test]
+fn load_balancers_that_are_believed_are_networks_that_no_caller_has() {
+    let loads = |toml: &str| Case::new().toml(toml).settings();
+    let settings = loads("[[listener]]\nproxy_protocol = ['10.0.0.1', 'fd00::/64']\nallow = ['192.0.2.0/24']");
+    let balancers = settings.listeners[0].proxy_protocol.as_ref().unwrap();
+    assert!(balancers.allows("10.0.0.1".parse().unwrap()) && !balancers.allows("10.0.0.2".parse().unwrap()));
+    assert_eq!(loads("[[listener]]").listeners[0].proxy_protocol, None);
+    let caller = |network: &str| {
+        format!(
+            "[[listener]]\nproxy_protocol = ['10.0.0.1/32']\nallow = ['10.0.0.0/8']\n[[caller]]\nname = 'a'\n\
+             networks = ['192.0.2.1', '{network}']\n[[caller.rule]]\noperations = ['listGroups']\naction = 'allow'"
+        )
+    };
+    loads(&caller("10.0.1.0/24"));
+    for network in ["10.0.0.1", "10.0.0.0/24", "::ffff:10.0.0.0/120", "0.0.0.0/0"] {
+        let said = Case::new().toml(&caller(network)).error();
+        assert!(
+            said.contains("caller.networks") && said.contains("overlaps with load balancers"),
+            "{said}"
+        );
+    }
+    for (toml, says) in [
+        ("proxy_protocol = []", "trusts no load balancer"),
+        ("proxy_protocol = ['lb.example.org']", "is not a network"),
+        (
+            "bind = 'unix:/s'\nproxy_protocol = ['10.0.0.1']",
+            "has no peer addresses",
+        ),
+    ] {
+        let said = Case::new().toml(&format!("[[listener]]\n{toml}")).error();
+        assert!(
+            said.contains(says) && said.contains("listener.proxy_protocol"),
+            "{said}"
+        );
+    }
+    let warned = Case::new()
+        .toml("[[listener]]\nproxy_protocol = ['10.0.0.1']")
+        .warnings()
+        .join("\n");
+    assert!(warned.contains("name their networks with `allow`"), "{warned}");
+}

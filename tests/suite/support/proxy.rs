@@ -98,6 +98,7 @@ pub fn listener(account: &str) -> ListenerSettings {
         account: account.to_owned(),
         tls: None,
         allow: Allowlist::loopback(),
+        proxy_protocol: None,
         rules: RequestRules::default(),
     }
 }
