@@ -26,8 +26,8 @@ const MOST_BODY_BYTES: usize = 1 << 20;
 
 /// What authorizes a call.
 enum Authority {
-    /// A token of a service account.
-    Token(HeaderValue),
+    /// A token of a service account, or what a gateway is shown; `None`: the connection shows it.
+    Token(Option<HeaderValue>),
     /// An API key.
     Key(Box<Digest>),
 }
@@ -111,7 +111,7 @@ impl AtlasApi {
     pub async fn call(&self, method: Method, target: &str, body: Option<&Value>) -> Result<ApiAnswer, CallError> {
         match &self.authority {
             Authority::Token(token) => {
-                let response = self.send(&method, target, body, Some(token.clone())).await?;
+                let response = self.send(&method, target, body, token.clone()).await?;
                 self.read(response).await
             }
             Authority::Key(digest) => self.call_with_key(digest, method, target, body).await,

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
+
 use super::{AtlasApi, Authority};
 use crate::credential::bearer::{Granted, Refusal, Token, TokenEndpoint};
 use crate::credential::digest::{Digest, DigestEvents, DigestParts, PublicKeyError};
@@ -37,7 +39,12 @@ impl ApiClient {
 
     /// For calls with a token that somebody else keeps and revokes.
     pub fn with_token(&self, token: &Token) -> AtlasApi {
-        self.api(Authority::Token(token.header().clone()))
+        self.api(Authority::Token(Some(token.header().clone())))
+    }
+
+    /// For calls to a gateway, with this field, or with a connection that shows who asks.
+    pub fn with_authorization(&self, authorization: Option<HeaderValue>) -> AtlasApi {
+        self.api(Authority::Token(authorization))
     }
 
     /// For calls with an API key. `events` is told of them: they don't count in the account's metrics.
@@ -75,7 +82,7 @@ impl Session {
         let endpoint = TokenEndpoint::new(&client.origin, key, client.http.clone(), Arc::clone(&client.clock));
         let granted = endpoint.fetch().await?;
         Ok(Self {
-            api: client.api(Authority::Token(granted.header().clone())),
+            api: client.api(Authority::Token(Some(granted.header().clone()))),
             endpoint,
             granted,
         })

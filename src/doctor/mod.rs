@@ -7,6 +7,7 @@ mod api;
 mod callers;
 mod clock;
 mod credential;
+mod gateway;
 mod listeners;
 mod network;
 mod ports;
@@ -72,6 +73,9 @@ struct Patient<'a> {
 /// The checks of an account that need the network, in their order.
 const BEHIND_NETWORK: [&str; 4] = ["clock", "credential", "api", "secret_expiry"];
 
+/// The same where the upstream is a gateway.
+const BEFORE_GATEWAY: [&str; 3] = ["clock", "caller", "api"];
+
 impl<'a> Patient<'a> {
     async fn examine(name: &'a str, account: &'a AccountSettings, around: &'a Circumstances, report: &'a mut Report) {
         let mut patient = Patient {
@@ -81,24 +85,42 @@ impl<'a> Patient<'a> {
             report,
         };
         patient.say_account();
+        let identity = match &account.credential {
+            CredentialSettings::Identity(settings) => {
+                patient.say_identity(settings);
+                Some(patient.identity(settings))
+            }
+            _ => None,
+        };
+        let behind_network = match identity {
+            Some(_) => &BEFORE_GATEWAY[..],
+            None => &BEHIND_NETWORK,
+        };
         patient.say_proxy();
         let tls = match client_config(account.upstream.ca_file.as_deref()) {
             Ok(tls) => tls,
             Err(error) => {
                 let hint = "name a readable PEM file of certificates with `ca_file` (--upstream-ca), or none to trust the system's authorities";
                 patient.add("tls", Status::Fail, error.to_string(), Some(hint.to_owned()));
-                return patient.skip(&BEHIND_NETWORK, "there are no trusted authorities");
+                return patient.skip(behind_network, "there are no trusted authorities");
             }
         };
-        if let Err(why) = patient.network(&tls).await {
-            return patient.skip(&BEHIND_NETWORK, why);
+        let shown = identity
+            .as_ref()
+            .map_or_else(|| tls.clone(), |identity| identity.shown_by(tls.clone()));
+        if let Err(why) = patient.network(&shown).await {
+            return patient.skip(behind_network, why);
+        }
+        if let Some(identity) = &identity {
+            return patient.with_identity(identity, tls).await;
         }
         let client = ApiClient::new(&account.upstream, tls, Arc::clone(&around.clock));
         patient.clock(client.http()).await;
         match &account.credential {
             CredentialSettings::ServiceAccount(key) => patient.with_service_account(key, &client).await,
             CredentialSettings::ApiKey(key) => patient.with_api_key(key, &client).await,
-            CredentialSettings::Identity(_) => patient.skip(&BEHIND_NETWORK, "the gateway is not asked"),
+            // Examined above.
+            CredentialSettings::Identity(_) => {}
         }
     }
 

@@ -8,6 +8,7 @@ mod clock;
 mod configuration;
 mod credential;
 mod egress_proxy;
+mod gateway;
 mod json;
 mod network;
 mod ports;
