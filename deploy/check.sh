@@ -43,6 +43,11 @@ systemd() {
     local said
     said=$(systemd-analyze verify --man=no "$scratch/atlas-auth-proxy.service" 2>&1) || { printf '%s\n' "$said"; exit 1; }
     if grep -F 'atlas-auth-proxy.service' <<<"$said"; then exit 1; fi
+    step "systemd: the same with the drop-in of a leaf"
+    mkdir "$scratch/atlas-auth-proxy.service.d"
+    cp deploy/systemd/leaf.conf "$scratch/atlas-auth-proxy.service.d/"
+    said=$(systemd-analyze verify --man=no "$scratch/atlas-auth-proxy.service" 2>&1) || { printf '%s\n' "$said"; exit 1; }
+    if grep -E 'atlas-auth-proxy.service|leaf.conf' <<<"$said"; then exit 1; fi
     step "systemd: systemd-analyze security, exposure at most 2.0"
     systemd-analyze security --no-pager --offline=true --threshold=20 "$unit" >"$scratch/exposure" || { cat "$scratch/exposure"; exit 1; }
     tail -n 1 "$scratch/exposure"

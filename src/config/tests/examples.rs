@@ -80,6 +80,37 @@ fn each_file_loads_without_a_warning() {
     assert!(seen.len() >= 6, "{seen:?}");
 }
 
+/// What the gateway of `deploy/kubernetes` is configured with.
+#[test]
+fn the_gateway_of_kubernetes_loads_without_a_warning() {
+    let manifest = folder().join("../deploy/kubernetes/gateway.yaml");
+    let manifest = std::fs::read_to_string(manifest).unwrap();
+    let (_, after) = manifest.split_once("  gateway.toml: |\n").unwrap();
+    let (text, _) = after.split_once("---\n").unwrap();
+    let text: String = text
+        .lines()
+        .map(|line| line.strip_prefix("    ").unwrap_or(line).to_owned() + "\n")
+        .collect();
+    let case = case(&text);
+    let settings = case.settings();
+    assert_eq!(case.warnings(), [""; 0]);
+    assert!(
+        settings.listeners[0]
+            .rules
+            .hosts
+            .knows("atlas-gateway.platform.svc:8443")
+    );
+    assert_eq!(settings.drain_delay, std::time::Duration::from_secs(10));
+    // A leaf has its token made for the audience that the gateway wants.
+    let leaf = std::fs::read_to_string(folder().join("../deploy/kubernetes/sidecar-gateway.yaml")).unwrap();
+    for shared in [
+        "audience: https://atlas-gateway.platform.svc\n",
+        "value: https://atlas-gateway.platform.svc:8443\n",
+    ] {
+        assert!(leaf.contains(shared), "{shared}");
+    }
+}
+
 #[test]
 fn the_full_file_shows_every_key_and_the_defaults() {
     let text = example("full.toml");
