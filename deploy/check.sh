@@ -39,10 +39,11 @@ systemd() {
     step "systemd: systemd-analyze verify"
     # The unit is verified as it stands but for the binary, which need not be installed here.
     sed 's#^ExecStart=/usr/bin/atlas-auth-proxy#ExecStart=/bin/true#' "$unit" >"$scratch/atlas-auth-proxy.service"
+    cp deploy/systemd/atlas-auth-proxy.socket "$scratch/"
     # Unknown keys are only warnings to verify; here any word of complaint about our unit fails.
     local said
-    said=$(systemd-analyze verify --man=no "$scratch/atlas-auth-proxy.service" 2>&1) || { printf '%s\n' "$said"; exit 1; }
-    if grep -F 'atlas-auth-proxy.service' <<<"$said"; then exit 1; fi
+    said=$(systemd-analyze verify --man=no "$scratch/atlas-auth-proxy.service" "$scratch/atlas-auth-proxy.socket" 2>&1) || { printf '%s\n' "$said"; exit 1; }
+    if grep -E 'atlas-auth-proxy\.(service|socket)' <<<"$said"; then exit 1; fi
     step "systemd: the same with the drop-in of a leaf"
     mkdir "$scratch/atlas-auth-proxy.service.d"
     cp deploy/systemd/leaf.conf "$scratch/atlas-auth-proxy.service.d/"

@@ -10,7 +10,7 @@ use crate::catalogue::Catalogue;
 use crate::credential::CredentialSettings;
 use crate::log::LogSettings;
 use crate::proxy::{BodyLimits, CallerTerms};
-use crate::server::{Bind, CapacityLimits, ConnectionLimits, ListenerSettings};
+use crate::server::{Bind, CapacityLimits, ConnectionLimits, HandedSockets, ListenerSettings};
 #[cfg(feature = "token-store")]
 use crate::token_store::TokenStoreSettings;
 use crate::upstream::{UpstreamLimits, UpstreamSettings};
@@ -74,6 +74,8 @@ pub struct CallerSettings {
 pub struct Settings {
     /// At least one.
     pub listeners: Vec<ListenerSettings>,
+    /// Sockets that the service manager has made; what is bound at their addresses takes them.
+    pub handed: HandedSockets,
     /// By name; each listener's account is among them.
     pub accounts: BTreeMap<String, AccountSettings>,
     /// Where replicas share the tokens of service accounts; `None`: nowhere.

@@ -44,6 +44,7 @@ fuzz_target!(|data: &[u8]| {
         flags: &flags,
         environment: &environment,
         files: &files,
+        sockets: None,
         commands: &NoCommands,
         machine: Machine {
             overflow_uid: 65534,

@@ -74,6 +74,7 @@ async fn start(seen: Arc<Mutex<Vec<Result<strict::Request, String>>>>) -> (App, 
         flags: &flags,
         environment: &environment,
         files: &files,
+        sockets: None,
         commands: &NoCommands,
         machine: Machine {
             overflow_uid: 65534,

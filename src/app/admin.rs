@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::status::State;
 use crate::admin::{self, AdminState, Socket};
 use crate::guard::HostNames;
-use crate::server::{self, Bind, BindError, BoundSocket, UnixSocketFile};
+use crate::server::{self, Bind, BindError, BoundSocket, HandedSockets, UnixSocketFile};
 use crate::settings::AdminSettings;
 
 /// Where metrics and health answer.
@@ -111,8 +111,8 @@ pub(super) struct BoundAdmin {
 }
 
 /// Binds the socket. Must be called within a tokio runtime.
-pub(super) fn bind(to: Option<&Bind>) -> Result<BoundAdmin, BindError> {
-    let (address, socket) = match to.map(server::bind).transpose()? {
+pub(super) fn bind(to: Option<&Bind>, handed: &HandedSockets) -> Result<BoundAdmin, BindError> {
+    let (address, socket) = match to.map(|bind| server::bind(bind, handed)).transpose()? {
         None => (AdminAddress::Off, None),
         Some(BoundSocket::Tcp(listener, address) | BoundSocket::Both([(listener, address), _])) => {
             (AdminAddress::Tcp(address), Some((Socket::Tcp(listener), None)))

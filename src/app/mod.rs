@@ -92,10 +92,10 @@ impl App {
         let bound = settings
             .listeners
             .iter()
-            .map(|listener| server::bind(&listener.bind))
+            .map(|listener| server::bind(&listener.bind, &settings.handed))
             .collect::<Result<Vec<_>, _>>()
             .map_err(StartError::Listener)?;
-        let admin = admin::bind(settings.admin.bind.as_ref()).map_err(StartError::Admin)?;
+        let admin = admin::bind(settings.admin.bind.as_ref(), &settings.handed).map_err(StartError::Admin)?;
         let shares = Shares::of(
             getrlimit(Resource::Nofile).current,
             settings.limits.capacity.max_connections,

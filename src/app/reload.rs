@@ -94,7 +94,7 @@ impl App {
         check_accounts(&settings)?;
         self.listeners.check_certificates(&settings.listeners)?;
         self.listeners.check_callers(&settings.listeners)?;
-        let bound = self.listeners.bind_new(&settings.listeners)?;
+        let bound = self.listeners.bind_new(&settings.listeners, &settings.handed)?;
         self.state.accounts.reload(&settings.accounts, &trusts)?;
         let mut later = self.only_at_start.changes(&OnlyAtStart::of(&settings));
         self.drain_timeout = settings.drain_timeout;

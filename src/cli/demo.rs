@@ -27,7 +27,7 @@ use crate::guard::Allowlist;
 use crate::log::{LogFormat, LogSettings, Outlet};
 use crate::proxy::RequestRules;
 use crate::secret::Secret;
-use crate::server::{Bind, ListenerSettings};
+use crate::server::{Bind, HandedSockets, ListenerSettings};
 use crate::settings::{AccountSettings, AdminSettings, CallerSettings, Limits, Settings};
 use crate::upstream::{HttpVersion, Origin, UpstreamLimits, UpstreamSettings};
 
@@ -200,6 +200,7 @@ fn settings(
             listener("commercial-digest", DIGEST),
             listener("government", GOVERNMENT),
         ],
+        handed: HandedSockets::default(),
         accounts,
         #[cfg(feature = "token-store")]
         token_store: None,

@@ -10,6 +10,7 @@ mod reload;
 mod rotate_secret;
 mod rules;
 mod run;
+mod systemd;
 #[cfg(test)]
 mod tests;
 
@@ -79,6 +80,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>, environment: &'static dyn 
 }
 
 fn run(flags: Flags, environment: &'static dyn Environment, unhardened: &[NotHardened]) -> ExitCode {
+    // Before there are threads: it changes the environment.
+    let sockets = match systemd::sockets(environment) {
+        Ok(sockets) => sockets,
+        Err(error) => {
+            print_error(&error);
+            return exit::misused();
+        }
+    };
     // The settings' files are read on its threads, too.
     if let Err(error) = crate::blocking::start() {
         return run::no_thread(&error);
@@ -94,6 +103,7 @@ fn run(flags: Flags, environment: &'static dyn Environment, unhardened: &[NotHar
             ));
         }),
         commands: SecretCommands::new(Arc::new(SystemClock)),
+        sockets,
         machine,
     };
     match source.load() {
@@ -139,6 +149,7 @@ fn sources<'a>(flags: &'a Flags, environment: &'a dyn Environment, commands: &'a
         flags,
         environment,
         files: &Disk,
+        sockets: None,
         commands,
         machine: Machine {
             cores: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),

@@ -10,9 +10,11 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::systemd::Notifier;
 use crate::app::{App, Prepared, StartError};
 use crate::blocking;
 use crate::config::{self, ConfigErrors, Environment, Flags, Machine, SecretCommands, Sources, WatchedFiles};
+use crate::server::HandedSockets;
 
 /// How often the files are checked for changes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -30,6 +32,7 @@ pub(super) struct SettingsSource {
     pub(super) environment: &'static dyn Environment,
     pub(super) files: WatchedFiles,
     pub(super) commands: SecretCommands,
+    pub(super) sockets: HandedSockets,
     pub(super) machine: Machine,
 }
 
@@ -39,6 +42,7 @@ impl SettingsSource {
             flags: &self.flags,
             environment: self.environment,
             files: &self.files,
+            sockets: Some(&self.sockets),
             commands: &self.commands,
             machine: self.machine,
         }
@@ -63,6 +67,7 @@ impl SettingsSource {
 pub(super) struct Reloader {
     source: Arc<SettingsSource>,
     loads: mpsc::Sender<Load>,
+    notifier: Notifier,
 }
 
 /// Settings that were read again, and why.
@@ -86,15 +91,21 @@ enum LoadError {
 
 impl Reloader {
     /// `source` has been read once. Each reload comes out of the channel.
-    pub(super) fn new(source: Arc<SettingsSource>) -> (Self, mpsc::Receiver<Load>) {
+    pub(super) fn new(source: Arc<SettingsSource>, notifier: Notifier) -> (Self, mpsc::Receiver<Load>) {
         let (loads, read) = mpsc::channel(1);
-        (Self { source, loads }, read)
+        let reloader = Self {
+            source,
+            loads,
+            notifier,
+        };
+        (reloader, read)
     }
 
     /// Runs until the receiver is dropped.
     pub(super) async fn run(self, mut hangup: Hangup) {
         loop {
             let why = self.due(&mut hangup).await;
+            self.notifier.reloading();
             let read = self.on_thread(&mut hangup, |source| {
                 source.load().map(|loaded| Loaded {
                     warnings: loaded.warnings,
@@ -188,8 +199,8 @@ fn shown(waits_for: Option<String>) -> String {
     waits_for.unwrap_or_else(|| "none: no thread is free to read on".to_owned())
 }
 
-/// Valid settings replace the old ones; what is wrong with invalid ones is logged.
-pub(super) fn take(running: &mut App, load: Load) {
+/// Valid settings replace the old ones; what is wrong with invalid ones is logged. Whether they were taken.
+pub(super) fn take(running: &mut App, load: Load) -> bool {
     let Load { why, result } = load;
     let refused = |running: &App| {
         running.reload_failed();
@@ -197,6 +208,7 @@ pub(super) fn take(running: &mut App, load: Load) {
             reason = why,
             "the configuration was not reloaded; the old one stays in force"
         );
+        false
     };
     let loaded = match result {
         Ok(loaded) => loaded,
@@ -230,9 +242,11 @@ pub(super) fn take(running: &mut App, load: Load) {
                     "these settings take effect at the next start"
                 );
             }
+            true
         }
         Err(error) => {
             tracing::error!(reason = why, %error, "the configuration was not reloaded; the old one stays in force");
+            false
         }
     }
 }

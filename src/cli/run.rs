@@ -12,6 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::exit;
 use super::reload::{self, Hangup, Reloader, SettingsSource};
+use super::systemd::Notifier;
 use crate::app::App;
 use crate::blocking;
 use crate::config::Loaded;
@@ -96,9 +97,12 @@ async fn serve(settings: Settings, source: SettingsSource, stdout: &Outlet) -> E
             return exit::CLEAN;
         }
     };
-    let (reloader, mut loads) = Reloader::new(Arc::new(source));
+    let notifier = Notifier::new(source.environment);
+    notifier.watch(source.environment);
+    let (reloader, mut loads) = Reloader::new(Arc::new(source), notifier.clone());
     let reloading = tokio::spawn(reloader.run(hangup));
     announce(&running, &accounts, stdout);
+    notifier.ready("serving");
     loop {
         tokio::select! {
             (signal, ends) = signals.heard() => {
@@ -112,9 +116,13 @@ async fn serve(settings: Settings, source: SettingsSource, stdout: &Outlet) -> E
                 tracing::info!("stopping, as the admin port was asked to");
                 break;
             }
-            Some(load) = loads.recv() => reload::take(&mut running, load),
+            Some(load) = loads.recv() => {
+                let taken = reload::take(&mut running, load);
+                notifier.ready(if taken { "serving" } else { "serving; the last reload was refused: see the log" });
+            }
         }
     }
+    notifier.stopping();
     reloading.abort();
     drain(running, &mut signals).await
 }

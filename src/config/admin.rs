@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use super::handed::{BoundAt, BoundBy};
 use super::inputs::Inputs;
 use super::source::{Given, Source};
 use super::table::tables;
@@ -28,8 +29,13 @@ pub(crate) fn build(table: &FileAdmin, inputs: &mut Inputs<'_>) -> Given<AdminSe
     let over = inputs.setting("--admin-listen", flags.admin_listen.as_ref(), variable::ADMIN_LISTEN);
     let quit = inputs.setting("--admin-quit", flags.admin_quit.as_ref(), variable::ADMIN_QUIT);
     let quit = inputs.choose_bool(quit, table.quit.as_ref()).unwrap_or(false);
-    let Given { value, source } = inputs.choose(over, table.bind.as_ref(), bind).unwrap_or(Given {
-        value: Some(Bind::Tcp(DEFAULT_BIND)),
+    let given = over.or_else(|| table.bind.clone());
+    let bound = given.and_then(|given| bind(given, inputs));
+    let Given { value, source } = bound.unwrap_or(Given {
+        value: Some(BoundAt {
+            bind: Bind::Tcp(DEFAULT_BIND),
+            by: BoundBy::Us,
+        }),
         source: Source::Nowhere,
     });
     let bind = with_keys(value, table, inputs);
@@ -39,28 +45,34 @@ pub(crate) fn build(table: &FileAdmin, inputs: &mut Inputs<'_>) -> Given<AdminSe
     }
 }
 
-fn bind(text: &str) -> Result<Option<Bind>, String> {
-    if text.trim() == "off" {
-        return Ok(None);
+fn bind(given: Given<String>, inputs: &mut Inputs<'_>) -> Option<Given<Option<BoundAt>>> {
+    if given.value.trim() == "off" {
+        return Some(given.map(|_| None));
     }
-    value::bind(text)
-        .map(|bind| match bind {
-            // 127.0.0.1 alone: clients of the admin port are configured with its address, or are told it.
-            Bind::Localhost { port } => Some(Bind::Tcp((Ipv4Addr::LOCALHOST, port).into())),
-            bind => Some(bind),
-        })
-        .map_err(|error| format!("{error}, or `off`"))
+    if given.value.trim().starts_with("systemd:") {
+        return Some(inputs.bind(given)?.map(Some));
+    }
+    let parsed = inputs.problems.parse(given, |text| {
+        value::bind(text)
+            .map(|bind| match bind {
+                // 127.0.0.1 alone: clients of the admin port are configured with its address, or are told it.
+                Bind::Localhost { port } => Bind::Tcp((Ipv4Addr::LOCALHOST, port).into()),
+                bind => bind,
+            })
+            .map_err(|error| format!("{error}, or `off`"))
+    })?;
+    Some(parsed.map(|bind| Some(BoundAt { bind, by: BoundBy::Us })))
 }
 
 /// `mode` and `uids` belong to a unix socket.
-fn with_keys(bind: Option<Bind>, table: &FileAdmin, inputs: &mut Inputs<'_>) -> Option<Bind> {
+fn with_keys(bound: Option<BoundAt>, table: &FileAdmin, inputs: &mut Inputs<'_>) -> Option<Bind> {
     let keys = UnixKeys {
         place: &table.place,
         mode: table.mode.as_ref(),
         uids: table.uids.as_ref(),
     };
-    match bind {
-        Some(bind) => Some(with_unix_keys(bind, &keys, &mut inputs.problems)),
+    match bound {
+        Some(bound) => Some(with_unix_keys(bound, &keys, &mut inputs.problems)),
         None => {
             refuse_unix_keys(&keys, &mut inputs.problems);
             None

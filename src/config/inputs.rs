@@ -1,7 +1,7 @@
 //! Flags before environment, with the rules that hold for all of them: an empty variable counts as unset, a list is
 //! split at commas, and every value remembers its name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +17,10 @@ pub(crate) struct Inputs<'a> {
     pub(crate) problems: Problems,
     /// The files that the client secrets in use came from, by account.
     pub(crate) secret_files: BTreeMap<String, PathBuf>,
+    /// Sockets of the service manager that something is bound to.
+    pub(crate) used_sockets: BTreeSet<String>,
+    /// Something is bound to a socket of the service manager that this process does not get.
+    pub(crate) unknown_sockets: bool,
     /// The folder of the configuration file: relative paths in it start there.
     pub(crate) folder: Option<PathBuf>,
 }
@@ -30,6 +34,8 @@ impl<'a> Inputs<'a> {
             sources,
             problems: Problems::default(),
             secret_files: BTreeMap::new(),
+            used_sockets: BTreeSet::new(),
+            unknown_sockets: false,
             folder: None,
         }
     }

@@ -16,6 +16,7 @@ mod document;
 mod egress;
 mod file;
 mod gateway;
+mod handed;
 mod inputs;
 mod limits;
 mod listener;
@@ -104,6 +105,7 @@ pub fn load(sources: Sources<'_>) -> Result<Loaded, ConfigErrors> {
     let listeners = listener::build(&file.listeners, &roster, caller::are_named(&file), &mut inputs);
     let callers = caller::build(&file, &catalogue, &mut inputs);
     caller::check_balancers(&file, &listeners, &callers, &mut inputs.problems);
+    inputs.check_sockets();
     caller::warn(&file, &listeners, &callers, &mut inputs.problems);
     conflict::check(&listeners, &accounts, &admin, &mut inputs.problems);
     if !inputs.problems.is_empty() {
@@ -111,6 +113,7 @@ pub fn load(sources: Sources<'_>) -> Result<Loaded, ConfigErrors> {
     }
     let settings = Settings {
         listeners: listeners.into_iter().map(|given| given.value).collect(),
+        handed: sources.sockets.cloned().unwrap_or_default(),
         accounts: accounts
             .into_iter()
             .map(|(name, built)| (name, built.settings))
@@ -160,6 +163,12 @@ pub fn health(sources: Sources<'_>) -> Result<HealthTarget, ConfigErrors> {
         Some(bind) => Some(HealthTarget::Admin(bind)),
         None => listener::first(&file.listeners, &mut inputs).map(|(bind, tls)| HealthTarget::Listener { bind, tls }),
     };
+    if inputs.unknown_sockets {
+        inputs.problems.add(
+            &Source::Nowhere,
+            "where a socket of systemd is bound is not known here: say where the proxy is asked with --admin-listen",
+        );
+    }
     match asked {
         Some(asked) if inputs.problems.is_empty() => Ok(asked),
         _ => Err(inputs.problems.into_errors()),

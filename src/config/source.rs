@@ -14,6 +14,7 @@ use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 use crate::secret_command::{CommandError, SecretCommand};
+use crate::server::HandedSockets;
 
 /// The environment variables of the process.
 pub trait Environment: Sync {
@@ -189,6 +190,8 @@ pub struct Sources<'a> {
     pub environment: &'a dyn Environment,
     /// The files.
     pub files: &'a dyn Files,
+    /// The sockets that the service manager has made; `None`: nothing is served, so that they matter to nobody.
+    pub sockets: Option<&'a HandedSockets>,
     /// The commands that print secrets.
     pub commands: &'a dyn Commands,
     /// The machine.

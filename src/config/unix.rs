@@ -1,5 +1,6 @@
 //! What belongs to a unix socket, be it a listener's or the admin port's.
 
+use super::handed::{BoundAt, BoundBy};
 use super::inputs::GivenList;
 use super::problem::{Problems, shown};
 use super::source::{Given, Source};
@@ -7,6 +8,7 @@ use super::value;
 use crate::server::Bind;
 
 /// The keys that belong to a unix socket, of a listener or of the admin port.
+#[derive(Clone, Copy)]
 pub(crate) struct UnixKeys<'f> {
     pub(crate) place: &'f Source,
     pub(crate) mode: Option<&'f Given<String>>,
@@ -14,12 +16,25 @@ pub(crate) struct UnixKeys<'f> {
 }
 
 /// A bind with its `mode` and `uids`; they are refused where it is no unix socket.
-pub(crate) fn with_unix_keys(mut bind: Bind, keys: &UnixKeys<'_>, problems: &mut Problems) -> Bind {
+pub(crate) fn with_unix_keys(bound: BoundAt, keys: &UnixKeys<'_>, problems: &mut Problems) -> Bind {
+    let BoundAt { mut bind, by } = bound;
+    if let (Some(given), true) = (keys.mode, by != BoundBy::Us) {
+        problems.add(
+            &given.source,
+            "systemd makes this socket: remove this, and write `SocketMode=` in its unit",
+        );
+    }
+    if by == BoundBy::ManagerOfAnother {
+        return bind;
+    }
     let Bind::Unix { mode, uids, .. } = &mut bind else {
-        refuse_unix_keys(keys, problems);
+        let mode = keys.mode.filter(|_| by == BoundBy::Us);
+        refuse_unix_keys(&UnixKeys { mode, ..*keys }, problems);
         return bind;
     };
-    if let Some(given) = keys.mode.cloned().and_then(|given| problems.parse(given, value::mode)) {
+    if by == BoundBy::Us
+        && let Some(given) = keys.mode.cloned().and_then(|given| problems.parse(given, value::mode))
+    {
         *mode = given.value;
     }
     for uid in keys.uids.iter().flat_map(|list| &list.value) {

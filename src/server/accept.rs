@@ -87,7 +87,7 @@ async fn hear_balancer(
     let limit = snapshot.limits.header_read_timeout;
     let read = tokio::select! {
         biased;
-        () = drain.draining() => return,
+        () = last_call(&mut drain) => return,
         read = tokio::time::timeout(limit, proxy_protocol::read(&mut stream)) => read,
     };
     let name = &snapshot.pipeline.name;
@@ -112,6 +112,12 @@ async fn hear_balancer(
     };
     snapshot.pipeline.metrics.denied(DenyReason::Preamble);
     tracing::warn!(listener = %name, %balancer, why, "closed a load balancer's connection");
+}
+
+/// Ends some time after the drain has begun: a client that has just connected gets its answer.
+async fn last_call(drain: &mut DrainHandle) {
+    drain.draining().await;
+    tokio::time::sleep(connection::LAST_CALL).await;
 }
 
 /// Whether a load balancer may have a client of this address.
@@ -160,7 +166,7 @@ async fn serve_tls(stream: TcpStream, at: TcpPeer, tls: &ListenerTls, listener: 
     let handshake = tokio::time::timeout(snapshot.limits.header_read_timeout, handshake);
     let done = tokio::select! {
         biased;
-        () = drain.draining() => return,
+        () = last_call(&mut drain) => return,
         done = handshake => done,
     };
     let pipeline = &snapshot.pipeline;

@@ -12,6 +12,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::Bind;
+use super::handed::HandedSockets;
 
 /// Connections that the kernel completes before they are accepted.
 const BACKLOG: i32 = 4096;
@@ -55,38 +56,62 @@ impl fmt::Display for BoundSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(_, address) | Self::Both([(_, address), _]) => address.fmt(f),
-            Self::Unix(_, file) => write!(f, "unix:{}", file.0.display()),
+            Self::Unix(_, file) => write!(f, "unix:{}", file.path.display()),
         }
     }
 }
 
-/// Removes the socket file when it is dropped.
+/// Removes the socket file when it is dropped, unless another made it.
 #[derive(Debug)]
-pub struct UnixSocketFile(PathBuf);
+pub struct UnixSocketFile {
+    path: PathBuf,
+    is_ours: bool,
+}
 
 impl UnixSocketFile {
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
+    }
+
+    /// The file of a socket that was handed over.
+    pub(super) fn of_another(path: PathBuf) -> Self {
+        Self { path, is_ours: false }
     }
 }
 
 impl Drop for UnixSocketFile {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        if self.is_ours {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
-/// Binds. Must be called within a tokio runtime.
+/// Binds, or takes the socket that was handed over for this address. Must be called within a tokio runtime.
 ///
 /// # Errors
 /// See [`BindError`].
-pub fn bind(to: &Bind) -> Result<BoundSocket, BindError> {
+pub fn bind(to: &Bind, handed: &HandedSockets) -> Result<BoundSocket, BindError> {
+    if let Some(socket) = handed.open(to) {
+        return socket.map_err(|source| BindError {
+            address: "a socket that was handed over".to_owned(),
+            source,
+        });
+    }
     match to {
         Bind::Tcp(address) => tcp(*address).map(|(socket, address)| BoundSocket::Tcp(socket, address)),
         Bind::Localhost { port } => bind_localhost(*port),
         Bind::Unix { path, mode, .. } => bind_unix(path, *mode)
-            .map(|listener| BoundSocket::Unix(listener, UnixSocketFile(path.clone())))
+            .map(|listener| {
+                BoundSocket::Unix(
+                    listener,
+                    UnixSocketFile {
+                        path: path.clone(),
+                        is_ours: true,
+                    },
+                )
+            })
             .map_err(|source| BindError {
                 address: format!("unix:{}", path.display()),
                 source,

@@ -59,6 +59,7 @@ mod signals;
 mod skipping;
 mod smuggling;
 mod structure;
+mod systemd;
 mod tls_listener;
 #[cfg(feature = "token-store")]
 mod token_store;

@@ -364,6 +364,7 @@ fn some_crates_have_one_home() {
         ("ipnet::", &["guard", "config", "caller"]),
         ("prometheus::", &["metrics"]),
         ("secrecy::", &["secret"]),
+        ("listenfd::", &["cli"]),
         ("close_fds::", &["secret_command"]),
         ("tracing_subscriber::", &["log"]),
         // The cryptography is chosen once.

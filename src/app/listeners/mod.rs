@@ -14,7 +14,7 @@ use super::callers::AppCallers;
 use crate::caller::Callers;
 use crate::fair::Part;
 use crate::proxy::{AccountSlot, Pipeline, Shared, Usage};
-use crate::server::{self, Bind, BoundSocket, Capacity, Drain, ListenerSettings, ListenerTls, Snapshot};
+use crate::server::{self, Bind, BoundSocket, Capacity, Drain, HandedSockets, ListenerSettings, ListenerTls, Snapshot};
 use crate::settings::{AccountSettings, Limits, Settings};
 use crate::time::SharedClock;
 
@@ -187,7 +187,11 @@ impl Listeners {
     ///
     /// # Errors
     /// When one can't be bound. Nothing has changed then.
-    pub(super) fn bind_new(&self, listeners: &[ListenerSettings]) -> Result<Vec<Option<BoundSocket>>, StartError> {
+    pub(super) fn bind_new(
+        &self,
+        listeners: &[ListenerSettings],
+        handed: &HandedSockets,
+    ) -> Result<Vec<Option<BoundSocket>>, StartError> {
         let mut there: Vec<&Bind> = self.open.iter().map(|one| &one.bind).collect();
         listeners
             .iter()
@@ -197,7 +201,9 @@ impl Listeners {
                         there.remove(at);
                         Ok(None)
                     }
-                    None => server::bind(&listener.bind).map(Some).map_err(StartError::Listener),
+                    None => server::bind(&listener.bind, handed)
+                        .map(Some)
+                        .map_err(StartError::Listener),
                 },
             )
             .collect()

@@ -95,6 +95,7 @@ pub(super) fn settings(
         flags: &flags,
         environment: &BTreeMap::<String, String>::new(),
         files: &Disk,
+        sockets: None,
         commands: &NoCommands,
         machine: Machine {
             cores: NonZeroUsize::MIN,

@@ -1,11 +1,12 @@
 //! The addresses that listeners bind.
 
 use super::FileListener;
+use crate::config::handed::BoundAt;
 use crate::config::inputs::Inputs;
 use crate::config::problem::Problems;
 use crate::config::source::{Given, Source};
 use crate::config::unix::{UnixKeys, with_unix_keys};
-use crate::config::{value, variable};
+use crate::config::variable;
 use crate::server::Bind;
 
 const DEFAULT_BIND: &str = "localhost:8080";
@@ -64,14 +65,14 @@ pub(super) fn entries<'f>(tables: &'f [FileListener], inputs: &mut Inputs<'_>) -
 pub(crate) fn first(tables: &[FileListener], inputs: &mut Inputs<'_>) -> Option<(Bind, bool)> {
     let entry = entries(tables, inputs).into_iter().next()?;
     let tls = entry.table.is_some_and(|table| table.tls.is_some());
-    let bind = inputs.problems.parse(entry.bind, value::bind)?;
-    Some((bind.value, tls))
+    let bound = inputs.bind(entry.bind)?;
+    Some((bound.value.bind, tls))
 }
 
 /// `mode` and `uids` belong to a unix socket, `allow` does not.
-pub(super) fn with_unix_settings(bind: Bind, table: Option<&FileListener>, problems: &mut Problems) -> Bind {
-    let Some(table) = table else { return bind };
-    if let (Bind::Unix { .. }, Some(given)) = (&bind, &table.allow) {
+pub(super) fn with_unix_settings(bound: BoundAt, table: Option<&FileListener>, problems: &mut Problems) -> Bind {
+    let Some(table) = table else { return bound.bind };
+    if let (Bind::Unix { .. }, Some(given)) = (&bound.bind, &table.allow) {
         problems.add(
             &given.source,
             "a unix socket has no peer addresses: remove this; `mode` and `uids` say who may connect",
@@ -82,5 +83,5 @@ pub(super) fn with_unix_settings(bind: Bind, table: Option<&FileListener>, probl
         mode: table.mode.as_ref(),
         uids: table.uids.as_ref(),
     };
-    with_unix_keys(bind, &keys, problems)
+    with_unix_keys(bound, &keys, problems)
 }

@@ -125,7 +125,7 @@ fn listener(
         keeps_name,
     } = entry;
     let source = bind.source.clone();
-    let bind = inputs.problems.parse(bind, value::bind);
+    let bind = inputs.bind(bind);
     let bind = bind.map(|bind| with_unix_settings(bind.value, table, &mut inputs.problems));
     let account = account(table, roster, &mut inputs.problems);
     let name = table.filter(|_| keeps_name).and_then(|table| table.name.clone());

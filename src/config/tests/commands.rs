@@ -32,6 +32,7 @@ fn try_load(case: &Case, commands: &dyn Commands) -> Result<Loaded, Vec<String>>
         flags: &case.flags,
         environment: &case.environment,
         files: &case.files,
+        sockets: None,
         commands,
         machine: Machine {
             overflow_uid: 65534,

@@ -258,3 +258,69 @@ fn load_balancers_that_are_believed_are_networks_that_no_caller_has() {
         .join("\n");
     assert!(warned.contains("name their networks with `allow`"), "{warned}");
 }
+
+#[test]
+fn a_socket_of_systemd_counts_as_bound_where_it_is() {
+    use crate::server::{HandedSocket, HandedSockets};
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = tcp.local_addr().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let unix = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    let sockets = vec![
+        ("web".to_owned(), HandedSocket::Tcp(tcp)),
+        ("local".to_owned(), HandedSocket::Unix(unix)),
+    ];
+    let sockets = HandedSockets::new(sockets).unwrap();
+    let load = |toml: &str| {
+        let case = Case::new().toml(toml);
+        load(Sources {
+            flags: &case.flags,
+            environment: &case.environment,
+            files: &case.files,
+            sockets: Some(&sockets),
+            commands: &NoCommands,
+            machine: Machine {
+                overflow_uid: 65534,
+                cores: NonZeroUsize::MIN,
+                log_to_terminal: true,
+            },
+        })
+    };
+    let good = "[[listener]]\nbind = 'systemd:web'\n[[listener]]\nbind = 'systemd:local'\n";
+    let loaded = load(&format!("{good}uids = [7]")).unwrap();
+    assert_eq!(loaded.settings.listeners[0].bind, Bind::Tcp(address));
+    let local = Bind::Unix {
+        path,
+        mode: 0o666,
+        uids: vec![7],
+    };
+    assert_eq!(loaded.settings.listeners[1].bind, local);
+    assert_eq!(loaded.warnings, [""; 0]);
+    let warned = load(good).unwrap().warnings.join("\n");
+    assert!(
+        warned.contains("every user of this machine may connect (mode 0666"),
+        "{warned}"
+    );
+    for (toml, says) in [
+        (
+            "[[listener]]\nbind = 'systemd:web'",
+            "named `local`, and nothing is bound to it",
+        ),
+        (&format!("{good}mode = '0600'"), "SocketMode="),
+        (&format!("{good}allow = ['10.0.0.0/8']"), "has no peer addresses"),
+        (&format!("{good}[[listener]]\nbind = 'systemd:web'"), "bound twice"),
+        (
+            &format!("{good}[[listener]]\nbind = 'systemd:'"),
+            "there is: web, local",
+        ),
+        (
+            "[[listener]]\nbind = 'systemd:web'\nuids = [1]\n[admin]\nbind = 'systemd:local'",
+            "for unix sockets only",
+        ),
+    ] {
+        let said = load(toml).unwrap_err().to_string();
+        assert!(said.contains(says), "{toml}: {said}");
+    }
+}

@@ -74,6 +74,7 @@ impl Case {
             flags: &self.flags,
             environment: &self.environment,
             files: &self.files,
+            sockets: None,
             commands: &NoCommands,
             machine: Machine {
                 overflow_uid: 65534,

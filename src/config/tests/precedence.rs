@@ -332,6 +332,7 @@ fn defaults_follow_the_machine() {
             flags: &case.flags,
             environment: &case.environment,
             files: &case.files,
+            sockets: None,
             commands: &NoCommands,
             machine: Machine {
                 overflow_uid: 65534,

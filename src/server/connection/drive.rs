@@ -12,7 +12,7 @@ use crate::server::listener::Listener;
 use crate::server::standing::Standing;
 
 /// How long an idle connection waits for a last request when the drain begins.
-pub(super) const LAST_CALL: Duration = Duration::from_millis(500);
+pub(in crate::server) const LAST_CALL: Duration = Duration::from_millis(500);
 /// How long a connection of HTTP/2 that ends for its age, or because nothing happened, stays silent before it is dropped: its
 /// client may be far away, and confirm the end late.
 const LAST_NEWS: Duration = Duration::from_secs(5);

@@ -15,6 +15,7 @@ use super::strict::Refusal;
 use crate::code::ErrorCode;
 use crate::proxy::{ClientBody, ResponseBody};
 
+pub(super) use drive::LAST_CALL;
 pub(super) use farewell::farewell;
 pub(super) use http1::serve_http1;
 pub(super) use http2::serve_http2;

@@ -164,6 +164,7 @@ pub fn settings(folder: &TempDir, upstream: &Upstream, listeners: &str, callers:
         flags: &flags,
         environment: &BTreeMap::<String, String>::new(),
         files: &Disk,
+        sockets: None,
         commands: &NoCommands,
         machine: Machine {
             cores: NonZeroUsize::MIN,

@@ -139,6 +139,7 @@ pub fn settings(folder: &TempDir, account: &str, more: &str) -> Result<Settings,
         flags: &flags,
         environment: &BTreeMap::<String, String>::new(),
         files: &Disk,
+        sockets: None,
         commands: &NoCommands,
         machine: Machine {
             cores: NonZeroUsize::MIN,

@@ -14,7 +14,7 @@ use atlas_auth_proxy::guard::Allowlist;
 use atlas_auth_proxy::log::{LogFormat, LogSettings};
 use atlas_auth_proxy::proxy::RequestRules;
 use atlas_auth_proxy::secret::Secret;
-use atlas_auth_proxy::server::{Bind, ListenerSettings};
+use atlas_auth_proxy::server::{Bind, HandedSockets, ListenerSettings};
 use atlas_auth_proxy::settings::{AccountSettings, AdminSettings, CallerSettings, Limits, Settings};
 use atlas_auth_proxy::time::{SharedClock, SystemClock};
 use atlas_auth_proxy::upstream::{HttpVersion, Origin, UpstreamLimits, UpstreamSettings};
@@ -67,6 +67,7 @@ pub fn proxy(base_url: &str, ca_file: Option<&Path>, credential: CredentialSetti
     };
     let settings = Settings {
         listeners: vec![listener("default")],
+        handed: HandedSockets::default(),
         accounts: BTreeMap::from([("default".to_owned(), account)]),
         #[cfg(feature = "token-store")]
         token_store: None,
