@@ -1,5 +1,6 @@
 //! Logging: lines on standard error, for people or for machines (docs/OPERATIONS.md, "Log").
 
+mod line;
 mod outlet;
 mod request;
 
@@ -15,6 +16,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+pub use line::{Line, clean};
 pub use outlet::Outlet;
 pub use request::RequestRecord;
 

@@ -46,7 +46,6 @@ mod token_endpoint;
 
 pub use callers::{Callers, placeholder_challenges};
 pub use issuer_settings::{IssuerKind, IssuerSettings, IssuerToken, JwksSource, JwksUrl, JwksUrlError};
-pub use keys::{PassKey, PassKeyError, PassKeys};
 pub use local_secret::{LocalSecretError, local_secret, make_secret};
 pub use pattern::{Pattern, PatternError};
 pub use settings::{

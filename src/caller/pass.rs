@@ -159,8 +159,8 @@ impl Revoked {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::keys::PassKey;
     use super::*;
+    use crate::crypto::RootKey;
 
     fn content() -> Content<'static> {
         let claims = [
@@ -183,7 +183,7 @@ mod tests {
     }
 
     fn key() -> Derived {
-        Derived::from(&PassKey::generate().unwrap())
+        Derived::from(&RootKey::generate().unwrap())
     }
 
     #[test]

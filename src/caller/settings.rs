@@ -9,8 +9,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::issuer_settings::IssuerSettings;
-use super::keys::PassKeys;
 use super::pattern::Pattern;
+use crate::crypto::KeyFile;
 use crate::secret::Secret;
 
 /// The longest name of a caller.
@@ -167,7 +167,7 @@ impl JwtMatch {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PassSettings {
     /// `None`: a key is made at the start, and `life` is capped at a minute.
-    pub keys: Option<PassKeys>,
+    pub keys: Option<KeyFile>,
     /// How long a pass lives.
     pub life: Duration,
 }

@@ -9,9 +9,9 @@ use super::IssuerSettings;
 use super::digest::{NonceMint, Replays};
 use super::failures::Failures;
 use super::issuer_keys::IssuerKeys;
-use super::keys::PassKey;
 use super::local_secret::make_secret;
 use super::pass::Revoked;
+use crate::crypto::RootKey;
 use crate::secret::Secret;
 use crate::time::SharedClock;
 
@@ -19,7 +19,7 @@ use crate::time::SharedClock;
 pub struct CallerState {
     pub(super) clock: SharedClock,
     /// Without a key file, passes and nonces are made with this.
-    pub(super) generated: PassKey,
+    pub(super) generated: RootKey,
     /// The secret of nobody.
     pub(super) dummy: Secret,
     pub(super) nonces: NonceMint,
@@ -37,7 +37,7 @@ impl CallerState {
     /// When the system has no randomness.
     pub fn new(clock: SharedClock) -> Result<Arc<Self>, getrandom::Error> {
         Ok(Arc::new(Self {
-            generated: PassKey::generate()?,
+            generated: RootKey::generate()?,
             dummy: make_secret()?,
             nonces: NonceMint::new(clock.boot())?,
             clock,

@@ -1,41 +1,15 @@
 //! The line of a request.
 
-use std::fmt::{self, Write as _};
-use std::io::{self, Write as _};
+use std::fmt;
+use std::io::Write as _;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
 
 use super::JSON;
+use super::line::{Clean, Line};
 
 const TARGET: &str = "atlas_auth_proxy::request";
-
-/// The most of a client's text that is logged, bytes.
-const MOST_TEXT: usize = 512;
-
-/// Text of a client, made safe for a log: everything but printable ASCII escaped, cut off.
-struct Clean<'a>(&'a str);
-
-impl fmt::Display for Clean<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.len() <= MOST_TEXT && self.0.bytes().all(|b| matches!(b, b' '..=b'~')) {
-            return f.write_str(self.0);
-        }
-        for (at, c) in self.0.char_indices() {
-            if at >= MOST_TEXT {
-                return f.write_char('…');
-            }
-            if matches!(c, ' '..='~') {
-                f.write_char(c)?;
-            } else {
-                // Letters of other scripts, too: some run backwards, some look like others.
-                write!(f, "{}", c.escape_default())?;
-            }
-        }
-        Ok(())
-    }
-}
 
 /// One line for each request, at `info`. No query and no header value.
 pub struct RequestRecord<'a> {
@@ -176,67 +150,16 @@ impl RequestRecord<'_> {
     }
 }
 
-/// A JSON object that grows.
-struct Line(Vec<u8>);
-
-impl Line {
-    fn name(&mut self, name: &str) {
-        self.0.extend_from_slice(b",\"");
-        self.0.extend_from_slice(name.as_bytes());
-        self.0.extend_from_slice(b"\":");
-    }
-
-    fn field(&mut self, name: &str, value: &(impl Serialize + ?Sized)) {
-        self.name(name);
-        // Of numbers and text, into a Vec: nothing can fail.
-        let _ = serde_json::to_writer(&mut self.0, value);
-    }
-
-    /// Text that needs no escape but a backslash's and a quote's: printable ASCII.
-    fn shown(&mut self, name: &str, value: &dyn fmt::Display) {
-        self.name(name);
-        self.0.push(b'"');
-        let _ = write!(Escaped(&mut self.0), "{value}");
-        self.0.push(b'"');
-    }
-}
-
-struct Escaped<'a>(&'a mut Vec<u8>);
-
-impl io::Write for Escaped<'_> {
-    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        for byte in text {
-            if matches!(byte, b'"' | b'\\') {
-                self.0.push(b'\\');
-            }
-            self.0.push(*byte);
-        }
-        Ok(text.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::io;
     use std::sync::Arc;
 
     use parking_lot::Mutex;
     use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
-
-    #[test]
-    fn control_characters_cannot_reach_a_log() {
-        assert_eq!(
-            Clean("/a\r\nb\u{1b}[31m\u{85}é\u{202e}").to_string(),
-            "/a\\r\\nb\\u{1b}[31m\\u{85}\\u{e9}\\u{202e}"
-        );
-        assert!(Clean(&"x".repeat(600)).to_string().chars().count() < 520);
-    }
 
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);

@@ -125,13 +125,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::caller::keys::PassKey;
     use crate::caller::tests::TestClock;
+    use crate::crypto::RootKey;
 
     fn setup() -> (NonceMint, Vec<Derived>, TestClock) {
         let clock = TestClock::default();
         let mint = NonceMint::new(clock.boot()).unwrap();
-        (mint, vec![Derived::from(&PassKey::generate().unwrap())], clock)
+        (mint, vec![Derived::from(&RootKey::generate().unwrap())], clock)
     }
 
     #[test]
@@ -190,7 +190,7 @@ mod tests {
     fn a_nonce_of_the_previous_key_counts_and_of_a_stranger_does_not() {
         let (mint, mut keys, clock) = setup();
         let nonce = mint.make(&keys[0], "a", &clock);
-        let stranger = Derived::from(&PassKey::generate().unwrap());
+        let stranger = Derived::from(&RootKey::generate().unwrap());
         keys.insert(0, stranger);
         assert!(mint.open(nonce.as_bytes(), &keys, "a", &clock, Accept::Own).is_some());
         keys.truncate(1);

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::crypto;
+use crate::crypto::KeyFile;
 
 /// What real clients sent to our challenges with the nonce `AAA…`, for `billing` with [`SECRET`].
 const RECORDED: [(&str, &str, &str, &str); 5] = [
@@ -249,7 +250,7 @@ fn an_old_nonce_is_stale_for_a_right_answer_alone() {
 /// Replicas share the key, and the nonces where nobody reads them on the way.
 #[test]
 fn digest_is_taken_in_plain_with_nonces_of_this_process_alone() {
-    let keys = PassKeys::parse_file("ab".repeat(32).as_bytes()).unwrap();
+    let keys = KeyFile::parse("ab".repeat(32).as_bytes()).unwrap();
     let passes = PassSettings {
         keys: Some(keys),
         ..PassSettings::default()

@@ -3,15 +3,16 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::crypto::KeyFile;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn keys(lines: &[&str]) -> PassKeys {
+fn keys(lines: &[&str]) -> KeyFile {
     let content: Vec<String> = lines.iter().map(|byte| byte.repeat(32)).collect();
-    PassKeys::parse_file(content.join("\n").as_bytes()).unwrap()
+    KeyFile::parse(content.join("\n").as_bytes()).unwrap()
 }
 
-fn shared(callers: Vec<CallerIdentity>, keys: PassKeys) -> CallersSettings {
+fn shared(callers: Vec<CallerIdentity>, keys: KeyFile) -> CallersSettings {
     let passes = PassSettings {
         keys: Some(keys),
         life: HOUR,

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::issuer::{IssuerKey, jwks};
 use super::*;
+use crate::crypto::KeyFile;
 
 const ISSUER: &str = "https://issuer.example.org";
 const AUDIENCE: &str = "https://gateway.example.org";
@@ -48,7 +49,7 @@ fn by_claims(text: &str, issuer: &str, claims: &[(&str, &str)]) -> CallerIdentit
 
 fn agreeing(callers: Vec<CallerIdentity>, issuers: Vec<IssuerSettings>) -> CallersSettings {
     let passes = PassSettings {
-        keys: Some(PassKeys::parse_file("ab".repeat(32).as_bytes()).unwrap()),
+        keys: Some(KeyFile::parse("ab".repeat(32).as_bytes()).unwrap()),
         life: Duration::from_secs(HOUR),
     };
     CallersSettings::new(callers, issuers, passes, 65_534).unwrap()

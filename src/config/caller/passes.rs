@@ -1,10 +1,11 @@
 //! `[passes]`: what the token endpoint gives to callers.
 
-use crate::caller::{PassKeys, PassSettings};
+use crate::caller::PassSettings;
 use crate::config::inputs::Inputs;
 use crate::config::secret_place::{SecretPlace, parsed};
 use crate::config::table::tables;
 use crate::config::value;
+use crate::crypto::KeyFile;
 
 tables! {
     /// `[passes]`.
@@ -25,7 +26,7 @@ pub(super) fn build(table: &FilePasses, inputs: &mut Inputs<'_>) -> Option<PassS
     };
     inputs.needs_command(place.environment, &[&table.key_command]);
     let keys = match place.source() {
-        Some(_) => inputs.secret(place, parsed(PassKeys::parse_file)).map(Some),
+        Some(_) => inputs.secret(place, parsed(KeyFile::parse)).map(Some),
         None => Some(None),
     };
     let life = match table.life.clone() {

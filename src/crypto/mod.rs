@@ -1,8 +1,12 @@
 //! The one place that chooses the cryptography: aws-lc-rs, or with the feature `fips` its FIPS 140-3 validated module.
 
+mod key_file;
+
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
+
+pub use key_file::{KeyFile, KeyFileError, RootKey};
 
 /// The provider of every TLS connection, in and out. Passed to each configuration: none is set for the process.
 pub fn provider() -> Arc<CryptoProvider> {
