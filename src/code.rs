@@ -62,6 +62,8 @@ codes! {
     UpstreamTimeout = "PROXY_UPSTREAM_TIMEOUT", GATEWAY_TIMEOUT;
     /// The request went through too many proxies of this program.
     Loop = "PROXY_LOOP", LOOP_DETECTED;
+    /// The change would not be recorded, and so is not forwarded.
+    AuditUnavailable = "PROXY_AUDIT_UNAVAILABLE", SERVICE_UNAVAILABLE;
     /// A bound of the proxy is reached.
     Overloaded = "PROXY_OVERLOADED", SERVICE_UNAVAILABLE;
 }

@@ -4,6 +4,7 @@ pub mod access;
 pub mod admin;
 pub mod app;
 pub mod atlas_api;
+pub mod audit;
 pub mod blocking;
 pub mod caller;
 pub mod catalogue;

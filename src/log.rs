@@ -128,6 +128,26 @@ pub fn say(line: &str) {
     }
 }
 
+/// Tells what the last line of the audit log is: `head` is an object.
+pub fn audit_head(head: &serde_json::Value) {
+    const TARGET: &str = "atlas_auth_proxy::audit";
+    if !tracing::enabled!(target: TARGET, tracing::Level::INFO) {
+        return;
+    }
+    match JSON.get() {
+        Some(json) => {
+            let mut line = Line(format!("{{\"timestamp\":\"{:.6}\"", jiff::Timestamp::now()).into_bytes());
+            line.field("level", "INFO");
+            line.field("message", "the last line of the audit log");
+            line.field("audit", head);
+            line.field("target", TARGET);
+            line.0.extend_from_slice(b"}\n");
+            json.put(&line.0);
+        }
+        None => tracing::info!(target: TARGET, audit = %head, "the last line of the audit log"),
+    }
+}
+
 /// To be called before the process ends: gives what was logged a moment to be read.
 pub fn flush() {
     if let Some(stderr) = STDERR.get() {

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::audit::AuditSettings;
 use crate::caller::CallersSettings;
 use crate::catalogue::Catalogue;
 use crate::credential::CredentialSettings;
@@ -87,6 +88,10 @@ pub struct Settings {
     pub callers: CallerSettings,
     /// The admin port.
     pub admin: AdminSettings,
+    /// Who changed what is recorded there; `None`: nowhere.
+    pub audit: Option<AuditSettings>,
+    /// Names the settings: a hash over configuration file, variables and flags, in hexadecimal.
+    pub digest: String,
     /// Bounds.
     pub limits: Limits,
     /// Worker threads.

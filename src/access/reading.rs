@@ -90,6 +90,11 @@ impl<'p> Reading<'p> {
         self.inside.as_ref().ok()?.operation
     }
 
+    /// The path of the operation that it is, with placeholders; empty: it is none.
+    pub fn template(&self) -> &'static str {
+        self.inside.as_ref().map_or("", |one| one.template)
+    }
+
     /// What stands at `{groupId}` of the operation's path.
     pub fn project(&self) -> Option<&str> {
         self.inside.as_ref().ok()?.project.as_deref()

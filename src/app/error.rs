@@ -60,6 +60,9 @@ pub enum StartError {
     /// No key for passes and challenges can be made.
     #[error("the system gives no randomness: {0}")]
     Randomness(#[source] getrandom::Error),
+    /// There is no audit log.
+    #[error("{0}")]
+    Audit(#[from] crate::audit::AuditStartError),
     /// No thread can be made.
     #[error("no thread can be made, or all are busy: {0}")]
     Thread(#[source] io::Error),

@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::audit::Audit;
 use crate::blocking;
 use crate::metrics::Metrics;
 use crate::proxy::Shared;
@@ -47,6 +48,8 @@ const LAST_CALL: Duration = Duration::from_secs(1);
 /// How long the shutdown waits for the revocation of tokens that were replaced or removed before; a revocation has a
 /// limit of 2 s.
 const RETIREMENT_END: Duration = Duration::from_secs(3);
+/// How often the log tells what the last line of the audit log is.
+const HEAD_EVERY: Duration = Duration::from_secs(60);
 /// How long the admin port has to finish its answers.
 const ADMIN_END: Duration = Duration::from_secs(1);
 
@@ -116,12 +119,14 @@ impl App {
             sharing: sharing.clone(),
         };
         let accounts = Accounts::start(context, &settings.accounts, &trusts)?;
+        let audit = start_audit(&settings, &metrics, &clock).await?;
         let catalogue = Arc::clone(&settings.catalogue);
         let shared = Shared::new(
             Arc::clone(&metrics),
             catalogue,
             Arc::clone(&clock),
             settings.limits.body,
+            audit.clone(),
         );
         let callers = AppCallers::start(&settings, Arc::clone(&clock))?;
         let capacity = Capacity::new(shares.clients, settings.limits.capacity.max_connections_per_peer);
@@ -138,11 +143,19 @@ impl App {
             admin: ArcSwap::from_pointee(settings.admin.clone()),
             started,
             sharing: sharing.clone(),
+            audit,
             draining: CancellationToken::new(),
             quit: Notify::new(),
         });
         let admin_stop = CancellationToken::new();
         sharing.spawn_watch(admin_stop.clone());
+        if let Some(audit) = &state.audit {
+            tokio::spawn(
+                admin_stop
+                    .clone()
+                    .run_until_cancelled_owned(tell_heads(Arc::clone(audit))),
+            );
+        }
         let address = admin.address.clone();
         let admin_task = admin.serve(&state, admin_stop.clone());
         Ok(Self {
@@ -200,7 +213,33 @@ impl App {
         };
         tokio::join!(drain, revoke);
         self.state.accounts.retired(RETIREMENT_END).await;
+        if let Some(audit) = &self.state.audit {
+            audit.close().await;
+        }
         drop(self.admin_stop);
         let _ = tokio::time::timeout(ADMIN_END, self.admin_task).await;
+    }
+}
+
+/// The audit log, if the settings ask for one.
+async fn start_audit(
+    settings: &Settings,
+    metrics: &Arc<Metrics>,
+    clock: &SharedClock,
+) -> Result<Option<Arc<Audit>>, StartError> {
+    let Some(wanted) = settings.audit.clone() else {
+        return Ok(None);
+    };
+    let (digest, clock, metrics) = (settings.digest.clone(), Arc::clone(clock), Arc::clone(metrics));
+    let start = move || Audit::start(&wanted, &digest, clock, move |lines| metrics.audit_lines_dropped(lines));
+    let audit = blocking::run(start).await.map_err(StartError::Thread)??;
+    Ok(Some(audit))
+}
+
+/// Tells the log each minute what the last line is.
+async fn tell_heads(audit: Arc<Audit>) {
+    loop {
+        audit.log_head();
+        tokio::time::sleep(HEAD_EVERY).await;
     }
 }

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::{App, Prepared, StartError, admin};
+use crate::audit::AuditSettings;
 use crate::log::LogSettings;
 use crate::metrics::ReloadOutcome;
 use crate::server::{Bind, CapacityLimits};
@@ -17,6 +18,7 @@ pub(super) struct OnlyAtStart {
     log: LogSettings,
     capacity: CapacityLimits,
     replay_budget: usize,
+    audit: Option<AuditSettings>,
     #[cfg(feature = "token-store")]
     token_store: Option<crate::token_store::TokenStoreSettings>,
 }
@@ -29,6 +31,10 @@ impl OnlyAtStart {
             log: settings.log,
             capacity: settings.limits.capacity,
             replay_budget: settings.limits.body.replay_budget,
+            audit: settings
+                .audit
+                .clone()
+                .map(|audit| AuditSettings { keys: None, ..audit }),
             #[cfg(feature = "token-store")]
             token_store: settings.token_store.clone(),
         }
@@ -49,6 +55,7 @@ impl OnlyAtStart {
                 self.capacity.max_connections_per_peer != other.capacity.max_connections_per_peer,
             ),
             ("limits.replay_budget", self.replay_budget != other.replay_budget),
+            ("audit", self.audit != other.audit),
             #[cfg(feature = "token-store")]
             ("token_store", self.token_store != other.token_store),
         ]
@@ -74,7 +81,11 @@ impl App {
     /// # Errors
     /// As for [`Self::reload`].
     pub fn reload_prepared(&mut self, prepared: Result<Prepared, StartError>) -> Result<Vec<&'static str>, StartError> {
+        let digest = prepared.as_ref().ok().map(|prepared| prepared.settings.digest.clone());
         let result = prepared.and_then(|prepared| self.take(prepared));
+        if let Some(audit) = &self.state.audit {
+            audit.reloaded(result.is_ok(), digest.as_deref());
+        }
         let outcome = if result.is_ok() {
             ReloadOutcome::Ok
         } else {
@@ -86,7 +97,17 @@ impl App {
 
     /// To be called when settings could not be read, and the old stay in force.
     pub fn reload_failed(&self) {
+        if let Some(audit) = &self.state.audit {
+            audit.reloaded(false, None);
+        }
         self.state.metrics.config_reload(ReloadOutcome::Error);
+    }
+
+    /// The audit log goes on in the file that is at its path now. To be called on SIGHUP, whatever becomes of the settings.
+    pub fn reopen_audit(&self) {
+        if let Some(audit) = &self.state.audit {
+            audit.reopen();
+        }
     }
 
     fn take(&mut self, prepared: Prepared) -> Result<Vec<&'static str>, StartError> {
@@ -96,6 +117,9 @@ impl App {
         self.listeners.check_callers(&settings.listeners)?;
         let bound = self.listeners.bind_new(&settings.listeners, &settings.handed)?;
         self.state.accounts.reload(&settings.accounts, &trusts)?;
+        if let (Some(audit), Some(wanted)) = (&self.state.audit, &settings.audit) {
+            audit.take_keys(wanted.keys.as_ref());
+        }
         let mut later = self.only_at_start.changes(&OnlyAtStart::of(&settings));
         self.drain_timeout = settings.drain_timeout;
         self.drain_delay = settings.drain_delay;

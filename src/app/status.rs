@@ -12,6 +12,7 @@ use super::ListenerStatus;
 use super::accounts::Accounts;
 use super::sharing::Sharing;
 use crate::admin::AdminState;
+use crate::audit::Audit;
 use crate::caller::Callers;
 use crate::guard::HostNames;
 use crate::metrics::Metrics;
@@ -27,6 +28,7 @@ pub(super) struct State {
     pub(super) callers: ArcSwap<Callers>,
     pub(super) hosts: HostNames,
     pub(super) sharing: Sharing,
+    pub(super) audit: Option<Arc<Audit>>,
     /// Who may do what at the admin port.
     pub(super) admin: ArcSwap<AdminSettings>,
     pub(super) started: SystemTime,
@@ -109,6 +111,7 @@ impl AdminState for State {
             "uptimeSeconds": uptime,
             "draining": self.draining.is_cancelled(),
             "tokenStore": self.sharing.status(),
+            "audit": self.audit.as_ref().and_then(|audit| audit.head()),
             "listeners": self.listeners.load().iter().map(|l| json!({
                 "name": l.name, "address": l.url, "alsoAt": l.also, "account": l.account,
             })).collect::<Vec<_>>(),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::audit::AuditArgs;
 use super::rotate_secret::RotateArgs;
 use super::rules::RulesArgs;
 use crate::config::Flags;
@@ -50,6 +51,8 @@ pub(crate) enum Command {
     /// Needs no credential and no network, and reads no file that the configuration names. Exits with 2 on wrong settings or
     /// usage.
     Rules(RulesArgs),
+    /// Examine the audit log.
+    Audit(AuditArgs),
     /// Print a new local secret for a caller: 43 characters with 256 random bits.
     ///
     /// Put it into a file that only the proxy and the caller can read, and name that file with `secret_file` of a `[[caller]]`.

@@ -195,6 +195,8 @@ fn settings(
         ),
     ]);
     Ok(Settings {
+        audit: None,
+        digest: String::new(),
         listeners: vec![
             listener("commercial", COMMERCIAL),
             listener("commercial-digest", DIGEST),

@@ -1,6 +1,7 @@
 //! The command line: arguments to a command, its outcome to an exit code.
 
 mod args;
+mod audit;
 mod check;
 #[cfg(feature = "emulator")]
 mod demo;
@@ -72,6 +73,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, environment: &'static dyn 
             rotate_secret::rotate_secret(sources(&flags, environment, &NoCommands), environment, &wishes)
         }
         Some(Command::Healthcheck(args)) => healthcheck(&args.into(), environment),
+        Some(Command::Audit(args)) => audit::audit(&args),
         Some(Command::Rules(args)) => rules::rules(&args, environment),
         Some(Command::MakeSecret) => make_secret(),
     };

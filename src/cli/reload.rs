@@ -202,6 +202,9 @@ fn shown(waits_for: Option<String>) -> String {
 /// Valid settings replace the old ones; what is wrong with invalid ones is logged. Whether they were taken.
 pub(super) fn take(running: &mut App, load: Load) -> bool {
     let Load { why, result } = load;
+    if why == SIGHUP {
+        running.reopen_audit();
+    }
     let refused = |running: &App| {
         running.reload_failed();
         tracing::error!(

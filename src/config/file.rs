@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::account::FileAccount;
 use super::admin::FileAdmin;
+use super::audit::FileAudit;
 use super::caller::{FileCaller, FileIssuer, FilePasses};
 use super::document::Document;
 use super::limits::FileLimits;
@@ -25,6 +26,7 @@ tables! {
         callers = "caller": tables of FileCaller,
         issuers = "issuer": tables of FileIssuer,
         passes: table of FilePasses,
+        audit: table of FileAudit,
         workers: integer,
         drain_timeout: text,
         drain_delay: text,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::problem::{Problems, shown};
@@ -23,6 +24,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) unknown_sockets: bool,
     /// The folder of the configuration file: relative paths in it start there.
     pub(crate) folder: Option<PathBuf>,
+    /// Over the configuration file and the variables that were read: none of them holds a secret.
+    digest: Sha256,
 }
 
 /// A list of values, and the source of the list as a whole.
@@ -37,6 +40,7 @@ impl<'a> Inputs<'a> {
             used_sockets: BTreeSet::new(),
             unknown_sockets: false,
             folder: None,
+            digest: Sha256::new(),
         }
     }
 
@@ -45,12 +49,27 @@ impl<'a> Inputs<'a> {
         let value = self.sources.environment.var(name).filter(|v| !v.is_empty())?;
         let source = Source::Variable(name);
         match value.into_string() {
-            Ok(value) => Some(Given { value, source }),
+            Ok(value) => {
+                self.digest.update(format!("{name}={value}\n"));
+                Some(Given { value, source })
+            }
             Err(_) => {
                 self.problems.add(&source, "the value is not UTF-8 text");
                 None
             }
         }
+    }
+
+    /// Names the settings: SHA-256 over file, variables and flags, in hexadecimal. Contents of other files are no part of it.
+    pub(crate) fn digest(&self) -> String {
+        let mut digest = self.digest.clone();
+        digest.update(format!("{:?}", self.sources.flags));
+        digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Takes the configuration file into the digest.
+    pub(crate) fn digest_file(&mut self, content: &[u8]) {
+        self.digest.update(content);
     }
 
     /// A variable that may hold a secret, as bytes that are wiped.

@@ -9,6 +9,7 @@
 
 mod account;
 mod admin;
+mod audit;
 mod caller;
 mod conflict;
 mod credential;
@@ -86,6 +87,7 @@ pub fn load(sources: Sources<'_>) -> Result<Loaded, ConfigErrors> {
     variable::check_unknown(&mut inputs);
     let limits = limits::build(&file.limits, &mut inputs.problems);
     let admin = admin::build(&file.admin, &mut inputs);
+    let audit = audit::build(file.audit.as_ref(), &mut inputs);
     let workers = process::workers(&file, &mut inputs);
     let drain_timeout = process::drain_timeout(&file, &mut inputs);
     let drain_delay = process::drain_delay(&file, &mut inputs);
@@ -123,6 +125,8 @@ pub fn load(sources: Sources<'_>) -> Result<Loaded, ConfigErrors> {
         catalogue,
         callers,
         admin: admin.value,
+        audit,
+        digest: inputs.digest(),
         limits,
         workers,
         drain_timeout,
@@ -190,6 +194,7 @@ fn read_file(inputs: &mut Inputs<'_>) -> FileConfig {
     let Some(bytes) = inputs.read(&path, LARGEST_FILE, &source) else {
         return FileConfig::default();
     };
+    inputs.digest_file(&bytes);
     match std::str::from_utf8(&bytes) {
         Ok(text) => {
             let text = text.strip_prefix('\u{feff}').unwrap_or(text);

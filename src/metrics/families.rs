@@ -114,6 +114,8 @@ families! {
     config_reloads: IntCounterVec "config_reloads_total" ["outcome"];
     /// Log lines that were lost, because nobody read the log in time.
     log_lines_dropped: IntCounterVec "log_lines_dropped_total" [];
+    /// Lines of the audit log that were dropped, because there was no room or the file could not be written.
+    audit_lines_dropped: IntCounterVec "audit_lines_dropped_total" [];
     /// 1: the settings that were read last are in force; 0: they were refused, and older ones are.
     config_last_reload: IntGaugeVec "config_last_reload_successful" [];
     /// When a listener's own certificate expires; absent without TLS.

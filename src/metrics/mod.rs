@@ -65,6 +65,7 @@ impl Metrics {
         for outcome in ReloadOutcome::ALL {
             families.config_reloads.with_label_values(&[outcome.as_str()]);
         }
+        families.audit_lines_dropped.with_label_values::<&str>(&[]);
         families.config_last_reload.with_label_values::<&str>(&[]).set(1);
         families
             .build_info
@@ -127,6 +128,14 @@ impl Metrics {
     /// When a listener's own certificate expires; `None`: it shows none, or there is no such listener any more.
     pub fn listener_certificate_expiry(&self, listener: &str, at: Option<SystemTime>) {
         set_timestamp(&self.families.listener_certificate_expiry, listener, at);
+    }
+
+    /// Counts lines of the audit log that were dropped.
+    pub fn audit_lines_dropped(&self, lines: u64) {
+        self.families
+            .audit_lines_dropped
+            .with_label_values::<&str>(&[])
+            .inc_by(lines);
     }
 
     /// Counts bytes of a body.

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use super::error::ProxyError;
 use super::fairness::{ConcurrencyGuard, FairnessLimits, Usage};
 use super::{AccountSlot, Client, Peer, own_fields};
-use crate::access::{CallerRules, OwnCredential, Reading};
+use crate::access::{CallerRules, OwnCredential, Reading, Why};
 use crate::caller::{AccountBinding, By, CallerName, Callers, Channel, Identified, NotIdentified, Shown, TokenAnswer};
 use crate::catalogue::Catalogue;
 use crate::metrics::{CallerMetrics, Metrics};
@@ -148,33 +148,34 @@ impl ListenerCallers {
         }
     }
 
-    /// Whether the caller may make this request. Returns the caller's rule that let it through with a warning.
-    ///
-    /// # Errors
-    /// When it may not.
+    /// Whether the caller may make this request: the caller's rule that decided, if one did, and then the rule that let it
+    /// through with a warning, or why it may not.
     pub(super) fn permit(
         &self,
         who: Who,
         reading: &Reading<'_>,
         catalogue: &Catalogue,
-    ) -> Result<Option<usize>, ProxyError> {
+    ) -> (Option<usize>, Result<Option<usize>, ProxyError>) {
         match who {
             Who::Caller(index, _) => {
                 let Some((terms, _)) = self.terms.get(index) else {
-                    return Err(self.unknown(NotIdentified::NOBODY, false));
+                    return (None, Err(self.unknown(NotIdentified::NOBODY, false)));
                 };
                 let decision = terms.rules.decide(reading, &self.own);
+                let rule = match decision.why {
+                    Why::Rule(rule) => Some(rule),
+                    _ => None,
+                };
                 if decision.allowed {
-                    return Ok(decision.warned);
+                    return (rule, Ok(decision.warned));
                 }
                 let (who, why) = (terms.name.as_str(), decision.told(catalogue));
-                Err(ProxyError::caller_denied(&format!(
-                    "caller `{who}` may not do this: {why}"
-                )))
+                let told = format!("caller `{who}` may not do this: {why}");
+                (rule, Err(ProxyError::caller_denied(&told)))
             }
             // The listener's rules say what whoever shows nothing may do; the account's own credential is out of reach.
-            _ if self.own.touched_by(reading).is_some() => Err(self.unknown(NOT_ANONYMOUS, false)),
-            _ => Ok(None),
+            _ if self.own.touched_by(reading).is_some() => (None, Err(self.unknown(NOT_ANONYMOUS, false))),
+            _ => (None, Ok(None)),
         }
     }
 

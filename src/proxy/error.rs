@@ -9,6 +9,7 @@ use super::body::ClientFault;
 use super::fairness::Exceeded;
 use super::headers::SANDBOX;
 use super::refusal::deny_reason;
+use crate::audit::NotRecorded;
 use crate::code::ErrorCode;
 use crate::credential::bearer::TokenUnavailable;
 use crate::credential::digest::PermitTimeout;
@@ -20,6 +21,9 @@ use crate::upstream::{ConnectError, SendError};
 
 /// Marks an answer as made here, and holds its error code.
 pub(super) const ERROR_HEADER: HeaderName = HeaderName::from_static("x-atlas-auth-proxy-error");
+
+/// A disk is not made free within a moment.
+const AUDIT_RETRY: Duration = Duration::from_secs(5);
 
 /// W3C Clear Site Data.
 const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
@@ -357,6 +361,20 @@ impl From<PermitTimeout> for ProxyError {
     fn from(timeout: PermitTimeout) -> Self {
         let mut error = Self::new(ErrorCode::Overloaded, format!("Too many requests at once: {timeout}."));
         error.retry_after = Some(Duration::from_secs(1));
+        error
+    }
+}
+
+impl From<NotRecorded> for ProxyError {
+    fn from(why: NotRecorded) -> Self {
+        let mut error = Self::new(
+            ErrorCode::AuditUnavailable,
+            format!(
+                "This change would not be recorded, so it was not forwarded: {why}. Reads go on; whoever runs the proxy can \
+                 make room for the audit log."
+            ),
+        );
+        error.retry_after = Some(AUDIT_RETRY);
         error
     }
 }

@@ -17,6 +17,14 @@ pub(super) static SANDBOX: [(HeaderName, HeaderValue); 3] = [
     ),
 ];
 
+/// Atlas's count of requests that may still be made.
+static RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+
+/// That count, where it is given.
+pub(super) fn rate_limit_remaining(headers: &HeaderMap) -> Option<i64> {
+    headers.get(&RATELIMIT_REMAINING)?.to_str().ok()?.trim().parse().ok()
+}
+
 /// Connection-specific fields.
 fn is_hop_by_hop(name: &str) -> bool {
     matches!(

@@ -1,6 +1,7 @@
 //! One request: guard, authorize, forward, recover, rewrite, answer.
 
 mod account;
+mod audited;
 mod body;
 mod callers;
 mod credential_probe;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Body as _;
 use tokio::time::Instant;
 
@@ -27,9 +27,6 @@ use crate::fair::Part;
 use crate::guard;
 use crate::metrics::{CallerMetrics, DenyReason, ListenerMetrics, UpstreamErrorKind};
 use crate::upstream::UpstreamBody;
-
-/// Atlas's count of requests that may still be made.
-static RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 
 /// The way of a listener's requests, with the rules that are in force. Never edited: a reload makes another.
 pub struct Pipeline {
@@ -88,7 +85,9 @@ impl Pipeline {
                 close_after_half_a_body(&mut parts.headers, &record, version);
                 close_without_length(&mut parts.headers, &content, version);
                 headers::sandbox(&mut parts.headers);
-                Response::from_parts(parts, ResponseBody::new(content, record))
+                let mut body = ResponseBody::new(content, record);
+                body.settle().await;
+                Response::from_parts(parts, body)
             }
             Err(error) => {
                 if let Some(reason) = error.deny_reason() {
@@ -111,6 +110,7 @@ impl Pipeline {
         let asked_for = record.path.clone();
         let reading = Reading::of(&self.shared.catalogue, &parts.method, asked_for.path());
         record.operation = reading.operation();
+        record.audited = self.audited(&parts.method, &parts.headers, asked_for.path(), &reading);
         let Admitted {
             authority,
             hops,
@@ -149,6 +149,9 @@ impl Pipeline {
             ProxyError::exceeded("This listener", &exceeded)
         });
         record.share = Some(share?);
+        if let Some(audit) = &self.shared.audit {
+            Box::pin(self.begin_audit(audit, record)).await?;
+        }
         let had_length = parts.headers.contains_key(header::CONTENT_LENGTH);
         let wants_trailers = headers::clean_request(&mut parts.headers);
         if let Some(required) = &self.rules.required_header {
@@ -183,9 +186,10 @@ impl Pipeline {
         let (mut parts, body) = response.into_parts();
         record.answered(&account, &parts);
         let refused_early = ends_connection(&parts.headers) && parts.status.as_u16() >= 400;
-        self.account
-            .metrics
-            .rate_limit_remaining(self.tag(record.operation), rate_limit_remaining(&parts.headers));
+        self.account.metrics.rate_limit_remaining(
+            self.tag(record.operation),
+            headers::rate_limit_remaining(&parts.headers),
+        );
         headers::clean_response(&mut parts.headers);
         if let Some(error) = &record.gateway_error {
             error.put(&mut parts.headers);
@@ -305,7 +309,11 @@ impl Pipeline {
             Err(_) if record.who == Who::Anonymous => return Err(callers.not_for_anonymous()),
             by_listener => by_listener.map_err(ProxyError::from)?,
         }
-        record.warned = callers.permit(record.who, reading, &self.shared.catalogue)?;
+        let (rule, permitted) = callers.permit(record.who, reading, &self.shared.catalogue);
+        if let (Some(audited), Some(_)) = (&mut record.audited, rule) {
+            audited.rule = rule;
+        }
+        record.warned = permitted?;
         if record.warned.is_some() {
             self.metrics.warned();
         }
@@ -376,6 +384,7 @@ impl Pipeline {
             share: None,
             caller_share: None,
             gateway_error: None,
+            audited: None,
             observer: None,
             authorization: None,
             bytes_out: 0,
@@ -392,8 +401,4 @@ impl Pipeline {
         record.inbound = Some(Arc::clone(inbound.facts()));
         BodySource::new(inbound, self.shared.limits.replay_limit, &self.shared.replay_budget)
     }
-}
-
-fn rate_limit_remaining(headers: &http::HeaderMap) -> Option<i64> {
-    headers.get(&RATELIMIT_REMAINING)?.to_str().ok()?.trim().parse().ok()
 }

@@ -6,12 +6,14 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, StatusCode};
 use tokio::time::Instant;
 
+use super::audited::Audited;
 use super::body::BodyFacts;
 use super::callers::Who;
 use super::fairness::ConcurrencyGuard;
 use super::own_fields::GatewayError;
 use super::upstream_failure::Observer;
 use super::{Account, Peer, Pipeline};
+use crate::audit::{AuditOutcome, Written};
 use crate::caller::CallerName;
 use crate::catalogue::OperationId;
 use crate::code::ErrorCode;
@@ -47,6 +49,8 @@ pub(super) struct Record {
     pub(super) caller_share: Option<ConcurrencyGuard>,
     /// The answer is one that a gateway before Atlas made itself.
     pub(super) gateway_error: Option<GatewayError>,
+    /// What the audit log is told; `None`: nothing, or nobody has looked at the request yet.
+    pub(super) audited: Option<Box<Audited>>,
     /// Reads a failing answer as it passes.
     pub(super) observer: Option<Box<Observer>>,
     /// The credential that the upstream was sent: nothing of it may come back in trailers.
@@ -63,12 +67,17 @@ impl Record {
             self.gateway_error = GatewayError::of(answer.status, &answer.headers);
         }
         let made_by_gateway = self.gateway_error.as_ref().map(GatewayError::code);
+        if let Some(audited) = &mut self.audited {
+            audited.answered(&answer.headers);
+        }
         self.observer = Observer::of(answer.status, &answer.headers, self.path.query(), made_by_gateway);
     }
 
-    pub(super) fn close(&mut self, broken: bool) {
+    /// Counts and logs the request, once. What is returned tells when its end is in the audit log, where it has to be there
+    /// before the client has its answer.
+    pub(super) fn close(&mut self, broken: bool) -> Option<Written> {
         if std::mem::replace(&mut self.closed, true) {
-            return;
+            return None;
         }
         (self.share, self.caller_share) = (None, None);
         let operation = self.operation.map(|id| self.pipeline.shared.catalogue.get(id));
@@ -77,6 +86,11 @@ impl Record {
         let elapsed = self.start.elapsed();
         let bytes_in = self.inbound.as_ref().map_or(0, |facts| facts.bytes());
         let pipeline = &self.pipeline;
+        let decision = match (self.denied, broken) {
+            (Some(code), _) => code.as_str(),
+            (None, true) => "broken_off",
+            (None, false) => "forwarded",
+        };
         pipeline.metrics.request(&self.method, self.status, elapsed);
         pipeline.metrics.in_flight.dec();
         let tag = operation.map(|operation| operation.tag.index());
@@ -106,23 +120,30 @@ impl Record {
             gateway_error: self.gateway_error.as_ref().map(GatewayError::code),
             needs: failure.as_ref().and_then(|failure| failure.needs.as_deref()),
             warned_by_rule: self.warned,
-            decision: match (self.denied, broken) {
-                (Some(code), _) => code.as_str(),
-                (None, true) => "broken_off",
-                (None, false) => "forwarded",
-            },
+            decision,
         }
         .emit();
         if let Some(failure) = failure {
             pipeline.account.metrics.upstream_error(failure.kind);
             pipeline.account.failures.add(failure, pipeline.shared.clock.wall());
         }
+        pipeline.shared.audit.as_ref()?;
+        self.end_audit(&AuditOutcome {
+            status: self.status.as_u16(),
+            upstream_status: self.upstream_status.map(|status| status.as_u16()),
+            decision,
+            attempts: self.attempts,
+            duration: elapsed,
+            bytes_in,
+            bytes_out: self.bytes_out,
+            request_id: None,
+        })
     }
 }
 
 impl Drop for Record {
     /// A client that goes away drops its answer.
     fn drop(&mut self) {
-        self.close(true);
+        drop(self.close(true));
     }
 }

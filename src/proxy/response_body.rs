@@ -12,6 +12,7 @@ use super::echo;
 use super::headers::clean_trailers;
 use super::links::LinkBody;
 use super::record::Record;
+use crate::audit::Written;
 use crate::upstream::UpstreamBody;
 
 /// Any error of a response body; hyper breaks the transfer off, so that the client never sees a clean end.
@@ -21,6 +22,14 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub struct ResponseBody {
     content: Content,
     record: Option<Box<Record>>,
+    last: Option<Last>,
+}
+
+/// What is held back until the audit log has the end of the request.
+struct Last {
+    written: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// `None`: nothing but the end of the body.
+    frame: Option<Frame<Bytes>>,
 }
 
 pub(super) enum Content {
@@ -68,19 +77,47 @@ impl ResponseBody {
     /// Closes the record at once when there is nothing to stream: then it is complete before the client can have the
     /// answer.
     pub(super) fn new(content: Content, mut record: Box<Record>) -> Self {
-        if content.is_end_stream() {
-            record.close(false);
-        }
+        let written = if content.is_end_stream() {
+            record.close(false)
+        } else {
+            None
+        };
         Self {
             content,
             record: Some(record),
+            last: written.map(|written| Last::new(written, None)),
         }
     }
 
-    fn close(&mut self, broken: bool) {
-        if let Some(mut record) = self.record.take() {
-            record.close(broken);
+    /// For a body in which nothing follows: returns when the audit log has the end of the request.
+    pub(super) async fn settle(&mut self) {
+        if let Some(last) = self.last.take() {
+            last.written.await;
         }
+    }
+
+    fn close(&mut self, broken: bool) -> Option<Written> {
+        self.record.take()?.close(broken)
+    }
+
+    /// Closes the record; the last frame, or the end, is held back until the audit log has it.
+    fn end(
+        &mut self,
+        frame: Option<Frame<Bytes>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Some(written) = self.close(false) else {
+            return Poll::Ready(frame.map(Ok));
+        };
+        self.last = Some(Last::new(written, frame));
+        self.poll_last(cx)
+    }
+
+    fn poll_last(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(last) = &mut self.last {
+            ready!(last.written.as_mut().poll(cx));
+        }
+        Poll::Ready(self.last.take().and_then(|last| last.frame).map(Ok))
     }
 }
 
@@ -90,6 +127,9 @@ impl Body for ResponseBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
+        if this.last.is_some() {
+            return this.poll_last(cx);
+        }
         match ready!(this.content.poll_frame(cx)) {
             Some(Ok(frame)) => {
                 let frame = match frame.into_data() {
@@ -115,28 +155,34 @@ impl Body for ResponseBody {
                 };
                 // Closed before the last bytes reach the client, so that what it asks next sees this request counted.
                 if this.content.is_end_stream() {
-                    this.close(false);
+                    return this.end(Some(frame), cx);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
                 tracing::warn!(%error, "the response was broken off");
-                this.close(true);
+                drop(this.close(true));
                 Poll::Ready(Some(Err(error)))
             }
-            None => {
-                this.close(false);
-                Poll::Ready(None)
-            }
+            None => this.end(None, cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.content.is_end_stream()
+        self.last.is_none() && self.content.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
         self.content.size_hint()
+    }
+}
+
+impl Last {
+    fn new(written: Written, frame: Option<Frame<Bytes>>) -> Self {
+        Self {
+            written: Box::pin(written.wait()),
+            frame,
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::body::{BodyLimits, ReplayBudget};
+use crate::audit::Audit;
 use crate::catalogue::Catalogue;
 use crate::metrics::Metrics;
 use crate::time::SharedClock;
@@ -16,17 +17,26 @@ pub struct Shared {
     pub(super) clock: SharedClock,
     pub(super) limits: BodyLimits,
     pub(super) replay_budget: Arc<ReplayBudget>,
+    /// Where who changed what is recorded.
+    pub(super) audit: Option<Arc<Audit>>,
 }
 
 impl Shared {
     /// `limits` bound what one request, and all together, may hold.
-    pub fn new(metrics: Arc<Metrics>, catalogue: Arc<Catalogue>, clock: SharedClock, limits: BodyLimits) -> Self {
+    pub fn new(
+        metrics: Arc<Metrics>,
+        catalogue: Arc<Catalogue>,
+        clock: SharedClock,
+        limits: BodyLimits,
+        audit: Option<Arc<Audit>>,
+    ) -> Self {
         Self {
             metrics,
             catalogue,
             clock,
             limits,
             replay_budget: ReplayBudget::new(limits.replay_budget),
+            audit,
         }
     }
 
@@ -39,6 +49,7 @@ impl Shared {
             clock: Arc::clone(&self.clock),
             limits,
             replay_budget: Arc::clone(&self.replay_budget),
+            audit: self.audit.clone(),
         }
     }
 }

@@ -22,6 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("metrics", &["code", "log"]),
     ("certificate", &[]),
     ("catalogue", &[]),
+    ("audit", &["crypto", "log", "time"]),
     // Parts.
     ("guard", &[]),
     ("access", &["catalogue", "guard"]),
@@ -100,6 +101,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "catalogue",
             "certificate",
             "crypto",
+            "audit",
         ],
     ),
     (
@@ -128,6 +130,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "upstream",
             "caller",
             "catalogue",
+            "audit",
         ],
     ),
     // The top.
@@ -153,6 +156,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "upstream",
             "lease",
             "caller",
+            "audit",
         ],
     ),
     (
@@ -176,6 +180,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "caller",
             "catalogue",
             "crypto",
+            "audit",
         ],
     ),
     (
@@ -204,6 +209,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "upstream",
             "caller",
             "catalogue",
+            "audit",
         ],
     ),
 ];

@@ -1,0 +1,497 @@
+//! The audit log: who changed what, on disk before it is forwarded (docs/AUDIT.md).
+//!
+//! A change has two lines: `begin` is on disk before the request is forwarded, and takes the room for `end` along; `end` is
+//! written before the client gets the last byte. A read or a refusal has one, which is dropped where there is no room. One
+//! thread writes; whoever is on a request's way only puts a line into a queue with bounds.
+
+mod chain;
+mod file;
+mod keys;
+mod line;
+mod path;
+mod queue;
+mod refusals;
+mod settings;
+pub mod verify;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use http::Method;
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::sync::oneshot;
+
+pub use chain::Head;
+pub use file::AuditFileError;
+pub use line::{AuditOutcome, AuditRequest};
+pub use settings::{AuditFormat, AuditSettings, Destination, Include, PathShown, WhenFull};
+
+use crate::crypto::{KeyFile, RootKey};
+use crate::log::clean;
+use crate::time::SharedClock;
+use chain::Chain;
+use file::AuditFile;
+use keys::{AuditKeys, PathKey, hex};
+use line::Event;
+use queue::{BeginState, EndRoom, Queue};
+use refusals::Refusals;
+use writer::{Dropped, Sink, Writer};
+
+/// How long a request waits for its line.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why there is no audit log.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditStartError {
+    /// The file can't be used.
+    #[error("audit: {0}")]
+    File(#[from] AuditFileError),
+    /// The first line can't be written.
+    #[error("audit: the first line can't be written to {path}: {source}; free some room, or name another file")]
+    FirstLine {
+        /// The file.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is no name for the chain.
+    #[error("audit: the system gives no randomness: {0}")]
+    Randomness(#[from] getrandom::Error),
+    /// There is no thread to write on.
+    #[error("audit: no thread can be made: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// Why a change is not recorded, and so not forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotRecorded {
+    /// So many are under way that another one has no room.
+    #[error("so many changes are under way that another one can't be recorded")]
+    TooMany,
+    /// The disk is full.
+    #[error("the disk of the audit log is full")]
+    Full,
+    /// The file can't be written.
+    #[error("the audit file can't be written")]
+    Failed,
+    /// The disk did not answer.
+    #[error("the disk of the audit log did not answer within {} s", PATIENCE.as_secs())]
+    Slow,
+}
+
+/// The audit log of the process.
+pub struct Audit {
+    include: Include,
+    format: AuditFormat,
+    when_full: WhenFull,
+    path: PathShown,
+    to_file: bool,
+    chain: Arc<str>,
+    requests: AtomicU64,
+    queue: Arc<Queue>,
+    head: Arc<Mutex<Option<Head>>>,
+    logged: AtomicU64,
+    dropped: Arc<Dropped>,
+    path_key: ArcSwap<PathKey>,
+    keys: Mutex<Option<KeyFile>>,
+    refusals: Arc<Mutex<Refusals>>,
+    clock: SharedClock,
+    ended: Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+/// A change that was begun: its end has room.
+#[derive(Debug)]
+pub struct Ticket {
+    id: String,
+    begin: Arc<BeginState>,
+    room: EndRoom,
+}
+
+/// Tells when the line of a change's begin is on disk.
+#[derive(Debug)]
+pub struct OnDisk {
+    done: oneshot::Receiver<Result<(), NotRecorded>>,
+    queue: Arc<Queue>,
+}
+
+impl OnDisk {
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// When it is not, or not in time.
+    pub async fn wait(self) -> Result<(), NotRecorded> {
+        match tokio::time::timeout(PATIENCE, self.done).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(NotRecorded::Failed),
+            Err(_) => {
+                self.queue.set_stuck(true);
+                Err(NotRecorded::Slow)
+            }
+        }
+    }
+}
+
+/// Tells when the line of a request's end is written.
+#[derive(Debug)]
+pub struct Written(oneshot::Receiver<Result<(), NotRecorded>>);
+
+impl Written {
+    /// Waits for it, but not for ever: its room is taken, and the client is to have its answer.
+    pub async fn wait(self) {
+        let _ = tokio::time::timeout(PATIENCE, self.0).await;
+    }
+}
+
+impl Audit {
+    /// Opens the log and writes its first line. `configuration` names the settings. `dropped` is told of lines that are lost.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// See [`AuditStartError`].
+    pub fn start(
+        settings: &AuditSettings,
+        configuration: &str,
+        clock: SharedClock,
+        dropped: impl Fn(u64) + Send + Sync + 'static,
+    ) -> Result<Arc<Self>, AuditStartError> {
+        let mut name = [0; 8];
+        getrandom::fill(&mut name)?;
+        let chain: Arc<str> = hex(&name).into();
+        let keys = settings
+            .keys
+            .as_ref()
+            .map(|keys| Arc::new(AuditKeys::of(&keys.current)));
+        let mut found = file::Found::default();
+        let mut sink = match &settings.to {
+            Destination::File(wanted) => {
+                let (file, end) = AuditFile::open(wanted, &chain)?;
+                found = end;
+                if file.path() != wanted {
+                    tracing::warn!(file = %file.path().display(), "another process writes to the audit file: this one has a file of its own");
+                }
+                Sink::File {
+                    wanted: wanted.clone(),
+                    file,
+                    chain: Chain::new(Arc::clone(&chain), keys),
+                }
+            }
+            Destination::Stdout => {
+                let out = io::stdout().as_fd().try_clone_to_owned();
+                Sink::Stdout(out.map_err(AuditStartError::Thread)?.into())
+            }
+        };
+        let format = settings.format;
+        let mut members = vec![
+            ("version", json!(env!("CARGO_PKG_VERSION"))),
+            ("configuration", json!(configuration)),
+        ];
+        if let Some(hash) = found.hash {
+            members.push(("previous", json!(hash)));
+        }
+        if found.torn {
+            members.push(("torn", json!(true)));
+            tracing::warn!(
+                "the last line of the audit file had no end: the process before was killed, or the machine stopped"
+            );
+        }
+        let open = line::of_log(format, Event::Open, clock.wall(), &members);
+        let head = Arc::new(Mutex::new(None));
+        let queue = Arc::new(Queue::default());
+        match &mut sink {
+            Sink::File { file, chain, .. } => {
+                let mut sealed = Vec::new();
+                chain.seal(&open, format, &mut sealed);
+                file.size()
+                    .and_then(|size| {
+                        file.reserve(size, sealed.len() as u64)?;
+                        file.append(size, &sealed)?;
+                        file.sync()
+                    })
+                    .map_err(|source| AuditStartError::FirstLine {
+                        path: file.path().display().to_string(),
+                        source,
+                    })?;
+                *head.lock() = Some(chain.head());
+            }
+            Sink::Stdout(_) => drop(queue.other(open)),
+        }
+        let path_key = match &settings.keys {
+            Some(keys) => PathKey::of(&keys.current),
+            None => PathKey::of(&RootKey::generate()?),
+        };
+        let dropped: Arc<Dropped> = Arc::new(Box::new(dropped));
+        let refusals = Arc::new(Mutex::new(Refusals::default()));
+        let (end, ended) = oneshot::channel();
+        let writer = Writer {
+            queue: Arc::clone(&queue),
+            sink,
+            format,
+            head: Arc::clone(&head),
+            dropped: Arc::clone(&dropped),
+            again: Vec::new(),
+            failing: false,
+            tick: {
+                let (queue, refusals, clock) = (Arc::clone(&queue), Arc::clone(&refusals), Arc::clone(&clock));
+                let dropped = Arc::clone(&dropped);
+                Box::new(move || count_refusals(&refusals, &queue, format, &clock, &dropped))
+            },
+        };
+        std::thread::Builder::new()
+            .name("audit".to_owned())
+            .stack_size(256 << 10)
+            .spawn(move || {
+                writer.run();
+                // Nobody waits any more.
+                let _ = end.send(());
+            })
+            .map_err(AuditStartError::Thread)?;
+        Ok(Arc::new(Self {
+            include: settings.include,
+            format,
+            when_full: settings.when_full,
+            path: settings.path,
+            to_file: matches!(settings.to, Destination::File(_)),
+            chain,
+            requests: AtomicU64::new(0),
+            queue,
+            head,
+            logged: AtomicU64::new(0),
+            dropped,
+            path_key: ArcSwap::from_pointee(path_key),
+            keys: Mutex::new(settings.keys.clone()),
+            refusals,
+            clock,
+            ended: Mutex::new(Some(ended)),
+        }))
+    }
+
+    /// Whether requests with this method are recorded.
+    pub fn includes(&self, method: &str) -> bool {
+        self.include == Include::All || !matches!(method, "GET" | "HEAD" | "OPTIONS" | "")
+    }
+
+    /// Whether a request with this method changes something at Atlas: its begin is recorded, too.
+    pub fn is_change(method: &Method) -> bool {
+        !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+    }
+
+    /// How a line shows a path that is an operation's with this template (none: empty), and has these ids in it.
+    pub fn path<'p>(&self, path: &'p str, template: &str, ids: [Option<&str>; 2]) -> Cow<'p, str> {
+        match self.path {
+            PathShown::Full => clean(path, line::MOST_PATH),
+            PathShown::Template => {
+                let hidden = path::hidden(path, template, ids, &self.path_key.load());
+                Cow::Owned(clean(&hidden, line::MOST_PATH).into_owned())
+            }
+        }
+    }
+
+    /// How a line shows a `User-Agent`.
+    pub fn user_agent(text: &str) -> Cow<'_, str> {
+        clean(text, line::MOST_USER_AGENT)
+    }
+
+    /// Records that a change is about to be forwarded. The ticket is for its end; wait for the other before anything is
+    /// forwarded. `None`: it is not recorded, and forwarded all the same (`when_full = "drop"`).
+    ///
+    /// # Errors
+    /// When there is no room, and it must not be forwarded.
+    pub fn begin(&self, request: &AuditRequest<'_>) -> Result<Option<(Ticket, Option<OnDisk>)>, NotRecorded> {
+        let drops = self.when_full == WhenFull::Drop;
+        let stuck = self.queue.is_stuck();
+        if stuck && !drops {
+            return Err(NotRecorded::Slow);
+        }
+        let id = self.next_id();
+        let line = line::of_request(self.format, Event::Begin, self.clock.wall(), &id, request, None);
+        let end = line.len() + line::END_MORE;
+        // Nobody waits for a pipe, nor where the answer changes nothing.
+        let wait = self.to_file && !(drops && stuck);
+        match self.queue.begin(line, end, wait) {
+            Ok((begin, room, done)) => {
+                let queue = Arc::clone(&self.queue);
+                let on_disk = done.map(|done| OnDisk { done, queue });
+                Ok(Some((Ticket { id, begin, room }, on_disk)))
+            }
+            Err(_) if drops => {
+                (self.dropped)(1);
+                Ok(None)
+            }
+            Err(why) => Err(why),
+        }
+    }
+
+    /// Whether a change whose line is not on disk is forwarded all the same; counts it then.
+    pub fn may_forward_unrecorded(&self) -> bool {
+        let drops = self.when_full == WhenFull::Drop;
+        if drops {
+            (self.dropped)(1);
+        }
+        drops
+    }
+
+    /// Records the end of a change.
+    pub fn end(&self, ticket: Ticket, request: &AuditRequest<'_>, outcome: &AuditOutcome<'_>) -> Option<Written> {
+        if ticket.begin.refused() {
+            self.one(request, outcome, false);
+            return None;
+        }
+        let Ticket { id, begin, room } = ticket;
+        let now = self.clock.wall();
+        let line = line::of_request(self.format, Event::End, now, &id, request, Some(outcome));
+        Some(Written(self.queue.end(line, begin, room)))
+    }
+
+    /// Records all of a request that was not begun. `refused`: it was not forwarded; of these a peer has a few lines a second,
+    /// and one that counts the rest.
+    pub fn one(&self, request: &AuditRequest<'_>, outcome: &AuditOutcome<'_>, refused: bool) {
+        let now = self.clock.wall();
+        if refused {
+            let mut refusals = self.refusals.lock();
+            let ended = refusals.ended(second(now));
+            let own_line = refusals.count(&request.peer.to_string(), request.listener);
+            drop(refusals);
+            self.count_lines(ended, now);
+            if !own_line {
+                return;
+            }
+        }
+        let line = line::of_request(self.format, Event::One, now, &self.next_id(), request, Some(outcome));
+        if !self.queue.other(line) {
+            (self.dropped)(1);
+        }
+    }
+
+    fn count_lines(&self, ended: Vec<(String, refusals::Counted)>, now: SystemTime) {
+        put_counts(ended, &self.queue, self.format, now, &self.dropped);
+    }
+
+    fn next_id(&self) -> String {
+        format!("{}-{}", self.chain, self.requests.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Records that settings were read again, and whether they are in force. `configuration` names them.
+    pub fn reloaded(&self, in_force: bool, configuration: Option<&str>) {
+        let mut members = vec![("outcome", json!(if in_force { "ok" } else { "error" }))];
+        if let Some(configuration) = configuration {
+            members.push(("configuration", json!(configuration)));
+        }
+        let line = line::of_log(self.format, Event::Reload, self.clock.wall(), &members);
+        drop(self.queue.own(line, None));
+    }
+
+    /// Goes on with these keys.
+    pub fn take_keys(&self, keys: Option<&KeyFile>) {
+        let mut now = self.keys.lock();
+        if now.as_ref() == keys {
+            return;
+        }
+        *now = keys.cloned();
+        let new = keys.map(|keys| Arc::new(AuditKeys::of(&keys.current)));
+        if let Some(keys) = keys {
+            self.path_key.store(Arc::new(PathKey::of(&keys.current)));
+        }
+        let members = [("new_key", json!(new.as_ref().map(|new| new.id().to_owned())))];
+        let line = line::of_log(self.format, Event::Key, self.clock.wall(), &members);
+        drop(self.queue.own(line, Some(new)));
+    }
+
+    /// Goes on in the file that is at the path now: to be called when it was renamed.
+    pub fn reopen(&self) {
+        self.queue.reopen();
+    }
+
+    /// The last line of the chain; `None`: standard output has none.
+    pub fn head(&self) -> Option<Head> {
+        self.head.lock().clone()
+    }
+
+    /// Tells the log what the last line is, if that is another one than at the last time.
+    pub fn log_head(&self) {
+        if let Some(head) = self.head()
+            && self.logged.swap(head.seq, Ordering::Relaxed) != head.seq
+        {
+            crate::log::audit_head(&json!(head));
+        }
+    }
+
+    /// Ends the chain, and waits until all is on disk, but not for ever.
+    pub async fn close(&self) {
+        let line = line::of_log(self.format, Event::Close, self.clock.wall(), &[]);
+        let closed = self.queue.own(line, None);
+        let _ = tokio::time::timeout(PATIENCE, closed).await;
+        self.log_head();
+        self.queue.stop();
+        let ended = self.ended.lock().take();
+        if let Some(ended) = ended {
+            let _ = tokio::time::timeout(PATIENCE, ended).await;
+        }
+    }
+}
+
+impl Drop for Audit {
+    fn drop(&mut self) {
+        self.queue.stop();
+    }
+}
+
+impl std::fmt::Debug for Audit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Audit")
+            .field("chain", &self.chain)
+            .finish_non_exhaustive()
+    }
+}
+
+fn second(now: SystemTime) -> u64 {
+    now.duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+/// Writes the counted lines of a second that is over.
+fn count_refusals(
+    refusals: &Mutex<Refusals>,
+    queue: &Queue,
+    format: AuditFormat,
+    clock: &SharedClock,
+    dropped: &Dropped,
+) {
+    let now = clock.wall();
+    let mut refusals = refusals.lock();
+    if !refusals.pending() {
+        return;
+    }
+    let ended = refusals.ended(second(now));
+    drop(refusals);
+    put_counts(ended, queue, format, now, dropped);
+}
+
+fn put_counts(
+    ended: Vec<(String, refusals::Counted)>,
+    queue: &Queue,
+    format: AuditFormat,
+    now: SystemTime,
+    dropped: &Dropped,
+) {
+    for (peer, counted) in ended {
+        let members = [
+            ("peer", json!(peer)),
+            ("listener", json!(counted.listener)),
+            ("decision", json!("refused")),
+            ("count", json!(counted.more())),
+        ];
+        if !queue.other(line::of_log(format, Event::One, now, &members)) {
+            dropped(1);
+        }
+    }
+}

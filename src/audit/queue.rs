@@ -1,0 +1,264 @@
+//! Lines on their way to the writer, and the room that they have there.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
+
+use super::NotRecorded;
+use super::chain::SEAL_MOST;
+use super::keys::AuditKeys;
+
+/// Bytes for changes: lines that wait, and room for the ends of what is under way. 5,000 changes a second that take three
+/// seconds each.
+const MOST_CHANGES: usize = 32 << 20;
+/// Bytes of reads and refusals that wait.
+const MOST_OTHERS: usize = 4 << 20;
+/// The writer lets reads and refusals gather for so long: to wake it for each would cost more than to write it.
+const GATHER: Duration = Duration::from_millis(5);
+/// How often the writer looks whether a second of refusals is over.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+type Done = oneshot::Sender<Result<(), NotRecorded>>;
+
+/// One line, or what else is to be done in its order.
+pub(super) struct Entry {
+    pub(super) line: Vec<u8>,
+    pub(super) kind: Kind,
+    pub(super) done: Option<Done>,
+}
+
+pub(super) enum Kind {
+    /// On disk before it is answered.
+    Begin(Arc<BeginState>),
+    /// Never dropped: its room was taken with its begin.
+    End(Arc<BeginState>),
+    /// Dropped where there is no room.
+    Other,
+    /// Of the log itself: never dropped. With other keys, those that hash from the next line on.
+    Own(Option<Option<Arc<AuditKeys>>>),
+}
+
+/// Whether the line of a change's begin was refused: then there is none of its end.
+#[derive(Debug, Default)]
+pub(super) struct BeginState(AtomicU8);
+
+impl BeginState {
+    pub(super) fn refuse(&self) {
+        self.0.store(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn refused(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 1
+    }
+}
+
+/// What the writer takes at a time.
+pub(super) struct Batch {
+    pub(super) entries: Vec<Entry>,
+    /// Room for the ends of changes that are under way.
+    pub(super) open_ends: usize,
+    /// The file is to be opened anew.
+    pub(super) reopen: bool,
+    /// Nothing more will come.
+    pub(super) stop: bool,
+}
+
+#[derive(Default)]
+struct State {
+    entries: VecDeque<Entry>,
+    changes: usize,
+    open_ends: usize,
+    others: usize,
+    reopen: bool,
+    stop: bool,
+    asleep: bool,
+    /// A line waits that somebody waits for.
+    hurry: bool,
+}
+
+/// The queue.
+#[derive(Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    filled: Condvar,
+    /// A change has waited for the disk in vain, and the writer has not come back from it yet.
+    stuck: AtomicBool,
+}
+
+/// Room for the line of a change's end.
+#[derive(Debug)]
+pub(super) struct EndRoom {
+    pub(super) bytes: usize,
+    queue: std::sync::Weak<Queue>,
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Queue")
+    }
+}
+
+impl Drop for EndRoom {
+    /// Of a change whose end is never written.
+    fn drop(&mut self) {
+        if self.bytes > 0
+            && let Some(queue) = self.queue.upgrade()
+        {
+            let mut state = queue.state.lock();
+            state.changes -= self.bytes;
+            state.open_ends -= self.bytes;
+        }
+    }
+}
+
+impl Queue {
+    /// Takes the line of a begin, and room for that of the end. `wait`: somebody waits until it is on disk.
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        line: Vec<u8>,
+        end: usize,
+        wait: bool,
+    ) -> Result<
+        (
+            Arc<BeginState>,
+            EndRoom,
+            Option<oneshot::Receiver<Result<(), NotRecorded>>>,
+        ),
+        NotRecorded,
+    > {
+        let mut state = self.state.lock();
+        let end = end + SEAL_MOST;
+        if state.changes + line.len() + end > MOST_CHANGES || state.stop {
+            return Err(NotRecorded::TooMany);
+        }
+        state.changes += line.len() + end;
+        state.open_ends += end;
+        let begin = Arc::new(BeginState::default());
+        let (done, written) = if wait {
+            let (done, written) = oneshot::channel();
+            (Some(done), Some(written))
+        } else {
+            (None, None)
+        };
+        let room = EndRoom {
+            bytes: end,
+            queue: Arc::downgrade(self),
+        };
+        let kind = Kind::Begin(Arc::clone(&begin));
+        self.push(state, Entry { line, kind, done }, true);
+        Ok((begin, room, written))
+    }
+
+    /// Takes the line of an end, which has its room.
+    pub(super) fn end(
+        &self,
+        line: Vec<u8>,
+        begin: Arc<BeginState>,
+        mut room: EndRoom,
+    ) -> oneshot::Receiver<Result<(), NotRecorded>> {
+        let (done, written) = oneshot::channel();
+        let mut state = self.state.lock();
+        let taken = std::mem::take(&mut room.bytes);
+        state.open_ends -= taken;
+        state.changes = state.changes - taken + line.len();
+        let kind = Kind::End(begin);
+        let done = Some(done);
+        self.push(state, Entry { line, kind, done }, true);
+        written
+    }
+
+    /// Takes a line that may be dropped; whether there was room.
+    pub(super) fn other(&self, line: Vec<u8>) -> bool {
+        let mut state = self.state.lock();
+        if state.others + line.len() > MOST_OTHERS || state.stop {
+            return false;
+        }
+        state.others += line.len();
+        let kind = Kind::Other;
+        self.push(state, Entry { line, kind, done: None }, false);
+        true
+    }
+
+    /// Takes a line of the log itself.
+    pub(super) fn own(
+        &self,
+        line: Vec<u8>,
+        keys: Option<Option<Arc<AuditKeys>>>,
+    ) -> oneshot::Receiver<Result<(), NotRecorded>> {
+        let (done, written) = oneshot::channel();
+        let state = self.state.lock();
+        let kind = Kind::Own(keys);
+        let done = Some(done);
+        self.push(state, Entry { line, kind, done }, true);
+        written
+    }
+
+    fn push(&self, mut state: parking_lot::MutexGuard<'_, State>, entry: Entry, hurry: bool) {
+        state.entries.push_back(entry);
+        let wake = std::mem::replace(&mut state.asleep, false) || (hurry && !state.hurry);
+        state.hurry |= hurry;
+        drop(state);
+        if wake {
+            self.filled.notify_one();
+        }
+    }
+
+    pub(super) fn reopen(&self) {
+        let mut state = self.state.lock();
+        state.reopen = true;
+        state.hurry = true;
+        drop(state);
+        self.filled.notify_one();
+    }
+
+    /// No line is taken any more; those that are here are written.
+    pub(super) fn stop(&self) {
+        let mut state = self.state.lock();
+        state.stop = true;
+        state.hurry = true;
+        drop(state);
+        self.filled.notify_one();
+    }
+
+    /// Waits for something to do. `again`: lines that could not be written wait for another try.
+    pub(super) fn next(&self, again: bool) -> Batch {
+        let mut state = self.state.lock();
+        if state.entries.is_empty() && !state.reopen && !state.stop {
+            state.asleep = true;
+            self.filled.wait_for(&mut state, LOOK_EVERY);
+            state.asleep = false;
+        } else if again && !state.stop {
+            // Whatever is wrong with the disk is not mended by asking it all the time.
+            self.filled.wait_for(&mut state, LOOK_EVERY / 10);
+        }
+        if !state.hurry && !state.entries.is_empty() {
+            self.filled.wait_while_for(&mut state, |state| !state.hurry, GATHER);
+        }
+        state.hurry = false;
+        Batch {
+            entries: state.entries.drain(..).collect(),
+            open_ends: state.open_ends,
+            reopen: std::mem::take(&mut state.reopen),
+            stop: state.stop,
+        }
+    }
+
+    /// Gives back the room of lines that were written or dropped.
+    pub(super) fn give_back(&self, changes: usize, others: usize) {
+        let mut state = self.state.lock();
+        state.changes -= changes;
+        state.others -= others;
+    }
+
+    pub(super) fn set_stuck(&self, stuck: bool) {
+        self.stuck.store(stuck, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_stuck(&self) -> bool {
+        self.stuck.load(Ordering::Relaxed)
+    }
+}

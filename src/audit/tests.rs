@@ -1,0 +1,580 @@
+//! The log as a whole: what is written, what is proven of it, and what happens where there is no room.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::verify::{Report, Verifier, heads};
+use super::*;
+use crate::time::SystemClock;
+
+const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+const OTHER_KEY: &str = "ff0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
+struct Log {
+    folder: tempfile::TempDir,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Log {
+    fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            dropped: Arc::default(),
+        }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("audit.jsonl")
+    }
+
+    fn settings(&self) -> AuditSettings {
+        AuditSettings {
+            to: Destination::File(self.file()),
+            include: Include::Changes,
+            format: AuditFormat::Json,
+            when_full: WhenFull::Refuse,
+            path: PathShown::Full,
+            keys: Some(KeyFile::parse(KEY.as_bytes()).unwrap()),
+        }
+    }
+
+    fn start(&self, change: impl FnOnce(&mut AuditSettings)) -> Result<Arc<Audit>, AuditStartError> {
+        let mut settings = self.settings();
+        change(&mut settings);
+        let dropped = Arc::clone(&self.dropped);
+        Audit::start(&settings, "0f", Arc::new(SystemClock), move |lines| {
+            dropped.fetch_add(lines, Ordering::Relaxed);
+        })
+    }
+
+    fn lines(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.file()).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn events(&self) -> Vec<String> {
+        let event = |line: &Value| line["event"].as_str().unwrap().to_owned();
+        self.lines().iter().map(event).collect()
+    }
+}
+
+fn request(method: &'static str, path: &'static str) -> AuditRequest<'static> {
+    AuditRequest {
+        caller: Some("billing"),
+        claimed_caller: None,
+        identified_by: Some("jwt"),
+        peer: &"10.0.0.1",
+        listener: "gateway",
+        account: "default",
+        operation: "createGroup",
+        method,
+        path,
+        project: Some("5a0a1e7e0f2912c554080adc"),
+        organization: None,
+        rule: Some(3),
+        user_agent: Some("curl/8"),
+    }
+}
+
+const OUTCOME: AuditOutcome<'static> = AuditOutcome {
+    status: 201,
+    upstream_status: Some(201),
+    decision: "forwarded",
+    attempts: 1,
+    duration: Duration::from_micros(1500),
+    bytes_in: 10,
+    bytes_out: 20,
+    request_id: None,
+};
+
+async fn change(audit: &Audit) {
+    let (ticket, on_disk) = audit.begin(&request("POST", "/api/atlas/v2/groups")).unwrap().unwrap();
+    on_disk.unwrap().wait().await.unwrap();
+    let written = audit.end(ticket, &request("POST", "/api/atlas/v2/groups"), &OUTCOME);
+    written.unwrap().wait().await;
+}
+
+fn verify_with(keys: &[&str], files: &[&Path], head: &str) -> Report {
+    let keys: Vec<_> = keys
+        .iter()
+        .map(|key| KeyFile::parse(key.as_bytes()).unwrap().current)
+        .collect();
+    let mut verifier = Verifier::new(&keys, heads(head));
+    for file in files {
+        let content = fs::read(file).unwrap();
+        verifier.read(&file.display().to_string(), content.as_slice()).unwrap();
+    }
+    verifier.end()
+}
+
+fn verify(file: &Path) -> Report {
+    verify_with(&[KEY], &[file], "")
+}
+
+#[tokio::test]
+async fn a_change_is_on_disk_before_it_is_forwarded_and_its_end_before_the_answer() {
+    let log = Log::new();
+    let audit = log.start(|_| ()).unwrap();
+    assert_eq!(log.events(), ["open"]);
+    let (ticket, on_disk) = audit.begin(&request("POST", "/api/atlas/v2/groups")).unwrap().unwrap();
+    on_disk.unwrap().wait().await.unwrap();
+    assert_eq!(log.events(), ["open", "begin"]);
+    let written = audit.end(ticket, &request("POST", "/api/atlas/v2/groups"), &OUTCOME);
+    written.unwrap().wait().await;
+    audit.close().await;
+    assert_eq!(log.events(), ["open", "begin", "end", "close"]);
+    let lines = log.lines();
+    assert_eq!(lines[1]["id"], lines[2]["id"]);
+    for (name, value) in [
+        ("caller", Value::from("billing")),
+        ("identified_by", "jwt".into()),
+        ("peer", "10.0.0.1".into()),
+        ("listener", "gateway".into()),
+        ("account", "default".into()),
+        ("operation", "createGroup".into()),
+        ("method", "POST".into()),
+        ("path", "/api/atlas/v2/groups".into()),
+        ("project", "5a0a1e7e0f2912c554080adc".into()),
+        ("rule", 3.into()),
+        ("user_agent", "curl/8".into()),
+    ] {
+        assert_eq!((&lines[1][name], &lines[2][name]), (&value, &value), "{name}");
+    }
+    for (name, value) in [
+        ("status", Value::from(201)),
+        ("upstream_status", 201.into()),
+        ("decision", "forwarded".into()),
+        ("attempts", 1.into()),
+        ("duration_ms", 1.5.into()),
+        ("bytes_in", 10.into()),
+        ("bytes_out", 20.into()),
+    ] {
+        assert_eq!(lines[2][name], value, "{name}");
+    }
+    assert_eq!(
+        lines
+            .iter()
+            .map(|line| line["seq"].as_u64().unwrap())
+            .collect::<Vec<_>>(),
+        [1, 2, 3, 4]
+    );
+    let report = verify(&log.file());
+    assert!(report.whole() && report.unknown_outcomes.is_empty(), "{report:?}");
+    let mode = fs::metadata(log.file()).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode, 0o600);
+}
+
+#[tokio::test]
+async fn a_file_that_others_could_reach_is_refused() {
+    let log = Log::new();
+    let refused = |log: &Log| log.start(|_| ()).unwrap_err().to_string();
+    fs::create_dir(log.file()).unwrap();
+    assert!(refused(&log).contains("audit.jsonl"));
+    fs::remove_dir(log.file()).unwrap();
+    let elsewhere = log.folder.path().join("elsewhere");
+    fs::write(&elsewhere, "").unwrap();
+    symlink(&elsewhere, log.file()).unwrap();
+    assert!(refused(&log).contains("symbolic link"), "{}", refused(&log));
+    fs::remove_file(log.file()).unwrap();
+    fs::hard_link(&elsewhere, log.file()).unwrap();
+    fs::set_permissions(log.file(), fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(refused(&log).contains("hard link"), "{}", refused(&log));
+    fs::remove_file(&elsewhere).unwrap();
+    for mode in [0o640, 0o604, 0o660] {
+        fs::set_permissions(log.file(), fs::Permissions::from_mode(mode)).unwrap();
+        assert!(refused(&log).contains("chmod 600"), "{}", refused(&log));
+    }
+    fs::set_permissions(log.file(), fs::Permissions::from_mode(0o600)).unwrap();
+    log.start(|_| ()).unwrap();
+}
+
+#[tokio::test]
+async fn cuts_swaps_and_changes_are_found_wherever_they_are() {
+    let log = Log::new();
+    let audit = log.start(|_| ()).unwrap();
+    for _ in 0..3 {
+        change(&audit).await;
+    }
+    audit.close().await;
+    let head = format!("{{\"audit\": {}}}", serde_json::to_string(&audit.head()).unwrap());
+    let whole = fs::read_to_string(log.file()).unwrap();
+    let lines: Vec<&str> = whole.lines().collect();
+    let forged = log.folder.path().join("forged");
+    let found = |lines: &[&str]| {
+        fs::write(&forged, lines.join("\n") + "\n").unwrap();
+        !verify_with(&[KEY], &[&forged], &head).whole()
+    };
+    assert!(!found(&lines));
+    for at in 0..lines.len() {
+        let mut cut = lines.clone();
+        cut.remove(at);
+        // What is cut off at the beginning may have been retired: the file says that there was more.
+        if at > 0 {
+            assert!(found(&cut), "line {at} cut out");
+        } else {
+            assert!(
+                verify(&forged_of(&forged, &cut))
+                    .notes
+                    .iter()
+                    .any(|note| note.contains("the beginning"))
+            );
+        }
+        let mut twice = lines.clone();
+        twice.insert(at, lines[at]);
+        assert!(found(&twice), "line {at} twice");
+        if at + 1 < lines.len() {
+            let mut swapped = lines.clone();
+            swapped.swap(at, at + 1);
+            assert!(found(&swapped), "line {at} swapped");
+        }
+        let changed = lines[at]
+            .replacen("open", "0pen", 1)
+            .replacen("billing", "payroll", 1)
+            .replacen("close", "cl0se", 1);
+        let mut lines = lines.clone();
+        lines[at] = &changed;
+        assert!(found(&lines), "line {at} changed");
+    }
+    // Without the head nobody knows about a cut at the end, and it says so.
+    let report = verify(&forged_of(&forged, &lines[..4]));
+    assert!(
+        report.whole() && report.notes.iter().any(|note| note.contains("end not proven")),
+        "{report:?}"
+    );
+    // With the head of that moment, what follows is known to follow.
+    let report = verify_with(&[KEY], &[&log.file()], &head);
+    assert!(
+        report.notes.iter().any(|note| note.contains("the end is proven")),
+        "{report:?}"
+    );
+}
+
+fn forged_of(file: &Path, lines: &[&str]) -> PathBuf {
+    fs::write(file, lines.join("\n") + "\n").unwrap();
+    file.to_owned()
+}
+
+#[tokio::test]
+async fn keys_are_named_and_their_change_is_a_line() {
+    let log = Log::new();
+    let audit = log.start(|_| ()).unwrap();
+    change(&audit).await;
+    audit.take_keys(Some(&KeyFile::parse(format!("{OTHER_KEY}\n{KEY}").as_bytes()).unwrap()));
+    change(&audit).await;
+    audit.reloaded(true, Some("1f"));
+    audit.reloaded(false, None);
+    audit.close().await;
+    assert_eq!(
+        log.events(),
+        [
+            "open", "begin", "end", "key", "begin", "end", "reload", "reload", "close"
+        ]
+    );
+    let lines = log.lines();
+    assert_ne!(lines[3]["key"], lines[4]["key"]);
+    assert_eq!(lines[3]["new_key"], lines[4]["key"]);
+    assert!(verify_with(&[KEY, OTHER_KEY], &[&log.file()], "").whole());
+    for keys in [&[][..], &[KEY], &[OTHER_KEY]] {
+        let report = verify_with(keys, &[&log.file()], "");
+        assert!(!report.whole(), "{report:?}");
+        assert!(report.found.iter().any(|found| found.contains("--key")), "{report:?}");
+    }
+    // Whoever has only a retired key can't go on with it.
+    let text = fs::read_to_string(log.file()).unwrap();
+    let key_line = text.lines().nth(3).unwrap();
+    let cut: Vec<&str> = text.lines().filter(|line| *line != key_line).collect();
+    let report = verify_with(
+        &[KEY, OTHER_KEY],
+        &[&forged_of(&log.folder.path().join("cut"), &cut)],
+        "",
+    );
+    assert!(
+        report.found.iter().any(|found| found.contains("another key")),
+        "{report:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_process_that_was_killed_leaves_unknown_outcomes_and_perhaps_a_torn_line() {
+    let log = Log::new();
+    let audit = log.start(|_| ()).unwrap();
+    let (_ticket, on_disk) = audit
+        .begin(&request("DELETE", "/api/atlas/v2/groups/x"))
+        .unwrap()
+        .unwrap();
+    on_disk.unwrap().wait().await.unwrap();
+    change(&audit).await;
+    let text = fs::read_to_string(log.file()).unwrap();
+    // As if the process had been killed here, in the middle of a line; another one starts.
+    let killed = log.folder.path().join("killed");
+    fs::write(&killed, format!("{text}{{\"event\":\"end\",\"ti")).unwrap();
+    fs::set_permissions(&killed, fs::Permissions::from_mode(0o600)).unwrap();
+    let report = verify(&killed);
+    assert!(report.whole(), "{report:?}");
+    assert_eq!(report.unknown_outcomes.len(), 1);
+    assert!(
+        report.unknown_outcomes[0].contains("DELETE /api/atlas/v2/groups/x by billing"),
+        "{report:?}"
+    );
+    let next = log
+        .start(|settings| settings.to = Destination::File(killed.clone()))
+        .unwrap();
+    change(&next).await;
+    next.close().await;
+    let report = verify(&killed);
+    assert!(report.whole(), "{report:?}");
+    assert_eq!(report.unknown_outcomes.len(), 1);
+    assert!(report.notes.iter().any(|note| note.contains("torn")), "{report:?}");
+    assert!(
+        report.notes.iter().any(|note| note.contains("was killed")),
+        "{report:?}"
+    );
+    // Lines that are cut off before the next process's are found by what it found.
+    let text = fs::read_to_string(&killed).unwrap();
+    let cut: Vec<&str> = text
+        .lines()
+        .enumerate()
+        .filter(|(at, _)| *at != 3)
+        .map(|(_, line)| line)
+        .collect();
+    assert!(!verify(&forged_of(&killed, &cut)).whole());
+}
+
+#[tokio::test]
+async fn a_renamed_file_is_followed_by_a_new_one_and_both_are_one_chain() {
+    let log = Log::new();
+    let audit = log.start(|_| ()).unwrap();
+    change(&audit).await;
+    let old = log.folder.path().join("audit.jsonl.1");
+    fs::rename(log.file(), &old).unwrap();
+    change(&audit).await;
+    assert!(!log.file().exists(), "until it is told, it goes on in the renamed one");
+    audit.reopen();
+    change(&audit).await;
+    // Nothing was renamed: nothing happens.
+    audit.reopen();
+    change(&audit).await;
+    audit.close().await;
+    assert!(verify_with(&[KEY], &[&old, &log.file()], "").whole());
+    let report = verify(&log.file());
+    assert!(
+        report.whole() && report.notes.iter().any(|note| note.contains("the beginning")),
+        "{report:?}"
+    );
+    assert!(
+        !verify_with(&[KEY], &[&log.file(), &old], "").whole(),
+        "in the wrong order"
+    );
+}
+
+#[tokio::test]
+async fn a_second_writer_has_a_file_of_its_own() {
+    let log = Log::new();
+    let (one, two) = (log.start(|_| ()).unwrap(), log.start(|_| ()).unwrap());
+    change(&one).await;
+    change(&two).await;
+    let chain = two.head().unwrap().chain;
+    one.close().await;
+    two.close().await;
+    let own = log.folder.path().join(format!("audit.jsonl.{chain}"));
+    assert!(verify(&log.file()).whole() && verify(&own).whole());
+    assert!(verify_with(&[KEY], &[&log.file(), &own], "").whole());
+}
+
+#[tokio::test]
+async fn refusals_beyond_ten_a_second_become_one_counted_line() {
+    let log = Log::new();
+    let audit = log.start(|_| ()).unwrap();
+    let refused = AuditOutcome {
+        status: 403,
+        upstream_status: None,
+        decision: "PROXY_RULE_DENIED",
+        attempts: 0,
+        ..OUTCOME
+    };
+    for _ in 0..500 {
+        audit.one(&request("DELETE", "/api/atlas/v2/groups/x"), &refused, true);
+    }
+    let mut counted = 0;
+    while counted < 500 {
+        tokio::task::yield_now().await;
+        let count = |line: &Value| match line["event"].as_str() {
+            Some("one") => line["count"].as_u64().unwrap_or(1),
+            _ => 0,
+        };
+        counted = fs::read_to_string(log.file())
+            .unwrap()
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .map(|line: Value| count(&line))
+            .sum();
+    }
+    assert_eq!(counted, 500);
+    // 500 may fall into two seconds, or three on a busy machine.
+    assert!(log.lines().len() < 100);
+    audit.close().await;
+    assert!(verify(&log.file()).whole());
+    assert_eq!(log.dropped.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn every_begin_has_room_for_its_end_and_without_room_there_is_none() {
+    let log = Log::new();
+    let audit = log.start(|_| ()).unwrap();
+    let mut tickets = Vec::new();
+    let why = loop {
+        match audit.begin(&request("POST", "/api/atlas/v2/groups")) {
+            Ok(begun) => tickets.push(begun.unwrap().0),
+            Err(why) => break why,
+        }
+    };
+    assert_eq!(why, NotRecorded::TooMany);
+    assert!(tickets.len() > 10_000, "{}", tickets.len());
+    // Reads have a room of their own.
+    audit.one(&request("GET", "/api/atlas/v2/groups"), &OUTCOME, false);
+    let all = tickets.len();
+    for ticket in tickets {
+        audit.end(ticket, &request("POST", "/api/atlas/v2/groups"), &OUTCOME);
+    }
+    audit.close().await;
+    let events = log.events();
+    let count = |event: &str| events.iter().filter(|one| *one == event).count();
+    assert_eq!((count("begin"), count("end"), count("one")), (all, all, 1));
+    assert_eq!(log.dropped.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn with_drop_nothing_is_refused_and_what_is_lost_is_counted() {
+    let log = Log::new();
+    let audit = log.start(|settings| settings.when_full = WhenFull::Drop).unwrap();
+    let mut tickets = Vec::new();
+    while let Some((ticket, _)) = audit.begin(&request("POST", "/api/atlas/v2/groups")).unwrap() {
+        tickets.push(ticket);
+    }
+    assert_eq!(log.dropped.load(Ordering::Relaxed), 1);
+}
+
+/// The fields that the published schema requires of a class-6003 event: events/base_event.json,
+/// events/application/api_activity.json, objects/{api,metadata}.json and profiles/cloud.json of ocsf/ocsf-schema, with the
+/// "at least one" of actor, product and network_endpoint.
+const OCSF_REQUIRED: &[&str] = &[
+    "/activity_id",
+    "/category_uid",
+    "/class_uid",
+    "/type_uid",
+    "/severity_id",
+    "/time",
+    "/metadata/version",
+    "/metadata/product/name",
+    "/actor",
+    "/api/operation",
+    "/src_endpoint",
+    "/cloud/provider",
+];
+
+#[tokio::test]
+async fn ocsf_lines_have_what_the_schema_requires_and_are_one_chain_all_the_same() {
+    let log = Log::new();
+    let audit = log.start(|settings| settings.format = AuditFormat::Ocsf).unwrap();
+    change(&audit).await;
+    let over_a_socket = AuditRequest {
+        peer: &"unix:1000",
+        caller: None,
+        ..request("BREW", "/api/atlas/v2/groups")
+    };
+    audit.one(&over_a_socket, &OUTCOME, false);
+    audit.reloaded(true, None);
+    audit.close().await;
+    let lines = log.lines();
+    assert_eq!(lines.len(), 6);
+    for line in &lines {
+        for required in OCSF_REQUIRED {
+            assert!(line.pointer(required).is_some(), "{required} is missing in {line}");
+        }
+        let number = |name: &str| line[name].as_u64().unwrap();
+        assert_eq!(number("class_uid"), 6003);
+        assert_eq!(number("type_uid"), 6003 * 100 + number("activity_id"));
+        let one_of = |object: &str, members: &[&str]| {
+            let object = line[object].as_object().unwrap();
+            members.iter().any(|member| object.contains_key(*member))
+        };
+        assert!(one_of("actor", &["user", "app_name"]), "{line}");
+        assert!(one_of("src_endpoint", &["ip", "name", "svc_name"]), "{line}");
+    }
+    let activities: Vec<_> = lines.iter().map(|line| line["activity_id"].as_u64().unwrap()).collect();
+    assert_eq!(activities, [99, 1, 1, 99, 99, 99]);
+    assert!(verify(&log.file()).whole());
+    assert_eq!(log.lines()[2]["unmapped"]["event"], "end");
+}
+
+#[test]
+fn no_line_is_longer_than_the_room_that_it_has() {
+    let long = "\\".repeat(10_000);
+    let (path, agent) = (clean(&long, line::MOST_PATH), clean(&long, line::MOST_USER_AGENT));
+    let request = AuditRequest {
+        path: &path,
+        user_agent: Some(&agent),
+        rule: Some(usize::MAX),
+        ..request("PROPPATCH", "")
+    };
+    let outcome = AuditOutcome {
+        status: u16::MAX,
+        upstream_status: Some(u16::MAX),
+        decision: "PROXY_METHOD_NOT_ALLOWED",
+        attempts: u32::MAX,
+        duration: Duration::from_secs(1 << 40),
+        bytes_in: u64::MAX,
+        bytes_out: u64::MAX,
+        request_id: Some(&long),
+    };
+    for format in [AuditFormat::Json, AuditFormat::Ocsf] {
+        let of = |event, outcome| line::of_request(format, event, SystemTime::UNIX_EPOCH, "id", &request, outcome);
+        let (begin, end) = (of(Event::Begin, None), of(Event::End, Some(&outcome)));
+        assert!(
+            end.len() <= begin.len() + line::END_MORE,
+            "{} {}",
+            begin.len(),
+            end.len()
+        );
+    }
+    let mut sealed = Vec::new();
+    let keys = Arc::new(AuditKeys::of(&RootKey::generate().unwrap()));
+    let mut chain = Chain::new(hex(&[0; 8]).into(), Some(keys));
+    for _ in 0..2 {
+        sealed.clear();
+        chain.seal(b"{", AuditFormat::Ocsf, &mut sealed);
+    }
+    assert!(sealed.len() + 20 < chain::SEAL_MOST, "{}", sealed.len());
+}
+
+#[test]
+fn heads_are_found_in_a_log_and_in_a_status_answer() {
+    let one = r#"{"chain":"ab","seq":7,"hash":"cd"}"#;
+    for text in [
+        format!(r#"{{"uptimeSeconds":1,"audit":{one},"accounts":[]}}"#),
+        format!("{{\n  \"audit\" : {one}\n}}"),
+        format!("audit of nothing\n2026 INFO the last line of the audit log audit={one}\n{{\"audit\":null}}"),
+    ] {
+        let seen = heads(&text);
+        assert_eq!(seen.len(), 1, "{text}");
+    }
+    assert!(heads("audit audit= audit={ \"audit\": {\"chain\":1}").is_empty());
+}
+
+proptest! {
+    /// No bytes make the proof panic, and none but what was written pass as whole.
+    #[test]
+    fn whatever_a_file_holds_is_read(content: Vec<u8>, head in ".*") {
+        let root = RootKey::generate().unwrap();
+        let mut verifier = Verifier::new([&root], heads(&head));
+        verifier.read("file", content.as_slice()).unwrap();
+        let report = verifier.end();
+        prop_assert!(!report.whole() || report.lines <= 1, "{report:?}");
+    }
+}
