@@ -14,6 +14,7 @@ mod access_files;
 mod admin;
 mod answers;
 mod atlas_says_no;
+mod audit;
 mod bearer;
 mod blocked;
 mod browser;

@@ -32,7 +32,9 @@ fn case(text: &str) -> Case {
             path if path.ends_with("public-key") => "abcdefgh",
             path if path.ends_with("private-key") => PRIVATE_KEY,
             path if path.ends_with("user-password") => "user:password",
-            path if path.ends_with("token-store-key") || path.ends_with("pass-key") => STORE_KEY,
+            path if path.ends_with("token-store-key") || path.ends_with("pass-key") || path.ends_with("audit-key") => {
+                STORE_KEY
+            }
             path if path.contains("/callers/") => LOCAL_SECRET,
             path if path.ends_with("/atlas-gateway/token") => "a.b.c",
             path if path.ends_with("token-store-password") => "password",

@@ -1,6 +1,7 @@
 //! Flags, environment and file in; typed settings or error text out. No process, no real file.
 #![allow(clippy::unwrap_used)]
 
+mod audit;
 mod callers;
 mod commands;
 mod credentials;

@@ -77,6 +77,8 @@ pub fn proxy(base_url: &str, ca_file: Option<&Path>, credential: CredentialSetti
         },
         catalogue: Arc::new(Catalogue::new()),
         callers: CallerSettings::default(),
+        audit: None,
+        digest: String::new(),
         limits: Limits::default(),
         workers: NonZeroUsize::MIN,
         drain_timeout: Duration::from_secs(10),

@@ -1,0 +1,163 @@
+//! The log across the ends of its process and of its file.
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use super::*;
+use crate::support::client::{client, get};
+use crate::support::until;
+use crate::support::upstream::{Held, json};
+
+fn hangup(program: &Program) {
+    kill_process(Pid::from_raw(program.pid().cast_signed()).unwrap(), Signal::HUP).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_kill_9_what_was_under_way_is_an_unknown_outcome() {
+    let folder = folder("audit.jsonl", "");
+    let file = folder.path().join("audit.jsonl");
+    let held = Held::start().await;
+    let program = start(Command::new(PROGRAM), &held.upstream, &folder).await;
+    let mut stream = TcpStream::connect(program.address).await.unwrap();
+    let delete = format!("DELETE {CLUSTERS}/c HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    stream.write_all(delete.as_bytes()).await.unwrap();
+    held.begun(1).await;
+    program.end(Signal::KILL).await;
+    let (code, told) = verify(folder.path(), &["audit.jsonl"]);
+    assert_eq!(code, 0, "{told}");
+    assert!(
+        told.contains("outcome unknown") && told.contains(&format!("DELETE {CLUSTERS}/c")),
+        "{told}"
+    );
+    // The next process goes on in the same file, with a chain of its own that names the last line.
+    let program = start(Command::new(PROGRAM), &held.upstream, &folder).await;
+    let status = get(&format!("http://{}/status.json", program.admin)).await;
+    write(folder.path(), "status.json", &status);
+    program.stop().await;
+    let all = lines(&file);
+    let opens = of(&all, "open");
+    assert_eq!(opens[1]["previous"], all[1]["hash"]);
+    let (code, told) = verify(folder.path(), &["--head", "status.json", "audit.jsonl"]);
+    assert!(
+        code == 0 && told.contains("outcome unknown") && told.contains("the end is proven"),
+        "{told}"
+    );
+    // Whoever hides the change is found out by what the next process found.
+    let text = fs::read_to_string(&file).unwrap();
+    let without: String = text
+        .lines()
+        .filter(|line| !line.contains("\"begin\""))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    write(folder.path(), "forged", &without);
+    assert_eq!(verify(folder.path(), &["forged"]).0, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_is_renamed_under_load_and_sighup_begins_another_also_with_refused_settings() {
+    let folder = folder("audit.jsonl", "");
+    let upstream = Upstream::start(|_| async { json(200, "{}") }).await;
+    let program = start(Command::new(PROGRAM), &upstream, &folder).await;
+    let address = program.address;
+    let (stop, mut callers) = (
+        std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)),
+        Vec::new(),
+    );
+    for _ in 0..4 {
+        let stop = std::sync::Arc::clone(&stop);
+        callers.push(tokio::spawn(async move {
+            let http = client();
+            let mut sent = 0;
+            while !stop.load(std::sync::atomic::Ordering::SeqCst) {
+                let answer = http
+                    .post(format!("http://{address}{CLUSTERS}"))
+                    .body("{}")
+                    .send()
+                    .await
+                    .unwrap();
+                assert_eq!(answer.status(), 200);
+                sent += 1;
+            }
+            sent
+        }));
+    }
+    let file = folder.path().join("audit.jsonl");
+    let config = fs::read_to_string(folder.path().join("proxy.toml")).unwrap();
+    for round in 1..=3 {
+        until("lines are written", || async { lines(&file).len() > 20 }).await;
+        fs::rename(&file, folder.path().join(format!("audit.{round}"))).unwrap();
+        if round == 2 {
+            write(folder.path(), "proxy.toml", "no such key = 1\n");
+        }
+        hangup(&program);
+        until("another file is begun", || async { file.exists() }).await;
+        write(folder.path(), "proxy.toml", &config);
+    }
+    until("lines are written", || async { lines(&file).len() > 20 }).await;
+    stop.store(true, std::sync::atomic::Ordering::SeqCst);
+    let mut sent = 0;
+    for caller in callers {
+        sent += caller.await.unwrap();
+    }
+    program.stop().await;
+    let names = ["audit.1", "audit.2", "audit.3", "audit.jsonl"];
+    let all: Vec<Value> = names.iter().flat_map(|name| lines(&folder.path().join(name))).collect();
+    assert_eq!(pairs(&all), sent);
+    let (code, told) = verify(folder.path(), &names);
+    assert_eq!(code, 0, "{told}");
+    // The oldest may be gone; one of the middle may not.
+    assert_eq!(verify(folder.path(), &names[1..]).0, 0);
+    assert_eq!(verify(folder.path(), &["audit.1", "audit.3", "audit.jsonl"]).0, 1);
+    let outcomes: Vec<_> = of(&all, "reload")
+        .into_iter()
+        .map(|line| line["outcome"].clone())
+        .collect();
+    assert!(
+        outcomes.contains(&"error".into()) && outcomes.contains(&"ok".into()),
+        "{outcomes:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn standard_output_has_the_lines_without_a_chain() {
+    let folder = tempfile::tempdir().unwrap();
+    write(
+        folder.path(),
+        "proxy.toml",
+        "[audit]\nfile = \"stdout\"\nwhen_full = \"drop\"\n",
+    );
+    let upstream = Upstream::start(|_| async { json(200, "{}") }).await;
+    let output = folder.path().join("stdout");
+    // Into a file: what is read back here is what a collector would get.
+    let script = "exec \"$@\" | tee \"$0\" | grep --line-buffered -v '^{'";
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).arg(&output).arg(PROGRAM);
+    let config = folder.path().join("proxy.toml");
+    let mut environment = SERVICE_ACCOUNT.to_vec();
+    environment.push(("PATH", "/usr/bin:/bin"));
+    let program = Program::start(
+        command,
+        &upstream,
+        &environment,
+        &["--config", config.to_str().unwrap()],
+    )
+    .await;
+    let url = format!("http://{}{CLUSTERS}", program.address);
+    assert_eq!(client().post(&url).body("{}").send().await.unwrap().status(), 200);
+    until("the lines are there", || async {
+        let text = fs::read_to_string(&output).unwrap_or_default();
+        text.contains("\"end\"")
+    })
+    .await;
+    let text = fs::read_to_string(&output).unwrap();
+    let all: Vec<Value> = text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    assert_eq!(pairs(&all), 1);
+    assert!(
+        all.iter()
+            .all(|line| line.get("chain").is_none() && line.get("seq").is_none())
+    );
+}

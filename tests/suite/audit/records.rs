@@ -1,0 +1,232 @@
+//! What a line says, and when it is there.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use super::*;
+use crate::callers::{BILLING_SECRET, DEPLOYER_SECRET, Gateway, PROJECT, TWO, listener};
+use crate::support::client::client;
+use crate::support::upstream::{full, json, without_length};
+
+/// The upstream looks into the file while it has the request, and the client as soon as it has the answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_has_its_begin_on_disk_when_atlas_sees_it_and_its_end_when_the_client_has_the_answer() {
+    let folder = folder("audit.jsonl", "");
+    let file = folder.path().join("audit.jsonl");
+    let seen: Arc<Mutex<Vec<Vec<Value>>>> = Arc::default();
+    let upstream = Upstream::start({
+        let (seen, file) = (Arc::clone(&seen), file.clone());
+        move |request| {
+            let (seen, file) = (Arc::clone(&seen), file.clone());
+            async move {
+                if request.method() != "GET" {
+                    seen.lock().push(lines(&file));
+                }
+                let path = request.uri().path().to_owned();
+                let _ = request.into_body().collect().await;
+                match path.rsplit('/').next().unwrap() {
+                    "chunked" => {
+                        let mut answer = json(200, "");
+                        *answer.body_mut() = without_length(Bytes::from(vec![b'x'; 100_000]));
+                        answer
+                    }
+                    "empty" => {
+                        let mut answer = json(204, "");
+                        *answer.body_mut() = full("");
+                        answer
+                    }
+                    "links" => json(200, format!("{{\"href\":\"https://other/{}\"}}", "x".repeat(20_000))),
+                    _ => json(200, r#"{"name":"c"}"#),
+                }
+            }
+        }
+    })
+    .await;
+    let program = start(Command::new(PROGRAM), &upstream, &folder).await;
+    let http = client();
+    for (n, (method, path)) in [
+        ("POST", "known"),
+        ("PATCH", "chunked"),
+        ("DELETE", "empty"),
+        ("PUT", "links"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let url = format!("http://{}{CLUSTERS}/{path}?name=hidden-in-query", program.address);
+        let request = http
+            .request(method.parse().unwrap(), url)
+            .header("user-agent", "a test")
+            .body("{}");
+        let answer = request.send().await.unwrap();
+        let status = answer.status();
+        answer.bytes().await.unwrap();
+        // No wait in between.
+        let now = lines(&file);
+        assert_eq!(
+            (of(&now, "begin").len(), of(&now, "end").len()),
+            (n + 1, n + 1),
+            "{method} {path}"
+        );
+        let before = seen.lock()[n].clone();
+        assert_eq!((of(&before, "begin").len(), of(&before, "end").len()), (n + 1, n));
+        let end = of(&now, "end")[n].clone();
+        assert_eq!(end["status"], status.as_u16());
+        assert_eq!(end["upstream_status"], status.as_u16());
+        assert_eq!(
+            (&end["method"], &end["decision"]),
+            (&method.into(), &"forwarded".into())
+        );
+        assert_eq!(end["path"], format!("{CLUSTERS}/{path}"));
+        if matches!(method, "PATCH" | "DELETE") {
+            assert_eq!(end["project"], "5a0a1e7e0f2912c554080adc");
+        }
+        assert_eq!((&end["bytes_in"], &end["user_agent"]), (&2.into(), &"a test".into()));
+    }
+    let url = format!("http://{}{CLUSTERS}", program.address);
+    http.get(&url).send().await.unwrap();
+    let (_, said) = program.stop().await;
+    let all = lines(&file);
+    assert_eq!(pairs(&all), 4);
+    assert_eq!(of(&all, "one").len(), 0, "reads have no line unless `include` says so");
+    let text = fs::read_to_string(&file).unwrap();
+    for hidden in ["hidden-in-query", "token-1", crate::support::proxy::CLIENT_SECRET] {
+        assert!(!text.contains(hidden), "{hidden}");
+    }
+    // The log tells of the last line.
+    let log = write(folder.path(), "log", &said);
+    let (code, told) = verify(folder.path(), &["--head", log.to_str().unwrap(), "audit.jsonl"]);
+    assert!(code == 0 && told.contains("the end is proven"), "{told}");
+    let cut = text.lines().take(6).map(|line| format!("{line}\n")).collect::<String>();
+    write(folder.path(), "cut", &cut);
+    let (code, told) = verify(folder.path(), &["--head", log.to_str().unwrap(), "cut"]);
+    assert!(code == 1 && told.contains("cut off"), "{told}");
+    let (code, told) = verify(folder.path(), &["cut"]);
+    assert!(code == 0 && told.contains("end not proven"), "{told}");
+    let (code, told) = verify(folder.path(), &["nothing-here"]);
+    assert!(code == 2 && told.contains("nothing-here"), "{told}");
+}
+
+/// A proxy with callers and an audit log with these keys.
+async fn audited(more: &str) -> (Gateway, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("audit.jsonl");
+    // The folder is the gateway's own: the path is a whole one.
+    let tables = format!("{TWO}\n[audit]\nfile = \"{}\"\n{more}\n", file.display());
+    let gateway = Gateway::start_with(&listener(""), &tables).await;
+    std::mem::forget(folder);
+    (gateway, file)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_did_what_and_what_was_refused_stands_in_the_lines() {
+    let (gateway, file) = audited("include = \"all\"").await;
+    let users = format!("/api/atlas/v2/groups/{PROJECT}/databaseUsers");
+    let basic = |request: reqwest::RequestBuilder, name: &str, secret: &str| request.basic_auth(name, Some(secret));
+    let post = |path: &str| gateway.send("POST", path).body("{}");
+    assert_eq!(
+        basic(post(&users), "deployer", DEPLOYER_SECRET)
+            .send()
+            .await
+            .unwrap()
+            .status(),
+        200
+    );
+    assert_eq!(
+        basic(post(&users), "billing", BILLING_SECRET)
+            .send()
+            .await
+            .unwrap()
+            .status(),
+        403
+    );
+    assert_eq!(post(&users).send().await.unwrap().status(), 401);
+    let get = gateway.get(&format!("/api/atlas/v2/groups/{PROJECT}/clusters"));
+    assert_eq!(
+        basic(get, "billing", BILLING_SECRET).send().await.unwrap().status(),
+        200
+    );
+    let foreign = post(&users).header("origin", "https://example.org");
+    assert_eq!(foreign.send().await.unwrap().status(), 403);
+    gateway.app.shutdown().await;
+    let all = lines(&file);
+    let [begin] = of(&all, "begin")[..] else {
+        panic!("{all:?}")
+    };
+    for (name, value) in [
+        ("caller", "deployer"),
+        ("identified_by", "basic"),
+        ("peer", "127.0.0.1"),
+        ("listener", "main"),
+        ("account", "default"),
+        ("operation", "createGroupDatabaseUser"),
+        ("project", PROJECT),
+    ] {
+        assert_eq!(begin[name], value, "{name}");
+    }
+    assert_eq!(begin["rule"], 1);
+    let ones: Vec<_> = of(&all, "one")
+        .into_iter()
+        .map(|one| {
+            (
+                one["caller"].as_str().unwrap(),
+                one["status"].as_u64().unwrap(),
+                one["decision"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        ones,
+        [
+            ("billing", 403, "PROXY_RULE_DENIED"),
+            ("unknown", 401, "PROXY_CALLER_UNKNOWN"),
+            ("billing", 200, "forwarded"),
+            ("none", 403, "PROXY_BROWSER_DENIED"),
+        ]
+    );
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(!text.contains(DEPLOYER_SECRET) && !text.contains("example.org"));
+    assert_eq!(of(&all, "close").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_path_template_names_are_hashed_and_projects_are_not() {
+    let (gateway, file) = audited("path = \"template\"").await;
+    let path = format!("/api/atlas/v2/groups/{PROJECT}/databaseUsers/admin/jane.doe");
+    let request = gateway
+        .send("DELETE", &path)
+        .basic_auth("deployer", Some(DEPLOYER_SECRET));
+    assert_eq!(request.send().await.unwrap().status(), 200);
+    gateway.app.shutdown().await;
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(
+        !text.contains("jane") && text.contains(&format!("/groups/{PROJECT}/databaseUsers/h:")),
+        "{text}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_and_another_key_have_their_lines() {
+    let (mut gateway, file) = audited("").await;
+    let tables = format!("{TWO}\n[audit]\nfile = \"{}\"\n", file.display());
+    gateway.reload(&listener(""), &tables).unwrap();
+    write(gateway.folder.path(), "audit-key", KEY);
+    gateway
+        .reload(&listener(""), &format!("{tables}chain_key_file = \"audit-key\"\n"))
+        .unwrap();
+    gateway.app.reload_failed();
+    gateway.app.shutdown().await;
+    let all = lines(&file);
+    let events: Vec<_> = all.iter().map(|line| line["event"].as_str().unwrap()).collect();
+    assert_eq!(events, ["open", "reload", "key", "reload", "reload", "close"]);
+    assert_eq!(
+        (&all[1]["outcome"], &all[4]["outcome"]),
+        (&"ok".into(), &"error".into())
+    );
+    assert_ne!(all[1]["configuration"], all[3]["configuration"]);
+    assert!(all[2].get("hash").is_none() && all[3]["key"] == all[2]["new_key"] && all[3]["hash"].is_string());
+}
