@@ -9,8 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proptest::prelude::*;
 use serde_json::Value;
 
+use super::chain::Chain;
+use super::keys::hex;
 use super::verify::{Report, Verifier, heads};
 use super::*;
+use crate::crypto::RootKey;
 use crate::time::SystemClock;
 
 const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";

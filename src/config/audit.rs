@@ -1,8 +1,7 @@
 //! `[audit]`: the record of who changed what.
 
 use super::inputs::Inputs;
-use super::problem::shown;
-use super::secret_value;
+use super::secret_place::{SecretPlace, parsed};
 use super::source::Given;
 use super::table::tables;
 use super::value::one_of;
@@ -17,6 +16,8 @@ tables! {
         format: text,
         when_full: text,
         chain_key_file: text,
+        chain_key_command: texts,
+        command_environment: texts,
         path: text,
         "chain_key" => "no secret in this file: put it into a file of its own and name that with `chain_key_file`",
         "key_file" => "there is no such key; did you mean `chain_key_file`?",
@@ -55,6 +56,12 @@ pub(crate) fn build(table: Option<&FileAudit>, inputs: &mut Inputs<'_>) -> Optio
         &[("full", PathShown::Full), ("template", PathShown::Template)],
         inputs,
     );
+    let place = SecretPlace {
+        file: table.chain_key_file.as_ref(),
+        command: table.chain_key_command.as_ref(),
+        environment: table.command_environment.as_ref(),
+    };
+    inputs.needs_command(place.environment, &[&table.chain_key_command]);
     if to == Some(Destination::Stdout) {
         if when_full != Some(WhenFull::Drop) {
             inputs.problems.add(
@@ -62,15 +69,14 @@ pub(crate) fn build(table: Option<&FileAudit>, inputs: &mut Inputs<'_>) -> Optio
                 "nobody knows whether what goes to standard output is kept: write `when_full = \"drop\"`, or name a file",
             );
         }
-        if let Some(given) = &table.chain_key_file {
-            inputs.problems.add(
-                &given.source,
-                "standard output takes no chain: remove `chain_key_file`, or name a file",
-            );
+        if let Some(source) = place.source() {
+            inputs
+                .problems
+                .add(source, "standard output takes no chain: remove the key, or name a file");
         }
     }
-    let keys = match &table.chain_key_file {
-        Some(given) => Some(key_file(given, inputs)?),
+    let keys = match place.source() {
+        Some(_) => Some(inputs.secret(place, parsed(KeyFile::parse))?),
         None => None,
     };
     Some(AuditSettings {
@@ -94,20 +100,4 @@ fn choose<T: Copy + Default>(given: &Option<Given<String>>, words: &[(&str, T)],
         found.map(|(_, meant)| *meant).ok_or_else(choices)
     };
     inputs.problems.parse(given, parse).map(|given| given.value)
-}
-
-/// The keys of a key file: 64 hexadecimal digits a line.
-pub(crate) fn key_file(given: &Given<String>, inputs: &mut Inputs<'_>) -> Option<KeyFile> {
-    let path = inputs.credential_path(given);
-    let bytes = inputs.read_secret(&path, secret_value::LARGEST, &given.source)?;
-    match KeyFile::parse(&bytes) {
-        Ok(keys) => Some(keys),
-        Err(error) => {
-            let file = path.display().to_string();
-            inputs
-                .problems
-                .add(&given.source, format_args!("{}: {error}", shown(&file)));
-            None
-        }
-    }
 }

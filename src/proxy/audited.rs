@@ -8,6 +8,7 @@ use super::pipeline::Pipeline;
 use super::record::{Record, UNKNOWN_OPERATION};
 use crate::access::Reading;
 use crate::audit::{Audit, AuditOutcome, AuditRequest, NotRecorded, Ticket, Written};
+use crate::caller::CallerName;
 
 /// What the audit log is told beside what every record has. Only of requests that it records.
 #[derive(Default)]
@@ -104,7 +105,7 @@ impl Record {
         let pipeline = &self.pipeline;
         AuditRequest {
             caller: pipeline.callers.as_ref().map(|callers| callers.label(self.who)),
-            claimed_caller: None,
+            claimed_caller: self.claimed_caller.as_ref().map(CallerName::as_str),
             identified_by: self.who.known_by(),
             peer: &self.peer,
             listener: &pipeline.name,

@@ -7,7 +7,6 @@ use http::{HeaderName, HeaderValue, Response, header};
 
 use super::body::ClientFault;
 use super::fairness::Exceeded;
-use super::headers::SANDBOX;
 use super::refusal::deny_reason;
 use crate::audit::NotRecorded;
 use crate::code::ErrorCode;
@@ -258,7 +257,7 @@ impl ProxyError {
     }
 }
 
-fn body(code: ErrorCode, detail: &str) -> String {
+pub(super) fn body(code: ErrorCode, detail: &str) -> String {
     let status = code.status();
     serde_json::json!({
         "error": status.as_u16(),
@@ -268,36 +267,6 @@ fn body(code: ErrorCode, detail: &str) -> String {
         "parameters": [],
     })
     .to_string()
-}
-
-/// A field's name in the case that old programs, which compare bytes, expect.
-fn title_case(name: &str) -> String {
-    let mut begins = true;
-    name.chars()
-        .map(|c| {
-            let upper = std::mem::replace(&mut begins, c == '-');
-            if upper { c.to_ascii_uppercase() } else { c }
-        })
-        .collect()
-}
-
-/// A whole answer as bytes, for connections on which no request was parsed.
-pub(super) fn unparsed(code: ErrorCode, detail: &str) -> Vec<u8> {
-    let (status, body) = (code.status(), body(code, detail));
-    let sandbox: String = SANDBOX
-        .iter()
-        .map(|(name, value)| {
-            let value = value.to_str().unwrap_or_default();
-            format!("{}: {value}\r\n", title_case(name.as_str()))
-        })
-        .collect();
-    format!(
-        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nX-Atlas-Auth-Proxy-Error: {}\r\nCache-Control: no-store\r\n\
-         {sandbox}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        code.as_str(),
-        body.len(),
-    )
-    .into_bytes()
 }
 
 impl From<ClientFault> for ProxyError {

@@ -21,6 +21,7 @@ mod refusal;
 mod response_body;
 mod rules;
 mod shared;
+mod unparsed;
 mod upstream_failure;
 
 pub use account::{Account, AccountIdentity, AccountSlot, Authorizer};

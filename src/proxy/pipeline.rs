@@ -186,10 +186,6 @@ impl Pipeline {
         let (mut parts, body) = response.into_parts();
         record.answered(&account, &parts);
         let refused_early = ends_connection(&parts.headers) && parts.status.as_u16() >= 400;
-        self.account.metrics.rate_limit_remaining(
-            self.tag(record.operation),
-            headers::rate_limit_remaining(&parts.headers),
-        );
         headers::clean_response(&mut parts.headers);
         if let Some(error) = &record.gateway_error {
             error.put(&mut parts.headers);
@@ -355,7 +351,7 @@ impl Pipeline {
     }
 
     /// The index of the operation's tag.
-    fn tag(&self, operation: Option<OperationId>) -> Option<usize> {
+    pub(super) fn tag(&self, operation: Option<OperationId>) -> Option<usize> {
         Some(self.shared.catalogue.get(operation?).tag.index())
     }
 

@@ -12,7 +12,7 @@ use super::callers::Who;
 use super::fairness::ConcurrencyGuard;
 use super::own_fields::GatewayError;
 use super::upstream_failure::Observer;
-use super::{Account, Peer, Pipeline};
+use super::{Account, Peer, Pipeline, headers};
 use crate::audit::{AuditOutcome, Written};
 use crate::caller::CallerName;
 use crate::catalogue::OperationId;
@@ -67,6 +67,10 @@ impl Record {
             self.gateway_error = GatewayError::of(answer.status, &answer.headers);
         }
         let made_by_gateway = self.gateway_error.as_ref().map(GatewayError::code);
+        let remaining = headers::rate_limit_remaining(&answer.headers);
+        let (pipeline, operation) = (&self.pipeline, self.operation);
+        let metrics = &pipeline.account.metrics;
+        metrics.rate_limit_remaining(pipeline.tag(operation), remaining);
         if let Some(audited) = &mut self.audited {
             audited.answered(&answer.headers);
         }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use http::{Request, Response, Version, header};
 
 use super::body::ClientBody;
-use super::error::{self, ProxyError};
+use super::error::ProxyError;
 use super::framing::close_after_half_a_body;
 use super::record::{Record, UNKNOWN_OPERATION};
-use super::{Peer, Pipeline, ResponseBody, headers, response_body};
+use super::{Peer, Pipeline, ResponseBody, headers, response_body, unparsed};
 use crate::code::ErrorCode;
 use crate::log::RequestRecord;
 use crate::metrics::DenyReason;
@@ -83,7 +83,7 @@ impl Pipeline {
             decision: code.as_str(),
         }
         .emit();
-        error::unparsed(code, detail)
+        unparsed::answer(code, detail)
     }
 
     pub(super) fn failed(
