@@ -1,7 +1,9 @@
 //! The log across the ends of its process and of its file.
 
+use std::process::Stdio;
+
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use super::*;
@@ -128,29 +130,38 @@ async fn standard_output_has_the_lines_without_a_chain() {
         "[audit]\nfile = \"stdout\"\nwhen_full = \"drop\"\n",
     );
     let upstream = Upstream::start(|_| async { json(200, "{}") }).await;
-    let output = folder.path().join("stdout");
-    // Into a file: what is read back here is what a collector would get.
-    let script = "exec \"$@\" | tee \"$0\" | grep --line-buffered -v '^{'";
-    let mut command = Command::new("sh");
-    command.args(["-c", script]).arg(&output).arg(PROGRAM);
     let config = folder.path().join("proxy.toml");
-    let mut environment = SERVICE_ACCOUNT.to_vec();
-    environment.push(("PATH", "/usr/bin:/bin"));
-    let program = Program::start(
-        command,
-        &upstream,
-        &environment,
-        &["--config", config.to_str().unwrap()],
-    )
-    .await;
-    let url = format!("http://{}{CLUSTERS}", program.address);
-    assert_eq!(client().post(&url).body("{}").send().await.unwrap().status(), 200);
-    until("the lines are there", || async {
-        let text = fs::read_to_string(&output).unwrap_or_default();
-        text.contains("\"end\"")
-    })
-    .await;
-    let text = fs::read_to_string(&output).unwrap();
+    let mut child = Command::new(PROGRAM)
+        .args([
+            "run",
+            "--listen",
+            "127.0.0.1:0",
+            "--admin-listen",
+            "127.0.0.1:0",
+            "--config",
+        ])
+        .arg(&config)
+        .args(["--base-url", &upstream.base_url(), "--upstream-ca"])
+        .arg(&upstream.ca_file)
+        .env_clear()
+        .envs(SERVICE_ACCOUNT)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut text = String::new();
+    while !text.contains("\"end\"") {
+        let line = output.next_line().await.unwrap().unwrap();
+        if let Some((_, address)) = line.split_once("serves http://") {
+            let address = address.split(' ').next().unwrap();
+            let url = format!("http://{address}{CLUSTERS}");
+            assert_eq!(client().post(&url).body("{}").send().await.unwrap().status(), 200);
+        }
+        text.push_str(&line);
+        text.push('\n');
+    }
     let all: Vec<Value> = text
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok())
