@@ -41,7 +41,7 @@ use crate::log::clean;
 use crate::time::SharedClock;
 use keys::{AuditKeys, PathKey};
 use line::Event;
-use queue::{BeginState, EndRoom, Queue};
+use queue::{BeginState, EndRoom, Queue, Waiting};
 use refusals::Refusals;
 use writer::Dropped;
 
@@ -96,7 +96,7 @@ pub struct Ticket {
 /// Tells when the line of a change's begin is on disk.
 #[derive(Debug)]
 pub struct OnDisk {
-    done: oneshot::Receiver<Result<(), NotRecorded>>,
+    done: Waiting,
     queue: Arc<Queue>,
 }
 
@@ -119,7 +119,7 @@ impl OnDisk {
 
 /// Tells when the line of a request's end is written.
 #[derive(Debug)]
-pub struct Written(oneshot::Receiver<Result<(), NotRecorded>>);
+pub struct Written(Waiting);
 
 impl Written {
     /// Waits for it, but not for ever: its room is taken, and the client is to have its answer.

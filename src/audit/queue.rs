@@ -22,6 +22,8 @@ const GATHER: Duration = Duration::from_millis(5);
 /// How often the writer looks whether a second of refusals is over.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// Tells when a line is written, or why it is not.
+pub(super) type Waiting = oneshot::Receiver<Result<(), NotRecorded>>;
 type Done = oneshot::Sender<Result<(), NotRecorded>>;
 
 /// One line, or what else is to be done in its order.
@@ -122,14 +124,7 @@ impl Queue {
         line: Vec<u8>,
         end: usize,
         wait: bool,
-    ) -> Result<
-        (
-            Arc<BeginState>,
-            EndRoom,
-            Option<oneshot::Receiver<Result<(), NotRecorded>>>,
-        ),
-        NotRecorded,
-    > {
+    ) -> Result<(Arc<BeginState>, EndRoom, Option<Waiting>), NotRecorded> {
         let mut state = self.state.lock();
         let end = end + SEAL_MOST;
         if state.changes + line.len() + end > MOST_CHANGES || state.stop {
@@ -154,12 +149,7 @@ impl Queue {
     }
 
     /// Takes the line of an end, which has its room.
-    pub(super) fn end(
-        &self,
-        line: Vec<u8>,
-        begin: Arc<BeginState>,
-        mut room: EndRoom,
-    ) -> oneshot::Receiver<Result<(), NotRecorded>> {
+    pub(super) fn end(&self, line: Vec<u8>, begin: Arc<BeginState>, mut room: EndRoom) -> Waiting {
         let (done, written) = oneshot::channel();
         let mut state = self.state.lock();
         let taken = std::mem::take(&mut room.bytes);
@@ -184,11 +174,7 @@ impl Queue {
     }
 
     /// Takes a line of the log itself.
-    pub(super) fn own(
-        &self,
-        line: Vec<u8>,
-        keys: Option<Option<Arc<AuditKeys>>>,
-    ) -> oneshot::Receiver<Result<(), NotRecorded>> {
+    pub(super) fn own(&self, line: Vec<u8>, keys: Option<Option<Arc<AuditKeys>>>) -> Waiting {
         let (done, written) = oneshot::channel();
         let state = self.state.lock();
         let kind = Kind::Own(keys);

@@ -274,11 +274,9 @@ impl Verifier {
                 );
                 chain.begun.insert(id, told);
             }
-            ("end", Some(id)) => {
-                if chain.begun.remove(&id).is_none() && chain.first == 1 {
-                    self.report
-                        .find(format!("{place}: the end of a change that was never begun"));
-                }
+            ("end", Some(id)) if chain.begun.remove(&id).is_none() && chain.first == 1 => {
+                self.report
+                    .find(format!("{place}: the end of a change that was never begun"));
             }
             ("key", _) => chain.next_key = Some(line.new_key),
             ("close", _) => chain.closed = true,
@@ -370,16 +368,15 @@ impl Verifier {
                     "the end of chain {name} was cut off: its last line is {}, and the log or status page tells of {}",
                     chain.last, head.seq
                 )),
-                Some(chain) => {
-                    if self.order.last().map(String::as_str) == Some(name) {
-                        proven = true;
-                        self.report.notes.push(format!(
-                            "the end is proven up to line {} of chain {name}; {} lines follow",
-                            head.seq,
-                            chain.last - head.seq
-                        ));
-                    }
+                Some(chain) if self.order.last().map(String::as_str) == Some(name) => {
+                    proven = true;
+                    self.report.notes.push(format!(
+                        "the end is proven up to line {} of chain {name}; {} lines follow",
+                        head.seq,
+                        chain.last - head.seq
+                    ));
                 }
+                Some(_) => {}
                 None if Some(name) == newest => self.report.find(format!(
                     "the log or status page tells of chain {name}, of which there is no line"
                 )),

@@ -106,12 +106,12 @@ impl Writer {
                 }
                 finish(&self.queue, batch, result.map_err(|_| NotRecorded::Failed));
             }
-            Sink::File { .. } => self.to_file(batch, open_ends),
+            Sink::File { .. } => self.write_to_file(batch, open_ends),
         }
         self.queue.set_stuck(false);
     }
 
-    fn to_file(&mut self, mut batch: Vec<Entry>, open_ends: usize) {
+    fn write_to_file(&mut self, mut batch: Vec<Entry>, open_ends: usize) {
         let Sink::File { file, chain, .. } = &mut self.sink else {
             return;
         };
