@@ -58,16 +58,16 @@ impl Hops {
 
 /// What a leaf tells its gateway beside the request.
 pub(super) struct Onward {
-    hops: HeaderValue,
-    caller: Option<HeaderValue>,
+    came_with: Hops,
+    caller: Option<CallerName>,
 }
 
 impl Onward {
     /// `came_with`: what the request said of proxies before this one. `caller`: who it comes from, where that was asked.
     pub(super) fn new(came_with: Hops, caller: Option<&CallerName>) -> Self {
         Self {
-            hops: HeaderValue::from(came_with.0.saturating_add(1)),
-            caller: caller.and_then(|name| HeaderValue::from_str(name.as_str()).ok()),
+            came_with,
+            caller: caller.cloned(),
         }
     }
 
@@ -83,9 +83,10 @@ impl Onward {
         for name in of_browser {
             headers.remove(name);
         }
-        headers.insert(HOPS, self.hops.clone());
-        if let Some(caller) = &self.caller {
-            headers.insert(CALLER, caller.clone());
+        headers.insert(HOPS, HeaderValue::from(self.came_with.0.saturating_add(1)));
+        let caller = self.caller.as_ref();
+        if let Some(caller) = caller.and_then(|name| HeaderValue::from_str(name.as_str()).ok()) {
+            headers.insert(CALLER, caller);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! A leaf: a proxy without any credential of Atlas, before a gateway of this program (docs/GATEWAY.md).
 
+#[cfg(feature = "emulator")]
+mod atlas;
 mod errors;
 mod fields;
 mod identity;
