@@ -45,6 +45,7 @@ mod proxy_protocol;
 mod records;
 #[cfg(feature = "emulator")]
 mod refusals;
+mod replicas;
 #[cfg(feature = "emulator")]
 mod rotate_secret;
 #[cfg(feature = "emulator")]
