@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::support::client::{client, head_of};
+use crate::support::client::{client, head_of, read_to_end};
 use crate::support::metrics::metric;
 use crate::support::ports::free_address;
 use crate::support::tls::TestCa;
@@ -154,7 +154,9 @@ impl Clients {
                 let request = b"POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nbody";
                 stream.write_all(request).await.unwrap();
                 let head = head_of(&mut stream).await.expect("an answer");
-                assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+                if !head.starts_with("HTTP/1.1 200 ") {
+                    panic!("{head}{}", read_to_end(&mut stream).await);
+                }
                 stream.read_exact(&mut [0; 2]).await.expect("its body");
                 self.answered.fetch_add(1, Ordering::SeqCst);
                 if !self.goes_on() || head.to_ascii_lowercase().contains("connection: close") {
@@ -181,8 +183,9 @@ impl Clients {
             let request = Request::post(uri).body(Full::new(Bytes::from("body"))).unwrap();
             match sender.try_send_request(request).await {
                 Ok(answer) => {
-                    assert_eq!(answer.status(), 200);
-                    answer.into_body().collect().await.expect("its body");
+                    let status = answer.status();
+                    let body = answer.into_body().collect().await.expect("its body").to_bytes();
+                    assert_eq!(status, 200, "{body:?}");
                     self.answered.fetch_add(1, Ordering::SeqCst);
                     connection = Some(sender);
                 }
@@ -210,7 +213,12 @@ async fn gateways_are_rolled_added_and_taken_away_without_a_failed_request() {
     let ca = TestCa::new();
     let server = ca.identity(&["localhost"], |_| ());
     let tls = ListenerTls::new(server.certificate.as_bytes(), server.key.as_bytes(), None).unwrap();
-    let upstream = Upstream::start(|_| async { json(200, "{}") }).await;
+    // It reads each body first: a server that answers before closes the connection, which a POST must not outlive.
+    let upstream = Upstream::start(|request| async {
+        let _ = request.into_body().collect().await;
+        json(200, "{}")
+    })
+    .await;
     let balancer = Balancer::start().await;
     let start = async || {
         let gateway = Gateway::start(&upstream, &tls, free_address(), free_address()).await;
@@ -224,7 +232,7 @@ async fn gateways_are_rolled_added_and_taken_away_without_a_failed_request() {
         stop: AtomicBool::new(false),
         answered: AtomicUsize::new(0),
     });
-    let running: Vec<JoinHandle<()>> = (0..12)
+    let running: Vec<JoinHandle<()>> = (0..6)
         .map(|n| {
             let clients = Arc::clone(&clients);
             tokio::spawn(async move {

@@ -8,6 +8,7 @@ use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
+use http_body_util::BodyExt;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -24,7 +25,12 @@ use crate::support::upstream::{Upstream, json};
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
 async fn upstream() -> Upstream {
-    Upstream::start(|_| async { json(200, "{}") }).await
+    // It reads each body first: a server that answers before closes the connection, which a POST must not outlive.
+    let answer = |request: http::Request<hyper::body::Incoming>| async {
+        let _ = request.into_body().collect().await;
+        json(200, "{}")
+    };
+    Upstream::start(answer).await
 }
 
 /// The program with descriptor 3 as systemd hands it over, under this name; more variables; its arguments.
