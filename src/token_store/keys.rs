@@ -23,10 +23,12 @@ pub(super) struct Keys {
     pub(super) lock: String,
     /// Counts those who asked.
     pub(super) fence: String,
+    /// The replicas, and their ranks.
+    pub(super) fleet: String,
 }
 
 impl Keys {
-    /// Hashed, so that users of the store can't see which accounts there are. The braces keep the three in one slot of
+    /// Hashed, so that users of the store can't see which accounts there are. The braces keep all of them in one slot of
     /// a cluster.
     pub(super) fn of(subject: &Subject) -> Self {
         let Subject { origin, client_id } = subject;
@@ -37,6 +39,7 @@ impl Keys {
             token: name("token"),
             lock: name("lock"),
             fence: name("fence"),
+            fleet: name("fleet"),
         }
     }
 }
@@ -60,6 +63,7 @@ mod tests {
         assert_eq!(keys1.token, format!("atlas-auth-proxy:v1:{{{hash}}}:token"));
         assert_eq!(keys1.lock, format!("atlas-auth-proxy:v1:{{{hash}}}:lock"));
         assert_eq!(keys1.fence, format!("atlas-auth-proxy:v1:{{{hash}}}:fence"));
+        assert_eq!(keys1.fleet, format!("atlas-auth-proxy:v1:{{{hash}}}:fleet"));
         assert_ne!(keys1, keys("https://cloud.mongodb.com", "mdb_sa_id_2"));
         assert_ne!(keys1, keys("https://cloud.mongodbgov.com", "mdb_sa_id_1"));
     }

@@ -9,6 +9,7 @@
 //! | `source.rs` | who asks and who waits: a source of tokens before the token endpoint |
 //! | `store.rs` | the interface of a store |
 //! | `server.rs` | a Redis server as one: connection, time limits, outages |
+//! | `fleet.rs` | which of the replicas this one is, and how many there are |
 //! | `narrow.rs` | bounds what a server may send, before anything of it is buffered |
 //! | `scripts.rs` | the scripts that the server runs in one step |
 //! | `seal.rs` | encrypts and decrypts tokens |
@@ -17,6 +18,7 @@
 //!
 //! It doesn't know when a token is to be replaced (`credential::bearer` does), nor requests of clients.
 
+mod fleet;
 mod keys;
 mod narrow;
 mod scripts;
@@ -26,6 +28,7 @@ mod settings;
 mod source;
 mod store;
 
+pub use fleet::{SEATS, Word};
 pub use seal::{SealKey, SealKeyError};
 pub use server::{Examined, RedisStore, StoreSetupError, StoreState};
 pub use settings::{DEFAULT_PORT, StoreTls, TokenStoreSettings};

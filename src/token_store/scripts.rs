@@ -76,3 +76,64 @@ if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 if ARGV[2] == '0' then return redis.call('DEL', KEYS[1]) end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 ";
+
+/// Says that a replica is there, gives it its rank, and counts all of them. KEYS: fleet. ARGV: the replica (12 hexadecimal
+/// digits), the rank that it had last (-1: none), its clock, whether it leaves (1 or 0), the table's life, the index of
+/// its last byte, how many ranks matter, how many replicas it may hold, after how long a silent one is struck off, after how
+/// long the table is settled, the longest gap. Times are milliseconds. Answers with rank (-1: none yet), number, clock,
+/// and whether the table is settled.
+///
+/// The table is one string: `SERVICE CLOCK;` and `RANK.REPLICA.SEEN;` for each. SERVICE is how long the table has been in
+/// use: of a time without any replica only the longest gap counts, so that a store that was away strikes nobody off. CLOCK
+/// runs on all the time. The time since the last call is what is missing of the life that it gave the key.
+///
+/// A replica keeps its rank, and takes the one that it had, and the clock, along into a table that begins anew. Until that
+/// is settled, ranks that matter are given to nobody else: those who had them may be on their way.
+pub(super) const FLEET: &str = "
+local me, had, now, life = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[5])
+local matter, most, silent = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+local value = redis.pcall('GETRANGE', KEYS[1], 0, ARGV[6])
+local service, clock, rest
+if type(value) == 'string' then service, clock, rest = string.match(value, '^(%d+) (%d+);(.*)$') end
+local passed = life - redis.call('PTTL', KEYS[1])
+if rest and #service <= 12 and #clock <= 12 and passed >= 0 and passed <= life then
+  service = tonumber(service) + math.min(passed, tonumber(ARGV[11]))
+  clock = tonumber(clock) + passed
+else
+  service, clock, rest = 0, 0, ''
+end
+local settled = service >= tonumber(ARGV[10])
+if not settled then clock = math.max(clock, now) end
+local known, taken, kept, number = {}, {}, {}, 1
+for rank, id, seen in string.gmatch(rest, '(%d*)%.(%x+)%.(%d+);') do
+  local age = #seen <= 12 and service - tonumber(seen) or -1
+  if #rank > 4 or #id ~= 12 or known[id] or number > most or age < 0 or age >= silent then
+    rank = nil
+  elseif id == me then
+    if rank ~= '' then had = tonumber(rank) end
+    rank = nil
+  end
+  if rank then
+    known[id] = true
+    number = number + 1
+    if rank ~= '' then
+      if taken[tonumber(rank)] then rank = '' else taken[tonumber(rank)] = true end
+    end
+    kept[#kept + 1] = rank .. '.' .. id .. '.' .. seen .. ';'
+  end
+end
+local rank = -1
+if had >= 0 and not taken[had] and (had < matter or not settled) then
+  rank = had
+elseif had >= 0 or settled then
+  rank = settled and 0 or matter
+  while taken[rank] do rank = rank + 1 end
+end
+if ARGV[4] == '1' then
+  rank, number = -1, number - 1
+elseif number <= most then
+  kept[#kept + 1] = (rank < 0 and '' or string.format('%d', rank)) .. '.' .. me .. '.' .. string.format('%.0f', service) .. ';'
+end
+redis.call('SET', KEYS[1], string.format('%.0f %.0f;', service, clock) .. table.concat(kept), 'PX', ARGV[5])
+return {rank, number, clock, settled and 1 or 0}
+";

@@ -15,6 +15,7 @@ use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::TokenStoreSettings;
+use super::fleet::Places;
 use super::keys::{self, Keys, Subject};
 use super::narrow::{Narrow, TooWide};
 use super::scripts::{self, LOOK, MOST_VALUE_BYTES, PUT, RELEASE, TURN};
@@ -46,6 +47,8 @@ pub struct RedisStore {
     live: tokio::sync::Mutex<Lives>,
     health: Mutex<Health>,
     up: TokenStoreUp,
+    /// Where this process stands among the replicas of each service account.
+    pub(super) places: Places,
     /// In `0.0..1.0`.
     random: fn() -> f64,
 }
@@ -140,16 +143,22 @@ impl RedisStore {
             live: tokio::sync::Mutex::default(),
             health: Mutex::default(),
             up,
+            places: Places::default(),
             random: unit_random,
         }))
     }
 
     /// Probes every 10 to 15 s whether the server answers and can be written to, until `stop` completes: an outage is
-    /// noticed before a token is due, and so is its end.
+    /// noticed before a token is due, and so is its end. Says each time that this replica is there, and at the end that it
+    /// leaves.
     pub async fn watch(self: Arc<Self>, stop: impl Future<Output = ()>) {
         let watch = async {
             loop {
-                let pause = match self.probe().await {
+                let looked = match self.probe().await {
+                    Ok(()) => self.report(false).await,
+                    Err(error) => Err(error),
+                };
+                let pause = match looked {
                     Ok(()) => PROBE_EVERY,
                     Err(_) => REST,
                 };
@@ -160,6 +169,8 @@ impl RedisStore {
             () = stop => {}
             () = watch => {}
         }
+        // If this fails, the others strike this replica off after a while.
+        let _ = self.report(true).await;
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
@@ -211,7 +222,7 @@ impl RedisStore {
     }
 
     /// One command: within its time, and not while the store is left in peace.
-    async fn step<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
+    pub(super) async fn step<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
         if self.resting() {
             return Err(StoreError::Resting);
         }
@@ -484,7 +495,7 @@ impl RedisStore {
     }
 
     /// The error for a server that speaks the protocol, but does not do what was asked.
-    fn odd_answer(&self) -> StoreError {
+    pub(super) fn odd_answer(&self) -> StoreError {
         let why = "it gave an answer that the script can't give".to_owned();
         self.failed(&why);
         StoreError::Failed(why)
@@ -531,7 +542,7 @@ fn probe_command() -> Cmd {
     command
 }
 
-fn eval(script: &str, keys: &[&str]) -> Cmd {
+pub(super) fn eval(script: &str, keys: &[&str]) -> Cmd {
     let mut command = redis::cmd("EVAL");
     command.arg(script).arg(keys.len());
     for key in keys {
@@ -540,7 +551,7 @@ fn eval(script: &str, keys: &[&str]) -> Cmd {
     command
 }
 
-fn millis(time: Duration) -> u64 {
+pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 

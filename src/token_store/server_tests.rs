@@ -12,6 +12,7 @@ use std::process::{Child, Command, Stdio};
 
 use self::needs::needs;
 use self::ports::free_address;
+use super::super::fleet::Place;
 use super::super::keys::Subject;
 use super::super::{SealKey, TokenStoreSettings};
 use super::*;
@@ -269,4 +270,190 @@ async fn keys_of_other_types_are_replaced() {
         assert!(turn.odd);
         assert_eq!(store.lock(&keys, "b", 0).await.unwrap(), None);
     }
+}
+
+/// A replica: its store, and its place there.
+async fn replica(server: &Server) -> (Arc<RedisStore>, Arc<Place>) {
+    let store = server.store();
+    let place = store.places.take(&keys());
+    store.report(false).await.unwrap();
+    (store, place)
+}
+
+fn rank(place: &Place) -> Option<u32> {
+    place.word().map(|word| word.rank)
+}
+
+/// The table as a string; what another process would see.
+async fn table(store: &RedisStore) -> String {
+    store.step(redis::cmd("GET").arg(keys().fleet)).await.unwrap()
+}
+
+async fn set_table(store: &RedisStore, table: &str) {
+    let mut command = redis::cmd("SET");
+    command.arg(keys().fleet).arg(table).arg("PX").arg(86_400_000);
+    store.step::<String>(&command).await.unwrap();
+}
+
+/// As if the table had been in use for so long, in milliseconds.
+async fn in_use_for(store: &RedisStore, millis: u64) {
+    let old = table(store).await;
+    let (service, rest) = old.split_once(' ').unwrap();
+    let _: u64 = service.parse().unwrap();
+    set_table(store, &format!("{millis} {rest}")).await;
+}
+
+#[tokio::test]
+async fn replicas_learn_how_many_they_are_and_which_one_each_is() {
+    let Some(server) = Server::start() else { return };
+    let first = connected(&server).await;
+    let place = first.places.take(&keys());
+    first.report(false).await.unwrap();
+    assert_eq!(place.word(), None, "no ranks before all have had the time to report");
+    in_use_for(&first, 30_000).await;
+    first.report(false).await.unwrap();
+    let word = place.word().unwrap();
+    assert_eq!((word.rank, word.number), (0, 1));
+    let mut all = vec![(first, place)];
+    for number in 1..60 {
+        let next = replica(&server).await;
+        let word = next.1.word().unwrap();
+        assert_eq!((word.rank, word.number), (number, number + 1));
+        all.push(next);
+    }
+    // They keep them, and all have one clock.
+    for (expected, (store, place)) in all.iter().enumerate() {
+        store.report(false).await.unwrap();
+        let word = place.word().unwrap();
+        assert_eq!((word.rank as usize, word.number), (expected, 60));
+        let apart = word.clock.abs_diff(all[0].1.word().unwrap().clock);
+        assert!(apart < Duration::from_secs(2), "{apart:?}");
+    }
+    // One that leaves makes room for one whose rank doesn't matter, and for no other.
+    all[7].0.report(true).await.unwrap();
+    let (last, place) = all.last().unwrap();
+    let (before, kept) = &all[30];
+    before.report(false).await.unwrap();
+    assert_eq!(rank(kept), Some(30));
+    last.report(false).await.unwrap();
+    let word = place.word().unwrap();
+    assert_eq!((word.rank, word.number), (7, 59));
+
+    // One that is silent is struck off; the time without any report hardly counts.
+    let now: u64 = table(last).await.split(' ').next().unwrap().parse().unwrap();
+    in_use_for(last, now + 110_000).await;
+    last.report(false).await.unwrap();
+    assert_eq!(place.word().unwrap().number, 59, "not yet");
+    in_use_for(last, now + 125_000).await;
+    last.report(false).await.unwrap();
+    assert_eq!(place.word().unwrap().number, 1);
+    before.report(false).await.unwrap();
+    assert_eq!(rank(kept), Some(30), "it had that last");
+
+    let mut command = redis::cmd("PEXPIRE");
+    command.arg(keys().fleet).arg(86_400_000 - 3_600_000);
+    last.step::<u64>(&command).await.unwrap();
+    let clock = place.word().unwrap().clock;
+    last.report(false).await.unwrap();
+    let word = place.word().unwrap();
+    assert_eq!(
+        (word.rank, word.number),
+        (7, 2),
+        "an hour without the store strikes nobody off"
+    );
+    assert!(word.clock >= clock + Duration::from_secs(3590));
+}
+
+#[tokio::test]
+async fn a_store_that_has_lost_everything_takes_ranks_back_and_gives_no_new_ones_at_once() {
+    let Some(server) = Server::start() else { return };
+    let first = connected(&server).await;
+    let place = first.places.take(&keys());
+    first.report(false).await.unwrap();
+    in_use_for(&first, 30_000).await;
+    first.report(false).await.unwrap();
+    let mut all = vec![(first, place)];
+    for _ in 1..50 {
+        all.push(replica(&server).await);
+    }
+    let clock = all[0].1.word().unwrap().clock;
+    all[0].0.step::<String>(&redis::cmd("FLUSHALL")).await.unwrap();
+    let (_, newcomer) = replica(&server).await;
+    assert_eq!(newcomer.word(), None);
+    for number in [48, 3, 0, 20] {
+        let (store, place) = &all[number];
+        let before = place.word().unwrap().number;
+        store.report(false).await.unwrap();
+        let word = place.word().unwrap();
+        assert_eq!(word.rank as usize, number);
+        assert!(word.number >= before, "not all have reported: {}", word.number);
+        assert!(word.clock + Duration::from_secs(1) >= clock);
+    }
+    // Whoever comes second with a rank loses it, to none that matters.
+    let (store, _) = &all[5];
+    let now = table(store).await;
+    set_table(store, &(now.clone() + "5.0123456789ab.0;")).await;
+    store.report(false).await.unwrap();
+    assert_eq!(rank(&all[5].1), Some(45));
+    in_use_for(store, 30_000).await;
+    store.report(false).await.unwrap();
+    assert_eq!(rank(&all[5].1), Some(1), "the lowest that is free");
+}
+
+/// Whatever lies there, no two get one rank, and the next reports are as they should be.
+#[tokio::test]
+async fn a_table_that_others_have_written_gives_ranks_all_the_same() {
+    let Some(server) = Server::start() else { return };
+    let first = connected(&server).await;
+    let place = first.places.take(&keys());
+    let crowd: String = (0..1200).map(|n| format!("{n}.{n:012x}.999;")).collect();
+    for (planted, expected) in [
+        (String::new(), None),
+        ("garbage".to_owned(), None),
+        ("99999999999999999999 0;".to_owned(), None),
+        ("1 99999999999999999999;".to_owned(), None),
+        ("nan inf;".to_owned(), None),
+        ("-5 0;".to_owned(), None),
+        ("60000 0;".to_owned(), Some((0, 1))),
+        (
+            "60000 0;99999.aaaaaaaaaaaa.60000;0.aa.60000;0.bbbbbbbbbbbb.99999999999999;0.cccccccccccc.70000;"
+                .to_owned(),
+            Some((0, 1)),
+        ),
+        (
+            "60000 0;0.aaaaaaaaaaaa.60000;0.bbbbbbbbbbbb.60000;1.aaaaaaaaaaaa.60000;junk;;..".to_owned(),
+            Some((1, 3)),
+        ),
+        (
+            format!("60000 0;{}", crowd.replace(".999;", ".60000;")),
+            Some((1000, 1001)),
+        ),
+        (format!("60000 0;{}", "x".repeat(100_000)), Some((0, 1))),
+        ("999999999999 999999999999;".to_owned(), Some((0, 1))),
+    ] {
+        let shown = &planted[..planted.len().min(60)];
+        *place.forget() = None;
+        set_table(&first, &planted).await;
+        first.report(false).await.unwrap();
+        let word = place.word().map(|word| (word.rank, word.number));
+        assert_eq!(word, expected, "{shown}");
+        let length: usize = first.step(redis::cmd("STRLEN").arg(keys().fleet)).await.unwrap();
+        assert!(length <= MOST_VALUE_BYTES, "{shown}: {length}");
+        first.report(false).await.unwrap();
+    }
+    for made in [["RPUSH", "x", "x"], ["HSET", "f", "x"], ["ZADD", "1", "x"]] {
+        first.step::<u64>(redis::cmd("DEL").arg(keys().fleet)).await.unwrap();
+        let mut command = redis::cmd(made[0]);
+        command.arg(keys().fleet).arg(&made[1..]);
+        first.step::<u64>(&command).await.unwrap();
+        first.report(false).await.unwrap();
+    }
+    // Without an end, which no replica leaves it: begun anew.
+    first
+        .step::<String>(redis::cmd("SET").arg(keys().fleet).arg("60000 0;"))
+        .await
+        .unwrap();
+    *place.forget() = None;
+    first.report(false).await.unwrap();
+    assert_eq!(place.word(), None);
 }

@@ -22,6 +22,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep};
 
 use super::SealKey;
+use super::fleet::Place;
 use super::keys::{Keys, Subject};
 use super::seal::{Opened, Sealer};
 use super::store::{Put, SharedStore, StoreError, Stored};
@@ -53,6 +54,7 @@ pub struct SharedSource {
     store: Arc<dyn SharedStore>,
     sealer: Sealer,
     keys: Keys,
+    place: Arc<Place>,
     counts: TokenStoreOperations,
     /// In `0.0..1.0`.
     random: fn() -> f64,
@@ -99,14 +101,15 @@ impl SharedSource {
             origin: origin.to_string(),
             client_id: client_id.to_owned(),
         };
-        Self::with_store(account, subject, inner, store, key, counts, unit_random)
+        let place = store.places.take(&Keys::of(&subject));
+        Self::with_store(account, subject, inner, (store, place), key, counts, unit_random)
     }
 
     fn with_store(
         account: &str,
         subject: Subject,
         inner: Box<dyn TokenSource>,
-        store: Arc<dyn SharedStore>,
+        (store, place): (Arc<dyn SharedStore>, Arc<Place>),
         key: SealKey,
         counts: TokenStoreOperations,
         random: fn() -> f64,
@@ -116,6 +119,7 @@ impl SharedSource {
             inner,
             store,
             keys: Keys::of(&subject),
+            place,
             sealer: Sealer::new(key, subject),
             counts,
             random,
@@ -445,6 +449,7 @@ impl fmt::Debug for SharedSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SharedSource")
             .field("account", &self.account)
+            .field("word", &self.place.word())
             .finish_non_exhaustive()
     }
 }

@@ -257,7 +257,7 @@ impl Scene {
             "default",
             subject,
             Box::new(Arc::clone(&self.endpoint)),
-            Arc::clone(&self.store) as Arc<dyn SharedStore>,
+            (Arc::clone(&self.store) as Arc<dyn SharedStore>, Arc::default()),
             SealKey::parse(&[key; 32]).unwrap(),
             self.metrics.token_store_operations("default"),
             unit_random,

@@ -159,7 +159,7 @@ async fn one_token_request_and_nothing_readable(redis: &Redis, upstream: &Upstre
     assert_eq!(counted, 1.0);
 
     let keys: Vec<String> = redis.command(&["KEYS", "*"]);
-    assert_eq!(keys.len(), 3, "token, fence and probe, and no lock: {keys:?}");
+    assert_eq!(keys.len(), 4, "token, fence, fleet and probe, and no lock: {keys:?}");
     for key in keys {
         assert!(key.starts_with("atlas-auth-proxy:v1:"), "{key}");
         let value: String = redis.command(&["GET", &key]);
