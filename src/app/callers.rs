@@ -9,7 +9,7 @@ use super::StartError;
 use crate::access::OwnCredential;
 use crate::caller::{CallerName, CallerState, Callers};
 use crate::metrics::Metrics;
-use crate::proxy::{CallerTerms, ListenerCallers, RequestRules, Usage};
+use crate::proxy::{CallerTerms, ListenerCallers, Portion, RequestRules, Usage};
 use crate::settings::{AccountSettings, Settings};
 use crate::time::SharedClock;
 
@@ -123,15 +123,16 @@ impl AppCallers {
         name: &str,
         account: &str,
         rules: &RequestRules,
+        portions: impl FnMut(&CallerName) -> Portion,
         metrics: &Metrics,
     ) -> Option<ListenerCallers> {
         rules.callers?;
         Some(ListenerCallers::new(
-            rules.requires_callers(),
-            rules.digest_md5,
+            rules,
             Arc::clone(&self.current),
             self.names.at(account),
             Arc::clone(&self.terms),
+            self.terms.iter().map(|(terms, _)| &terms.name).map(portions).collect(),
             metrics,
             name,
         ))

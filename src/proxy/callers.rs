@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 
 use super::error::ProxyError;
 use super::fairness::{ConcurrencyGuard, FairnessLimits, Usage};
-use super::{AccountSlot, Client, Peer, own_fields};
+use super::{AccountSlot, Client, Peer, Portion, RequestRules, own_fields};
 use crate::access::{CallerRules, OwnCredential, Reading, Why};
 use crate::caller::{AccountBinding, By, CallerName, Callers, Channel, Identified, NotIdentified, Shown, TokenAnswer};
 use crate::catalogue::Catalogue;
@@ -47,6 +47,8 @@ pub struct ListenerCallers {
     terms: Arc<[(CallerTerms, Arc<Usage>)]>,
     /// In the order of `terms`.
     metrics: Vec<CallerMetrics>,
+    /// In the same order.
+    portions: Vec<Portion>,
     anonymous: CallerMetrics,
     unknown: CallerMetrics,
 }
@@ -90,17 +92,17 @@ impl ListenerCallers {
     /// The callers at the listener named `listener`. `own`: the ids of the credentials that the proxy itself uses. `terms` are in
     /// the order of the callers' identities.
     pub fn new(
-        required: bool,
-        digest_md5: bool,
+        rules: &RequestRules,
         callers: Arc<Callers>,
         own: OwnCredential,
         terms: Arc<[(CallerTerms, Arc<Usage>)]>,
+        portions: Vec<Portion>,
         metrics: &Metrics,
         listener: &str,
     ) -> Self {
         Self {
-            required,
-            digest_md5,
+            required: rules.requires_callers(),
+            digest_md5: rules.digest_md5,
             listener: listener.to_owned(),
             metrics: terms
                 .iter()
@@ -108,6 +110,7 @@ impl ListenerCallers {
                 .collect(),
             anonymous: metrics.caller(listener, ANONYMOUS),
             unknown: metrics.caller(listener, UNKNOWN),
+            portions,
             callers,
             own,
             terms,
@@ -239,6 +242,14 @@ impl ListenerCallers {
         let Who::Caller(index, _) = who else { return None };
         let (terms, _) = self.terms.get(index)?;
         terms.delegates.then(|| own_fields::claimed_caller(headers))?
+    }
+
+    /// What the caller has of what all share; `None`: it is none.
+    pub(super) fn portion(&self, who: Who) -> Option<&Portion> {
+        match who {
+            Who::Caller(index, _) => self.portions.get(index),
+            _ => None,
+        }
     }
 
     /// The name for log and metrics.

@@ -18,12 +18,12 @@ use super::own_fields::Hops;
 use super::record::Record;
 use super::response_body::Content;
 use super::{
-    AccountSlot, Client, Peer, ProxyError, RequestBody, RequestRules, ResponseBody, Shared, Usage, headers, local,
+    AccountSlot, Client, Peer, Portion, ProxyError, RequestBody, RequestRules, ResponseBody, Shared, Usage, headers,
+    local,
 };
 use crate::access::Reading;
 use crate::caller;
 use crate::catalogue::{self, OperationId};
-use crate::fair::Part;
 use crate::guard;
 use crate::metrics::{CallerMetrics, DenyReason, ListenerMetrics, UpstreamErrorKind};
 use crate::upstream::UpstreamBody;
@@ -42,8 +42,8 @@ pub struct Pipeline {
     pub callers: Option<ListenerCallers>,
     /// What it has used of Atlas.
     pub usage: Arc<Usage>,
-    /// Its part of the places on the way to the account's upstream.
-    pub part: Arc<Part>,
+    /// Its part of what all share, for whoever is no caller.
+    pub portion: Portion,
     /// Whose credential is added.
     pub account: Arc<AccountSlot>,
     /// Its metrics.
@@ -288,8 +288,7 @@ impl Pipeline {
         })
     }
 
-    /// Whether the listener's rules, and those of the caller, let the request through. What the one allows the other may
-    /// still deny.
+    /// Whether the rules of both listener and caller let the request through.
     fn permit(
         &self,
         method: &Method,
@@ -395,6 +394,7 @@ impl Pipeline {
         let multiplexed = version == Version::HTTP_2;
         let inbound = Inbound::new(incoming, multiplexed, &self.shared.limits);
         record.inbound = Some(Arc::clone(inbound.facts()));
-        BodySource::new(inbound, self.shared.limits.replay_limit, &self.shared.replay_budget)
+        let budget = &self.portion(record.who).replay;
+        BodySource::new(inbound, self.shared.limits.replay_limit, budget)
     }
 }

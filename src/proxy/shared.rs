@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::body::{BodyLimits, ReplayBudget};
+use super::body::BodyLimits;
 use crate::audit::Audit;
 use crate::catalogue::Catalogue;
+use crate::fair::Places;
 use crate::metrics::Metrics;
 use crate::time::SharedClock;
 
@@ -16,7 +17,8 @@ pub struct Shared {
     pub catalogue: Arc<Catalogue>,
     pub(super) clock: SharedClock,
     pub(super) limits: BodyLimits,
-    pub(super) replay_budget: Arc<ReplayBudget>,
+    /// Recorded bytes of request bodies of all together (`replay_budget`).
+    pub replay_budget: Arc<Places>,
     /// Where who changed what is recorded.
     pub(super) audit: Option<Arc<Audit>>,
 }
@@ -35,7 +37,7 @@ impl Shared {
             catalogue,
             clock,
             limits,
-            replay_budget: ReplayBudget::new(limits.replay_budget),
+            replay_budget: Places::amount(limits.replay_budget),
             audit,
         }
     }

@@ -56,6 +56,7 @@ mod secret_commands;
 mod secrets;
 #[cfg(feature = "emulator")]
 mod self_signed;
+mod shares;
 mod shutdown;
 mod signals;
 mod skipping;

@@ -1,5 +1,6 @@
 //! Keeps listeners across reloads: those that stay get another snapshot, new ones are bound, removed ones drain.
 
+mod portions;
 mod socket;
 
 use std::collections::VecDeque;
@@ -12,12 +13,12 @@ use super::StartError;
 use super::accounts::Accounts;
 use super::callers::AppCallers;
 use crate::caller::Callers;
-use crate::fair::Part;
 use crate::proxy::{AccountSlot, Pipeline, Shared, Usage};
 use crate::server::{self, Bind, BoundSocket, Capacity, Drain, HandedSockets, ListenerSettings, ListenerTls, Snapshot};
 use crate::settings::{AccountSettings, Limits, Settings};
 use crate::time::SharedClock;
 
+use portions::Portions;
 use socket::{BoundAddress, bind_label, same_socket, take_mode};
 
 /// A listener that serves, for logs and the status page.
@@ -57,8 +58,8 @@ struct OpenListener {
     tls: Option<ListenerTls>,
     account: Arc<AccountSlot>,
     requires_callers: bool,
-    /// Its part of the places for requests to the account's upstream.
-    part: Arc<Part>,
+    /// What it and its callers have of what all share.
+    portions: Portions,
     status: ListenerStatus,
     drain: Drain,
 }
@@ -136,8 +137,7 @@ impl Listeners {
         self.open.iter().map(|one| one.status.clone()).collect()
     }
 
-    /// Refuses a certificate that no client would accept. An unchanged one may have expired meanwhile: that is no
-    /// reason to refuse the settings.
+    /// Refuses a new certificate that no client would accept. An unchanged one may have expired meanwhile.
     ///
     /// # Errors
     /// When there is one.
@@ -282,8 +282,8 @@ impl Listeners {
     /// Serves on one more socket.
     fn open(&self, socket: BoundSocket, wanted: Wanted<'_>) -> OpenListener {
         let address = BoundAddress::of(&socket);
-        let (usage, part) = (Arc::default(), wanted.account.places.part());
-        let (snapshot, status) = self.snapshot(&address, &wanted, &usage, &part);
+        let (usage, mut portions) = (Arc::default(), self.portions(&wanted));
+        let (snapshot, status) = self.snapshot(&address, &wanted, &usage, &mut portions);
         let listener = server::Listener::new(snapshot, Arc::clone(&self.capacity));
         let drain = Drain::default();
         tokio::spawn(server::serve(socket, Arc::clone(&listener), drain.handle()));
@@ -295,7 +295,7 @@ impl Listeners {
             tls: wanted.settings.tls.clone(),
             requires_callers: wanted.settings.rules.requires_callers(),
             account: wanted.account,
-            part,
+            portions,
             status,
             drain,
         };
@@ -306,9 +306,9 @@ impl Listeners {
     /// Applies new settings to a listener that keeps its socket.
     fn refit(&self, one: &mut OpenListener, wanted: Wanted<'_>) {
         if one.account.name != wanted.account.name {
-            one.part = wanted.account.places.part();
+            one.portions = self.portions(&wanted);
         }
-        let (snapshot, status) = self.snapshot(&one.address, &wanted, &one.usage, &one.part);
+        let (snapshot, status) = self.snapshot(&one.address, &wanted, &one.usage, &mut one.portions);
         one.listener.replace(snapshot);
         if one.status.name != status.name || wanted.settings.tls.is_none() {
             self.shared.metrics.listener_certificate_expiry(&one.status.name, None);
@@ -319,6 +319,10 @@ impl Listeners {
         one.account = wanted.account;
         one.status = status;
         self.say_certificate(one);
+    }
+
+    fn portions(&self, wanted: &Wanted<'_>) -> Portions {
+        Portions::new(&wanted.account.places, &self.shared.replay_budget)
     }
 
     /// Puts a listener's certificate and its clients' into metrics and log.
@@ -337,7 +341,7 @@ impl Listeners {
         address: &BoundAddress,
         wanted: &Wanted<'_>,
         usage: &Arc<Usage>,
-        part: &Arc<Part>,
+        portions: &mut Portions,
     ) -> (Snapshot, ListenerStatus) {
         let (settings, account) = (wanted.settings, &wanted.account);
         let name = settings.name.clone().unwrap_or_else(|| address.label());
@@ -359,18 +363,17 @@ impl Listeners {
             credential: wanted.account_settings.credential.kind(),
             upstream: wanted.account_settings.upstream.origin.to_string(),
         };
+        let callers = portions.callers(&self.callers, &name, &account.name, &rules, &self.shared.metrics);
         let snapshot = Snapshot {
             pipeline: Arc::new(Pipeline {
-                callers: self
-                    .callers
-                    .of_listener(&name, &account.name, &rules, &self.shared.metrics),
+                callers,
                 local: address.is_local(),
                 metrics: self.shared.metrics.listener(&name, &account.name),
                 name,
                 scheme,
                 rules,
                 usage: Arc::clone(usage),
-                part: Arc::clone(part),
+                portion: portions.own.clone(),
                 account: Arc::clone(account),
                 shared: Arc::clone(&self.shared),
             }),

@@ -1,7 +1,5 @@
 //! The memory that request bodies may hold, each and all together.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Bounds on request bodies.
@@ -25,35 +23,5 @@ impl Default for BodyLimits {
             request_body_idle_timeout: Duration::from_secs(30),
             request_body_min_rate: 1 << 10,
         }
-    }
-}
-
-/// Recorded bytes of all requests together (`replay_budget`).
-#[derive(Debug)]
-pub(in crate::proxy) struct ReplayBudget {
-    left: AtomicUsize,
-}
-
-impl ReplayBudget {
-    pub(in crate::proxy) fn new(bytes: usize) -> Arc<Self> {
-        Arc::new(Self {
-            left: AtomicUsize::new(bytes),
-        })
-    }
-
-    pub(super) fn take(&self, bytes: usize) -> bool {
-        self.left
-            .try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes))
-            .is_ok()
-    }
-
-    /// Whether so many bytes are free now. They are taken as data come: a client that announces much holds what it has
-    /// sent.
-    pub(super) fn has(&self, bytes: usize) -> bool {
-        self.left.load(Ordering::Relaxed) >= bytes
-    }
-
-    pub(super) fn give_back(&self, bytes: usize) {
-        self.left.fetch_add(bytes, Ordering::Relaxed);
     }
 }

@@ -14,7 +14,6 @@ mod replay;
 mod timer;
 
 pub use budget::BodyLimits;
-pub(in crate::proxy) use budget::ReplayBudget;
 pub use client::{ClientBody, Unread};
 pub use inbound::RequestBodyError;
 pub(in crate::proxy) use inbound::{BodyFacts, ClientFault, Inbound};

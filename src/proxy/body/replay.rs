@@ -11,8 +11,8 @@ use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 
 use super::blocks::Blocks;
-use super::budget::ReplayBudget;
 use super::inbound::{Inbound, RequestBodyError};
+use crate::fair::{Amount, Part};
 
 /// A body that is recorded while it streams, up to a limit.
 pub(in crate::proxy) struct Recording {
@@ -20,12 +20,11 @@ pub(in crate::proxy) struct Recording {
     recorded: Blocks,
     trailers: Option<HeaderMap>,
     /// Bytes taken from the budget, as they come.
-    held: usize,
+    held: Amount,
     ended: bool,
     /// Grew beyond the limit or the budget: what was recorded is gone, and the body can't be sent again.
     overflowed: bool,
     limit: usize,
-    budget: Arc<ReplayBudget>,
     /// Which reader is the current one. An earlier reader must not poll any more: it would take the waker away.
     reader: u32,
     /// Whether the current reader was asked for a byte.
@@ -47,16 +46,11 @@ impl Recording {
 
     fn hold(&mut self, bytes: usize) -> bool {
         let recorded = self.recorded.len() + bytes;
-        let more = recorded.saturating_sub(self.held);
-        if recorded > self.limit || !self.budget.take(more) {
-            return false;
-        }
-        self.held += more;
-        true
+        recorded <= self.limit && self.held.grow(recorded.saturating_sub(self.held.held()))
     }
 
     fn forget(&mut self) {
-        self.budget.give_back(std::mem::take(&mut self.held));
+        self.held.clear();
         self.recorded = Blocks::default();
     }
 
@@ -109,8 +103,8 @@ pub(in crate::proxy) enum Buffered {
 }
 
 impl BodySource {
-    /// `limit`: bytes of one body that may be recorded.
-    pub(in crate::proxy) fn new(inbound: Inbound, limit: usize, budget: &Arc<ReplayBudget>) -> Self {
+    /// `limit`: bytes of one body that may be recorded. `budget`: the sharer's part of what all may record together.
+    pub(in crate::proxy) fn new(inbound: Inbound, limit: usize, budget: &Arc<Part>) -> Self {
         let known_length = inbound.size_hint().exact();
         let fits = |length: u64| usize::try_from(length).is_ok_and(|length| length <= limit && budget.has(length));
         if !known_length.is_none_or(fits) {
@@ -120,11 +114,10 @@ impl BodySource {
             inbound,
             recorded: Blocks::default(),
             trailers: None,
-            held: 0,
+            held: Amount::none(budget),
             ended: false,
             overflowed: false,
             limit,
-            budget: Arc::clone(budget),
             reader: 0,
             asked: false,
         };

@@ -97,7 +97,7 @@ impl<'a> Exchange<'a> {
         let caller = pipeline.callers.as_ref().and_then(|callers| callers.name(record.who));
         Self {
             slot: &pipeline.account,
-            part: &pipeline.part,
+            part: &pipeline.portion(record.who).upstream,
             account: pipeline.account.current(),
             method,
             path,

@@ -1,12 +1,16 @@
 //! Shares out what is scarce: half of the places are for anybody, the other half is divided into equal parts.
 //!
-//! So one listener alone may use all but its neighbours' parts, and none is ever left without a place.
+//! So one listener, or one caller, alone may use all but its neighbours' parts, and none is ever left without a place.
+
+mod amount;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use tokio::sync::{MutexGuard, OwnedSemaphorePermit, Semaphore};
+
+pub use amount::Amount;
 
 /// Queues that all parts wait in: one for each thing, since a waiter for one thing may hold another.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +70,16 @@ impl Places {
         })
     }
 
+    /// Places by the byte, or another amount that is taken many at a time; it may be 0.
+    pub fn amount(total: usize) -> Arc<Self> {
+        let total = total.min(Semaphore::MAX_PERMITS);
+        Arc::new(Self {
+            total,
+            common: Pool::new(total, Weak::new()),
+            parts: Mutex::default(),
+        })
+    }
+
     /// A part for one more sharer. All parts are equal, and smaller than before: a place held beyond a part is taken
     /// away as it becomes free, and the new part has its places at once.
     pub fn part(self: &Arc<Self>) -> Arc<Part> {
@@ -98,6 +112,12 @@ impl Places {
 }
 
 impl Part {
+    /// Whether so many places are free now.
+    pub fn has(&self, places: usize) -> bool {
+        let free = |pool: &Pool| pool.free.available_permits();
+        free(&self.own).saturating_add(free(&self.common)) >= places
+    }
+
     /// Waits until no other waiter of this part is in that queue of all parts, and keeps others out while the guard is
     /// held: so the parts take turns in the queue, however many waiters each has.
     pub async fn first_in_line(&self, line: Line) -> MutexGuard<'_, ()> {
@@ -173,20 +193,34 @@ impl Pool {
             let taken = self.free.forget_permits(less);
             self.owed.fetch_add(less - taken, Ordering::Relaxed);
         }
-        for _ in 0..more {
-            if !self.pay() {
-                self.free.add_permits(1);
+        self.give_back(more);
+    }
+
+    fn try_take_many(&self, places: usize) -> bool {
+        let Ok(many) = u32::try_from(places) else { return false };
+        match self.free.try_acquire_many(many) {
+            Ok(permits) => {
+                permits.forget();
+                true
             }
+            Err(_) => false,
         }
     }
 
-    /// Whether a place was owed; if so, one less is owed now.
-    fn pay(&self) -> bool {
-        self.owed.load(Ordering::Relaxed) > 0
-            && self
-                .owed
-                .try_update(Ordering::Relaxed, Ordering::Relaxed, |owed| owed.checked_sub(1))
-                .is_ok()
+    /// Makes so many places free, as far as they are not owed.
+    fn give_back(&self, places: usize) {
+        self.free.add_permits(places - self.pay(places));
+    }
+
+    /// How many of these places were owed; they are not any more.
+    fn pay(&self, places: usize) -> usize {
+        if places == 0 || self.owed.load(Ordering::Relaxed) == 0 {
+            return 0;
+        }
+        let owed = self
+            .owed
+            .update(Ordering::Relaxed, Ordering::Relaxed, |owed| owed.saturating_sub(places));
+        owed.min(places)
     }
 }
 
@@ -201,7 +235,7 @@ impl Drop for Pool {
 impl Drop for Place {
     fn drop(&mut self) {
         if let Some(permit) = self.permit.take()
-            && self.pool.pay()
+            && self.pool.pay(1) == 1
         {
             permit.forget();
         }

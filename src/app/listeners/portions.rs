@@ -1,0 +1,50 @@
+//! What a listener and its callers have of what all share.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::app::callers::AppCallers;
+use crate::caller::CallerName;
+use crate::fair::Places;
+use crate::metrics::Metrics;
+use crate::proxy::{ListenerCallers, Portion, RequestRules};
+
+/// The listener's own portion, and one of each of its callers, which it keeps across reloads: none gets a second one by them.
+pub(super) struct Portions {
+    upstream: Arc<Places>,
+    replay: Arc<Places>,
+    pub(super) own: Portion,
+    callers: BTreeMap<CallerName, Portion>,
+}
+
+impl Portions {
+    /// `upstream`: places on the way to the listener's account. `replay`: bytes of recorded bodies.
+    pub(super) fn new(upstream: &Arc<Places>, replay: &Arc<Places>) -> Self {
+        Self {
+            own: Portion::of(upstream, replay),
+            upstream: Arc::clone(upstream),
+            replay: Arc::clone(replay),
+            callers: BTreeMap::new(),
+        }
+    }
+
+    /// The callers of the listener, each with its portion; `None`: it asks nobody.
+    pub(super) fn callers(
+        &mut self,
+        callers: &AppCallers,
+        listener: &str,
+        account: &str,
+        rules: &RequestRules,
+        metrics: &Metrics,
+    ) -> Option<ListenerCallers> {
+        // Whoever is no caller any more loses its portion.
+        let mut before = std::mem::take(&mut self.callers);
+        let portion = |name: &CallerName| {
+            let kept = before.remove(name);
+            let portion = kept.unwrap_or_else(|| Portion::of(&self.upstream, &self.replay));
+            self.callers.insert(name.clone(), portion.clone());
+            portion
+        };
+        callers.of_listener(listener, account, rules, portion, metrics)
+    }
+}

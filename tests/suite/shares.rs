@@ -1,0 +1,216 @@
+//! Nobody hurts another: what one caller, listener or account uses up, or breaks, leaves the others theirs.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http_body_util::BodyExt;
+use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::process::Command;
+
+use crate::callers::{BILLING_SECRET, DEPLOYER_SECRET, Gateway, PROJECT, listener};
+use crate::support::client::client;
+use crate::support::metrics::metric;
+use crate::support::program::{PROGRAM, Program, SERVICE_ACCOUNT};
+use crate::support::proxy::CLIENT_SECRET;
+use crate::support::until;
+use crate::support::upstream::{Upstream, json};
+
+/// Two callers that may do the same.
+const EQUALS: &str = r#"
+[[caller]]
+name = "billing"
+secret_file = "billing"
+[[caller.rule]]
+operations = ["*Cluster*"]
+action = "allow"
+
+[[caller]]
+name = "deployer"
+secret_file = "deployer"
+[[caller.rule]]
+operations = ["*Cluster*"]
+action = "allow"
+"#;
+
+fn clusters() -> String {
+    format!("/api/atlas/v2/groups/{PROJECT}/clusters")
+}
+
+fn basic(name: &str, secret: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{name}:{secret}")))
+}
+
+fn write(folder: &Path, name: &str, content: &str) {
+    let path = folder.join(name);
+    fs::write(&path, content).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+async fn patient_upstream() -> Upstream {
+    Upstream::start(|request: http::Request<hyper::body::Incoming>| async {
+        let _ = request.into_body().collect().await;
+        json(200, "{}")
+    })
+    .await
+}
+
+/// The program with few descriptors, and so few places, and this configuration.
+async fn with_few_places(upstream: &Upstream, config: &str, args: &[&str]) -> (Program, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, content) in [
+        ("billing", BILLING_SECRET),
+        ("deployer", DEPLOYER_SECRET),
+        ("proxy.toml", config),
+    ] {
+        write(folder.path(), name, content);
+    }
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "ulimit -n 160; exec \"$0\" \"$@\"", PROGRAM]);
+    let config = folder.path().join("proxy.toml");
+    let args = [&["--config", config.to_str().unwrap()], args].concat();
+    (Program::start(shell, upstream, &SERVICE_ACCOUNT, &args).await, folder)
+}
+
+/// Requests whose content does not come: each holds a place on the way to the upstream. From several addresses: where callers
+/// are required, one has a quarter of the connections.
+async fn stuck(program: &Program, how_many: usize, head: &str) -> Vec<TcpStream> {
+    let mut stuck = Vec::new();
+    for n in 0..how_many {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket
+            .bind(format!("127.0.0.{}:0", 2 + n % 4).parse().unwrap())
+            .unwrap();
+        let mut stream = socket.connect(program.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stuck.push(stream);
+    }
+    until("one is told that there is no place", || async {
+        metric(
+            program.admin,
+            "atlas_auth_proxy_upstream_errors_total",
+            &[("kind", "queue")],
+        )
+        .await
+            > 0.0
+    })
+    .await;
+    stuck
+}
+
+/// The greedy caller has all places but the others' parts, and gets 503 for more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_full_of_stuck_requests_leaves_the_others_their_places() {
+    let upstream = patient_upstream().await;
+    let (program, _folder) = with_few_places(&upstream, EQUALS, &[]).await;
+    let path = clusters();
+    let greedy = basic("billing", BILLING_SECRET);
+    let head =
+        format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {greedy}\r\nContent-Length: 9\r\n\r\n1234");
+    let stuck = stuck(&program, 45, &head).await;
+    let url = format!("http://{}{path}", program.address);
+    for _ in 0..5 {
+        let request = client().get(&url).basic_auth("deployer", Some(DEPLOYER_SECRET));
+        assert_eq!(request.send().await.unwrap().status(), 200);
+    }
+    let more = client().get(&url).basic_auth("billing", Some(BILLING_SECRET));
+    assert_eq!(more.send().await.unwrap().status(), 503);
+    drop(stuck);
+    assert!(program.stop().await.0.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_that_fills_the_replay_budget_leaves_the_others_their_part() {
+    let folder = tempfile::tempdir().unwrap();
+    let upstream = Upstream::start(|request: http::Request<hyper::body::Incoming>| async {
+        let _ = request.into_body().collect().await;
+        json(200, "{}")
+    })
+    .await;
+    let tables = format!("{EQUALS}\n[limits]\nreplay_budget = \"1MiB\"\n");
+    let clock = std::sync::Arc::new(atlas_auth_proxy::time::SystemClock);
+    let gateway = Gateway::start_at(folder, upstream, clock, &listener(""), &tables).await;
+    let (path, greedy) = (clusters(), basic("billing", BILLING_SECRET));
+    let head =
+        format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {greedy}\r\nContent-Length: 500000\r\n\r\n");
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(gateway.address(0)).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&vec![b'x'; 440_000]).await.unwrap();
+        held.push(stream);
+    }
+    until("both are under way", || async { gateway.upstream.seen().len() >= 2 }).await;
+    // All of 440,000 bytes twice would leave less than this; a sixth of the budget is the other caller's.
+    gateway.upstream.tokens.expire_all();
+    let request = gateway.send("POST", &path).body(vec![7; 160_000]);
+    let answer = request
+        .basic_auth("deployer", Some(DEPLOYER_SECRET))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 200, "it could be sent again");
+    drop(held);
+}
+
+/// Neither its upstream nor its token endpoint answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_whose_atlas_hangs_leaves_the_others_alone() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = patient_upstream().await;
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "client-secret", CLIENT_SECRET);
+    let account = |name: &str, url: &str| {
+        format!(
+            "[account.{name}]\nbase_url = \"{url}\"\nca_file = \"{}\"\nclient_id = \"mdb_sa_id_0123456789abcdef0123456{}\"\n\
+             client_secret_file = \"client-secret\"\n",
+            upstream.ca_file.display(),
+            name.len(),
+        )
+    };
+    let listener =
+        |name: &str| format!("[[listener]]\nname = \"{name}\"\nbind = \"127.0.0.1:0\"\naccount = \"{name}\"\n");
+    let config = [
+        listener("good"),
+        listener("hangs"),
+        account("good", &upstream.base_url()),
+        account(
+            "hangs",
+            &format!("https://localhost:{}", silent.local_addr().unwrap().port()),
+        ),
+        "[admin]\nbind = \"127.0.0.1:0\"\n".to_owned(),
+    ]
+    .concat();
+    write(folder.path(), "proxy.toml", &config);
+    let flags = atlas_auth_proxy::config::Flags {
+        config: Some(folder.path().join("proxy.toml")),
+        ..Default::default()
+    };
+    let loaded = atlas_auth_proxy::config::load(atlas_auth_proxy::config::Sources {
+        flags: &flags,
+        environment: &std::collections::BTreeMap::<String, String>::new(),
+        files: &atlas_auth_proxy::config::Disk,
+        sockets: None,
+        commands: &atlas_auth_proxy::config::NoCommands,
+        machine: atlas_auth_proxy::config::Machine {
+            cores: std::num::NonZeroUsize::MIN,
+            overflow_uid: 65534,
+            log_to_terminal: false,
+        },
+    });
+    let app = atlas_auth_proxy::app::App::start(loaded.unwrap().settings)
+        .await
+        .unwrap();
+    let url = |at: usize| format!("{}{}", app.listeners()[at].url, clusters());
+    let hanging: Vec<_> = (0..50).map(|_| tokio::spawn(client().get(url(1)).send())).collect();
+    for _ in 0..50 {
+        assert_eq!(client().get(url(0)).send().await.unwrap().status(), 200);
+    }
+    for one in hanging {
+        assert_eq!(one.await.unwrap().unwrap().status(), 503);
+    }
+}
