@@ -9,6 +9,7 @@ mod digest;
 mod faults;
 mod logs;
 mod oauth;
+mod record;
 mod respond;
 mod seeds;
 mod server;
@@ -26,6 +27,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 pub use faults::{Fault, FaultKind, Target};
+pub use record::{GivenToken, Record, SeenRequest};
 pub use settings::{Algorithm, EmulatorSettings, Realm};
 
 use server::Shared;
@@ -41,16 +43,16 @@ pub struct Emulator {
 }
 
 impl Emulator {
-    /// Starts on free loopback ports.
+    /// Starts on free ports; the control port is one of loopback.
     ///
     /// # Errors
     /// When no port can be bound or no certificate can be made.
     pub async fn start(settings: EmulatorSettings) -> io::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let listener = TcpListener::bind((settings.address, 0)).await?;
         let control = TcpListener::bind("127.0.0.1:0").await?;
         let (address, control_address) = (listener.local_addr()?, control.local_addr()?);
-        let (ca_pem, tls) = tls::server_config()?;
-        let shared = Arc::new(Shared::new(settings, format!("https://localhost:{}", address.port())));
+        let (ca_pem, tls) = tls::server_config(settings.address)?;
+        let shared = Arc::new(Shared::new(settings, base_url(address)));
         let tasks = vec![
             tokio::spawn(server::serve(listener, tls, Arc::clone(&shared))),
             tokio::spawn(control::serve(control, Arc::clone(&shared))),
@@ -64,9 +66,9 @@ impl Emulator {
         })
     }
 
-    /// `https://localhost:PORT`.
+    /// `https://localhost:PORT`, or with the address beyond loopback that it listens at.
     pub fn base_url(&self) -> String {
-        format!("https://localhost:{}", self.address.port())
+        base_url(self.address)
     }
 
     /// Where faults are ordered: `http://127.0.0.1:PORT`.
@@ -97,6 +99,16 @@ impl Emulator {
     /// Tokens that are valid now.
     pub fn live_tokens(&self) -> usize {
         self.shared.oauth.live()
+    }
+
+    /// Tokens of a service account that are valid now.
+    pub fn live_tokens_of(&self, client_id: &str) -> Vec<String> {
+        self.shared.oauth.live_of(client_id)
+    }
+
+    /// Everything that it saw and gave so far; empty unless the settings ask for it.
+    pub fn record(&self) -> Record {
+        self.shared.record.lock().clone()
     }
 
     /// Orders a fault.
@@ -156,6 +168,14 @@ impl Emulator {
 impl Drop for Emulator {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+fn base_url(address: SocketAddr) -> String {
+    if address.ip().is_loopback() {
+        format!("https://localhost:{}", address.port())
+    } else {
+        format!("https://{address}")
     }
 }
 

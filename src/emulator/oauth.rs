@@ -13,8 +13,9 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::record::GivenToken;
 use super::respond::{self, Answer};
-use super::server::bare;
+use super::server::{Shared, bare};
 use super::settings::EmulatorSettings;
 
 const MAX_FORM: usize = 16 << 10;
@@ -115,8 +116,8 @@ impl OAuth {
         }
     }
 
-    /// The service account whose id and secret the Basic header carries.
-    fn client(&self, headers: &HeaderMap) -> Option<String> {
+    /// The service account and the secret that the Basic header carries.
+    fn client(&self, headers: &HeaderMap) -> Option<(String, String)> {
         let basic = headers
             .get(header::AUTHORIZATION)?
             .to_str()
@@ -126,7 +127,10 @@ impl OAuth {
         let (id, secret) = decoded.split_once(':')?;
         let now = super::now();
         let good = |known: &ServiceSecret| known.value == secret && known.expires > now;
-        self.secrets(id)?.iter().any(good).then(|| id.to_owned())
+        self.secrets(id)?
+            .iter()
+            .any(good)
+            .then(|| (id.to_owned(), secret.to_owned()))
     }
 
     pub(super) fn accepts(&self, token: &str) -> bool {
@@ -141,13 +145,23 @@ impl OAuth {
         self.tokens.lock().values().filter(|(_, expiry)| *expiry > now).count()
     }
 
+    pub(super) fn live_of(&self, client_id: &str) -> Vec<String> {
+        let now = Instant::now();
+        let tokens = self.tokens.lock();
+        let live = tokens
+            .iter()
+            .filter(|(_, (owner, expiry))| owner == client_id && *expiry > now);
+        live.map(|(token, _)| token.clone()).collect()
+    }
+
     pub(super) fn expire_all(&self) {
         self.tokens.lock().clear();
     }
 
-    pub(super) async fn token(&self, request: Request<Incoming>, settings: &EmulatorSettings) -> Answer {
+    pub(super) async fn token(&self, request: Request<Incoming>, shared: &Shared) -> Answer {
+        let settings = &shared.settings;
         self.requests.fetch_add(1, Ordering::Relaxed);
-        let Some(client) = self.client(request.headers()) else {
+        let Some((client, secret)) = self.client(request.headers()) else {
             return invalid_client();
         };
         let Some(form) = form(request).await else {
@@ -168,11 +182,20 @@ impl OAuth {
                 &[],
             );
         }
-        match self.grant(client, settings) {
-            Some(token) => respond::json(
-                StatusCode::OK,
-                &json!({"access_token": token, "expires_in": settings.token_life.as_secs(), "token_type": "Bearer"}),
-            ),
+        match self.grant(client.clone(), settings) {
+            Some(token) => {
+                if settings.record {
+                    shared.record.lock().tokens.push(GivenToken {
+                        client_id: client,
+                        secret,
+                        token: token.clone(),
+                        given: Instant::now(),
+                    });
+                }
+                let life = settings.token_life.as_secs();
+                let granted = json!({"access_token": token, "expires_in": life, "token_type": "Bearer"});
+                respond::json(StatusCode::OK, &granted)
+            }
             None => oauth_error(
                 StatusCode::FORBIDDEN,
                 "access_denied",

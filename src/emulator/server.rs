@@ -23,6 +23,7 @@ use super::api::{self, State};
 use super::digest::{Digest, Verdict};
 use super::faults::{Faults, Target};
 use super::oauth::OAuth;
+use super::record::{Record, SeenRequest};
 use super::respond::{self, Answer};
 use super::settings::EmulatorSettings;
 
@@ -35,6 +36,7 @@ pub(super) struct Shared {
     pub(super) faults: Faults,
     pub(super) state: Mutex<State>,
     pub(super) api_requests: AtomicU64,
+    pub(super) record: Mutex<Record>,
     recent: Mutex<VecDeque<Instant>>,
 }
 
@@ -46,6 +48,7 @@ impl Shared {
             faults: Faults::default(),
             state: Mutex::new(State::seeded(settings.realm, base_url)),
             api_requests: AtomicU64::new(0),
+            record: Mutex::default(),
             recent: Mutex::default(),
             settings,
         }
@@ -121,7 +124,7 @@ async fn answer(request: Request<Incoming>, peer: SocketAddr, shared: &Arc<Share
         return answer;
     }
     match target {
-        Target::Token => shared.oauth.token(request, &shared.settings).await,
+        Target::Token => shared.oauth.token(request, shared).await,
         Target::Revoke => shared.oauth.revoke(request).await,
         Target::Api => api_answer(request, peer, shared).await,
     }
@@ -134,6 +137,12 @@ async fn api_answer(request: Request<Incoming>, peer: SocketAddr, shared: &Arc<S
     }
     if let Err(refused) = authenticate(&request, shared) {
         return refused;
+    }
+    if shared.settings.record {
+        shared.record.lock().requests.push(SeenRequest {
+            method: request.method().to_string(),
+            path: request.uri().path().to_owned(),
+        });
     }
     if shared
         .settings

@@ -1,6 +1,6 @@
 //! What an emulator accepts, and its limits.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 /// Which Atlas.
@@ -61,6 +61,10 @@ pub struct EmulatorSettings {
     pub strict_versions: bool,
     /// API requests in 60 s.
     pub requests_per_minute: usize,
+    /// The address that it listens at, which its certificate names, too.
+    pub address: IpAddr,
+    /// Keeps a [record](super::Emulator::record) of everything that it sees, without bound.
+    pub record: bool,
 }
 
 impl Default for EmulatorSettings {
@@ -78,6 +82,8 @@ impl Default for EmulatorSettings {
             access_list: None,
             strict_versions: false,
             requests_per_minute: 10_000,
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            record: false,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A certificate authority made at start, whose key is forgotten at once.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
@@ -9,12 +10,12 @@ use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::crypto;
 
-/// The authority (PEM), and a server configuration for localhost that offers h2 and HTTP/1.1.
-pub(super) fn server_config() -> io::Result<(String, Arc<ServerConfig>)> {
-    make().map_err(|error| io::Error::other(format!("no certificate could be made: {error}")))
+/// The authority (PEM), and a server configuration for localhost and this address that offers h2 and HTTP/1.1.
+pub(super) fn server_config(address: IpAddr) -> io::Result<(String, Arc<ServerConfig>)> {
+    make(address).map_err(|error| io::Error::other(format!("no certificate could be made: {error}")))
 }
 
-fn make() -> Result<(String, Arc<ServerConfig>), Box<dyn std::error::Error + Send + Sync>> {
+fn make(address: IpAddr) -> Result<(String, Arc<ServerConfig>), Box<dyn std::error::Error + Send + Sync>> {
     let mut ca = CertificateParams::new(Vec::new())?;
     ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -24,7 +25,8 @@ fn make() -> Result<(String, Arc<ServerConfig>), Box<dyn std::error::Error + Sen
     let ca_pem = ca.self_signed(&ca_key)?.pem();
     let issuer = Issuer::new(ca, ca_key);
 
-    let server = CertificateParams::new(["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec())?;
+    let names = ["localhost", "127.0.0.1", "::1", &address.to_string()].map(str::to_owned);
+    let server = CertificateParams::new(names.to_vec())?;
     let key = KeyPair::generate()?;
     let certificate = server.signed_by(&key, &issuer)?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
