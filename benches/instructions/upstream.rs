@@ -2,7 +2,6 @@
 //! for one, by Digest, where there is none.
 
 use std::convert::Infallible;
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,14 +13,12 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
-use rustls::ServerConfig;
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tempfile::NamedTempFile;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::support::page_of_projects;
+use super::support::tls::tls;
 
 /// A page of 1 KiB.
 pub(super) const SMALL: &str = "/api/atlas/v2/groups";
@@ -51,7 +48,7 @@ impl Upstream {
     pub(super) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (ca, tls) = tls();
+        let (ca, tls) = tls(&["h2", "http/1.1"]);
         let base = format!("https://localhost:{}", address.port());
         let bodies = Arc::new(Bodies {
             small: page_of_projects(&base, SMALL_BYTES).into(),
@@ -148,29 +145,4 @@ fn answer(request: &Request<Incoming>, bodies: &Bodies) -> Response<Full<Bytes>>
     .fold(answer, |answer, (name, value)| answer.header(name, value))
     .body(Full::new(body))
     .unwrap()
-}
-
-/// A certificate for localhost, and the file of the authority that signed it.
-fn tls() -> (NamedTempFile, TlsAcceptor) {
-    let mut ca = CertificateParams::new(Vec::new()).unwrap();
-    ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    let ca_key = KeyPair::generate().unwrap();
-    let mut file = NamedTempFile::new().unwrap();
-    file.write_all(ca.self_signed(&ca_key).unwrap().pem().as_bytes())
-        .unwrap();
-    let issuer = Issuer::new(ca, ca_key);
-    let key = KeyPair::generate().unwrap();
-    let server = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    let certificate = server.signed_by(&key, &issuer).unwrap();
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)
-        .unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    (file, TlsAcceptor::from(Arc::new(config)))
 }

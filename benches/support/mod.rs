@@ -1,5 +1,8 @@
 //! Answers in the shape of Atlas's recorded ones, of the same bytes each time.
 
+#[allow(dead_code, reason = "not every benchmark has an upstream")]
+pub(crate) mod tls;
+
 use serde_json::{Value, json};
 
 /// A page of projects with links to `base`, of exactly so many bytes: what no project fills is a description. For pages
