@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock};
@@ -217,16 +217,25 @@ fn open(path: &Path) -> Result<File, AuditFileError> {
     if !about.is_file() {
         return Err(AuditFileError::NotRegular(path));
     }
-    let mode = about.mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(AuditFileError::Mode { path, mode });
-    }
     if about.nlink() > 1 {
         return Err(AuditFileError::Linked(path));
     }
     if about.uid() != rustix::process::geteuid().as_raw() {
         let owner = about.uid();
         return Err(AuditFileError::Owner { path, owner });
+    }
+    let mode = about.mode() & 0o7777;
+    if mode & 0o007 != 0 {
+        return Err(AuditFileError::Mode { path, mode });
+    }
+    if mode & 0o070 != 0 {
+        // Kubernetes gives the files of a volume to `fsGroup` each time that it mounts one.
+        let closed = file.set_permissions(fs::Permissions::from_mode(0o600));
+        closed.map_err(|source| AuditFileError::Io {
+            path: path.clone(),
+            source,
+        })?;
+        tracing::warn!(file = %path.display(), mode = format!("{mode:04o}"), "the group could read or write the audit file: its mode is 0600 now");
     }
     Ok(file)
 }

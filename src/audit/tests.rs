@@ -189,12 +189,17 @@ async fn a_file_that_others_could_reach_is_refused() {
     fs::set_permissions(log.file(), fs::Permissions::from_mode(0o600)).unwrap();
     assert!(refused(&log).contains("hard link"), "{}", refused(&log));
     fs::remove_file(&elsewhere).unwrap();
-    for mode in [0o640, 0o604, 0o660] {
+    for mode in [0o604, 0o602, 0o666] {
         fs::set_permissions(log.file(), fs::Permissions::from_mode(mode)).unwrap();
         assert!(refused(&log).contains("chmod 600"), "{}", refused(&log));
     }
     fs::set_permissions(log.file(), fs::Permissions::from_mode(0o600)).unwrap();
+    drop(log.start(|_| ()).unwrap());
+    // What a volume's group has it loses.
+    fs::set_permissions(log.file(), fs::Permissions::from_mode(0o660)).unwrap();
     log.start(|_| ()).unwrap();
+    let mode = fs::metadata(log.file()).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode, 0o600);
 }
 
 #[tokio::test]
@@ -461,6 +466,22 @@ async fn with_drop_nothing_is_refused_and_what_is_lost_is_counted() {
         tickets.push(ticket);
     }
     assert_eq!(log.dropped.load(Ordering::Relaxed), 1);
+}
+
+/// Nobody writes: as if the disk did not answer.
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_does_not_answer_is_waited_for_within_a_bound_and_others_not_at_all() {
+    let queue = Arc::new(Queue::default());
+    let (_, _room, done) = queue.begin(b"{".to_vec(), 100, true).unwrap();
+    let on_disk = OnDisk {
+        done: done.unwrap(),
+        queue: Arc::clone(&queue),
+    };
+    let begin = tokio::time::Instant::now();
+    assert_eq!(on_disk.wait().await, Err(NotRecorded::Slow));
+    assert_eq!(begin.elapsed(), PATIENCE);
+    assert!(queue.is_stuck(), "who comes now is told at once");
+    assert!(queue.other(b"{".to_vec()), "reads go on");
 }
 
 /// The fields that the published schema requires of a class-6003 event: events/base_event.json,
