@@ -138,7 +138,8 @@ impl Record {
         };
         let request = self.audit_request(&audited);
         match ticket {
-            Some(ticket) => audit.end(ticket, &request, &outcome),
+            // What was never forwarded waits for nothing more.
+            Some(ticket) => audit.end(ticket, &request, &outcome).filter(|_| self.attempts > 0),
             None => {
                 audit.one(&request, &outcome, self.denied.is_some() && self.attempts == 0);
                 None
