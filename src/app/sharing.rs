@@ -36,7 +36,7 @@ impl Sharing {
             return Bearer::new(parts);
         };
         let (account, client_id) = (parts.account.clone(), parts.key.client_id.clone());
-        let origin = parts.origin.clone();
+        let (origin, clock) = (parts.origin.clone(), Arc::clone(&parts.clock));
         Bearer::behind(parts, |endpoint| {
             Box::new(crate::token_store::SharedSource::new(
                 &account,
@@ -46,6 +46,7 @@ impl Sharing {
                 Arc::clone(store),
                 key.clone(),
                 metrics.token_store_operations(&account),
+                clock,
             ))
         })
     }

@@ -159,3 +159,7 @@ impl RedisStore {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "fleet_tests.rs"]
+mod tests;

@@ -10,6 +10,7 @@
 //! | `store.rs` | the interface of a store |
 //! | `server.rs` | a Redis server as one: connection, time limits, outages |
 //! | `fleet.rs` | which of the replicas this one is, and how many there are |
+//! | `seats.rs` | which of the replicas ask for tokens, and when |
 //! | `narrow.rs` | bounds what a server may send, before anything of it is buffered |
 //! | `scripts.rs` | the scripts that the server runs in one step |
 //! | `seal.rs` | encrypts and decrypts tokens |
@@ -23,6 +24,7 @@ mod keys;
 mod narrow;
 mod scripts;
 mod seal;
+mod seats;
 mod server;
 mod settings;
 mod source;
@@ -30,6 +32,7 @@ mod store;
 
 pub use fleet::{SEATS, Word};
 pub use seal::{SealKey, SealKeyError};
+pub use seats::{Held, Situation, StoreView, Verdict, may_ask};
 pub use server::{Examined, RedisStore, StoreSetupError, StoreState};
 pub use settings::{DEFAULT_PORT, StoreTls, TokenStoreSettings};
 pub use source::SharedSource;

@@ -356,7 +356,7 @@ impl RedisStore {
             tracing::warn!(
                 store = %self.settings,
                 cause = why,
-                "the shared token store fails: until it answers, this process asks for tokens of its own"
+                "the shared token store fails: until it answers, replicas go on with the shared token, and then up to 45 ask for tokens of their own"
             );
         }
     }

@@ -22,13 +22,17 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep};
 
 use super::SealKey;
-use super::fleet::Place;
+use super::fleet::{Place, SEATS};
 use super::keys::{Keys, Subject};
 use super::seal::{Opened, Sealer};
-use super::store::{Put, SharedStore, StoreError, Stored};
-use crate::credential::bearer::{BoxFuture, Granted, Ownership, Refusal, Token, TokenSource, unit_random};
+use super::seats::{self, Held, Situation, StoreView, Verdict};
+use super::store::{self, Put, SharedStore, StoreError, Stored};
+use crate::credential::bearer::{
+    BoxFuture, Granted, Moment, Outcome as Ended, Ownership, Refusal, Token, TokenSource, unit_random,
+};
 use crate::metrics::{TokenStoreOperations, TokenStoreOutcome as Outcome};
 use crate::secret::Secret;
+use crate::time::SharedClock;
 use crate::upstream::Origin;
 
 /// How long to wait for the lock's holder, and up to half of that again: then a replica asks, too. The jitter lets the
@@ -46,6 +50,10 @@ const SOON: Duration = Duration::from_secs(60);
 /// A token with 1/`LEAST_LIFE` of its life left, or less, is not worth taking: tokens are replaced when a fifth is
 /// left.
 const LEAST_LIFE: u32 = 5;
+/// For so long a token is not used any more, and lives still; and for a request to arrive.
+const UNUSED: Duration = Duration::from_secs(2);
+/// How long a token of Atlas lives, before one is known.
+const USUAL_LIFE: Duration = Duration::from_secs(3600);
 
 /// The shared token of one service account.
 pub struct SharedSource {
@@ -56,8 +64,11 @@ pub struct SharedSource {
     keys: Keys,
     place: Arc<Place>,
     counts: TokenStoreOperations,
+    clock: SharedClock,
     /// In `0.0..1.0`.
     random: fn() -> f64,
+    /// What decides whether to ask.
+    known: Mutex<Known>,
     /// The highest fence of a token that was opened or stored here. Fences only rise: a token with a lower one is old,
     /// and somebody has put it back.
     newest: AtomicU64,
@@ -67,6 +78,21 @@ pub struct SharedSource {
     told_unreadable: AtomicBool,
     /// Whether the log has said that somebody else writes to the lock or the counter; until they are as they should be.
     told_odd: AtomicBool,
+    /// Whether the log has said that there is no token because others take theirs; until there is one.
+    told_waiting: AtomicBool,
+}
+
+/// What is remembered between two wishes for a token.
+#[derive(Default)]
+struct Known {
+    /// How long the last token lives that was granted or taken.
+    life: Option<Duration>,
+    /// Since when the store has answered, and had none.
+    empty_since: Option<Instant>,
+    /// When the token endpoint was asked last.
+    asked: Option<Instant>,
+    /// Until then no token can have expired, since the token endpoint said that too many live.
+    limited_until: Option<Instant>,
 }
 
 /// A token that came from the store.
@@ -88,6 +114,7 @@ enum Found {
 
 impl SharedSource {
     /// For the account of this name, which is `client_id` at `origin`; `inner` asks the token endpoint.
+    #[allow(clippy::too_many_arguments, reason = "each is a part of its own, given once")]
     pub fn new(
         account: &str,
         origin: &Origin,
@@ -96,22 +123,25 @@ impl SharedSource {
         store: Arc<super::RedisStore>,
         key: SealKey,
         counts: TokenStoreOperations,
+        clock: SharedClock,
     ) -> Self {
         let subject = Subject {
             origin: origin.to_string(),
             client_id: client_id.to_owned(),
         };
         let place = store.places.take(&Keys::of(&subject));
-        Self::with_store(account, subject, inner, (store, place), key, counts, unit_random)
+        Self::with_store(account, subject, inner, (store, place), key, counts, clock, unit_random)
     }
 
-    fn with_store(
+    #[allow(clippy::too_many_arguments, reason = "as in `new`")]
+    pub(super) fn with_store(
         account: &str,
         subject: Subject,
         inner: Box<dyn TokenSource>,
         (store, place): (Arc<dyn SharedStore>, Arc<Place>),
         key: SealKey,
         counts: TokenStoreOperations,
+        clock: SharedClock,
         random: fn() -> f64,
     ) -> Self {
         Self {
@@ -122,7 +152,10 @@ impl SharedSource {
             place,
             sealer: Sealer::new(key, subject),
             counts,
+            clock,
             random,
+            known: Mutex::default(),
+            told_waiting: AtomicBool::new(false),
             newest: AtomicU64::new(0),
             taken: Mutex::new(None),
             told_unreadable: AtomicBool::new(false),
@@ -131,6 +164,113 @@ impl SharedSource {
     }
 
     async fn fetch_shared(&self, held: Option<&Token>) -> Result<Granted, Refusal> {
+        let result = self.fetch_or_wait(held).await;
+        if let Ok(granted) = &result {
+            let mut known = self.known.lock();
+            (known.life, known.empty_since) = (Some(granted.life()), None);
+            self.told_waiting.store(false, Ordering::Relaxed);
+        }
+        result
+    }
+
+    /// Asks the token endpoint, and remembers what it says.
+    async fn ask(&self, held: Option<&Token>) -> Result<Granted, Refusal> {
+        self.known.lock().asked = Some(Instant::now());
+        let result = self.inner.fetch(held).await;
+        let limited = matches!(&result, Err(refusal) if refusal.outcome == Ended::TokenLimit);
+        let held = self.held(held);
+        let mut known = self.known.lock();
+        // The token that is held ends first, as far as is known; without one, all that live may be young.
+        let expires = match held {
+            Held::Good(left) => left + UNUSED,
+            Held::Refused | Held::Nothing => known.life.unwrap_or(USUAL_LIFE),
+        };
+        known.limited_until = limited.then(|| Instant::now() + expires);
+        result
+    }
+
+    fn held(&self, held: Option<&Token>) -> Held {
+        let left = held.and_then(|held| Some((held, held.left(Moment::now(&*self.clock))?)));
+        match left {
+            None => Held::Nothing,
+            Some((token, _)) if token.is_refused() => Held::Refused,
+            Some((_, left)) => Held::Good(left),
+        }
+    }
+
+    fn verdict(&self, held: Option<&Token>, store: StoreView) -> Verdict {
+        let held = self.held(held);
+        let known = self.known.lock();
+        seats::may_ask(&Situation {
+            word: self.place.word(),
+            life: known.life.unwrap_or(USUAL_LIFE),
+            held,
+            store,
+            asked: known.asked.map(|at| at.elapsed()),
+            limited: known
+                .limited_until
+                .map(|at| at.saturating_duration_since(Instant::now())),
+        })
+    }
+
+    /// The store has answered, and has no token.
+    fn empty(&self) -> StoreView {
+        let since = *self.known.lock().empty_since.get_or_insert_with(Instant::now);
+        StoreView::Empty(since.elapsed())
+    }
+
+    fn not_its_turn(&self, held: Option<&Token>, wait: Duration) -> Refusal {
+        let limited = self
+            .known
+            .lock()
+            .limited_until
+            .is_some_and(|until| until > Instant::now());
+        let number = self.place.word().map_or(1, |word| word.number);
+        let cause = if limited {
+            "the token endpoint has said that the service account has as many live tokens as Atlas allows (Access Token \
+             limit reached), and no other token can have expired yet"
+                .to_owned()
+        } else {
+            format!(
+                "there is no token in the shared token store, or it is away, and of {number} replicas {SEATS} take tokens \
+                 of their own, one after the other: it is not this one's turn"
+            )
+        };
+        if !matches!(self.held(held), Held::Good(_)) && !self.told_waiting.swap(true, Ordering::Relaxed) {
+            tracing::warn!(account = self.account, cause, "no access token, and none is asked for");
+        }
+        let mut refusal = Refusal::new(Ended::NotItsTurn, cause);
+        refusal.retry_after = Some(wait);
+        refusal
+    }
+
+    /// Stores a token that was asked for while the store was away, unless there is one.
+    async fn offer_shared(&self, own: &Token) -> Result<bool, StoreError> {
+        let life = self.known.lock().life.unwrap_or(USUAL_LIFE);
+        let left = own.left(Moment::now(&*self.clock)).unwrap_or_default();
+        if left <= life / LEAST_LIFE || own.is_refused() || matches!(self.look(Some(own)).await?, Found::Token(_)) {
+            return Ok(false);
+        }
+        let above = self.newest.load(Ordering::Acquire);
+        let lock = Lock::new(self)?;
+        let Some(turn) = self.store.lock(&self.keys, &lock.holder, above).await? else {
+            return Ok(false);
+        };
+        let lock = lock.held();
+        let shared = match self.judge(turn.stored.as_ref(), Some(own)) {
+            Found::Token(_) => false,
+            Found::Nothing { unreadable } => {
+                let turn = self.mine(turn, above, None, unreadable);
+                let value = own.header().to_str().unwrap_or_default();
+                let token = value.strip_prefix("Bearer ").unwrap_or_default();
+                self.publish(token, life, left, &turn).await == Ownership::Published
+            }
+        };
+        lock.release(Duration::ZERO).await;
+        Ok(shared)
+    }
+
+    async fn fetch_or_wait(&self, held: Option<&Token>) -> Result<Granted, Refusal> {
         let began = Instant::now();
         let refused = self.refused_in_a_row(held);
         match self.turn_or_token(held, began, refused < MOST_REFUSED).await {
@@ -147,10 +287,15 @@ impl SharedSource {
                 *self.lock_taken() = None;
                 Ok(granted)
             }
+            Ok(Turn::Others(wait)) => Err(self.not_its_turn(held, wait)),
             Err(error) => {
                 self.note(&error);
+                self.known.lock().empty_since = None;
+                if let Verdict::Wait(wait) = self.verdict(held, StoreView::Away) {
+                    return Err(self.not_its_turn(held, wait));
+                }
                 let asked = began.elapsed();
-                let granted = self.inner.fetch(held).await?;
+                let granted = self.ask(held).await?;
                 *self.lock_taken() = None;
                 self.counts.count(Outcome::Fallback);
                 Ok(granted.counting_after(asked))
@@ -196,6 +341,9 @@ impl SharedSource {
                 told = true;
                 self.tell_unreadable();
             }
+            if let Verdict::Wait(wait) = self.verdict(held, self.empty()) {
+                return Ok(Turn::Others(wait));
+            }
             let above = self.newest.load(Ordering::Acquire);
             let asked = began.elapsed();
             let (turn, lock) = if asked >= patience {
@@ -223,20 +371,22 @@ impl SharedSource {
                 }
                 Found::Nothing { unreadable } => unreadable,
             };
-            // The counter has started over: a fence from before must neither make this replica refuse new tokens, nor
-            // stay in the store for ever.
-            let anew = turn.fence <= above;
-            if anew {
-                self.newest.store(turn.fence, Ordering::Release);
-            }
-            return Ok(Turn::Mine(MyTurn {
-                fence: turn.fence,
-                lock,
-                gives_way: turn
-                    .stored
-                    .filter(|_| unreadable || anew || !takes)
-                    .map(|stored| stored.value),
-            }));
+            return Ok(Turn::Mine(self.mine(turn, above, lock, unreadable || !takes)));
+        }
+    }
+
+    /// A turn of this replica's, given when `above` was the highest fence that it had seen.
+    fn mine<'s>(&self, turn: store::Turn, above: u64, lock: Option<Lock<'s>>, replaces: bool) -> MyTurn<'s> {
+        // The counter has started over: a fence from before must neither make this replica refuse new tokens, nor stay
+        // in the store for ever.
+        let anew = turn.fence <= above;
+        if anew {
+            self.newest.store(turn.fence, Ordering::Release);
+        }
+        MyTurn {
+            fence: turn.fence,
+            lock,
+            gives_way: turn.stored.filter(|_| replaces || anew).map(|stored| stored.value),
         }
     }
 
@@ -274,7 +424,7 @@ impl SharedSource {
     /// Asks the token endpoint, and stores what it grants.
     async fn renew(&self, held: Option<&Token>, began: Instant, turn: MyTurn<'_>) -> Result<Granted, Refusal> {
         let asked = Instant::now();
-        let granted = match self.inner.fetch(held).await {
+        let granted = match self.ask(held).await {
             Ok(granted) => granted.counting_after(asked - began),
             Err(refusal) => {
                 if let Some(lock) = turn.lock {
@@ -283,7 +433,9 @@ impl SharedSource {
                 return Err(refusal);
             }
         };
-        let ownership = self.publish(&granted, asked, &turn).await;
+        let life = granted.life();
+        let left = life.saturating_sub(asked.elapsed());
+        let ownership = self.publish(granted.token(), life, left, &turn).await;
         if let Some(lock) = turn.lock {
             lock.release(Duration::ZERO).await;
         }
@@ -296,10 +448,8 @@ impl SharedSource {
 
     /// Whether others may have the token now. When it is unknown whether it was stored, they may: revoking it could
     /// take it from them.
-    async fn publish(&self, granted: &Granted, asked: Instant, turn: &MyTurn<'_>) -> Ownership {
-        let life = granted.life();
-        let left = life.saturating_sub(asked.elapsed());
-        let Some(value) = self.sealer.seal(granted.token(), life, turn.fence) else {
+    async fn publish(&self, token: &str, life: Duration, left: Duration, turn: &MyTurn<'_>) -> Ownership {
+        let Some(value) = self.sealer.seal(token, life, turn.fence) else {
             return Ownership::Own;
         };
         let put = Put {
@@ -370,6 +520,8 @@ enum Turn<'s> {
     Over(Granted),
     /// This replica's.
     Mine(MyTurn<'s>),
+    /// Not this replica's, as far as is known for so long.
+    Others(Duration),
 }
 
 struct MyTurn<'s> {
@@ -434,6 +586,15 @@ impl Drop for Lock<'_> {
 impl TokenSource for SharedSource {
     fn fetch<'a>(&'a self, held: Option<&'a Token>) -> BoxFuture<'a, Result<Granted, Refusal>> {
         Box::pin(self.fetch_shared(held))
+    }
+
+    fn offer<'a>(&'a self, held: &'a Token) -> BoxFuture<'a, bool> {
+        Box::pin(async {
+            self.offer_shared(held).await.unwrap_or_else(|error| {
+                self.note(&error);
+                false
+            })
+        })
     }
 
     fn revoke<'a>(&'a self, token: &'a Token) -> BoxFuture<'a, Result<(), Refusal>> {

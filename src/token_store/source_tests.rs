@@ -260,6 +260,7 @@ impl Scene {
             (Arc::clone(&self.store) as Arc<dyn SharedStore>, Arc::default()),
             SealKey::parse(&[key; 32]).unwrap(),
             self.metrics.token_store_operations("default"),
+            Arc::new(crate::time::SystemClock),
             unit_random,
         ))
     }

@@ -326,6 +326,55 @@ async fn a_store_that_cannot_be_written_to_counts_as_away() {
     until("it can be written to again", || async { up(&all[0]).await == 1.0 }).await;
 }
 
+/// The hundred and first of a fleet goes on with the shared token, and then says that it has none, and when to come again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_of_many_answers_503_and_is_not_ready_when_store_and_token_are_gone() {
+    let Some(mut redis) = Redis::start().await else { return };
+    let upstream = strict().await;
+    upstream.tokens.life.store(5, Ordering::SeqCst);
+    let replica = replica(&upstream, redis.settings()).await;
+    assert_eq!(status(&replica).await, 200);
+    let keys: Vec<String> = redis.command(&["KEYS", "*:token"]);
+    let table = keys[0].replace(":token", ":fleet");
+    let others: String = (0..100).map(|rank| format!("{rank}.{rank:012x}.60000;")).collect();
+    let () = redis.command(&["SET", &table, &format!("60000 0;{others}"), "PX", "86400000"]);
+    until("it has reported itself", || async {
+        let now: String = redis.command(&["GET", &table]);
+        now.contains(";100.")
+    })
+    .await;
+    assert_eq!(status(&replica).await, 200, "the store is there");
+
+    redis.stop();
+    let ready = async || {
+        let url = format!("http://{}/readyz", replica.admin);
+        client().get(url).send().await.unwrap().status().as_u16()
+    };
+    let mut before = 0;
+    until("its token has expired", || {
+        before = upstream.token_requests();
+        async { status(&replica).await == 503 }
+    })
+    .await;
+    assert_eq!(ready().await, 503);
+    let answer = client().get(replica.url("/x")).send().await.unwrap();
+    assert_eq!(answer.headers()["x-atlas-auth-proxy-error"], "PROXY_TOKEN_UNAVAILABLE");
+    assert_eq!(answer.headers()["retry-after"], "1");
+    let told = answer.text().await.unwrap();
+    assert!(told.contains("of 101 replicas 45 take tokens of their own"), "{told}");
+    assert_eq!(upstream.token_requests(), before, "it has not asked");
+    let asked = replica.metric("atlas_auth_proxy_token_requests_total", &[]).await;
+    assert_eq!(
+        asked,
+        f64::from(u32::try_from(before).unwrap()),
+        "and counts no request that it didn't make"
+    );
+
+    redis.start_again().await;
+    until("nobody else asks", || async { status(&replica).await == 200 }).await;
+    assert_eq!(ready().await, 200);
+}
+
 /// The command that the documentation gives, as it stands there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_with_the_documented_rights_and_no_more_will_do() {
@@ -342,6 +391,18 @@ async fn a_user_with_the_documented_rights_and_no_more_will_do() {
     let mut all = replicas(&upstream, &store, 3).await;
     call_each(&all).await;
     assert_eq!(upstream.token_requests(), 1);
+    let mut inside = redis::Client::open(format!("redis://{}/1", redis.address))
+        .unwrap()
+        .get_connection()
+        .unwrap();
+    until("each has reported itself, to learn its rank and their number", || {
+        let keys: Vec<String> = redis::cmd("KEYS").arg("*:fleet").query(&mut inside).unwrap();
+        let table: String = keys.first().map_or(String::new(), |key| {
+            redis::cmd("GET").arg(key).query(&mut inside).unwrap()
+        });
+        async move { table.matches(';').count() == 4 }
+    })
+    .await;
     upstream.tokens.expire_all();
     call_each(&all).await;
     assert_eq!(upstream.token_requests(), 2);

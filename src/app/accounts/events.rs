@@ -87,7 +87,7 @@ impl TokenEvents for Events {
             Outcome::Malformed => TokenOutcome::Malformed,
             Outcome::Unreachable => TokenOutcome::Unreachable,
             Outcome::Timeout => TokenOutcome::Timeout,
-            Outcome::Error => TokenOutcome::Error,
+            Outcome::Error | Outcome::NotItsTurn => TokenOutcome::Error,
         });
     }
 

@@ -29,6 +29,11 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait TokenSource: Send + Sync {
     /// A token other than `held`, which is about to expire or was refused.
     fn fetch<'a>(&'a self, held: Option<&'a Token>) -> BoxFuture<'a, Result<Granted, Refusal>>;
+    /// Called now and then while `held`, which nobody else has, is in use: gives it to those who share, if they need one.
+    /// Whether they may have it now.
+    fn offer<'a>(&'a self, _held: &'a Token) -> BoxFuture<'a, bool> {
+        Box::pin(std::future::ready(false))
+    }
     /// Revokes a token that nobody else uses.
     fn revoke<'a>(&'a self, token: &'a Token) -> BoxFuture<'a, Result<(), Refusal>>;
     /// The client secret that tokens are asked for with, if there is one.

@@ -38,6 +38,7 @@ use tokio::sync::{Notify, watch};
 
 pub use answer::{Granted, MOST_BODY_BYTES, MOST_LIFE, MOST_TOKEN_BYTES, Ownership, Refusal, parse_answer};
 pub use fetch::{BoxFuture, TokenEndpoint, TokenSource};
+pub use plan::{backoff, expiry_margin, renew_after};
 pub use retirement::MOST_REVOKE;
 pub use token::Token;
 pub use types::{BearerParts, BearerStatus, Outcome, TokenEvents, TokenUnavailable};
@@ -112,7 +113,7 @@ impl Bearer {
         Self::with_source(parts.account, source(endpoint), parts.clock, parts.events, unit_random)
     }
 
-    fn with_source(
+    pub(crate) fn with_source(
         account: String,
         source: Box<dyn TokenSource>,
         clock: SharedClock,

@@ -17,19 +17,19 @@ const FORCED_WITHIN: Duration = Duration::from_secs(10 * 60);
 
 /// How long before its expiry a token stops being used: it has to reach Atlas, perhaps over a connection that is yet to
 /// be made, and `expires_in` is in whole seconds. 5 % of the life, at most a second.
-pub(crate) fn expiry_margin(life: Duration) -> Duration {
+pub fn expiry_margin(life: Duration) -> Duration {
     (life / 20).min(Duration::from_secs(1))
 }
 
 /// The age at which a token is replaced: 80 % of its life, give or take 5 % of the life so that replicas which started
 /// together part ways. Always earlier than life less [`expiry_margin`].
-pub(crate) fn renew_after(life: Duration, random: f64) -> Duration {
+pub fn renew_after(life: Duration, random: f64) -> Duration {
     life.mul_f64(0.75 + 0.10 * random.clamp(0.0, 1.0))
 }
 
 /// The pause after the `failures`th failure in a row (from 1): 1, 2, 4, … 40 s and up to half of that again, so within
 /// [`LEAST_PAUSE`] and [`MOST_PAUSE`]; never before what the server asked for, and up to 10 % later than that.
-pub(crate) fn backoff(failures: u32, retry_after: Option<Duration>, random: f64) -> Duration {
+pub fn backoff(failures: u32, retry_after: Option<Duration>, random: f64) -> Duration {
     let random = random.clamp(0.0, 1.0);
     let doublings = failures.saturating_sub(1).min(6);
     // 40 s and half of it make MOST_PAUSE: jitter remains at the end of the doubling, too.

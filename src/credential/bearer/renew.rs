@@ -50,7 +50,7 @@ impl Bearer {
             let left = token.as_ref().and_then(|t| t.left(now));
             // Reported even when no attempt is due: this is where a token's expiry is noticed without traffic.
             self.events.usable(left.is_some() && !self.is_refused());
-            let replace = token.is_none_or(|t| t.generation() <= self.forced.load(Ordering::Acquire));
+            let replace = token.as_ref().is_none_or(|token| self.is_forced(token));
             let due = if replace || left.is_none() {
                 schedule.earliest
             } else {
@@ -64,6 +64,11 @@ impl Bearer {
                 () = tokio::time::sleep(wait) => {}
                 () = self.demand.notified() => {}
             }
+            if let Some(own) = token.filter(|token| token.ownership() == Ownership::Own && !self.is_forced(token))
+                && self.source.offer(&own).await
+            {
+                own.published();
+            }
         }
     }
 
@@ -72,6 +77,9 @@ impl Bearer {
         // Before the request: the server can only have issued the token later than this.
         let asked = self.now();
         let held = self.current.load_full().map(Token);
+        if let Some(refused) = held.as_ref().filter(|held| self.is_forced(held)) {
+            refused.refused();
+        }
         let result = self
             .source
             .fetch(held.as_ref())
@@ -85,7 +93,7 @@ impl Bearer {
                 // A token that another process asked for is no token request of this one.
                 let asked_for = token.ownership() != Ownership::Taken;
                 self.finish(asked_for.then_some(Outcome::Ok), Phase::Idle);
-                if let Some(refused) = held.filter(|held| held.generation() <= self.forced.load(Ordering::Acquire)) {
+                if let Some(refused) = held.filter(|held| self.is_forced(held)) {
                     self.retire(refused);
                 }
                 // Keeps a pause between token requests, however short the lives and however often the clock is set.
@@ -93,6 +101,22 @@ impl Bearer {
                 Schedule {
                     planned: token.renew_at().max(earliest),
                     earliest,
+                }
+            }
+            // No request was made, and so none has failed.
+            Err(refusal) if refusal.outcome == Outcome::NotItsTurn => {
+                let until = now.boot.saturating_add(refusal.retry_after.unwrap_or(LEAST_PAUSE));
+                let serves = held.is_some_and(|held| held.left(now).is_some() && !self.is_forced(&held));
+                let phase = if serves {
+                    Phase::Idle
+                } else {
+                    let refusal = Arc::new(refusal);
+                    Phase::Failed { until, refusal }
+                };
+                self.finish(None, phase);
+                Schedule {
+                    planned: until,
+                    earliest: until,
                 }
             }
             Err(refusal) => {
@@ -109,6 +133,11 @@ impl Bearer {
                 }
             }
         }
+    }
+
+    /// Whether the token is to be replaced before its time.
+    fn is_forced(&self, token: &Token) -> bool {
+        token.generation() <= self.forced.load(Ordering::Acquire)
     }
 
     fn store(&self, granted: &Granted, asked: Moment) -> Result<Token, Refusal> {

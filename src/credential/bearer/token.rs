@@ -47,6 +47,10 @@ pub(crate) struct Inner {
     usable_until: Moment,
     renew_at: Duration,
     ownership: Ownership,
+    /// Whether others have got it since.
+    published: AtomicBool,
+    /// Whether Atlas refuses it.
+    refused: AtomicBool,
     nudged: AtomicBool,
     lease: Lease,
 }
@@ -68,6 +72,8 @@ impl Token {
                 .boot
                 .saturating_add(plan::renew_after(life, random).saturating_sub(age)),
             ownership: granted.ownership(),
+            published: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
             nudged: AtomicBool::new(false),
             lease: Lease::default(),
         }))
@@ -97,7 +103,25 @@ impl Token {
 
     /// Whose it is.
     pub fn ownership(&self) -> Ownership {
-        self.0.ownership
+        match self.0.ownership {
+            Ownership::Own if self.0.published.load(Ordering::Acquire) => Ownership::Published,
+            ownership => ownership,
+        }
+    }
+
+    /// From now on others have it, too.
+    pub(crate) fn published(&self) {
+        self.0.published.store(true, Ordering::Release);
+    }
+
+    /// It is to be replaced because Atlas refuses it.
+    pub(crate) fn refused(&self) {
+        self.0.refused.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is to be replaced because Atlas refuses it.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.0.refused.load(Ordering::Relaxed)
     }
 
     /// When it is to be replaced, by the boot clock.
@@ -126,6 +150,8 @@ impl Inner {
             usable_until: self.usable_until,
             renew_at: self.renew_at,
             ownership: self.ownership,
+            published: AtomicBool::new(self.published.load(Ordering::Acquire)),
+            refused: AtomicBool::new(self.refused.load(Ordering::Relaxed)),
             nudged: AtomicBool::new(true),
             lease: Lease::default(),
         }

@@ -28,6 +28,8 @@ pub enum Outcome {
     Timeout,
     /// Any other status.
     Error,
+    /// Nobody was asked: other replicas ask now.
+    NotItsTurn,
 }
 
 impl Outcome {
@@ -42,13 +44,14 @@ impl Outcome {
             Self::Unreachable => "unreachable",
             Self::Timeout => "timeout",
             Self::Error => "error",
+            Self::NotItsTurn => "not_its_turn",
         }
     }
 }
 
 /// Told what happens, for metrics. Must not block.
 pub trait TokenEvents: Send + Sync + 'static {
-    /// A token request ended.
+    /// A token request ended; never with [`Outcome::NotItsTurn`].
     fn token_request(&self, outcome: Outcome);
     /// When the current token expires; `None`: there is none any more.
     fn token_expiry(&self, at: Option<SystemTime>);

@@ -1,0 +1,239 @@
+//! Who asks for a token, and when: a decision without clocks, I/O or randomness of its own.
+//!
+//! Of a fleet only [`SEATS`] replicas ask, by rank, for the shared token as well as for tokens of their own while the store
+//! is away; each once in three quarters of a token's life, so that no more than two of its tokens live at a time. Where
+//! they would ask at any time they ask in turns: a cycle of the clock that all replicas share has a slot for each seat.
+//! So no minute has more requests than the token endpoint grants, whoever knows whatever of the others.
+
+use std::time::Duration;
+
+use super::fleet::{SEATS, Word};
+
+/// So few replicas may all ask in the same minute: Atlas grants ten requests.
+const FEW: u32 = 8;
+/// The time that belongs to one seat: seven and a half requests a minute.
+const SLOT: Duration = Duration::from_secs(8);
+/// A cycle is at most a tenth of a token's life: from 85 % of it, when the last replica wants another, to 95 %.
+const CYCLES_IN_A_LIFE: u32 = 10;
+/// Tokens that live too short for slots of this length are beyond what turns are for.
+const LEAST_SLOT: Duration = Duration::from_secs(1);
+/// How soon to look again at what others have done, at the latest; sooner where tokens live shorter than Atlas's.
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
+/// For so long a store must have been there without a token, while a replica without a seat needs one: then those with a
+/// seat are gone, or the store lies, and it asks, too. They have given their tokens to all before that.
+const NOBODY_ASKS: Duration = Duration::from_secs(60);
+
+/// The hundredth part of a short life, and no shorter pause than this.
+const LEAST_LOOK: Duration = Duration::from_millis(100);
+
+/// What a replica knows when it wants a token.
+#[derive(Debug, Clone, Copy)]
+pub struct Situation {
+    /// The store's last word; `None`: it has given no rank yet.
+    pub word: Option<Word>,
+    /// How long a token lives.
+    pub life: Duration,
+    /// What it has.
+    pub held: Held,
+    /// What it sees of the store.
+    pub store: StoreView,
+    /// How long ago it asked last, with or without success.
+    pub asked: Option<Duration>,
+    /// How long it is until a token can have expired, since the token endpoint said that too many live.
+    pub limited: Option<Duration>,
+}
+
+/// The token that a replica has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// None that has not expired.
+    Nothing,
+    /// One that Atlas refuses.
+    Refused,
+    /// A good one that expires after so long.
+    Good(Duration),
+}
+
+/// The store, as a replica sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreView {
+    /// It doesn't answer.
+    Away,
+    /// It answers, and for so long has had no token for this replica.
+    Empty(Duration),
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Ask the token endpoint.
+    Ask,
+    /// Ask nobody, and look again after so long: at most 15 s.
+    Wait(Duration),
+}
+
+/// Whether this replica may ask the token endpoint now. One that knows of no others, and so has no rank, always may.
+pub fn may_ask(situation: &Situation) -> Verdict {
+    let look_again = LOOK_AGAIN.min(situation.life / 100).max(LEAST_LOOK);
+    let wait = |time: Duration| Verdict::Wait(time.min(look_again));
+    if let Some(left) = situation.limited.filter(|left| !left.is_zero()) {
+        return wait(left);
+    }
+    let Some(word) = situation.word.filter(|word| word.number > FEW) else {
+        return Verdict::Ask;
+    };
+    let has_seat = word.rank < SEATS;
+    let urgent = match situation.held {
+        Held::Good(left) => left <= situation.life / 20,
+        Held::Refused | Held::Nothing => true,
+    };
+    let not_asked_for = |time| situation.asked.is_none_or(|ago| ago >= time);
+    match situation.store {
+        // One request for all: the lock sees to it. Those that the token endpoint has refused try again in their turns, and
+        // without a seat hardly ever.
+        StoreView::Empty(_) if situation.held == Held::Refused => Verdict::Ask,
+        StoreView::Empty(_) if urgent && has_seat && not_asked_for(situation.life / CYCLES_IN_A_LIFE) => Verdict::Ask,
+        StoreView::Empty(empty)
+            if urgent && empty >= NOBODY_ASKS.min(situation.life / 60) && not_asked_for(situation.life / 2) =>
+        {
+            Verdict::Ask
+        }
+        _ if has_seat => turn(word, situation.life, situation.asked).map_or(Verdict::Ask, wait),
+        _ => wait(look_again),
+    }
+}
+
+/// How long it is until the slot of this rank; `None`: it is now, and was not used yet.
+fn turn(word: Word, life: Duration, asked: Option<Duration>) -> Option<Duration> {
+    let slot = SLOT.min(life / (CYCLES_IN_A_LIFE * SEATS));
+    if slot < LEAST_SLOT {
+        return None;
+    }
+    let cycle = slot * SEATS;
+    let beyond =
+        |time: Duration| Duration::from_millis(u64::try_from(time.as_millis() % cycle.as_millis()).unwrap_or(0));
+    let into = beyond(beyond(word.clock) + cycle - slot * word.rank);
+    let now = into < slot && asked.is_none_or(|ago| ago > into);
+    (!now).then(|| cycle - into)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIFE: Duration = Duration::from_secs(3600);
+
+    const fn secs(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    fn situation(rank: u32, number: u32, clock: u64) -> Situation {
+        Situation {
+            word: Some(Word {
+                rank,
+                number,
+                clock: secs(clock),
+            }),
+            life: LIFE,
+            held: Held::Good(secs(600)),
+            store: StoreView::Away,
+            asked: None,
+            limited: None,
+        }
+    }
+
+    #[test]
+    fn who_knows_of_no_others_or_few_asks_at_once() {
+        let mut alone = situation(100, 200, 0);
+        alone.word = None;
+        assert_eq!(may_ask(&alone), Verdict::Ask);
+        assert_eq!(may_ask(&situation(7, 8, 0)), Verdict::Ask);
+        assert_ne!(may_ask(&situation(7, 9, 0)), Verdict::Ask);
+    }
+
+    #[test]
+    fn a_seat_has_its_turn_once_in_six_minutes() {
+        assert_eq!(may_ask(&situation(0, 45, 0)), Verdict::Ask);
+        assert_eq!(may_ask(&situation(1, 45, 7)), Verdict::Wait(secs(1)));
+        assert_eq!(may_ask(&situation(1, 45, 8)), Verdict::Ask);
+        assert_eq!(may_ask(&situation(1, 45, 15)), Verdict::Ask);
+        assert_eq!(may_ask(&situation(1, 45, 16)), Verdict::Wait(LOOK_AGAIN));
+        assert_eq!(may_ask(&situation(44, 45, 359)), Verdict::Ask);
+        assert_eq!(may_ask(&situation(1, 45, 360 + 8)), Verdict::Ask);
+        let mut asked = situation(1, 45, 360 + 10);
+        asked.asked = Some(secs(1));
+        assert_eq!(may_ask(&asked), Verdict::Wait(LOOK_AGAIN), "once in a turn");
+        asked.asked = Some(secs(361));
+        assert_eq!(may_ask(&asked), Verdict::Ask);
+    }
+
+    #[test]
+    fn without_a_seat_nobody_asks_while_the_store_is_away() {
+        for held in [Held::Nothing, Held::Refused, Held::Good(secs(1))] {
+            let mut outside = situation(45, 46, 0);
+            outside.held = held;
+            assert_eq!(may_ask(&outside), Verdict::Wait(LOOK_AGAIN));
+        }
+    }
+
+    #[test]
+    fn a_store_that_answers_is_asked_for_by_those_with_a_seat_first() {
+        let mut outside = situation(45, 46, 0);
+        outside.store = StoreView::Empty(secs(3000));
+        assert_eq!(may_ask(&outside), Verdict::Wait(LOOK_AGAIN));
+        outside.held = Held::Nothing;
+        assert_eq!(may_ask(&outside), Verdict::Ask, "nobody else does");
+        outside.store = StoreView::Empty(secs(59));
+        assert_eq!(may_ask(&outside), Verdict::Wait(LOOK_AGAIN));
+        outside.held = Held::Refused;
+        assert_eq!(may_ask(&outside), Verdict::Ask, "one for all");
+        let mut inside = situation(30, 200, 0);
+        inside.store = StoreView::Empty(secs(0));
+        assert_eq!(
+            may_ask(&inside),
+            Verdict::Wait(LOOK_AGAIN),
+            "in its turn, while it has a token"
+        );
+        inside.held = Held::Nothing;
+        assert_eq!(may_ask(&inside), Verdict::Ask);
+        (inside.asked, outside.asked) = (Some(secs(300)), Some(secs(300)));
+        assert_eq!(
+            may_ask(&inside),
+            Verdict::Wait(LOOK_AGAIN),
+            "refused a moment ago: in its turn"
+        );
+        (outside.held, outside.store) = (Held::Nothing, StoreView::Empty(secs(3000)));
+        assert_eq!(may_ask(&outside), Verdict::Wait(LOOK_AGAIN));
+    }
+
+    #[test]
+    fn after_the_endpoints_limit_nobody_asks_before_a_token_can_have_expired() {
+        for rank in [0, 45] {
+            for number in [1, 200] {
+                for store in [StoreView::Away, StoreView::Empty(secs(1000))] {
+                    let mut limited = situation(rank, number, 0);
+                    (limited.held, limited.store, limited.limited) = (Held::Nothing, store, Some(secs(3000)));
+                    assert_eq!(may_ask(&limited), Verdict::Wait(LOOK_AGAIN));
+                }
+            }
+        }
+    }
+
+    proptest! {
+        /// Whoever waits, asks within a cycle; no two ranks have a turn at once.
+        #[test]
+        fn each_has_its_turn_alone_and_in_time(clock in 0_u64..10_000_000_000, rank in 0..SEATS, other in 0..SEATS, life in 1_u64..100_000) {
+            let (life, clock) = (secs(life), Duration::from_millis(clock));
+            let at = |rank, clock| turn(Word { rank, number: 200, clock }, life, None);
+            match at(rank, clock) {
+                None => prop_assert!(rank == other || life < secs(450) || at(other, clock).is_some()),
+                Some(wait) => {
+                    prop_assert!(wait > Duration::ZERO && wait <= life / 10);
+                    prop_assert_eq!(at(rank, clock + wait + Duration::from_millis(1)), None);
+                }
+            }
+        }
+    }
+}
