@@ -2,7 +2,7 @@
 //! open connections are left alone.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -16,9 +16,7 @@ const CHECK_EVERY: Duration = Duration::from_millis(200);
 #[derive(Default)]
 pub struct Balancer {
     ready: [AtomicBool; GATEWAYS],
-    turn: AtomicU64,
-    /// Connections that nobody could be found for.
-    pub lost: AtomicU64,
+    turn: AtomicUsize,
 }
 
 impl Balancer {
@@ -54,18 +52,15 @@ impl Balancer {
     }
 
     async fn forward(&self, mut client: TcpStream, port: u16) {
-        let turn = self.turn.fetch_add(1, Ordering::SeqCst) as usize;
-        for n in 0..GATEWAYS {
-            let gateway = (turn + n) % GATEWAYS;
-            // A refused connection goes to the next one.
-            if self.is_ready(gateway)
-                && let Ok(mut server) = TcpStream::connect((gateway_address(gateway), port)).await
-            {
-                let _ = (client.set_nodelay(true), server.set_nodelay(true));
-                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
-                return;
-            }
+        let ready: Vec<usize> = (0..GATEWAYS).filter(|n| self.is_ready(*n)).collect();
+        let turn = self.turn.fetch_add(1, Ordering::SeqCst);
+        let Some(gateway) = ready.get(turn % ready.len().max(1)) else {
+            return;
+        };
+        // A connection that is refused is not tried elsewhere: `drain_delay` must do without.
+        if let Ok(mut server) = TcpStream::connect((gateway_address(*gateway), port)).await {
+            let _ = (client.set_nodelay(true), server.set_nodelay(true));
+            let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
         }
-        self.lost.fetch_add(1, Ordering::SeqCst);
     }
 }

@@ -18,7 +18,7 @@ use crate::identity::Authorities;
 use crate::place::{self, GATEWAYS, Store, gateway_address};
 use crate::program::{metric, until};
 use crate::tls::TestCa;
-use crate::traffic::{Client, Traffic};
+use crate::traffic::{Client, Got, Traffic, Want};
 
 /// The gateways that something happens to.
 pub const KILLED: usize = 0;
@@ -31,6 +31,16 @@ pub struct Windows {
     pub killed: Option<Instant>,
     pub disk_full: Option<(Instant, Instant)>,
     pub secret_rotated: Option<(Instant, Instant)>,
+}
+
+/// A client of one gateway, past leaf and balancer.
+fn direct(gateway: usize) -> Client {
+    Client {
+        number: u64::MAX,
+        caller: DIRECT.to_owned(),
+        habit: Habit::Direct,
+        address: format!("{}:{}", gateway_address(gateway), ACCOUNTS[0].port),
+    }
 }
 
 /// All that events touch.
@@ -73,7 +83,7 @@ impl Event {
         (70, Self::StopStore),
         (78, Self::StartStore),
         (82, Self::FillDisk),
-        (90, Self::FreeDisk),
+        (94, Self::FreeDisk),
     ];
 }
 
@@ -103,9 +113,13 @@ impl Stage<'_> {
                 let before = self.authorities.key_set.asked.load(Ordering::SeqCst);
                 self.authorities.rotate_key();
                 self.fleet.renew_tokens(&self.authorities);
+                // The others ask when the first leaf comes to them with a new token.
                 let asked = &self.authorities.key_set.asked;
-                let all = || asked.load(Ordering::SeqCst) >= before + GATEWAYS as u64;
-                until("every gateway asks for the new key", async || all()).await?;
+                until("a gateway asks for the new key", async || {
+                    asked.load(Ordering::SeqCst) > before
+                })
+                .await?;
+                // Leaves look at their files every second.
                 tokio::time::sleep(Duration::from_secs(2)).await;
                 self.authorities.forget_old_key();
                 Ok(())
@@ -118,7 +132,8 @@ impl Stage<'_> {
                 // Requests that show the old one are over by then.
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 let line = format!("{DIRECT_NEXT_SECRET}\n");
-                self.reload(|fleet| fleet.give_gateways("direct-secret", &line)).await
+                self.reload(|fleet| fleet.give_gateways("direct-secret", &line)).await?;
+                self.old_caller_secret_is_refused().await
             }
             Event::ClientSecrets => self.client_secrets().await,
             Event::StopStore => {
@@ -136,13 +151,7 @@ impl Stage<'_> {
                 self.windows.disk_full = Some((Instant::now(), Instant::now() + turn));
                 place::fill(&self.fleet.gateways[FULL].file("disk"));
                 // A gateway has taken some room ahead: that is used up first.
-                let filler = Client {
-                    number: u64::MAX,
-                    caller: DIRECT.to_owned(),
-                    habit: Habit::Direct,
-                    address: format!("{}:{}", gateway_address(FULL), ACCOUNTS[0].port),
-                };
-                let refused = filler.until_refused(self.traffic, PROJECT).await;
+                let refused = direct(FULL).until_refused(self.traffic, PROJECT).await;
                 refused.then_some(()).ok_or("no change was refused".to_owned())
             }
             Event::FreeDisk => {
@@ -206,6 +215,19 @@ impl Stage<'_> {
         tokio::time::sleep(Duration::from_secs(4)).await;
         let new = &self.authorities.leaves.pem;
         self.reload(|fleet| fleet.give_gateways("leaves-ca.pem", new)).await
+    }
+
+    async fn old_caller_secret_is_refused(&self) -> Result<(), String> {
+        let traffic = Traffic::new(DIRECT_SECRET, &self.authorities);
+        for gateway in 0..GATEWAYS {
+            let got = direct(gateway)
+                .one(&traffic, &mut None, Want::Read, String::new(), PROJECT)
+                .await;
+            if !matches!(got, Got::Answer { status: 401, .. }) {
+                return Err(format!("gateway-{gateway} takes the old secret: {got:?}"));
+            }
+        }
+        Ok(())
     }
 
     async fn certificate_of(&self, gateway: usize) -> Option<CertificateDer<'static>> {

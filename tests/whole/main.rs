@@ -34,7 +34,7 @@ mod traffic;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use atlas_auth_proxy::emulator::{Emulator, EmulatorSettings};
@@ -86,8 +86,9 @@ async fn whole(time: Duration) -> ExitCode {
             .iter()
             .map(|one| (one.id.to_owned(), one.secret.to_owned()))
             .collect(),
-        // A renewal before the client secrets are rotated, and none while the store is away.
-        token_life: time.mul_f64(0.55),
+        // Renewed after three quarters or a little more of it: once before the client secrets are rotated, and not again while
+        // the store is away.
+        token_life: time.mul_f64(0.66),
         // The least that Atlas was ever said to grant.
         tokens_per_minute: 10,
         requests_per_minute: 10_000_000,
@@ -124,12 +125,7 @@ async fn whole(time: Duration) -> ExitCode {
         }
     }
 
-    let traffic = Arc::new(Traffic {
-        done: Mutex::default(),
-        stop: AtomicBool::new(false),
-        secret: Mutex::new(DIRECT_SECRET.to_owned()),
-        tls: authorities.servers.client(None, &["http/1.1"]),
-    });
+    let traffic = Arc::new(Traffic::new(DIRECT_SECRET, &authorities));
     let clients: Vec<_> = fleet
         .clients
         .iter()
@@ -158,7 +154,6 @@ async fn whole(time: Duration) -> ExitCode {
         let due = begun + time * at / 100;
         tokio::time::sleep_until(due.into()).await;
         let from = begun.elapsed().as_secs_f64();
-        // The disk is full until the next event has made room.
         let played = stage.play(event, time).await;
         println!(
             "{from:6.1} to {:5.1} s  {event:?}, {} requests so far",
@@ -168,7 +163,7 @@ async fn whole(time: Duration) -> ExitCode {
         if let Err(why) = played {
             report.wrong(format!("{event:?}: {why}"));
         }
-        if matches!(event, Event::Kill | Event::ClientSecrets) {
+        if matches!(event, Event::Kill) {
             secrets::examine(
                 &stage.fleet,
                 &emulator.record(),
@@ -201,9 +196,6 @@ async fn whole(time: Duration) -> ExitCode {
     report::requests(&done, &windows, begun, &mut report);
     report::tokens(&samples.lock(), &record, &windows, begun, &mut report);
     records::examine(&fleet, &record, &done, &mut report);
-    report.check(balancer.lost.load(Ordering::SeqCst) == 0, || {
-        "the balancer found no gateway".to_owned()
-    });
     if report.print() {
         println!("all as it should be");
         ExitCode::SUCCESS

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::fleet::{FOREIGN_PROJECT, Habit};
+use crate::identity::Authorities;
 
 /// What a request wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +55,17 @@ pub struct Traffic {
     pub tls: Arc<rustls::ClientConfig>,
 }
 
+impl Traffic {
+    pub fn new(secret: &str, authorities: &Authorities) -> Self {
+        Self {
+            done: Mutex::default(),
+            stop: AtomicBool::new(false),
+            secret: Mutex::new(secret.to_owned()),
+            tls: authorities.servers.client(None, &["http/1.1"]),
+        }
+    }
+}
+
 /// Who a client is.
 #[derive(Clone)]
 pub struct Client {
@@ -64,9 +76,10 @@ pub struct Client {
     pub address: String,
 }
 
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
-type Connection = BufReader<Box<dyn Stream>>;
+/// Kept between requests.
+pub type Connection = BufReader<Box<dyn Stream>>;
 
 /// A small generator (xorshift): the traffic is the same each time.
 struct Random(u64);
@@ -115,7 +128,7 @@ impl Client {
         false
     }
 
-    async fn one(
+    pub async fn one(
         &self,
         traffic: &Traffic,
         connection: &mut Option<Connection>,
