@@ -3,10 +3,12 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::net::TcpStream;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use crate::needs::{needs, skip};
 
@@ -140,6 +142,10 @@ impl Store {
     pub fn start(place: &Place) -> Self {
         let folder = place.folder("store");
         let child = Self::spawn(&folder);
+        // A gateway that starts without the store takes a token of its own.
+        while TcpStream::connect((CENTRE, 6379)).is_err() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
         Self { folder, child }
     }
 
