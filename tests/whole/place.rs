@@ -143,9 +143,11 @@ impl Store {
         let folder = place.folder("store");
         let child = Self::spawn(&folder);
         // A gateway that starts without the store takes a token of its own.
-        while TcpStream::connect((CENTRE, 6379)).is_err() {
+        let listens = |_| {
             std::thread::sleep(Duration::from_millis(10));
-        }
+            TcpStream::connect((CENTRE, 6379)).is_ok()
+        };
+        assert!((0..3000).any(listens), "the store does not listen");
         Self { folder, child }
     }
 
