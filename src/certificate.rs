@@ -141,14 +141,26 @@ fn general_names(der: &[u8]) -> impl Iterator<Item = String> {
 
 /// The content of GeneralNames.
 fn subject_alt_name(der: &[u8]) -> Option<&[u8]> {
-    /// id-ce-subjectAltName, 2.5.29.17
-    const OID: &[u8] = &[0x55, 0x1d, 0x11];
+    // id-ce-subjectAltName, 2.5.29.17
+    extension(der, &[0x55, 0x1d, 0x11])
+}
+
+/// Whether a certificate in DER may stand for a client: it has no extended key usage (section 4.2.1.12), or `clientAuth`.
+pub fn is_for_clients(der: &[u8]) -> bool {
+    /// id-kp-clientAuth, 1.3.6.1.5.5.7.3.2
+    const CLIENT_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02];
+    // id-ce-extKeyUsage, 2.5.29.37
+    extension(der, &[0x55, 0x1d, 0x25]).is_none_or(|usages| elements(usages).any(|(_, usage)| usage == CLIENT_AUTH))
+}
+
+/// The content of an extension's value.
+fn extension<'d>(der: &'d [u8], id: &[u8]) -> Option<&'d [u8]> {
     let behind_key = skip(to_be_signed(der)?, 6)?;
     let (_, extensions) = elements(behind_key).find(|(tag, _)| *tag == 0xa3)?;
     let (_, extensions, _) = element(extensions)?;
     let extension = elements(extensions)
         .map(|(_, extension)| extension)
-        .find(|extension| element(extension).is_some_and(|(_, oid, _)| oid == OID))?;
+        .find(|extension| element(extension).is_some_and(|(_, oid, _)| oid == id))?;
     // extnID, perhaps critical, extnValue
     let (_, value) = elements(extension).find(|(tag, _)| *tag == 0x04)?;
     Some(element(value)?.1)

@@ -163,6 +163,20 @@ impl JwtMatch {
     }
 }
 
+/// ``token (issuer `cluster`, subject `a`)``
+impl fmt::Display for JwtMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "token (issuer `{}`", self.issuer)?;
+        if let Some(subject) = &self.subject {
+            write!(f, ", subject `{}`", subject.as_str())?;
+        }
+        for (name, value) in &self.claims {
+            write!(f, ", {name} `{}`", value.as_str())?;
+        }
+        f.write_str(")")
+    }
+}
+
 /// How passes are made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PassSettings {
@@ -206,6 +220,18 @@ pub enum CallersError {
         second: CallerName,
         /// The prefix.
         network: IpNet,
+    },
+    /// The very same token or certificate name: each of their requests would name both.
+    #[error(
+        "the callers `{first}` and `{second}` are known by the very same {what}, and have a listener in common: whoever shows it would be refused as two callers; give each its own"
+    )]
+    SameIdentity {
+        /// One.
+        first: CallerName,
+        /// The other.
+        second: CallerName,
+        /// What both are known by.
+        what: String,
     },
     /// Two issuers of one name.
     #[error("two issuers have the name `{0}`: give each its own")]
@@ -319,15 +345,33 @@ fn disagree(first: &CallerIdentity, second: &CallerIdentity) -> Result<(), Calle
     if first.name == second.name {
         return Err(CallersError::SameName(first.name.clone()));
     }
-    let network = first.networks.iter().find(|network| second.networks.contains(network));
-    match network {
-        Some(network) if first.shares_a_listener(second) => Err(CallersError::SameNetwork {
+    if !first.shares_a_listener(second) {
+        return Ok(());
+    }
+    if let Some(network) = first.networks.iter().find(|network| second.networks.contains(network)) {
+        return Err(CallersError::SameNetwork {
             first: first.name.clone(),
             second: second.name.clone(),
             network: *network,
-        }),
-        _ => Ok(()),
+        });
     }
+    // Patterns that merely overlap are left: which names there are is not known here.
+    let token = first.jwt.iter().find(|wanted| second.jwt.contains(wanted));
+    let name = || {
+        let names = &second.certificate_names;
+        first.certificate_names.iter().find(|name| names.contains(name))
+    };
+    let what = match token {
+        Some(token) => Some(token.to_string()),
+        None => name().map(|name| format!("certificate name `{}`", name.as_str())),
+    };
+    what.map_or(Ok(()), |what| {
+        Err(CallersError::SameIdentity {
+            first: first.name.clone(),
+            second: second.name.clone(),
+            what,
+        })
+    })
 }
 
 /// Without bits behind the prefix; an IPv4-mapped network as its IPv4 one, since peers are compared so.

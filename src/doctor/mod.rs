@@ -87,8 +87,8 @@ impl<'a> Patient<'a> {
         patient.say_account();
         let identity = match &account.credential {
             CredentialSettings::Identity(settings) => {
-                patient.say_identity(settings);
-                Some(patient.identity(settings))
+                let good = patient.say_identity(settings);
+                Some((patient.identity(settings), good))
             }
             _ => None,
         };
@@ -107,12 +107,12 @@ impl<'a> Patient<'a> {
         };
         let shown = identity
             .as_ref()
-            .map_or_else(|| tls.clone(), |identity| identity.shown_by(tls.clone()));
+            .map_or_else(|| tls.clone(), |(identity, _)| identity.shown_by(tls.clone()));
         if let Err(why) = patient.network(&shown).await {
             return patient.skip(behind_network, why);
         }
-        if let Some(identity) = &identity {
-            return patient.with_identity(identity, tls).await;
+        if let Some((identity, good)) = &identity {
+            return patient.with_identity(identity, *good, tls).await;
         }
         let client = ApiClient::new(&account.upstream, tls, Arc::clone(&around.clock));
         patient.clock(client.http()).await;

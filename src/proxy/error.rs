@@ -360,6 +360,13 @@ impl From<TokenUnavailable> for ProxyError {
     }
 }
 
+impl ProxyError {
+    /// A gateway refused the handshake; `said`: why.
+    pub(super) fn certificate_refused(said: String) -> Self {
+        Self::new(ErrorCode::UpstreamUnreachable, said)
+    }
+}
+
 impl From<&SendError> for ProxyError {
     fn from(error: &SendError) -> Self {
         let mut retry_after = None;

@@ -379,6 +379,7 @@ impl Pipeline {
             share: None,
             caller_share: None,
             gateway_error: None,
+            unknown_there: None,
             audited: None,
             observer: None,
             authorization: None,
@@ -391,8 +392,7 @@ impl Pipeline {
         if incoming.is_end_stream() {
             return BodySource::Empty;
         }
-        let multiplexed = version == Version::HTTP_2;
-        let inbound = Inbound::new(incoming, multiplexed, &self.shared.limits);
+        let inbound = Inbound::new(incoming, version == Version::HTTP_2, &self.shared.limits);
         record.inbound = Some(Arc::clone(inbound.facts()));
         let budget = &self.portion(record.who).replay;
         BodySource::new(inbound, self.shared.limits.replay_limit, budget)

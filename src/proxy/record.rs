@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::audited::Audited;
 use super::body::BodyFacts;
 use super::callers::Who;
+use super::exchange::StillUnknown;
 use super::fairness::ConcurrencyGuard;
 use super::own_fields::GatewayError;
 use super::upstream_failure::Observer;
@@ -49,6 +50,8 @@ pub(super) struct Record {
     pub(super) caller_share: Option<ConcurrencyGuard>,
     /// The answer is one that a gateway before Atlas made itself.
     pub(super) gateway_error: Option<GatewayError>,
+    /// The identity that the gateway does not know.
+    pub(super) unknown_there: Option<StillUnknown>,
     /// What the audit log is told; `None`: nothing, or nobody has looked at the request yet.
     pub(super) audited: Option<Box<Audited>>,
     /// Reads a failing answer as it passes.
@@ -65,6 +68,7 @@ impl Record {
         self.upstream_status = Some(answer.status);
         if account.is_behind_gateway() {
             self.gateway_error = GatewayError::of(answer.status, &answer.headers);
+            self.unknown_there = answer.extensions.get().cloned();
         }
         let made_by_gateway = self.gateway_error.as_ref().map(GatewayError::code);
         let remaining = headers::rate_limit_remaining(&answer.headers);
@@ -127,6 +131,10 @@ impl Record {
             decision,
         }
         .emit();
+        if let Some(StillUnknown(identity)) = self.unknown_there.take() {
+            let detail = failure.as_ref().and_then(|failure| failure.detail.as_deref());
+            identity.judged(Some(detail.unwrap_or("it does not say why")));
+        }
         if let Some(failure) = failure {
             pipeline.account.metrics.upstream_error(failure.kind);
             pipeline.account.failures.add(failure, pipeline.shared.clock.wall());

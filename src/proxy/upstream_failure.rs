@@ -10,6 +10,7 @@ use http::{HeaderMap, StatusCode, header};
 use parking_lot::Mutex;
 use serde_json::Value;
 
+use crate::credential::identity::detail;
 use crate::metrics::UpstreamErrorKind;
 
 /// The most of an answer's body that is kept to be read, bytes. Atlas's errors have less than 1 KiB.
@@ -28,6 +29,8 @@ pub struct UpstreamFailure {
     pub address: Option<IpAddr>,
     /// For a role: those of the operation, any one of which is enough.
     pub needs: Option<String>,
+    /// Of a gateway's own answer: why, in its words.
+    pub detail: Option<String>,
 }
 
 impl UpstreamFailure {
@@ -57,7 +60,10 @@ impl UpstreamFailure {
             UpstreamErrorKind::Version => "the client asks for a version of the resource that Atlas does not know, or no longer has: look at its `Accept` header".to_owned(),
             UpstreamErrorKind::Upstream => "Atlas has a fault: see status.mongodb.com".to_owned(),
             UpstreamErrorKind::Gateway => match self.code.as_deref() {
-                Some("PROXY_CALLER_UNKNOWN") => "the gateway does not know the identity that it is shown: `atlas-auth-proxy check` shows which step fails".to_owned(),
+                Some("PROXY_CALLER_UNKNOWN") => format!(
+                    "the gateway does not know the identity that it is shown ({}): `atlas-auth-proxy check` shows which step fails",
+                    self.detail.as_deref().unwrap_or("it does not say why")
+                ),
                 _ => "the gateway made this answer itself: its log says more".to_owned(),
             },
             _ => "see the log".to_owned(),
@@ -112,6 +118,9 @@ impl Observer {
 
     /// The failure, at the end of the body; `None`: the client's own business (not found, a conflict), or no failure.
     pub(super) fn ended(self) -> Option<UpstreamFailure> {
+        let document = (self.readable && !self.more)
+            .then(|| serde_json::from_slice::<Value>(&self.body).ok())
+            .flatten();
         if self.by_gateway {
             return Some(UpstreamFailure {
                 kind: UpstreamErrorKind::Gateway,
@@ -119,11 +128,9 @@ impl Observer {
                 code: self.code,
                 address: None,
                 needs: None,
+                detail: document.as_ref().and_then(detail),
             });
         }
-        let document = (self.readable && !self.more)
-            .then(|| serde_json::from_slice::<Value>(&self.body).ok())
-            .flatten();
         if self.enveloped {
             return self.enveloped_failure(document.as_ref());
         }
@@ -147,6 +154,7 @@ impl Observer {
                 code: None,
                 address: None,
                 needs: None,
+                detail: None,
             }),
         }
     }
@@ -200,6 +208,7 @@ fn failure(status: u16, code: Option<String>, document: Option<&Value>) -> Optio
         code,
         address,
         needs: None,
+        detail: None,
     })
 }
 

@@ -20,6 +20,49 @@ pub fn is_authority_as_server(error: &rustls::Error) -> bool {
     )
 }
 
+/// What to say where a TLS alert of a gateway broke the connection since it refuses the client certificate; `None`: that is
+/// not the cause. `root` is the text of the innermost error: HTTP/2 keeps no more of it.
+pub fn certificate_refusal(root: &str) -> Option<String> {
+    let (_, alert) = root.split_once("received fatal alert: ")?;
+    let end = alert.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(alert.len());
+    let renew = "whoever writes its file has to renew it";
+    let (alert, what) = match &alert[..end] {
+        "UnknownCA" => (
+            "unknown authority",
+            "is its authority in `client_ca` of the gateway's listener?",
+        ),
+        "CertificateExpired" => ("certificate expired", renew),
+        "CertificateRevoked" => ("certificate revoked", renew),
+        "CertificateRequired" => (
+            "certificate required",
+            "the listener takes nobody without one: set `client_certificate` and `client_key`",
+        ),
+        "UnsupportedCertificate" => (
+            "unsupported certificate",
+            "is it one for clients (extended key usage `clientAuth`)?",
+        ),
+        "BadCertificate" => ("bad certificate", SEE_LOG),
+        "CertificateUnknown" => ("certificate unknown", SEE_LOG),
+        "AccessDenied" => ("access denied", SEE_LOG),
+        _ => return None,
+    };
+    Some(format!(
+        "the gateway refused the client certificate (TLS alert: {alert}): {what}"
+    ))
+}
+
+const SEE_LOG: &str = "the gateway's log says why; is it of an authority and a name that `client_ca`, `client_crl` and `client_names` of its \
+    listener let in, and one for clients?";
+
+/// The text of the error at the root.
+pub fn root_text(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut root = error;
+    while let Some(source) = root.source() {
+        root = source;
+    }
+    root.to_string()
+}
+
 /// Describes a failed handshake, with what to do.
 pub(super) fn handshake_words(error: &io::Error) -> String {
     let tls = error.get_ref().and_then(|error| error.downcast_ref());

@@ -29,7 +29,7 @@ pub use client::Upstream;
 pub use egress::{EgressProxy, EgressProxyError};
 pub use era::Era;
 pub use error::{ConnectError, SendError, SendFailure};
-pub use handshake::{AUTHORITY_AS_SERVER, is_authority_as_server};
+pub use handshake::{AUTHORITY_AS_SERVER, certificate_refusal, is_authority_as_server, root_text};
 pub use inspection::{Inspection, TlsFacts, inspect};
 pub use origin::{Origin, OriginError};
 pub use request::{Progress, SendableBody, UpstreamRequest};

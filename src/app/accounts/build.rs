@@ -148,7 +148,12 @@ pub(super) fn build_whole(
             )
         }
         CredentialSettings::Identity(settings) => {
-            let identity = Arc::new(Identity::new(name, settings, Arc::clone(&events) as _));
+            let identity = Arc::new(Identity::new(
+                name,
+                settings,
+                Arc::clone(&context.clock),
+                Arc::clone(&events) as _,
+            ));
             reading = Some(AbortOnDropHandle::new(tokio::spawn(Arc::clone(&identity).run())));
             (Authorizer::Identity(identity), Verification::Nothing, None)
         }

@@ -91,18 +91,31 @@ pub(crate) fn build(file: &FileConfig, catalogue: &Arc<Catalogue>, inputs: &mut 
     ) {
         Ok(identification) => CallerSettings { identification, terms },
         Err(error) => {
-            inputs.problems.add(&place_of(&error, file), &error);
+            let first = match &error {
+                CallersError::SameIdentity { first, .. } => caller_of(first, file).map(|table| (first, &table.place)),
+                _ => None,
+            };
+            let place = place_of(&error, file);
+            match first {
+                Some(first) => inputs
+                    .problems
+                    .add(&place, format_args!("{error} (`{}` is in {})", first.0, first.1)),
+                None => inputs.problems.add(&place, &error),
+            }
             CallerSettings::default()
         }
     }
 }
 
+/// The last of this name.
+fn caller_of<'f>(name: &CallerName, file: &'f FileConfig) -> Option<&'f FileCaller> {
+    let named = |table: &&FileCaller| table.name.as_ref().is_some_and(|given| given.value == name.as_str());
+    file.callers.iter().rfind(named)
+}
+
 /// Where the later of two that do not agree stands.
 fn place_of(error: &CallersError, file: &FileConfig) -> Source {
-    let caller = |name: &CallerName| {
-        let named = |table: &&FileCaller| table.name.as_ref().is_some_and(|given| given.value == name.as_str());
-        file.callers.iter().rfind(named)
-    };
+    let caller = |name: &CallerName| caller_of(name, file);
     let issuer = |name: &str| {
         let named = |table: &&FileIssuer| table.name.as_ref().is_some_and(|given| given.value == name);
         file.issuers.iter().rfind(named).map(|table| table.place.clone())
@@ -113,6 +126,7 @@ fn place_of(error: &CallersError, file: &FileConfig) -> Source {
         CallersError::SameNetwork { second, .. } => {
             caller(second).and_then(|table| Some(table.networks.as_ref()?.source.clone()))
         }
+        CallersError::SameIdentity { second, .. } => caller(second).map(|table| table.place.clone()),
         CallersError::OverflowUid { caller: name, .. } => {
             caller(name).and_then(|table| Some(table.uids.as_ref()?.source.clone()))
         }

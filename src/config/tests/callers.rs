@@ -105,6 +105,32 @@ fn two_that_do_not_agree_are_named_where_the_second_stands() {
         network("b", "listeners = ['y']")
     );
     case(&apart).settings();
+    // Known by the very same thing, at one listener.
+    let issuer = "[[issuer]]\nname = 'cluster'\nissuer = 'https://x'\naudience = 'y'\njwks_file = 'keys'\n";
+    let known = |name: &str, by: &str| format!("[[caller]]\nname = '{name}'\n{by}\n{RULE}");
+    let two = |by: &str, more: [&str; 2]| {
+        let [a, b] = [("a", more[0]), ("b", more[1])].map(|(name, more)| known(name, &format!("{more}\n{by}")));
+        case(&format!("{listeners}{issuer}{a}{b}"))
+    };
+    for (by, what) in [
+        ("jwt = [{ issuer = 'cluster', subject = 'x:y' }]", "subject `x:y`"),
+        (
+            "certificate_names = ['spiffe://x/y']",
+            "certificate name `spiffe://x/y`",
+        ),
+    ] {
+        let said = two(by, ["", ""]).error();
+        for part in ["`a` and `b`", what, ":19:1", ":12:1"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        two(by, ["listeners = ['x']", "listeners = ['y']"]).settings();
+    }
+    case(&format!(
+        "{issuer}{}{}",
+        known("a", "jwt = [{ issuer = 'cluster', subject = 'x:y' }]"),
+        known("b", "jwt = [{ issuer = 'cluster', subject = 'x:*' }]")
+    ))
+    .settings();
     let said = case(&format!("{}{}", caller("uids = [1]"), caller("uids = [2]"))).error();
     assert!(said.contains("two callers have the name `billing`"), "{said}");
     let issuer =

@@ -36,7 +36,7 @@ fn case(text: &str) -> Case {
                 STORE_KEY
             }
             path if path.contains("/callers/") => LOCAL_SECRET,
-            path if path.ends_with("/atlas-gateway/token") => "a.b.c",
+            path if path.ends_with("/atlas-gateway/token") => "e30.e30.c2ln",
             path if path.ends_with("token-store-password") => "password",
             path if path.ends_with(".pem") || path.ends_with(".crt") => &pem,
             path if path.ends_with(".key") => &key,
@@ -80,6 +80,14 @@ fn each_file_loads_without_a_warning() {
         }
     }
     assert!(seen.len() >= 6, "{seen:?}");
+}
+
+/// The caller of docs/GATEWAY.md stands beside those of the example.
+#[test]
+fn the_caller_of_a_leaf_stands_beside_those_of_the_gateway() {
+    let page = std::fs::read_to_string(folder().join("../docs/GATEWAY.md")).unwrap();
+    let (caller, _) = page.split_once("```toml\n").unwrap().1.split_once("```").unwrap();
+    case(&format!("{}\n{caller}", example("gateway-callers.toml"))).settings();
 }
 
 /// What the gateway of `deploy/kubernetes` is configured with.

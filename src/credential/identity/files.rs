@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use http::HeaderValue;
 use rustls::sign::CertifiedKey;
@@ -11,7 +12,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
-use super::IdentityFiles;
+use super::{IdentityFiles, life};
 use crate::blocking;
 use crate::crypto;
 
@@ -37,6 +38,9 @@ pub enum IdentityError {
     /// The token.
     #[error("the identity token {0}")]
     Token(&'static str),
+    /// It has ended already.
+    #[error("it ended at {}", life::told(*.0))]
+    Over(SystemTime),
     /// The certificate.
     #[error("the client certificate is no PEM of certificates: write the certificate, then its intermediates")]
     Certificate,
@@ -95,11 +99,9 @@ impl Shown {
                 "has more than 8 KiB: a gateway reads no larger one",
             ));
         }
-        // RFC 6750 section 2.1.
-        let of_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte);
-        if !token.iter().all(of_token) {
+        if std::str::from_utf8(token).ok().and_then(life::claims).is_none() {
             return Err(IdentityError::Token(
-                "has characters that no token has: its file must hold a JSON Web Token and nothing else",
+                "is no JSON Web Token (three parts in base64url, with a JSON object in the middle): its file must hold one and nothing else",
             ));
         }
         let field = Zeroizing::new([b"Bearer ", token].concat());
@@ -184,27 +186,31 @@ mod tests {
         }
     }
 
+    const TOKEN: &str = "e30.e30.c2ln";
+
     #[test]
     fn a_token_is_what_the_file_holds_less_blanks_around_it() {
-        assert_eq!(token(b" a.b-_~+/=\r\n").as_deref(), Some("Bearer a.b-_~+/="));
+        assert_eq!(token(b" e30.e30.c2ln\r\n").as_deref(), Some("Bearer e30.e30.c2ln"));
         for wrong in [
-            &b""[..],
-            b" \n",
-            b"a b",
-            b"a\nb",
-            b"{\"a\":1}",
-            "\u{fc}".as_bytes(),
-            b"a\0",
+            "",
+            " \n",
+            "junk",
+            "e30.e30.c2 ln",
+            "e30.e30\n.c2ln",
+            "{\"a\":1}",
+            "e30.e30.\u{fc}",
+            "e30.e30.c2ln\0",
         ] {
-            assert_eq!(token(wrong), None, "{wrong:?}");
+            assert_eq!(token(wrong.as_bytes()), None, "{wrong:?}");
         }
-        assert!(token(&[b'a'; LARGEST_TOKEN]).is_some());
-        assert!(token(&[b'a'; LARGEST_TOKEN + 1]).is_none());
+        let of = |bytes: usize| format!("{TOKEN}{}", "A".repeat(bytes - TOKEN.len()));
+        assert!(token(of(LARGEST_TOKEN).as_bytes()).is_some());
+        assert!(token(of(LARGEST_TOKEN + 4).as_bytes()).is_none());
     }
 
     #[test]
     fn debug_and_errors_show_nothing_of_it() {
-        assert_eq!(format!("{:?}", Shown::token(b"secret").unwrap()), "Token");
+        assert_eq!(format!("{:?}", Shown::token(TOKEN.as_bytes()).unwrap()), "Token");
         let error = Shown::token(b"sec ret").unwrap_err();
         assert!(!format!("{error} {error:?}").contains("sec"));
         let error = Shown::certificate(b"sec", b"ret").unwrap_err();
@@ -228,7 +234,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_in_a_file_ends_the_field_or_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn nothing_in_a_file_ends_the_field_or_panics(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), real: bool) {
+            if real {
+                bytes.splice(0..0, TOKEN.bytes());
+            }
             if let Some(field) = token(&bytes) {
                 prop_assert_eq!(field.as_bytes(), [b"Bearer ", bytes.trim_ascii()].concat());
             }

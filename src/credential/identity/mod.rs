@@ -2,6 +2,8 @@
 //! somebody else renews. No credential of Atlas is part of it.
 
 mod files;
+mod life;
+mod refusal;
 mod settings;
 
 use std::fmt;
@@ -17,10 +19,13 @@ use rustls::sign::CertifiedKey;
 use tokio::time::Instant;
 
 use crate::blocking;
+use crate::time::SharedClock;
 use crate::upstream::Era;
 
 use files::RawFiles;
 pub use files::{IdentityError, LARGEST_IDENTITY_FILE, Shown};
+pub use life::time;
+pub use refusal::detail;
 pub use settings::{IdentityFiles, IdentitySettings};
 
 /// How often the files are looked at.
@@ -32,11 +37,12 @@ const REPORTED_FAILURE: u32 = 2;
 
 /// What is told of an identity.
 pub trait IdentityEvents: Send + Sync {
-    /// Whether it can be read.
+    /// Whether the one that is shown has not ended.
     fn usable(&self, usable: bool);
 }
 
-/// An identity, as it was read last. One that can't be read, or is none, leaves the one before in force.
+/// An identity, as it was read last. One that can't be read, is none or has ended leaves the one before in force, as long as
+/// that has not ended itself.
 pub struct Identity {
     account: String,
     files: IdentityFiles,
@@ -45,6 +51,9 @@ pub struct Identity {
     era: Era,
     reading: tokio::sync::Mutex<Readings>,
     usable: AtomicBool,
+    /// The gateway has refused the one that is shown, and the log has it.
+    refused: AtomicBool,
+    clock: SharedClock,
     events: Arc<dyn IdentityEvents>,
 }
 
@@ -53,13 +62,23 @@ struct Readings {
     began: Instant,
     /// What it found.
     raw: Option<RawFiles>,
+    /// Why the last ones failed, and how many in a row did so.
+    error: String,
     failures: u32,
+    /// The log has it that the identity in force is over.
+    over: bool,
 }
 
 impl Identity {
     /// The identity that the settings were read with. `account` is for the log.
-    pub fn new(account: &str, settings: &IdentitySettings, events: Arc<dyn IdentityEvents>) -> Self {
-        events.usable(true);
+    pub fn new(
+        account: &str,
+        settings: &IdentitySettings,
+        clock: SharedClock,
+        events: Arc<dyn IdentityEvents>,
+    ) -> Self {
+        let usable = !settings.first.is_over(clock.wall());
+        events.usable(usable);
         Self {
             account: account.to_owned(),
             files: settings.files.clone(),
@@ -68,9 +87,13 @@ impl Identity {
             reading: tokio::sync::Mutex::new(Readings {
                 began: Instant::now(),
                 raw: None,
+                error: String::new(),
                 failures: 0,
+                over: false,
             }),
-            usable: AtomicBool::new(true),
+            usable: AtomicBool::new(usable),
+            refused: AtomicBool::new(false),
+            clock,
             events,
         }
     }
@@ -83,14 +106,9 @@ impl Identity {
         }
     }
 
-    /// Whether it could be read last time. What the gateway thinks of it is not asked.
+    /// Whether the one that is shown has not ended, by its own word. What the gateway thinks of it is not asked.
     pub fn usable(&self) -> bool {
         self.usable.load(Ordering::Relaxed)
-    }
-
-    fn set_usable(&self, usable: bool) {
-        self.usable.store(usable, Ordering::Relaxed);
-        self.events.usable(usable);
     }
 
     /// What requests carry; `None`: the connection shows who it is.
@@ -133,31 +151,93 @@ impl Identity {
         let files = self.files.clone();
         let read = blocking::run(move || files.read()).await;
         let raw = read.map_err(IdentityError::Thread).and_then(|raw| raw);
-        let renewed = match raw {
-            Ok(raw) if last.raw.as_ref() == Some(&raw) && last.failures == 0 => return,
-            Ok(raw) => raw.parse().map(|shown| (raw, shown)),
-            Err(error) => Err(error),
-        };
-        match renewed {
-            Ok((raw, shown)) => {
-                last.raw = Some(raw);
-                if std::mem::take(&mut last.failures) >= REPORTED_FAILURE {
-                    tracing::info!(account = self.account, "the identity can be read again");
-                    self.set_usable(true);
+        match raw {
+            Ok(raw) if last.raw.as_ref() == Some(&raw) && last.failures == 0 => {}
+            Ok(raw) => match raw.parse().and_then(|shown| self.unless_over(shown)) {
+                Ok(shown) => {
+                    last.raw = Some(raw);
+                    if std::mem::take(&mut last.failures) >= REPORTED_FAILURE {
+                        tracing::info!(account = self.account, "the identity can be read again");
+                    }
+                    self.show(shown);
                 }
-                self.show(shown);
+                Err(error) => self.failed(&mut last, &error),
+            },
+            Err(error) => self.failed(&mut last, &error),
+        }
+        self.judge(&mut last);
+    }
+
+    /// One that has ended takes the place of none that has not. Where both have, a clock that is wrong here must not keep
+    /// the newer one back.
+    fn unless_over(&self, shown: Shown) -> Result<Shown, IdentityError> {
+        let now = self.clock.wall();
+        match shown.until() {
+            Some(until) if until <= now && !self.shown.load().is_over(now) => Err(IdentityError::Over(until)),
+            _ => Ok(shown),
+        }
+    }
+
+    fn failed(&self, last: &mut Readings, error: &IdentityError) {
+        let said = error.to_string();
+        if last.error != said {
+            last.failures = 0;
+            last.error = said;
+        }
+        last.failures = last.failures.saturating_add(1);
+        if last.failures != REPORTED_FAILURE {
+            return;
+        }
+        let life = self.shown.load().life();
+        match error {
+            IdentityError::File { .. } | IdentityError::Thread(_) => tracing::warn!(
+                account = self.account,
+                %error,
+                "the identity can't be read; the one before is shown to the gateway, and is good {life}"
+            ),
+            _ => tracing::error!(
+                account = self.account,
+                %error,
+                "what was read is no identity to show; the one before is shown to the gateway on, and is good {life}"
+            ),
+        }
+    }
+
+    /// Whether the one in force has ended.
+    fn judge(&self, last: &mut Readings) {
+        let shown = self.shown.load();
+        let over = shown.is_over(self.clock.wall());
+        if over != std::mem::replace(&mut last.over, over) {
+            if over {
+                tracing::error!(
+                    account = self.account,
+                    files = ?self.files,
+                    "the identity that the gateway is shown was good {}: whoever writes it has to renew it",
+                    shown.life()
+                );
+            } else {
+                tracing::info!(
+                    account = self.account,
+                    "the identity that the gateway is shown has not ended"
+                );
             }
-            Err(error) => {
-                last.failures = last.failures.saturating_add(1);
-                if last.failures == REPORTED_FAILURE {
-                    tracing::error!(
-                        account = self.account,
-                        %error,
-                        "the identity can't be read; the one that was read before is shown to the gateway until it can"
-                    );
-                    self.set_usable(false);
-                }
-            }
+        }
+        if self.usable.swap(!over, Ordering::Relaxed) == over {
+            self.events.usable(!over);
+        }
+    }
+
+    /// What the gateway made of the one that is shown, after it was read anew. `refusal`: why it does not know it; the log
+    /// has the first in a row.
+    pub fn judged(&self, refusal: Option<&str>) {
+        let before = self.refused.swap(refusal.is_some(), Ordering::Relaxed);
+        if let Some(refusal) = refusal.filter(|_| !before) {
+            tracing::warn!(
+                account = self.account,
+                refusal,
+                "the gateway does not know the identity that it is shown, also after that was read anew: `atlas-auth-proxy check` \
+                 shows which step fails"
+            );
         }
     }
 
@@ -167,6 +247,7 @@ impl Identity {
         }
         let certificate = matches!(shown, Shown::Certificate(_));
         self.shown.store(Arc::new(shown));
+        self.refused.store(false, Ordering::Relaxed);
         if certificate {
             // After it is stored: what connects from now on shows it.
             self.era.end();

@@ -5,7 +5,12 @@ use std::sync::Arc;
 use super::{Exchange, UpstreamResponse};
 use crate::credential::identity::Identity;
 use crate::metrics::AttemptCause;
+use crate::proxy::own_fields::GatewayError;
 use crate::proxy::{ProxyError, own_fields};
+
+/// With an answer: the gateway does not know the identity, also after that was read anew.
+#[derive(Clone)]
+pub(in crate::proxy) struct StillUnknown(pub(in crate::proxy) Arc<Identity>);
 
 impl Exchange<'_> {
     /// Sends the request with the identity that was read last; if the gateway does not know it, the identity is read anew
@@ -16,7 +21,7 @@ impl Exchange<'_> {
     ) -> Result<UpstreamResponse, ProxyError> {
         let response = self.send(identity.authorization()).await?;
         if !own_fields::refuses_identity(response.status(), response.headers()) {
-            return Ok(response);
+            return Ok(judged(identity, response));
         }
         // Also where this request is lost: the next one shows what is there by then.
         identity.read_anew().await;
@@ -25,6 +30,19 @@ impl Exchange<'_> {
         }
         response.into_body().discard().await;
         self.budget.repeat(AttemptCause::IdentityRead);
-        self.send(identity.authorization()).await
+        let mut response = self.send(identity.authorization()).await?;
+        if own_fields::refuses_identity(response.status(), response.headers()) {
+            response.extensions_mut().insert(StillUnknown(Arc::clone(identity)));
+            return Ok(response);
+        }
+        Ok(judged(identity, response))
     }
+}
+
+/// What is behind the gateway is reached only by whom it knows.
+fn judged(identity: &Identity, response: UpstreamResponse) -> UpstreamResponse {
+    if GatewayError::of(response.status(), response.headers()).is_none() {
+        identity.judged(None);
+    }
+    response
 }

@@ -49,6 +49,7 @@ use crate::time::retry_after;
 use crate::upstream::UpstreamBody;
 
 use attempt_budget::AttemptBudget;
+pub(super) use identity::StillUnknown;
 
 /// The pause before the first retry of a 429 that names none, and the least pause of all.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);

@@ -9,7 +9,7 @@ use super::{Exchange, UpstreamResponse, is_idempotent};
 use crate::metrics::{AttemptCause, UpstreamErrorKind};
 use crate::proxy::body::RequestBody;
 use crate::proxy::{ProxyError, echo};
-use crate::upstream::{ConnectError, SendError, SendFailure, UpstreamRequest};
+use crate::upstream::{ConnectError, SendError, SendFailure, UpstreamRequest, certificate_refusal, root_text};
 
 /// How sending ended, if not with an error. Moved once: a box would cost each request an allocation.
 #[allow(clippy::large_enum_variant)]
@@ -132,6 +132,11 @@ impl Exchange<'_> {
             return error;
         }
         self.slot.metrics.upstream_error(kind(&failure.error));
+        if self.account.is_behind_gateway()
+            && let Some(refusal) = certificate_refusal(&root_text(&failure.error))
+        {
+            return ProxyError::certificate_refused(refusal);
+        }
         ProxyError::from(&failure.error)
     }
 }

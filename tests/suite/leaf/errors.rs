@@ -26,7 +26,7 @@ async fn always(status: u16, code: &'static str) -> Upstream {
 }
 
 async fn leaf_of(gateway: &Upstream) -> Leaf {
-    Leaf::with_token(&gateway.base_url(), Some(&gateway.ca_file), "a.b.c").await
+    Leaf::with_token(&gateway.base_url(), Some(&gateway.ca_file), "e30.e30.c2ln").await
 }
 
 #[tokio::test]
@@ -147,7 +147,7 @@ async fn the_identity_is_read_anew_before_the_gateway_is_asked_again() {
     let refused = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&refused);
     let gateway = Upstream::start(move |request: Request<Incoming>| {
-        let right = request.headers()["authorization"] == "Bearer new";
+        let right = request.headers()["authorization"] == "Bearer e30.e30.bmV3";
         if !right {
             count.fetch_add(1, Ordering::SeqCst);
         }
@@ -160,8 +160,8 @@ async fn the_identity_is_read_anew_before_the_gateway_is_asked_again() {
         }
     })
     .await;
-    let leaf = Leaf::with_token(&gateway.base_url(), Some(&gateway.ca_file), "old").await;
-    leaf.replace("token", "new");
+    let leaf = Leaf::with_token(&gateway.base_url(), Some(&gateway.ca_file), "e30.e30.b2xk").await;
+    leaf.replace("token", "e30.e30.bmV3");
     assert_eq!(leaf.post(GROUPS).send().await.unwrap().status(), 200);
     assert!(refused.load(Ordering::SeqCst) <= 1);
 }

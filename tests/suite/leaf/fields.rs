@@ -65,7 +65,7 @@ async fn a_request_that_passed_more_than_three_proxies_is_a_loop_at_any_listener
 #[tokio::test]
 async fn a_leaf_counts_one_more_and_browsers_fields_end_at_it() {
     let gateway = Upstream::start(empty).await;
-    let leaf = Leaf::with_token(&gateway.base_url(), Some(&gateway.ca_file), "a.b.c").await;
+    let leaf = Leaf::with_token(&gateway.base_url(), Some(&gateway.ca_file), "e30.e30.c2ln").await;
     let own = format!("http://{}/", leaf.address());
     let answer = leaf
         .get(GROUPS)
@@ -82,7 +82,7 @@ async fn a_leaf_counts_one_more_and_browsers_fields_end_at_it() {
         .unwrap();
     assert_eq!(answer.status(), 200);
     let headers = gateway.last().headers;
-    assert_eq!(headers["authorization"], "Bearer a.b.c");
+    assert_eq!(headers["authorization"], "Bearer e30.e30.c2ln");
     assert_eq!(headers["x-atlas-auth-proxy-hops"], "1");
     let ours = headers
         .keys()
@@ -107,7 +107,7 @@ async fn two_that_lead_to_each_other_end_in_an_error() {
     let (one, other) = (free_address(), free_address());
     let leaf = |own: SocketAddr, gateway: SocketAddr| async move {
         let folder = tempfile::tempdir().unwrap();
-        write(&folder, "token", "a.b.c");
+        write(&folder, "token", "e30.e30.c2ln");
         let account = format!("gateway = \"http://{gateway}\"\nidentity_token_file = \"token\"");
         Leaf::start(folder, &account, &format!("[[listener]]\nbind = \"{own}\"\n")).await
     };

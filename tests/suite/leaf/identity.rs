@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::support::program::{PROGRAM, Program};
+use crate::support::tls::expired;
 use crate::support::upstream::{Answer, json as answer_json};
 use http::Request;
 use hyper::body::Incoming;
@@ -120,8 +121,8 @@ async fn a_token_is_renewed_under_traffic() {
 #[tokio::test]
 async fn a_new_token_is_sent_without_any_refusal() {
     let gateway = Upstream::start(groups).await;
-    let leaf = Leaf::with_token(&gateway.base_url(), Some(&gateway.ca_file), "old").await;
-    for next in ["second", "third"] {
+    let leaf = Leaf::with_token(&gateway.base_url(), Some(&gateway.ca_file), "e30.e30.c2ln").await;
+    for next in ["e30.e30.c2Vj", "e30.e30.dGhp"] {
         traffic(&leaf, async {
             leaf.replace("token", next);
             let expected = format!("Bearer {next}");
@@ -160,30 +161,170 @@ async fn a_certificate_is_renewed_under_traffic_and_old_connections_are_left() {
     }
 }
 
-/// What is no identity leaves the one before in force; it is told of, and what is one is taken again.
+/// A token of the issuer that ends so many seconds from now.
+fn ending(key: &IssuerKey, seconds: i64) -> String {
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    let exp = now.checked_add_signed(seconds).unwrap();
+    key.token(&json!({
+        "iss": "https://issuer.example.org", "aud": "https://gateway.example.org", "sub": "billing",
+        "iat": exp - 3600, "exp": exp,
+    }))
+}
+
+/// What can't be read, is none or is over leaves the one before in force, which is as usable as it was.
 #[tokio::test]
-async fn an_identity_that_can_not_be_read_is_not_usable_and_the_one_before_is_shown() {
+async fn what_is_no_identity_leaves_the_one_before_in_force_and_is_told_of() {
     let key = IssuerKey::p256("1");
     let gateway = gateway_by_token(Upstream::start(groups).await, &key, &caller("billing", "billing", "")).await;
-    let leaf = Leaf::with_token(&gateway.url(""), None, &token(&key, "billing")).await;
-    answers(&leaf).await;
-    for broken in [Some(""), Some("not a token"), None] {
-        match broken {
-            Some(content) => leaf.replace("token", content),
-            None => fs::remove_file(leaf.folder.path().join("token")).unwrap(),
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(&folder, "token", &token(&key, "billing"));
+    let (file, url) = (path.to_str().unwrap(), gateway.url(""));
+    let environment = [
+        ("ATLAS_PROXY_GATEWAY", &*url),
+        ("ATLAS_PROXY_IDENTITY_TOKEN_FILE", file),
+    ];
+    let program = Program::start_alone(Command::new(PROGRAM), &environment, &["--log-format", "json"]).await;
+    let get = async |address: SocketAddr, path: &str| {
+        client()
+            .get(format!("http://{address}{path}"))
+            .send()
+            .await
+            .unwrap()
+            .status()
+            .as_u16()
+    };
+    let mut shown_on = 0;
+    let (over, good) = (ending(&key, -60), token(&key, "billing"));
+    for (content, level, why) in [
+        (Some(""), "ERROR", "is empty"),
+        (Some("junk"), "ERROR", "is no JSON Web Token"),
+        (Some(&*over), "ERROR", "it ended at 20"),
+        (None, "WARN", "No such file"),
+    ] {
+        match content {
+            Some(content) => {
+                let next = write(&folder, "next", content);
+                fs::rename(next, &path).unwrap();
+            }
+            None => fs::remove_file(&path).unwrap(),
         }
-        until("it is not usable", async || {
-            leaf.metric("atlas_auth_proxy_credential_usable", &[]).await == 0.0
+        shown_on += 1;
+        program.until_said_times("the one before is shown", shown_on).await;
+        assert_eq!(get(program.address, GROUPS).await, 200, "{why}");
+        assert_eq!(get(program.admin, "/readyz").await, 200, "{why}");
+        let said = program.said();
+        let line = said
+            .lines()
+            .find(|line| line.contains(why) && line.contains("the one before is shown"))
+            .unwrap();
+        for part in [
+            &format!("\"{level}\"") as &str,
+            "\"account\":\"default\"",
+            "is good until 20",
+        ] {
+            assert!(line.contains(part), "{part}: {line}");
+        }
+    }
+    write(&folder, "token", &good);
+    program.until_said("can be read again").await;
+    let (_, log) = program.stop().await;
+    assert!(!log.contains(&good) && !log.contains(&over));
+}
+
+#[tokio::test]
+async fn an_identity_that_is_over_is_not_usable() {
+    let key = IssuerKey::p256("1");
+    let gateway = gateway_by_token(Upstream::start(groups).await, &key, &caller("billing", "billing", "")).await;
+    let leaf = Leaf::with_token(&gateway.url(""), None, &ending(&key, -60)).await;
+    let usable = async || leaf.metric("atlas_auth_proxy_credential_usable", &[]).await;
+    assert_eq!(leaf.admin("/readyz").await.status(), 503);
+    assert_eq!(usable().await, 0.0);
+    assert_eq!(leaf.get(GROUPS).send().await.unwrap().status(), 401);
+    leaf.replace("token", &token(&key, "billing"));
+    until("it is usable", async || usable().await == 1.0).await;
+    assert_eq!(leaf.admin("/readyz").await.status(), 200);
+    // It ends while it is in use.
+    leaf.replace("token", &ending(&key, 3));
+    until("it is over", async || usable().await == 0.0).await;
+    assert_eq!(leaf.admin("/readyz").await.status(), 503);
+
+    let ca = TestCa::named("leaves");
+    let gateway = gateway_by_certificate(Upstream::start(groups).await, &ca, &caller("billing", "billing", "")).await;
+    let leaf = leaf_by_certificate(&gateway, &ca, "billing.example.org", "").await;
+    assert_eq!(leaf.admin("/readyz").await.status(), 200);
+    let folder = tempfile::tempdir().unwrap();
+    let identity = ca.identity(&["billing.example.org"], expired);
+    for (name, content) in [
+        ("tls.crt", &identity.certificate),
+        ("tls.key", &identity.key),
+        ("ca.pem", &ca.pem),
+    ] {
+        write(&folder, name, content);
+    }
+    let account = "gateway = \"https://localhost:1\"\nclient_certificate = \"tls.crt\"\nclient_key = \"tls.key\"\nca_file = \"ca.pem\"";
+    let leaf = Leaf::start(folder, account, "").await;
+    assert_eq!(leaf.admin("/readyz").await.status(), 503);
+}
+
+/// Once, with the gateway's own words, until it knows the identity again.
+#[tokio::test]
+async fn a_gateway_that_goes_on_not_knowing_the_identity_is_told_of_once() {
+    let key = IssuerKey::p256("1");
+    let gateway = gateway_by_token(Upstream::start(groups).await, &key, &caller("billing", "billing", "")).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(&folder, "token", &token(&key, "stranger"));
+    let (file, url) = (path.to_str().unwrap(), gateway.url(""));
+    let environment = [
+        ("ATLAS_PROXY_GATEWAY", &*url),
+        ("ATLAS_PROXY_IDENTITY_TOKEN_FILE", file),
+    ];
+    let program = Program::start_alone(Command::new(PROGRAM), &environment, &["--log-format", "json"]).await;
+    for _ in 0..3 {
+        let answer = client()
+            .get(format!("http://{}{GROUPS}", program.address))
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), 401);
+        answer.bytes().await.unwrap();
+    }
+    let (_, log) = program.stop().await;
+    let lines: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("also after that was read anew"))
+        .collect();
+    let [line] = lines[..] else { panic!("{log}") };
+    assert!(
+        line.contains("\"WARN\"") && line.contains("fits no caller of this listener"),
+        "{line}"
+    );
+}
+
+/// The gateway ends the handshake, and what the client and the log get says why.
+#[tokio::test]
+async fn a_refused_certificate_is_said_to_be() {
+    let ca = TestCa::named("leaves");
+    let gateway = gateway_by_certificate(Upstream::start(groups).await, &ca, &caller("billing", "billing", "")).await;
+    let foreign = TestCa::named("others").identity(&["billing.example.org"], for_clients);
+    for http in ["1", "2"] {
+        let leaf = leaf_by_certificate(&gateway, &ca, "billing.example.org", &format!("http = \"{http}\"")).await;
+        replace_pair(&leaf, &foreign);
+        until("the other certificate is refused", async || {
+            let answer = leaf.get(GROUPS).send().await.unwrap();
+            answer.status() == 502 && {
+                let said = answer.text().await.unwrap();
+                assert!(
+                    said.contains("refused the client certificate (TLS alert: unknown authority)"),
+                    "{said}"
+                );
+                assert!(said.contains("`client_ca`"), "{said}");
+                true
+            }
         })
         .await;
-        assert_eq!(leaf.admin("/readyz").await.status(), 503);
-        answers(&leaf).await;
-        leaf.replace("token", &token(&key, "billing"));
-        until("it is usable again", async || {
-            leaf.metric("atlas_auth_proxy_credential_usable", &[]).await == 1.0
-        })
-        .await;
-        assert_eq!(leaf.admin("/readyz").await.status(), 200);
     }
 }
 

@@ -145,6 +145,11 @@ impl Program {
         until(what, || async { self.said.lock().matches(what).count() >= times }).await;
     }
 
+    /// All that it has said on standard error so far.
+    pub fn said(&self) -> String {
+        self.said.lock().clone()
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id().expect("it runs")
     }
