@@ -48,6 +48,8 @@ const LAST_CALL: Duration = Duration::from_secs(1);
 /// How long the shutdown waits for the revocation of tokens that were replaced or removed before; a revocation has a
 /// limit of 2 s.
 const RETIREMENT_END: Duration = Duration::from_secs(3);
+/// How long the audit log has to write its last lines.
+const AUDIT_END: Duration = Duration::from_secs(5);
 /// How often the log tells what the last line of the audit log is.
 const HEAD_EVERY: Duration = Duration::from_secs(60);
 /// How long the admin port has to finish its answers.
@@ -175,6 +177,11 @@ impl App {
         self.state.listeners.load().to_vec()
     }
 
+    /// The audit log, if there is one.
+    pub fn audit(&self) -> Option<Arc<Audit>> {
+        self.state.audit.clone()
+    }
+
     /// Where metrics and health answer.
     pub fn admin(&self) -> &AdminAddress {
         &self.admin
@@ -214,7 +221,7 @@ impl App {
         tokio::join!(drain, revoke);
         self.state.accounts.retired(RETIREMENT_END).await;
         if let Some(audit) = &self.state.audit {
-            audit.close().await;
+            audit.close(AUDIT_END).await;
         }
         drop(self.admin_stop);
         let _ = tokio::time::timeout(ADMIN_END, self.admin_task).await;

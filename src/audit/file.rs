@@ -74,8 +74,10 @@ pub(super) struct AuditFile {
 pub(super) struct Found {
     /// The hash of the last whole line, if it has one.
     pub(super) hash: Option<String>,
-    /// The last line had no end: it has one now.
+    /// Something that is no whole line stands at the end.
     pub(super) torn: bool,
+    /// The end has no line break: the next line is to begin with one.
+    pub(super) open: bool,
 }
 
 impl AuditFile {
@@ -103,9 +105,6 @@ impl AuditFile {
             // Gives back room that a process before took ahead.
             file.set_len(size)?;
             let found = tail(file, size)?;
-            if found.torn {
-                file.write_all(b"\n")?;
-            }
             if let Some(folder) = path.parent() {
                 // The name of a new file is on disk before its lines are. Not every file system can do that.
                 let folder = if folder.as_os_str().is_empty() {
@@ -146,13 +145,19 @@ impl AuditFile {
         Ok(self.file.metadata()?.len())
     }
 
+    /// Its size, and whether it has no name any more.
+    pub(super) fn state(&self) -> io::Result<(u64, bool)> {
+        let about = self.file.metadata()?;
+        Ok((about.len(), about.nlink() == 0))
+    }
+
     /// Takes room on disk for `bytes` from `from` on.
     ///
     /// # Errors
     /// When there is none.
     pub(super) fn reserve(&mut self, from: u64, bytes: u64) -> io::Result<()> {
         let until = from.saturating_add(bytes);
-        if !self.reserves || (until <= self.reserved && from <= self.reserved) {
+        if !self.reserves || bytes == 0 || (until <= self.reserved && from <= self.reserved) {
             return Ok(());
         }
         for more in [AHEAD, 0] {
@@ -161,7 +166,7 @@ impl AuditFile {
                     self.reserved = until + more;
                     return Ok(());
                 }
-                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
                     self.reserves = false;
                     tracing::warn!(
                         file = %self.path.display(),
@@ -258,10 +263,19 @@ fn tail(file: &mut File, size: u64) -> io::Result<Found> {
     file.seek(SeekFrom::Start(size.saturating_sub(TAIL)))?;
     let mut end = Vec::new();
     file.take(TAIL).read_to_end(&mut end)?;
-    let torn = end.last().is_some_and(|byte| *byte != b'\n');
-    let last = end.split(|byte| *byte == b'\n').rev().nth(1).unwrap_or_default();
+    let open = end.last().is_some_and(|byte| *byte != b'\n');
+    let mut lines = end.split(|byte| *byte == b'\n').rev().filter(|line| !line.is_empty());
+    let mut torn = false;
+    // A process that was killed before a line break has left a whole line, too.
+    let hash = lines.find_map(|line| {
+        let hash = super::verify::hash_of(line).map(|(_, hash)| hash.to_owned());
+        let keyless = || line.ends_with(b"}");
+        torn |= hash.is_none() && !keyless();
+        hash.map(Some).or_else(|| keyless().then_some(None))
+    });
     Ok(Found {
-        hash: super::verify::hash_of(last).map(|(_, hash)| hash.to_owned()),
+        hash: hash.flatten(),
         torn,
+        open,
     })
 }

@@ -20,15 +20,15 @@ mod writer;
 mod tests;
 
 use std::borrow::Cow;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use http::Method;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use serde_json::json;
-use tokio::sync::oneshot;
 
 pub use chain::Head;
 pub use file::AuditFileError;
@@ -41,12 +41,17 @@ use crate::log::clean;
 use crate::time::SharedClock;
 use keys::{AuditKeys, PathKey};
 use line::Event;
-use queue::{BeginState, EndRoom, Queue, Waiting};
+use queue::{BeginState, EndRoom, Lost, Queue, Waiting};
 use refusals::Refusals;
-use writer::Dropped;
 
 /// How long a request waits for its line.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often the end looks whether all has ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// One line of each kind.
+const CHANGE: Lost = Lost { changes: 1, others: 0 };
+const OTHER: Lost = Lost { changes: 0, others: 1 };
 
 /// Why a change is not recorded, and so not forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -77,12 +82,33 @@ pub struct Audit {
     queue: Arc<Queue>,
     head: Arc<Mutex<Option<Head>>>,
     logged: AtomicU64,
-    dropped: Arc<Dropped>,
     path_key: ArcSwap<PathKey>,
     keys: Mutex<Option<KeyFile>>,
     refusals: Arc<Mutex<Refusals>>,
     clock: SharedClock,
-    ended: Mutex<Option<oneshot::Receiver<()>>>,
+    ended: Arc<Ended>,
+}
+
+/// Whether the writer has ended.
+#[derive(Default)]
+struct Ended {
+    ended: Mutex<bool>,
+    told: Condvar,
+}
+
+impl Ended {
+    fn set(&self) {
+        *self.ended.lock() = true;
+        self.told.notify_all();
+    }
+
+    fn is_set(&self) -> bool {
+        *self.ended.lock()
+    }
+
+    fn wait(&self, limit: Duration) {
+        self.told.wait_while_for(&mut self.ended.lock(), |ended| !*ended, limit);
+    }
 }
 
 /// A change that was begun: its end has room.
@@ -178,18 +204,19 @@ impl Audit {
                 Ok(Some((Ticket { id, begin, room }, on_disk)))
             }
             Err(_) if drops => {
-                (self.dropped)(1);
+                self.queue.lose(CHANGE);
                 Ok(None)
             }
             Err(why) => Err(why),
         }
     }
 
-    /// Whether a change whose line is not on disk is forwarded all the same; counts it then.
-    pub fn may_forward_unrecorded(&self) -> bool {
+    /// Whether a change whose line is not on disk is forwarded all the same; counts it then, unless the line may still come
+    /// there.
+    pub fn may_forward_unrecorded(&self, why: NotRecorded) -> bool {
         let drops = self.when_full == WhenFull::Drop;
-        if drops {
-            (self.dropped)(1);
+        if drops && why != NotRecorded::Slow {
+            self.queue.lose(CHANGE);
         }
         drops
     }
@@ -203,7 +230,10 @@ impl Audit {
         let Ticket { id, begin, room } = ticket;
         let now = self.clock.wall();
         let line = line::of_request(self.format, Event::End, now, &id, request, Some(outcome));
-        Some(Written(self.queue.end(line, begin, room)))
+        let written = self.queue.end(line, begin, room);
+        // Nobody waits for a pipe, nor where the answer changes nothing.
+        let wait = self.to_file && !(self.when_full == WhenFull::Drop && self.queue.is_stuck());
+        wait.then(|| Written(written))
     }
 
     /// Records all of a request that was not begun. `refused`: it was not forwarded; of these a peer has a few lines a second,
@@ -213,7 +243,7 @@ impl Audit {
         if refused {
             let mut refusals = self.refusals.lock();
             let ended = refusals.ended(second(now));
-            let own_line = refusals.count(&request.peer.to_string(), request.listener);
+            let own_line = refusals.count(&site(request.peer), request.listener);
             drop(refusals);
             self.count_lines(ended, now);
             if !own_line {
@@ -222,12 +252,12 @@ impl Audit {
         }
         let line = line::of_request(self.format, Event::One, now, &self.next_id(), request, Some(outcome));
         if !self.queue.other(line) {
-            (self.dropped)(1);
+            self.queue.lose(OTHER);
         }
     }
 
     fn count_lines(&self, ended: Vec<(String, refusals::Counted)>, now: SystemTime) {
-        put_counts(ended, &self.queue, self.format, now, &self.dropped);
+        put_counts(ended, &self.queue, self.format, now);
     }
 
     fn next_id(&self) -> String {
@@ -279,17 +309,46 @@ impl Audit {
         }
     }
 
-    /// Ends the chain, and waits until all is on disk, but not for ever.
-    pub async fn close(&self) {
-        let line = line::of_log(self.format, Event::Close, self.clock.wall(), &[]);
-        let closed = self.queue.own(line, None);
-        let _ = tokio::time::timeout(PATIENCE, closed).await;
-        self.log_head();
-        self.queue.stop();
-        let ended = self.ended.lock().take();
-        if let Some(ended) = ended {
-            let _ = tokio::time::timeout(PATIENCE, ended).await;
+    /// Ends the chain when what is under way has ended, and waits until all is on disk; for `limit` at most.
+    pub async fn close(&self, limit: Duration) {
+        let ended = async {
+            while self.queue.awaits_ends() {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        let _ = tokio::time::timeout(limit / 2, ended).await;
+        if !self.end_chain() {
+            return;
         }
+        let done = async {
+            while !self.ended.is_set() {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        let _ = tokio::time::timeout(limit, done).await;
+        self.log_head();
+    }
+
+    /// The same where there is no runtime any more, and nothing is under way.
+    pub fn close_at_once(&self, limit: Duration) {
+        if self.end_chain() {
+            self.ended.wait(limit);
+            self.log_head();
+        }
+    }
+
+    /// Whether its last line was taken.
+    pub fn is_closed(&self) -> bool {
+        self.queue.is_stopped()
+    }
+
+    /// Puts the last line into the queue, unless that was done already.
+    fn end_chain(&self) -> bool {
+        let now = self.clock.wall();
+        let counted = self.refusals.lock().all();
+        put_counts(counted, &self.queue, self.format, now);
+        let line = line::of_log(self.format, Event::Close, now, &[]);
+        self.queue.close(line)
     }
 }
 
@@ -307,18 +366,21 @@ impl std::fmt::Debug for Audit {
     }
 }
 
+/// Who counts as one peer: one site has an IPv6 network of 64 bits for itself (RFC 6177).
+fn site(peer: &dyn std::fmt::Display) -> String {
+    let peer = peer.to_string();
+    match peer.parse::<Ipv6Addr>() {
+        Ok(ip) => format!("{}/64", Ipv6Addr::from(u128::from(ip) & !u128::from(u64::MAX))),
+        Err(_) => peer,
+    }
+}
+
 fn second(now: SystemTime) -> u64 {
     now.duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
 }
 
-fn put_counts(
-    ended: Vec<(String, refusals::Counted)>,
-    queue: &Queue,
-    format: AuditFormat,
-    now: SystemTime,
-    dropped: &Dropped,
-) {
+fn put_counts(ended: Vec<(String, refusals::Counted)>, queue: &Queue, format: AuditFormat, now: SystemTime) {
     for (peer, counted) in ended {
         let members = [
             ("peer", json!(peer)),
@@ -327,7 +389,7 @@ fn put_counts(
             ("count", json!(counted.more())),
         ];
         if !queue.other(line::of_log(format, Event::One, now, &members)) {
-            dropped(1);
+            queue.lose(OTHER);
         }
     }
 }

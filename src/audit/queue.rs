@@ -82,9 +82,22 @@ struct State {
     hurry: bool,
 }
 
+/// Told of lines that are lost.
+pub(super) type Dropped = Box<dyn Fn(u64) + Send + Sync>;
+
+/// Lines that are lost, and that no line tells of yet.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lost {
+    /// About changes that were forwarded all the same.
+    pub(super) changes: u64,
+    /// About reads and refusals.
+    pub(super) others: u64,
+}
+
 /// The queue.
-#[derive(Default)]
 pub(super) struct Queue {
+    dropped: Dropped,
+    lost: Mutex<Lost>,
     state: Mutex<State>,
     filled: Condvar,
     /// A change has waited for the disk in vain, and the writer has not come back from it yet.
@@ -118,6 +131,34 @@ impl Drop for EndRoom {
 }
 
 impl Queue {
+    /// `dropped` is told of lines that are lost.
+    pub(super) fn new(dropped: Dropped) -> Self {
+        Self {
+            dropped,
+            lost: Mutex::default(),
+            state: Mutex::default(),
+            filled: Condvar::default(),
+            stuck: AtomicBool::default(),
+        }
+    }
+
+    /// Counts lines that are lost.
+    pub(super) fn lose(&self, lost: Lost) {
+        let lines = lost.changes + lost.others;
+        if lines > 0 {
+            let mut all = self.lost.lock();
+            all.changes += lost.changes;
+            all.others += lost.others;
+            drop(all);
+            (self.dropped)(lines);
+        }
+    }
+
+    /// The lines that were lost since the last time.
+    pub(super) fn take_lost(&self) -> Lost {
+        std::mem::take(&mut self.lost.lock())
+    }
+
     /// Takes the line of a begin, and room for that of the end. `wait`: somebody waits until it is on disk.
     pub(super) fn begin(
         self: &Arc<Self>,
@@ -154,7 +195,12 @@ impl Queue {
         let mut state = self.state.lock();
         let taken = std::mem::take(&mut room.bytes);
         state.open_ends -= taken;
-        state.changes = state.changes - taken + line.len();
+        state.changes -= taken;
+        if state.stop {
+            // Behind the last line there is none.
+            return written;
+        }
+        state.changes += line.len();
         let kind = Kind::End(begin);
         let done = Some(done);
         self.push(state, Entry { line, kind, done }, true);
@@ -177,6 +223,9 @@ impl Queue {
     pub(super) fn own(&self, line: Vec<u8>, keys: Option<Option<Arc<AuditKeys>>>) -> Waiting {
         let (done, written) = oneshot::channel();
         let state = self.state.lock();
+        if state.stop {
+            return written;
+        }
         let kind = Kind::Own(keys);
         let done = Some(done);
         self.push(state, Entry { line, kind, done }, true);
@@ -199,6 +248,26 @@ impl Queue {
         state.hurry = true;
         drop(state);
         self.filled.notify_one();
+    }
+
+    /// Takes the last line of all; whether none was taken before.
+    pub(super) fn close(&self, line: Vec<u8>) -> bool {
+        let mut state = self.state.lock();
+        if std::mem::replace(&mut state.stop, true) {
+            return false;
+        }
+        let kind = Kind::Own(None);
+        self.push(state, Entry { line, kind, done: None }, true);
+        true
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.state.lock().stop
+    }
+
+    /// Whether changes are under way whose end is to come.
+    pub(super) fn awaits_ends(&self) -> bool {
+        self.state.lock().open_ends > 0
     }
 
     /// No line is taken any more; those that are here are written.

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 /// Lines a second for what is refused to one peer; further ones are counted.
 const EACH: u32 = 10;
+/// The same for all peers together.
+const ALL: u32 = 200;
 /// Peers that are counted apart; all others count as one.
 const MOST_PEERS: usize = 1024;
 
@@ -11,6 +13,8 @@ const MOST_PEERS: usize = 1024;
 #[derive(Default)]
 pub(super) struct Refusals {
     second: u64,
+    /// Lines of their own in this second.
+    lines: u32,
     peers: HashMap<String, Counted>,
 }
 
@@ -19,6 +23,7 @@ pub(super) struct Refusals {
 pub(super) struct Counted {
     /// Also those that had lines of their own.
     all: u32,
+    lines: u32,
     /// The listener that refused last.
     pub(super) listener: String,
 }
@@ -26,7 +31,7 @@ pub(super) struct Counted {
 impl Counted {
     /// How many had no line of their own.
     pub(super) fn more(&self) -> u32 {
-        self.all.saturating_sub(EACH)
+        self.all - self.lines
     }
 }
 
@@ -42,10 +47,14 @@ impl Refusals {
             .entry(if known { peer } else { OTHERS }.to_owned())
             .or_default();
         counted.all = counted.all.saturating_add(1);
-        if counted.more() == 1 {
-            counted.listener = listener.to_owned();
+        let own_line = counted.lines < EACH && self.lines < ALL;
+        if own_line {
+            counted.lines += 1;
+            self.lines += 1;
+        } else {
+            listener.clone_into(&mut counted.listener);
         }
-        counted.all <= EACH
+        own_line
     }
 
     /// The peers with more refusals than lines, when the second that they were counted in is over.
@@ -54,6 +63,12 @@ impl Refusals {
             return Vec::new();
         }
         self.second = second;
+        self.all()
+    }
+
+    /// The same, whether it is over or not.
+    pub(super) fn all(&mut self) -> Vec<(String, Counted)> {
+        self.lines = 0;
         let mut ended: Vec<_> = self.peers.drain().filter(|(_, counted)| counted.more() > 0).collect();
         ended.sort_by(|(one, _), (other, _)| one.cmp(other));
         ended
@@ -90,6 +105,7 @@ mod tests {
         }
         assert_eq!(refusals.peers.len(), MOST_PEERS + 1);
         let ended = refusals.ended(1);
-        assert_eq!((ended.len(), ended[0].0.as_str()), (1, OTHERS));
+        assert_eq!(ended.len(), MOST_PEERS + 1 - 200, "those without lines");
+        assert!(ended.iter().any(|(peer, _)| peer == OTHERS));
     }
 }

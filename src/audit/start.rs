@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use serde_json::json;
-use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::chain::Chain;
 use super::file::{self, AuditFile, AuditFileError};
@@ -16,8 +16,8 @@ use super::keys::{AuditKeys, PathKey, hex};
 use super::line::{self, Event};
 use super::queue::Queue;
 use super::refusals::Refusals;
-use super::settings::{AuditFormat, AuditSettings, Destination};
-use super::writer::{Dropped, Sink, Writer};
+use super::settings::{AuditFormat, AuditSettings, Destination, WhenFull};
+use super::writer::{Sink, Writer};
 use super::{Audit, put_counts, second};
 use crate::crypto::RootKey;
 use crate::time::SharedClock;
@@ -72,7 +72,6 @@ impl Audit {
                     tracing::warn!(file = %file.path().display(), "another process writes to the audit file: this one has a file of its own");
                 }
                 Sink::File {
-                    wanted: wanted.clone(),
                     file,
                     chain: Chain::new(Arc::clone(&chain), keys),
                 }
@@ -87,7 +86,7 @@ impl Audit {
             ("version", json!(env!("CARGO_PKG_VERSION"))),
             ("configuration", json!(configuration)),
         ];
-        if let Some(hash) = found.hash {
+        if let Some(hash) = &found.hash {
             members.push(("previous", json!(hash)));
         }
         if found.torn {
@@ -98,10 +97,10 @@ impl Audit {
         }
         let open = line::of_log(format, Event::Open, clock.wall(), &members);
         let head = Arc::new(Mutex::new(None));
-        let queue = Arc::new(Queue::default());
+        let queue = Arc::new(Queue::new(Box::new(dropped)));
         match &mut sink {
             Sink::File { file, chain, .. } => {
-                let mut sealed = Vec::new();
+                let mut sealed = if found.open { vec![b'\n'] } else { Vec::new() };
                 chain.seal(&open, format, &mut sealed);
                 file.size()
                     .and_then(|size| {
@@ -121,21 +120,23 @@ impl Audit {
             Some(keys) => PathKey::of(&keys.current),
             None => PathKey::of(&RootKey::generate()?),
         };
-        let dropped: Arc<Dropped> = Arc::new(Box::new(dropped));
         let refusals = Arc::new(Mutex::new(Refusals::default()));
-        let (end, ended) = oneshot::channel();
+        let ended = Arc::new(super::Ended::default());
+        let end = Arc::clone(&ended);
         let writer = Writer {
             queue: Arc::clone(&queue),
             sink,
             format,
             head: Arc::clone(&head),
-            dropped: Arc::clone(&dropped),
+            refuses: settings.when_full == WhenFull::Refuse,
+            clock: Arc::clone(&clock),
             again: Vec::new(),
+            unsynced: false,
+            synced_at: Instant::now(),
             failing: false,
             tick: {
                 let (queue, refusals, clock) = (Arc::clone(&queue), Arc::clone(&refusals), Arc::clone(&clock));
-                let dropped = Arc::clone(&dropped);
-                Box::new(move || count_refusals(&refusals, &queue, format, &clock, &dropped))
+                Box::new(move || count_refusals(&refusals, &queue, format, &clock))
             },
         };
         std::thread::Builder::new()
@@ -143,8 +144,7 @@ impl Audit {
             .stack_size(256 << 10)
             .spawn(move || {
                 writer.run();
-                // Nobody waits any more.
-                let _ = end.send(());
+                end.set();
             })
             .map_err(AuditStartError::Thread)?;
         Ok(Arc::new(Self {
@@ -158,24 +158,17 @@ impl Audit {
             queue,
             head,
             logged: AtomicU64::new(0),
-            dropped,
             path_key: ArcSwap::from_pointee(path_key),
             keys: Mutex::new(settings.keys.clone()),
             refusals,
             clock,
-            ended: Mutex::new(Some(ended)),
+            ended,
         }))
     }
 }
 
 /// Writes the counted lines of a second that is over.
-fn count_refusals(
-    refusals: &Mutex<Refusals>,
-    queue: &Queue,
-    format: AuditFormat,
-    clock: &SharedClock,
-    dropped: &Dropped,
-) {
+fn count_refusals(refusals: &Mutex<Refusals>, queue: &Queue, format: AuditFormat, clock: &SharedClock) {
     let now = clock.wall();
     let mut refusals = refusals.lock();
     if !refusals.pending() {
@@ -183,5 +176,5 @@ fn count_refusals(
     }
     let ended = refusals.ended(second(now));
     drop(refusals);
-    put_counts(ended, queue, format, now, dropped);
+    put_counts(ended, queue, format, now);
 }

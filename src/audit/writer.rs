@@ -2,31 +2,32 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, poll};
+use serde_json::json;
+use tokio::time::Instant;
 
 use super::NotRecorded;
 use super::chain::{Chain, Head, SEAL_MOST, end};
-use super::file::AuditFile;
-use super::queue::{Batch, Entry, Kind, Queue};
+use super::file::{AuditFile, AuditFileError};
+use super::line::{self, Event};
+use super::queue::{Batch, Entry, Kind, Lost, Queue};
 use super::settings::AuditFormat;
+use crate::time::SharedClock;
 
 /// Where lines go.
 pub(super) enum Sink {
-    File {
-        /// What the settings name.
-        wanted: PathBuf,
-        file: AuditFile,
-        chain: Chain,
-    },
+    File { file: AuditFile, chain: Chain },
     Stdout(File),
 }
 
-/// Counts lines that were dropped.
-pub(super) type Dropped = Box<dyn Fn(u64) + Send + Sync>;
+/// How late lines that nobody waits for are on disk.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// With so much room on disk there is room again.
+const ROOM_AGAIN: u64 = 64 << 10;
 
 /// What the writer works with.
 pub(super) struct Writer {
@@ -34,9 +35,14 @@ pub(super) struct Writer {
     pub(super) sink: Sink,
     pub(super) format: AuditFormat,
     pub(super) head: Arc<Mutex<Option<Head>>>,
-    pub(super) dropped: Arc<Dropped>,
+    /// Changes that are not recorded are refused.
+    pub(super) refuses: bool,
+    pub(super) clock: SharedClock,
     /// Ends and lines of the log itself that could not be written yet.
     pub(super) again: Vec<Entry>,
+    /// Lines are written that are not surely on disk.
+    pub(super) unsynced: bool,
+    pub(super) synced_at: Instant,
     /// The log says that the file can't be written.
     pub(super) failing: bool,
     /// Called when the writer has nothing to do, and once a second else: a second of refusals may be over.
@@ -48,6 +54,7 @@ impl Writer {
     pub(super) fn run(mut self) {
         loop {
             (self.tick)();
+            self.sync_late();
             let Batch {
                 entries,
                 open_ends,
@@ -65,6 +72,7 @@ impl Writer {
             }
             if stop && (empty || !self.again.is_empty()) {
                 if let Sink::File { file, .. } = &mut self.sink {
+                    let _ = file.sync();
                     file.give_back();
                 }
                 return;
@@ -72,20 +80,28 @@ impl Writer {
         }
     }
 
+    /// Nobody waits for reads and ends to be on disk: they are within a second, and then are the last lines that are known.
+    fn sync_late(&mut self) {
+        if self.unsynced
+            && self.synced_at.elapsed() >= SYNC_EVERY
+            && let Sink::File { file, chain } = &self.sink
+            && file.sync().is_ok()
+        {
+            *self.head.lock() = Some(chain.head());
+            (self.unsynced, self.synced_at) = (false, Instant::now());
+        }
+    }
+
     /// Goes on in the file that is at the path now.
     fn reopen(&mut self) {
-        let Sink::File { wanted, file, chain } = &mut self.sink else {
+        let Sink::File { file, chain } = &mut self.sink else {
             return;
         };
-        if file.is_at(wanted) {
+        if file.is_at(file.path()) {
             return;
         }
-        match AuditFile::open(wanted, &chain.head().chain) {
-            Ok((new, _)) => {
-                file.give_back();
-                *file = new;
-                tracing::info!(file = %file.path().display(), "the audit log goes on in a new file");
-            }
+        match go_on(file, chain) {
+            Ok(()) => tracing::info!(file = %file.path().display(), "the audit log goes on in a new file"),
             Err(error) => {
                 tracing::error!(%error, "the audit log goes on in the old file, wherever that is now");
             }
@@ -102,7 +118,10 @@ impl Writer {
                     .collect();
                 let result = write_all(out, &lines);
                 if result.is_err() {
-                    (self.dropped)(batch.len() as u64);
+                    self.queue.lose(Lost {
+                        others: batch.len() as u64,
+                        changes: 0,
+                    });
                 }
                 finish(&self.queue, batch, result.map_err(|_| NotRecorded::Failed));
             }
@@ -115,29 +134,43 @@ impl Writer {
         let Sink::File { file, chain, .. } = &mut self.sink else {
             return;
         };
-        let needed = |batch: &[Entry]| (batch.iter().map(size).sum::<usize>() + open_ends) as u64;
-        let size = match file.size() {
-            Ok(size) => size,
+        let (mut size, removed) = match file.state() {
+            Ok(state) => state,
             Err(error) => return self.failed(batch, &error),
         };
-        let (queue, dropped) = (&self.queue, &self.dropped);
+        if removed {
+            let path = file.path().display().to_string();
+            tracing::error!(file = %path, "the audit file was removed while it was open: its lines are lost; the log goes on in a new one");
+            size = match go_on(file, chain).map_err(io::Error::other).and_then(|()| file.size()) {
+                Ok(size) => size,
+                Err(error) => return self.failed(batch, &error),
+            };
+        }
+        let lost = self.queue.take_lost();
+        if lost != Lost::default() {
+            batch.push(tell_lost(lost, self.format, self.clock.wall()));
+        }
+        let queue = &self.queue;
+        let needed = |batch: &[Entry]| (batch.iter().map(size_of).sum::<usize>() + open_ends) as u64;
         let mut no_room = None;
         if let Err(error) = file.reserve(size, needed(&batch)) {
-            // Others first: they must not take the room of changes.
+            // Others first: they must not take the room of changes. What is of the log itself waits.
             batch = without(
                 queue,
-                dropped,
                 batch,
                 |kind| matches!(kind, Kind::Other),
                 NotRecorded::Full,
+                self.refuses,
             );
+            self.again
+                .extend(batch.extract_if(.., |entry| matches!(entry.kind, Kind::Own(_))));
             if file.reserve(size, needed(&batch)).is_err() {
                 batch = without(
                     queue,
-                    dropped,
                     batch,
                     |kind| matches!(kind, Kind::Begin(_)),
                     NotRecorded::Full,
+                    self.refuses,
                 );
             }
             no_room = Some(error);
@@ -159,8 +192,11 @@ impl Writer {
             *chain = before;
             return self.failed(batch, &error);
         }
-        *self.head.lock() = Some(chain.head());
         let synced = if sync { file.sync() } else { Ok(()) };
+        if sync && synced.is_ok() {
+            *self.head.lock() = Some(chain.head());
+        }
+        self.unsynced = !sync;
         if let Err(error) = synced {
             // The lines are in the file, perhaps: whoever waits for one must not rely on it.
             self.say_failing(&error);
@@ -168,8 +204,7 @@ impl Writer {
         }
         match no_room {
             Some(error) => self.say_failing(&error),
-            None if std::mem::take(&mut self.failing) => tracing::info!("the audit file can be written again"),
-            None => {}
+            None => self.say_written(),
         }
         finish(&self.queue, batch, Ok(()));
     }
@@ -178,43 +213,91 @@ impl Writer {
     fn failed(&mut self, batch: Vec<Entry>, error: &io::Error) {
         self.say_failing(error);
         let lost = |kind: &Kind| matches!(kind, Kind::Begin(_) | Kind::Other);
-        self.again = without(&self.queue, &self.dropped, batch, lost, NotRecorded::Failed);
+        self.again = without(&self.queue, batch, lost, NotRecorded::Failed, self.refuses);
     }
 
     fn say_failing(&mut self, error: &io::Error) {
         if !std::mem::replace(&mut self.failing, true)
             && let Sink::File { file, .. } = &self.sink
         {
-            tracing::error!(file = %file.path().display(), %error, "the audit file can't be written: changes are refused, or not recorded where `when_full` says so");
+            let so = if self.refuses {
+                "changes are refused, reads go on"
+            } else {
+                "changes are forwarded unrecorded (`when_full = \"drop\"`)"
+            };
+            tracing::error!(file = %file.path().display(), %error, "the audit file can't be written: {so}, until there is room and it can be");
         }
     }
+
+    /// A short line may fit where a change has no room: that is no good news.
+    fn say_written(&mut self) {
+        if self.failing
+            && let Sink::File { file, .. } = &mut self.sink
+            && let Ok((size, _)) = file.state()
+            && file.reserve(size, ROOM_AGAIN).is_ok()
+        {
+            self.failing = false;
+            tracing::info!("the audit file can be written again");
+        }
+    }
+}
+
+/// Goes on in a file at the same path.
+fn go_on(file: &mut AuditFile, chain: &Chain) -> Result<(), AuditFileError> {
+    let (new, found) = AuditFile::open(file.path(), &chain.head().chain)?;
+    file.give_back();
+    *file = new;
+    if found.open {
+        // Whoever made that file did not end its last line.
+        let size = file.size().unwrap_or_default();
+        let _ = file.append(size, b"\n");
+    }
+    Ok(())
 }
 
 /// Takes out of a batch what is not written after all.
 fn without(
     queue: &Queue,
-    dropped: &Dropped,
     batch: Vec<Entry>,
     these: impl Fn(&Kind) -> bool,
     why: NotRecorded,
+    refuses: bool,
 ) -> Vec<Entry> {
     let (gone, kept): (Vec<_>, Vec<_>) = batch.into_iter().partition(|entry| these(&entry.kind));
-    let mut lines = 0;
+    let mut lost = Lost::default();
     for entry in &gone {
         match &entry.kind {
-            // Whoever forwards it counts it.
-            Kind::Begin(begin) => begin.refuse(),
-            _ => lines += 1,
+            Kind::Begin(begin) => {
+                begin.refuse();
+                // Whoever waits counts it. Where changes are refused, who waits no more has refused this one.
+                let waits = entry.done.as_ref().is_some_and(|done| !done.is_closed());
+                lost.changes += u64::from(!waits && !refuses);
+            }
+            _ => lost.others += 1,
         }
     }
-    dropped(lines);
+    queue.lose(lost);
     finish(queue, gone, Err(why));
     kept
 }
 
 /// The most that a line takes in the file.
-fn size(entry: &Entry) -> usize {
+fn size_of(entry: &Entry) -> usize {
     entry.line.len() + SEAL_MOST
+}
+
+/// The line about lines that were lost.
+fn tell_lost(lost: Lost, format: AuditFormat, now: SystemTime) -> Entry {
+    let members = [
+        ("decision", json!("dropped")),
+        ("count", json!(lost.changes + lost.others)),
+        ("changes", json!(lost.changes)),
+    ];
+    Entry {
+        line: line::of_log(format, Event::One, now, &members),
+        kind: Kind::Own(None),
+        done: None,
+    }
 }
 
 /// Tells who waits, and gives the room back.

@@ -106,18 +106,31 @@ fn told(report: &Report) -> String {
     for note in &report.notes {
         let _ = writeln!(text, "note    {note}");
     }
-    let unknown = report.unknown_outcomes.len();
-    let _ = match report.found.len() {
-        0 => writeln!(
+    let (lines, findings) = (report.lines, report.found.len());
+    let _ = if findings == 0 {
+        write!(text, "whole: {}", many(lines, "line"))
+    } else {
+        write!(
             text,
-            "whole: {} lines; {unknown} changes with unknown outcome",
-            report.lines
-        ),
-        found => writeln!(
-            text,
-            "NOT WHOLE: {found} findings in {} lines; {unknown} changes with unknown outcome",
-            report.lines
-        ),
+            "NOT WHOLE: {} in {}",
+            many(findings as u64, "finding"),
+            many(lines, "line")
+        )
     };
+    let unknown = many(report.unknown_outcomes.len() as u64, "change");
+    let _ = write!(text, "; {unknown} with unknown outcome");
+    if report.unrecorded > 0 {
+        let _ = write!(
+            text,
+            "; {} forwarded without a line (`when_full = \"drop\"`)",
+            many(report.unrecorded, "change")
+        );
+    }
+    text.push('\n');
     text
+}
+
+/// `1 line`, `2 lines`.
+fn many(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

@@ -14,12 +14,16 @@ use super::exit;
 use super::reload::{self, Hangup, Reloader, SettingsSource};
 use super::systemd::Notifier;
 use crate::app::App;
+use crate::audit::Audit;
 use crate::blocking;
 use crate::config::Loaded;
 use crate::credential::CredentialSettings;
 use crate::crypto;
 use crate::log::Outlet;
 use crate::settings::{AccountSettings, Settings};
+
+/// How long requests that are broken off, and the audit log then, have for their end.
+const BREAK_OFF: Duration = Duration::from_millis(400);
 
 /// Serves until a signal or the admin port ends it.
 pub(crate) fn run(loaded: Loaded, source: SettingsSource) -> ExitCode {
@@ -47,9 +51,17 @@ pub(crate) fn run(loaded: Loaded, source: SettingsSource) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return no_thread(&error),
     };
-    let code = runtime.block_on(serve(settings, source, &stdout));
-    // A name lookup that hangs must not keep the process: what counts has been drained.
-    runtime.shutdown_background();
+    let mut audit = None;
+    let code = runtime.block_on(serve(settings, source, &stdout, &mut audit));
+    match audit.filter(|audit| !audit.is_closed()) {
+        // The drain was cut short: what is broken off now has its end in the audit log.
+        Some(audit) => {
+            runtime.shutdown_timeout(BREAK_OFF);
+            audit.close_at_once(BREAK_OFF);
+        }
+        // A name lookup that hangs must not keep the process: what counts has been drained.
+        None => runtime.shutdown_background(),
+    }
     stdout.flush(Duration::from_millis(100));
     code
 }
@@ -79,7 +91,12 @@ fn runtime(settings: &Settings) -> io::Result<Runtime> {
     builder.thread_name("worker").enable_all().build()
 }
 
-async fn serve(settings: Settings, source: SettingsSource, stdout: &Outlet) -> ExitCode {
+async fn serve(
+    settings: Settings,
+    source: SettingsSource,
+    stdout: &Outlet,
+    audit: &mut Option<Arc<Audit>>,
+) -> ExitCode {
     // Before anything is bound: a signal during the start must not end the process half way.
     let (mut signals, hangup) = match Signals::new().and_then(|signals| Ok((signals, Hangup::new()?))) {
         Ok(both) => both,
@@ -97,6 +114,7 @@ async fn serve(settings: Settings, source: SettingsSource, stdout: &Outlet) -> E
             return exit::CLEAN;
         }
     };
+    *audit = running.audit();
     let notifier = Notifier::new(source.environment);
     notifier.watch(source.environment);
     let (reloader, mut loads) = Reloader::new(Arc::new(source), notifier.clone());

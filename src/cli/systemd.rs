@@ -34,7 +34,9 @@ pub(super) fn sockets(environment: &dyn Environment) -> Result<HandedSockets, St
         .filter(|count| *count <= MOST_SOCKETS)
         .ok_or_else(|| format!("LISTEN_FDS: this is not a number of sockets, {MOST_SOCKETS} at most"))?;
     let names = variable("LISTEN_FDNAMES").unwrap_or_default();
-    let mut names = names.split(':').filter(|name| !name.is_empty());
+    let mut names = names
+        .split(':')
+        .map(|name| if name.is_empty() { NO_NAME } else { name });
     // It takes the variables away, so that nobody else does what is done here.
     let mut handed = ListenFd::from_env();
     let mut sockets = Vec::new();

@@ -9,6 +9,7 @@ use super::record::{Record, UNKNOWN_OPERATION};
 use crate::access::Reading;
 use crate::audit::{Audit, AuditOutcome, AuditRequest, NotRecorded, Ticket, Written};
 use crate::caller::CallerName;
+use crate::catalogue::is_id;
 
 /// What the audit log is told beside what every record has. Only of requests that it records.
 #[derive(Default)]
@@ -53,7 +54,8 @@ impl Pipeline {
         if !audit.includes(method.as_str()) {
             return None;
         }
-        let ids = [reading.project(), reading.organization()];
+        // Whatever else stands in their place is text of the client, of any length.
+        let ids = [reading.project(), reading.organization()].map(|id| id.filter(|id| is_id(id)));
         let [project, organization] = ids.map(|id| id.map(str::to_owned));
         let agent = headers.get(header::USER_AGENT);
         Some(Box::new(Audited {
@@ -92,7 +94,7 @@ impl Pipeline {
         }
         if let Some(on_disk) = on_disk
             && let Err(why) = on_disk.wait().await
-            && !audit.may_forward_unrecorded()
+            && !audit.may_forward_unrecorded(why)
         {
             return Err(why);
         }

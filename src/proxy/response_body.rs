@@ -97,7 +97,7 @@ impl ResponseBody {
     }
 
     fn close(&mut self, broken: bool) -> Option<Written> {
-        self.record.take()?.close(broken)
+        self.record.as_mut()?.close(broken)
     }
 
     /// Closes the record; the last frame, or the end, is held back until the audit log has it.
@@ -154,7 +154,9 @@ impl Body for ResponseBody {
                     },
                 };
                 // Closed before the last bytes reach the client, so that what it asks next sees this request counted.
-                if this.content.is_end_stream() {
+                // Over HTTP/2 the end of the stream may come later than the last byte of a length that is known.
+                let last_byte = frame.is_data() && this.content.size_hint().exact() == Some(0);
+                if this.content.is_end_stream() || last_byte {
                     return this.end(Some(frame), cx);
                 }
                 Poll::Ready(Some(Ok(frame)))

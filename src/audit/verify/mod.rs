@@ -1,14 +1,18 @@
 //! Proves that nothing was cut out of audit files, swapped or changed.
 
-use std::collections::{BTreeMap, HashMap};
+mod heads;
+mod line;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, BufRead, Read};
 
-use serde::Deserialize;
+pub use heads::{HeadSeen, heads};
+pub(in crate::audit) use line::hash_of;
 
-use super::chain::HASH_MEMBER;
 use super::keys::AuditKeys;
 use crate::crypto::RootKey;
 use crate::log::clean;
+use line::{Line, begins_like_ours};
 
 /// The longest line that is read: far longer than any that is written.
 const LONGEST_LINE: u64 = 1 << 20;
@@ -24,6 +28,8 @@ pub struct Report {
     pub found: Vec<String>,
     /// What is worth knowing, and no fault.
     pub notes: Vec<String>,
+    /// Changes that were forwarded without a line, as `when_full = "drop"` has it.
+    pub unrecorded: u64,
     /// Changes that were begun, and whose end nobody knows.
     pub unknown_outcomes: Vec<String>,
 }
@@ -43,58 +49,6 @@ impl Report {
     }
 }
 
-/// The head of a chain, as log and status page show it.
-#[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
-pub struct HeadSeen {
-    chain: String,
-    seq: u64,
-    hash: Option<String>,
-}
-
-/// The heads in a log, or in what `/status.json` gave, in their order.
-pub fn heads(text: &str) -> Vec<HeadSeen> {
-    text.match_indices("audit")
-        .filter_map(|(at, word)| {
-            // `"audit": {…}` of JSON, `audit={…}` of a line of text.
-            let rest = text[at + word.len()..].trim_start_matches('"').trim_start();
-            let object = rest.strip_prefix([':', '='])?.trim_start();
-            let mut values = serde_json::Deserializer::from_str(object).into_iter::<HeadSeen>();
-            values.next()?.ok()
-        })
-        .collect()
-}
-
-/// A line, as far as the proof is concerned.
-#[derive(Default, Deserialize)]
-struct Line {
-    event: Option<String>,
-    id: Option<String>,
-    caller: Option<String>,
-    method: Option<String>,
-    path: Option<String>,
-    time: Option<serde_json::Value>,
-    chain: Option<String>,
-    seq: Option<u64>,
-    key: Option<String>,
-    prev: Option<String>,
-    previous: Option<String>,
-    new_key: Option<String>,
-    torn: Option<bool>,
-    /// Of OCSF: all members of ours.
-    unmapped: Option<Box<Line>>,
-}
-
-/// The part of a line that its hash covers, and the hash.
-pub(super) fn hash_of(line: &[u8]) -> Option<(&[u8], &str)> {
-    let at = line
-        .windows(HASH_MEMBER.len())
-        .rposition(|window| window == HASH_MEMBER)?;
-    let rest = std::str::from_utf8(&line[at + HASH_MEMBER.len()..]).ok()?;
-    let hash = rest.trim_end_matches('}').strip_suffix('"')?;
-    let hexadecimal = hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
-    (hexadecimal && rest.len() <= hash.len() + 3).then_some((&line[..at], hash))
-}
-
 /// What is known of a chain so far.
 #[derive(Default)]
 struct ChainSeen {
@@ -110,6 +64,15 @@ struct ChainSeen {
     heads: Vec<HeadSeen>,
 }
 
+/// Where a line stands.
+struct Place {
+    /// `FILE:LINE`
+    text: String,
+    number: u64,
+    /// The file is named like the chain: that of a second process, which wrote at the same time as the first.
+    own_file: bool,
+}
+
 /// Goes through audit files.
 pub struct Verifier {
     keys: HashMap<String, AuditKeys>,
@@ -117,9 +80,15 @@ pub struct Verifier {
     chains: BTreeMap<String, ChainSeen>,
     /// In the order of their first lines.
     order: Vec<String>,
-    /// The hash of the last line that was read of this file.
+    /// The hash of the last line that was read.
     before: Option<String>,
     current: Option<String>,
+    /// The files that were read.
+    files: usize,
+    /// Keys that others took the place of.
+    retired: BTreeSet<String>,
+    /// The files are in the wrong order, from which more follows.
+    disordered: bool,
     report: Report,
     unhashed: u64,
     strange_keys: BTreeMap<String, u64>,
@@ -136,6 +105,9 @@ impl Verifier {
             order: Vec::new(),
             before: None,
             current: None,
+            files: 0,
+            retired: BTreeSet::new(),
+            disordered: false,
             report: Report::default(),
             unhashed: 0,
             strange_keys: BTreeMap::new(),
@@ -147,8 +119,9 @@ impl Verifier {
     /// # Errors
     /// When it can't be read.
     pub fn read(&mut self, name: &str, mut file: impl BufRead) -> io::Result<()> {
-        (self.before, self.current) = (None, None);
+        self.files += 1;
         let (mut number, mut line, mut torn) = (0_u64, Vec::new(), None);
+        let mut good = false;
         loop {
             line.clear();
             if file.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line)? == 0 {
@@ -172,8 +145,24 @@ impl Verifier {
                 );
             }
             match parsed {
-                Some(parsed) if ended && parsed.chain.is_some() && parsed.seq.is_some() => {
-                    self.line(&place, number, &line, parsed);
+                // A process that was killed before the line break has left a whole line, too.
+                Some(parsed)
+                    if (ended || hash_of(&line).is_some()) && parsed.chain.is_some() && parsed.seq.is_some() =>
+                {
+                    good = true;
+                    let own_file = parsed.chain.as_ref().is_some_and(|chain| name.contains(chain.as_str()));
+                    self.line(
+                        &Place {
+                            text: place,
+                            number,
+                            own_file,
+                        },
+                        &line,
+                        parsed,
+                    );
+                }
+                _ if !good || !begins_like_ours(&line) => {
+                    self.report.find(format!("{place}: this is no line of an audit log"))
                 }
                 // The last line of a process that was killed: the next one opens a chain, or there is no next one.
                 _ => torn = Some(place),
@@ -195,24 +184,39 @@ impl Verifier {
         }
     }
 
-    fn line(&mut self, place: &str, number: u64, text: &[u8], line: Line) {
+    fn line(&mut self, at: &Place, text: &[u8], line: Line) {
         let (Some(name), Some(seq)) = (line.chain.clone(), line.seq) else {
             return;
         };
+        let (place, number) = (&at.text, at.number);
         let hash = self.check_hash(place, text, &line);
         let event = line.event.as_deref().unwrap_or_default();
         if event == "open" {
-            self.open(place, number, &line, seq);
+            self.open(at, &line, seq);
         } else if self.current.as_ref() != Some(&name) && number > 1 {
             self.report.find(format!(
                 "{place}: a line of another chain than the one before: lines were swapped or cut out"
             ));
         }
+        if let Some(key) = &line.key
+            && self.retired.contains(key)
+            && !at.own_file
+        {
+            self.report.find(format!(
+                "{place}: hashed with key {key}, which another one took the place of before"
+            ));
+        }
         let known = self.chains.contains_key(&name);
+        let first_file = self.files == 1;
         let chain = self.chains.entry(name.clone()).or_default();
         if known {
             let prev = line.prev.as_deref();
-            if seq != chain.last + 1 {
+            if seq <= chain.last && number == 1 {
+                self.disordered = true;
+                self.report.find(format!(
+                    "{place}: this file comes before the one that was read before it: name the oldest file first"
+                ));
+            } else if seq != chain.last + 1 {
                 let what = match seq.checked_sub(chain.last + 1) {
                     Some(missing) => format!("{missing} lines before it are missing"),
                     None => "it stands in the wrong place, or twice".to_owned(),
@@ -231,6 +235,9 @@ impl Verifier {
                     .find(format!("{place}: chain {name} was closed before this line"));
             }
             let announced = chain.next_key.take();
+            if announced.is_some() {
+                self.retired.extend(chain.key.clone());
+            }
             if line.key != chain.key && announced != Some(line.key.clone()) {
                 self.report
                     .find(format!("{place}: another key from here on, which no line announces"));
@@ -239,7 +246,7 @@ impl Verifier {
             self.order.push(name.clone());
             chain.first = seq;
             chain.heads = self.heads.iter().filter(|head| head.chain == name).cloned().collect();
-            if event != "open" && number == 1 {
+            if event != "open" && number == 1 && (first_file || at.own_file) {
                 self.report.notes.push(format!(
                     "{place}: the beginning of chain {name}, {} lines, is in no file given",
                     seq - 1
@@ -278,6 +285,13 @@ impl Verifier {
                 self.report
                     .find(format!("{place}: the end of a change that was never begun"));
             }
+            ("one", _) if line.decision.as_deref() == Some("dropped") => {
+                let (count, changes) = (line.count.unwrap_or_default(), line.changes.unwrap_or_default());
+                self.report.notes.push(format!(
+                    "{place}: {count} lines before it found no room, {changes} of them about changes that were forwarded"
+                ));
+                self.report.unrecorded += changes;
+            }
             ("key", _) => chain.next_key = Some(line.new_key),
             ("close", _) => chain.closed = true,
             _ => {}
@@ -286,27 +300,38 @@ impl Verifier {
         self.current = Some(name);
     }
 
-    fn open(&mut self, place: &str, number: u64, line: &Line, seq: u64) {
+    fn open(&mut self, at: &Place, line: &Line, seq: u64) {
+        let Place {
+            text: place,
+            number,
+            own_file,
+        } = at;
         if seq != 1 {
             self.report
                 .find(format!("{place}: a chain that does not open with its first line"));
         }
-        if number > 1 && line.previous != self.before {
+        // A file that is new names no line before.
+        let follows = *number > 1 || line.previous.is_some();
+        if *number == 1 && follows && self.files == 1 {
+            self.report.notes.push(format!(
+                "{place}: the file had lines before this one, which are not given"
+            ));
+        } else if follows && line.previous != self.before && !own_file {
             self.report.find(format!(
                 "{place}: the process found another last line than the one before this: lines were cut out or changed"
             ));
         }
-        if number == 1 && line.previous.is_some() {
-            self.report.notes.push(format!(
-                "{place}: the file had lines before this one, which are not given"
-            ));
-        }
-        if let Some(current) = self.current.take()
-            && self.chains.get(&current).is_some_and(|chain| !chain.closed)
-        {
+        let Some(chain) = self.current.take().and_then(|current| self.chains.get(&current)) else {
+            return;
+        };
+        if !chain.closed {
+            let current = self.order.last().map_or("", String::as_str);
             self.report.notes.push(format!(
                 "{place}: chain {current} before it has no `close`: its process was killed"
             ));
+        }
+        if chain.key != line.key && !own_file {
+            self.retired.extend(chain.key.clone());
         }
     }
 
@@ -337,10 +362,12 @@ impl Verifier {
                 "{lines} lines have no keyed hash (`chain_key_file`): nothing proves that they were not changed"
             ));
         }
-        if self.report.lines == 0 {
-            self.report.notes.push("there is no line".to_owned());
+        if self.chains.is_empty() {
+            self.report.find("there is no line of an audit log".to_owned());
         }
-        self.check_heads();
+        if !self.disordered {
+            self.check_heads();
+        }
         for name in &self.order {
             if let Some(chain) = self.chains.get_mut(name) {
                 let mut begun: Vec<_> = chain.begun.drain().map(|(_, told)| told).collect();
@@ -349,45 +376,5 @@ impl Verifier {
             }
         }
         self.report
-    }
-
-    /// Whether the files reach as far as log or status page say that they do.
-    fn check_heads(&mut self) {
-        let mut last_of: BTreeMap<&str, &HeadSeen> = BTreeMap::new();
-        for head in &self.heads {
-            let last = last_of.entry(head.chain.as_str()).or_insert(head);
-            if head.seq >= last.seq {
-                *last = head;
-            }
-        }
-        let newest = self.heads.last().map(|head| head.chain.as_str());
-        let mut proven = false;
-        for (name, head) in last_of {
-            match self.chains.get(name) {
-                Some(chain) if chain.last < head.seq => self.report.find(format!(
-                    "the end of chain {name} was cut off: its last line is {}, and the log or status page tells of {}",
-                    chain.last, head.seq
-                )),
-                Some(chain) if self.order.last().map(String::as_str) == Some(name) => {
-                    proven = true;
-                    self.report.notes.push(format!(
-                        "the end is proven up to line {} of chain {name}; {} lines follow",
-                        head.seq,
-                        chain.last - head.seq
-                    ));
-                }
-                Some(_) => {}
-                None if Some(name) == newest => self.report.find(format!(
-                    "the log or status page tells of chain {name}, of which there is no line"
-                )),
-                None => {}
-            }
-        }
-        if !proven {
-            self.report.notes.push(
-                "end not proven: `--head FILE`, the log or what /status.json gave, shows whether lines were cut off at the end"
-                    .to_owned(),
-            );
-        }
     }
 }
