@@ -13,7 +13,8 @@ use crate::config::Flags;
 ///
 /// Without a command it runs the proxy. Credentials come from the environment or from files, never by flag:
 /// MONGODB_ATLAS_CLIENT_ID and MONGODB_ATLAS_CLIENT_SECRET for a service account, MONGODB_ATLAS_PUBLIC_API_KEY and
-/// MONGODB_ATLAS_PRIVATE_API_KEY for an API key; each with _FILE at its end names a file instead.
+/// MONGODB_ATLAS_PRIVATE_API_KEY for an API key; each with _FILE at its end names a file instead. Before a gateway of this
+/// program, ATLAS_PROXY_GATEWAY and what it is shown.
 #[derive(Debug, Parser)]
 #[command(name = "atlas-auth-proxy", version, args_conflicts_with_subcommands = true)]
 pub(crate) struct Cli {
@@ -30,7 +31,7 @@ pub(crate) enum Command {
     /// A flag wins over its environment variable, that over the configuration file, that over the default. Credentials
     /// come from the environment or from files, never by flag: MONGODB_ATLAS_CLIENT_ID and MONGODB_ATLAS_CLIENT_SECRET
     /// for a service account, MONGODB_ATLAS_PUBLIC_API_KEY and MONGODB_ATLAS_PRIVATE_API_KEY for an API key; each with
-    /// _FILE at its end names a file instead.
+    /// _FILE at its end names a file instead. Before a gateway of this program, ATLAS_PROXY_GATEWAY and what it is shown.
     Run(Box<RunArgs>),
     /// Start a built-in Atlas emulator and proxies before it, and print what to try; needs no configuration.
     #[cfg(feature = "emulator")]

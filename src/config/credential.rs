@@ -485,7 +485,8 @@ fn report_nothing(account: &Account<'_>, inputs: &mut Inputs<'_>) {
         format!(
             "no credential for account `{name}`. For a service account set MONGODB_ATLAS_CLIENT_ID and \
              MONGODB_ATLAS_CLIENT_SECRET; for an API key set MONGODB_ATLAS_PUBLIC_API_KEY and \
-             MONGODB_ATLAS_PRIVATE_API_KEY. Each of them with `_FILE` at its end names a file instead. Or set {in_file}"
+             MONGODB_ATLAS_PRIVATE_API_KEY. Each of them with `_FILE` at its end names a file instead. Before a gateway of this \
+             program set ATLAS_PROXY_GATEWAY and what it is shown (ATLAS_PROXY_IDENTITY_TOKEN_FILE). Or set {in_file}"
         )
     } else {
         format!("no credential for account `{name}`: set {in_file}")

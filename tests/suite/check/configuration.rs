@@ -40,10 +40,11 @@ async fn values_in_the_wrong_field() {
     both.check()
         .await
         .fails("configuration", &["two kinds of credential", "Remove"], &[]);
-    Setup::default()
-        .check()
-        .await
-        .fails("configuration", &["no credential", "MONGODB_ATLAS_CLIENT_ID"], &[]);
+    Setup::default().check().await.fails(
+        "configuration",
+        &["no credential", "MONGODB_ATLAS_CLIENT_ID", "ATLAS_PROXY_GATEWAY"],
+        &[],
+    );
 }
 
 #[tokio::test]
