@@ -51,6 +51,8 @@ mod rotate_secret;
 #[cfg(feature = "emulator")]
 mod rotation;
 mod rules;
+#[cfg(feature = "token-store")]
+mod scale;
 #[cfg(feature = "emulator")]
 mod secret_commands;
 mod secrets;
