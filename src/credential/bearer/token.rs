@@ -120,6 +120,7 @@ impl Token {
     }
 
     /// Whether it is to be replaced because Atlas refuses it.
+    #[cfg(feature = "token-store")]
     pub(crate) fn is_refused(&self) -> bool {
         self.0.refused.load(Ordering::Relaxed)
     }
