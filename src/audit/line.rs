@@ -217,7 +217,7 @@ fn ocsf(event: Event, at: SystemTime, mut known: Value) -> Line {
     Line(text)
 }
 
-/// https://schema.ocsf.io/classes/api_activity
+/// <https://schema.ocsf.io/classes/api_activity>
 fn ocsf_request(id: &str, request: &AuditRequest<'_>, method: &str, outcome: Option<&AuditOutcome<'_>>) -> Value {
     let peer = request.peer.to_string();
     let endpoint = match peer.parse::<std::net::IpAddr>() {

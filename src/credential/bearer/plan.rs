@@ -28,7 +28,7 @@ pub fn renew_after(life: Duration, random: f64) -> Duration {
 }
 
 /// The pause after the `failures`th failure in a row (from 1): 1, 2, 4, … 40 s and up to half of that again, so within
-/// [`LEAST_PAUSE`] and [`MOST_PAUSE`]; never before what the server asked for, and up to 10 % later than that.
+/// `LEAST_PAUSE` and `MOST_PAUSE`; never before what the server asked for, and up to 10 % later than that.
 pub fn backoff(failures: u32, retry_after: Option<Duration>, random: f64) -> Duration {
     let random = random.clamp(0.0, 1.0);
     let doublings = failures.saturating_sub(1).min(6);
