@@ -17,7 +17,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 pub use line::{Line, clean};
-pub use outlet::Outlet;
+pub use outlet::{Outlet, write_all};
 pub use request::RequestRecord;
 
 /// How long the end of the process waits for the reader of the log.

@@ -67,6 +67,8 @@ pub struct AuditRequest<'a> {
     pub identified_by: Option<&'a str>,
     /// The peer's address, or its user id on a unix socket.
     pub peer: &'a dyn fmt::Display,
+    /// Whom the peer counts as where refusals are counted.
+    pub site: &'a dyn fmt::Display,
     /// The listener's label.
     pub listener: &'a str,
     /// The account's name.

@@ -20,7 +20,6 @@ mod writer;
 mod tests;
 
 use std::borrow::Cow;
-use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -243,7 +242,7 @@ impl Audit {
         if refused {
             let mut refusals = self.refusals.lock();
             let ended = refusals.ended(second(now));
-            let own_line = refusals.count(&site(request.peer), request.listener);
+            let own_line = refusals.count(&request.site.to_string(), request.listener);
             drop(refusals);
             self.count_lines(ended, now);
             if !own_line {
@@ -363,15 +362,6 @@ impl std::fmt::Debug for Audit {
         f.debug_struct("Audit")
             .field("chain", &self.chain)
             .finish_non_exhaustive()
-    }
-}
-
-/// Who counts as one peer: one site has an IPv6 network of 64 bits for itself (RFC 6177).
-fn site(peer: &dyn std::fmt::Display) -> String {
-    let peer = peer.to_string();
-    match peer.parse::<Ipv6Addr>() {
-        Ok(ip) => format!("{}/64", Ipv6Addr::from(u128::from(ip) & !u128::from(u64::MAX))),
-        Err(_) => peer,
     }
 }
 

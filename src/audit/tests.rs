@@ -73,6 +73,7 @@ fn request(method: &'static str, path: &'static str) -> AuditRequest<'static> {
         claimed_caller: None,
         identified_by: Some("jwt"),
         peer: &"10.0.0.1",
+        site: &"10.0.0.1",
         listener: "gateway",
         account: "default",
         operation: "createGroup",

@@ -1,12 +1,11 @@
 //! The thread that writes: whole batches, one sync for all changes that begin in one.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
-use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -16,6 +15,7 @@ use super::file::{AuditFile, AuditFileError};
 use super::line::{self, Event};
 use super::queue::{Batch, Entry, Kind, Lost, Queue};
 use super::settings::AuditFormat;
+use crate::log::write_all;
 use crate::time::SharedClock;
 
 /// Where lines go.
@@ -140,7 +140,10 @@ impl Writer {
         };
         if removed {
             let path = file.path().display().to_string();
-            tracing::error!(file = %path, "the audit file was removed while it was open: its lines are lost; the log goes on in a new one");
+            // Said once, however often a new one can't be made.
+            if !self.failing {
+                tracing::error!(file = %path, "the audit file was removed while it was open: its lines are lost; the log goes on in a new one");
+            }
             size = match go_on(file, chain).map_err(io::Error::other).and_then(|()| file.size()) {
                 Ok(size) => size,
                 Err(error) => return self.failed(batch, &error),
@@ -315,20 +318,4 @@ fn finish(queue: &Queue, batch: Vec<Entry>, result: Result<(), NotRecorded>) {
         }
     }
     queue.give_back(changes, others);
-}
-
-fn write_all(out: &mut File, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match out.write(bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(size) => bytes = &bytes[size..],
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // The parent process may have made the pipe non-blocking.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                poll(&mut [PollFd::new(out, PollFlags::OUT)], None)?;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

@@ -182,7 +182,11 @@ fn piece(lines: &[u8]) -> usize {
         .unwrap_or(lines.len())
 }
 
-fn write_all(sink: &mut File, mut bytes: &[u8]) -> io::Result<()> {
+/// Writes all, also to a pipe that somebody has made non-blocking. Blocks.
+///
+/// # Errors
+/// When nobody is there to read, and as the system says.
+pub fn write_all(sink: &mut File, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match sink.write(bytes) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),

@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, Method, header};
 
+use super::Peer;
 use super::error::ProxyError;
 use super::fairness::ConcurrencyGuard;
 use super::pipeline::Pipeline;
@@ -84,7 +85,7 @@ impl Pipeline {
         if !Audit::is_change(&record.method) {
             return Ok(());
         }
-        let begun = audit.begin(&record.audit_request(audited))?;
+        let begun = audit.begin(&record.audit_request(audited, &record.peer.site()))?;
         let Some((ticket, on_disk)) = begun else {
             return Ok(());
         };
@@ -103,13 +104,14 @@ impl Pipeline {
 }
 
 impl Record {
-    fn audit_request<'r>(&'r self, audited: &'r Audited) -> AuditRequest<'r> {
+    fn audit_request<'r>(&'r self, audited: &'r Audited, site: &'r Peer) -> AuditRequest<'r> {
         let pipeline = &self.pipeline;
         AuditRequest {
             caller: pipeline.callers.as_ref().map(|callers| callers.label(self.who)),
             claimed_caller: self.claimed_caller.as_ref().map(CallerName::as_str),
             identified_by: self.who.known_by(),
             peer: &self.peer,
+            site,
             listener: &pipeline.name,
             account: &pipeline.account.name,
             operation: self
@@ -138,7 +140,8 @@ impl Record {
             request_id: audited.request_id.as_deref(),
             ..*outcome
         };
-        let request = self.audit_request(&audited);
+        let site = self.peer.site();
+        let request = self.audit_request(&audited, &site);
         match ticket {
             // What was never forwarded waits for nothing more.
             Some(ticket) => audit.end(ticket, &request, &outcome).filter(|_| self.attempts > 0),

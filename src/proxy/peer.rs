@@ -1,7 +1,7 @@
 //! Who is at the other end of a client connection.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use crate::certificate::SubjectNames;
 
@@ -21,6 +21,20 @@ pub enum Peer {
     Ip(IpAddr),
     /// A peer on a unix socket, with its user id.
     Unix(u32),
+}
+
+impl Peer {
+    /// Who counts as one peer: one site has an IPv6 network of 64 bits for itself (RFC 6177).
+    #[must_use]
+    pub fn site(self) -> Self {
+        match self {
+            Self::Ip(IpAddr::V6(ip)) => {
+                let network = u128::from(ip) & !u128::from(u64::MAX);
+                Self::Ip(IpAddr::V6(Ipv6Addr::from(network)))
+            }
+            other => other,
+        }
+    }
 }
 
 impl fmt::Display for Peer {

@@ -1,7 +1,6 @@
 //! How many connections there may be.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -134,22 +133,11 @@ impl Capacity {
     }
 }
 
-/// Who counts as one peer: one site has an IPv6 network of 64 bits for itself (RFC 6177).
-fn one_site(peer: Peer) -> Peer {
-    match peer {
-        Peer::Ip(IpAddr::V6(ip)) => {
-            let network = u128::from(ip) & !u128::from(u64::MAX);
-            Peer::Ip(IpAddr::V6(Ipv6Addr::from(network)))
-        }
-        other => other,
-    }
-}
-
 impl Slot {
     /// The slot as one of `peer`, if that may have one more.
     pub(super) fn assign(mut self, peer: Peer, strangers: bool) -> Result<Self, Full> {
         if let Some(most) = self.capacity.most_of_a_peer(strangers) {
-            let peer = one_site(peer);
+            let peer = peer.site();
             let mut peers = self.capacity.peers.lock();
             let open = peers.entry(peer).or_default();
             if *open >= most {

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use atlas_auth_proxy::app::App;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http_body_util::BodyExt;
@@ -14,6 +15,7 @@ use tokio::process::Command;
 
 use crate::callers::{BILLING_SECRET, DEPLOYER_SECRET, Gateway, PROJECT, listener};
 use crate::support::client::client;
+use crate::support::config::load;
 use crate::support::metrics::metric;
 use crate::support::program::{PROGRAM, Program, SERVICE_ACCOUNT};
 use crate::support::proxy::CLIENT_SECRET;
@@ -186,25 +188,8 @@ async fn an_account_whose_atlas_hangs_leaves_the_others_alone() {
     ]
     .concat();
     write(folder.path(), "proxy.toml", &config);
-    let flags = atlas_auth_proxy::config::Flags {
-        config: Some(folder.path().join("proxy.toml")),
-        ..Default::default()
-    };
-    let loaded = atlas_auth_proxy::config::load(atlas_auth_proxy::config::Sources {
-        flags: &flags,
-        environment: &std::collections::BTreeMap::<String, String>::new(),
-        files: &atlas_auth_proxy::config::Disk,
-        sockets: None,
-        commands: &atlas_auth_proxy::config::NoCommands,
-        machine: atlas_auth_proxy::config::Machine {
-            cores: std::num::NonZeroUsize::MIN,
-            overflow_uid: 65534,
-            log_to_terminal: false,
-        },
-    });
-    let app = atlas_auth_proxy::app::App::start(loaded.unwrap().settings)
-        .await
-        .unwrap();
+    let settings = load(folder.path().join("proxy.toml")).unwrap();
+    let app = App::start(settings).await.unwrap();
     let url = |at: usize| format!("{}{}", app.listeners()[at].url, clusters());
     let hanging: Vec<_> = (0..50).map(|_| tokio::spawn(client().get(url(1)).send())).collect();
     for _ in 0..50 {

@@ -9,16 +9,13 @@ mod rules;
 mod shares;
 mod who;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use atlas_auth_proxy::app::App;
-use atlas_auth_proxy::config::{self, Disk, Flags, Machine, NoCommands, Sources};
 use atlas_auth_proxy::settings::Settings;
 use atlas_auth_proxy::time::{SharedClock, SystemClock};
 use http::Request;
@@ -28,6 +25,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::client::client;
+use crate::support::config::load;
 use crate::support::metrics::metric;
 use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET};
 use crate::support::upstream::{Answer, Upstream, json};
@@ -156,25 +154,7 @@ pub fn settings(folder: &TempDir, upstream: &Upstream, listeners: &str, callers:
         upstream.base_url(),
         upstream.ca_file.display(),
     );
-    let flags = Flags {
-        config: Some(write(folder, "proxy.toml", &toml)),
-        ..Flags::default()
-    };
-    let loaded = config::load(Sources {
-        flags: &flags,
-        environment: &BTreeMap::<String, String>::new(),
-        files: &Disk,
-        sockets: None,
-        commands: &NoCommands,
-        machine: Machine {
-            cores: NonZeroUsize::MIN,
-            overflow_uid: 65534,
-            log_to_terminal: false,
-        },
-    });
-    loaded
-        .map(|loaded| loaded.settings)
-        .map_err(|errors| errors.to_string())
+    load(write(folder, "proxy.toml", &toml))
 }
 
 /// Status, code of the proxy's own answer, and its text.

@@ -6,16 +6,13 @@ mod errors;
 mod fields;
 mod identity;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use atlas_auth_proxy::app::App;
-use atlas_auth_proxy::config::{self, Disk, Flags, Machine, NoCommands, Sources};
 use atlas_auth_proxy::settings::Settings;
 use atlas_auth_proxy::time::SystemClock;
 use reqwest::RequestBuilder;
@@ -24,6 +21,7 @@ use tempfile::TempDir;
 
 use crate::callers::{Gateway, write};
 use crate::support::client::client;
+use crate::support::config::load;
 use crate::support::issuer::{IssuerKey, jwks};
 use crate::support::metrics::metric;
 use crate::support::tls::{Identity, TestCa, for_clients};
@@ -133,25 +131,7 @@ pub fn settings(folder: &TempDir, account: &str, more: &str) -> Result<Settings,
         "[[listener]]\nbind = \"127.0.0.1:0\"\n"
     };
     let toml = format!("{listener}{more}\n[account.default]\n{account}\n[admin]\nbind = \"127.0.0.1:0\"\n");
-    let flags = Flags {
-        config: Some(write(folder, "proxy.toml", &toml)),
-        ..Flags::default()
-    };
-    let loaded = config::load(Sources {
-        flags: &flags,
-        environment: &BTreeMap::<String, String>::new(),
-        files: &Disk,
-        sockets: None,
-        commands: &NoCommands,
-        machine: Machine {
-            cores: NonZeroUsize::MIN,
-            overflow_uid: 65534,
-            log_to_terminal: false,
-        },
-    });
-    loaded
-        .map(|loaded| loaded.settings)
-        .map_err(|errors| errors.to_string())
+    load(write(folder, "proxy.toml", &toml))
 }
 
 /// A gateway on loopback that knows callers by the tokens of `key`.

@@ -8,6 +8,7 @@ pub mod chromium;
 pub mod client;
 #[cfg(feature = "emulator")]
 pub mod clock;
+pub mod config;
 pub mod h2_upstream;
 #[allow(dead_code, reason = "the unit tests of `caller` share the file, and use more of it")]
 pub mod issuer;
