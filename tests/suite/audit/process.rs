@@ -56,6 +56,34 @@ async fn after_kill_9_what_was_under_way_is_an_unknown_outcome() {
     assert_eq!(verify(folder.path(), &["forged"]).0, 1);
 }
 
+/// What a signal breaks off is ended in the log, and so is the log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_that_is_cut_short_leaves_no_outcome_unknown() {
+    for signal in [Signal::QUIT, Signal::TERM] {
+        let folder = folder("audit.jsonl", "");
+        let held = Held::start().await;
+        let program = start(Command::new(PROGRAM), &held.upstream, &folder).await;
+        let mut stream = TcpStream::connect(program.address).await.unwrap();
+        let delete = format!("DELETE {CLUSTERS}/c HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        stream.write_all(delete.as_bytes()).await.unwrap();
+        held.begun(1).await;
+        let pid = Pid::from_raw(program.pid().cast_signed()).unwrap();
+        // The third SIGTERM ends it at once, as SIGQUIT does; each must be heard before the next.
+        if signal == Signal::TERM {
+            for times in 1..=2 {
+                kill_process(pid, signal).unwrap();
+                program.until_said_times("\"stopping", times).await;
+            }
+        }
+        program.end(signal).await;
+        let all = lines(&folder.path().join("audit.jsonl"));
+        assert_eq!(pairs(&all), 1, "{all:?}");
+        assert_eq!(of(&all, "end")[0]["decision"], "broken_off");
+        assert_eq!(of(&all, "close").len(), 1);
+        assert_eq!(verify(folder.path(), &["audit.jsonl"]).0, 0);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_is_renamed_under_load_and_sighup_begins_another_also_with_refused_settings() {
     let folder = folder("audit.jsonl", "");
