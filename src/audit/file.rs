@@ -105,15 +105,8 @@ impl AuditFile {
             // Gives back room that a process before took ahead.
             file.set_len(size)?;
             let found = tail(file, size)?;
-            if let Some(folder) = path.parent() {
-                // The name of a new file is on disk before its lines are. Not every file system can do that.
-                let folder = if folder.as_os_str().is_empty() {
-                    Path::new(".")
-                } else {
-                    folder
-                };
-                let _ = File::open(folder).and_then(|folder| folder.sync_all());
-            }
+            // The name of a new file is on disk before its lines are. Not every file system can do that.
+            let _ = File::open(folder_of(&path)).and_then(|folder| folder.sync_all());
             Ok(found)
         };
         match begin(&mut file) {
@@ -204,6 +197,14 @@ impl AuditFile {
     }
 }
 
+/// The folder that the file is in.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
 fn open(path: &Path) -> Result<File, AuditFileError> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let opened = OpenOptions::new()
@@ -218,6 +219,21 @@ fn open(path: &Path) -> Result<File, AuditFileError> {
         path: path.to_owned(),
         source,
     })?;
+    if judge(&about, path)? {
+        // Kubernetes gives the files of a volume to `fsGroup` each time that it mounts one.
+        let closed = file.set_permissions(fs::Permissions::from_mode(0o600));
+        closed.map_err(|source| AuditFileError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        let mode = mode(&about);
+        tracing::warn!(file = %path.display(), mode = format!("{mode:04o}"), "the group could read or write the audit file: its mode is 0600 now");
+    }
+    Ok(file)
+}
+
+/// Whether a file can be the audit file. True: as soon as it is closed to its group.
+pub(super) fn judge(about: &fs::Metadata, path: &Path) -> Result<bool, AuditFileError> {
     let path = path.to_owned();
     if !about.is_file() {
         return Err(AuditFileError::NotRegular(path));
@@ -229,20 +245,15 @@ fn open(path: &Path) -> Result<File, AuditFileError> {
         let owner = about.uid();
         return Err(AuditFileError::Owner { path, owner });
     }
-    let mode = about.mode() & 0o7777;
+    let mode = mode(about);
     if mode & 0o007 != 0 {
         return Err(AuditFileError::Mode { path, mode });
     }
-    if mode & 0o070 != 0 {
-        // Kubernetes gives the files of a volume to `fsGroup` each time that it mounts one.
-        let closed = file.set_permissions(fs::Permissions::from_mode(0o600));
-        closed.map_err(|source| AuditFileError::Io {
-            path: path.clone(),
-            source,
-        })?;
-        tracing::warn!(file = %path.display(), mode = format!("{mode:04o}"), "the group could read or write the audit file: its mode is 0600 now");
-    }
-    Ok(file)
+    Ok(mode & 0o070 != 0)
+}
+
+fn mode(about: &fs::Metadata) -> u32 {
+    about.mode() & 0o7777
 }
 
 /// Whether the file is ours alone now.

@@ -5,6 +5,7 @@
 //! thread writes; whoever is on a request's way only puts a line into a queue with bounds.
 
 mod chain;
+mod examine;
 mod file;
 mod keys;
 mod line;
@@ -30,6 +31,7 @@ use parking_lot::{Condvar, Mutex};
 use serde_json::json;
 
 pub use chain::Head;
+pub use examine::{ExaminedFile, examine};
 pub use file::AuditFileError;
 pub use line::{AuditOutcome, AuditRequest};
 pub use settings::{AuditFormat, AuditSettings, Destination, Include, PathShown, WhenFull};

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::keys::AuditKeys;
 use crate::crypto::KeyFile;
 
 /// What is recorded, and where.
@@ -19,6 +20,14 @@ pub struct AuditSettings {
     pub path: PathShown,
     /// What each line is hashed with; `None`: nothing proves that lines were not altered.
     pub keys: Option<KeyFile>,
+}
+
+impl AuditSettings {
+    /// What lines name their key by; `None`: there is none.
+    pub fn key_id(&self) -> Option<String> {
+        let keys = self.keys.as_ref()?;
+        Some(AuditKeys::of(&keys.current).id().to_owned())
+    }
 }
 
 /// Where lines go.

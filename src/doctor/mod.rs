@@ -4,6 +4,7 @@
 //! the report shows the cause alone.
 
 mod api;
+mod audit;
 mod callers;
 mod clock;
 mod credential;
@@ -58,6 +59,7 @@ pub async fn examine(settings: &Settings, only: Option<&str>, around: &Circumsta
     if only.is_none() {
         callers::examine(settings, around, report).await;
     }
+    audit::examine(settings, report).await;
     listeners::examine(settings, around.clock.wall(), report);
     ports::examine(settings, report).await;
 }

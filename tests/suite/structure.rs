@@ -75,6 +75,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         "doctor",
         &[
             "atlas_api",
+            "audit",
+            "blocking",
             "certificate",
             "credential",
             "own_http",

@@ -77,6 +77,8 @@ impl Said {
 pub struct Setup {
     environment: Vec<(String, String)>,
     args: Vec<String>,
+    /// What starts the program, with its arguments; empty: nothing else.
+    through: Vec<String>,
 }
 
 impl Setup {
@@ -88,6 +90,12 @@ impl Setup {
 
     pub fn args(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
+        self
+    }
+
+    /// Lets these words start the program.
+    pub fn through(mut self, words: &[&str]) -> Self {
+        self.through = words.iter().map(|word| (*word).to_owned()).collect();
         self
     }
 
@@ -109,8 +117,9 @@ impl Setup {
 
     /// Runs `check`; ports are free unless the set-up says otherwise.
     pub async fn check(&self) -> Said {
-        let mut command = Command::new(PROGRAM);
-        command.arg("check");
+        let mut words = self.through.iter().map(String::as_str).chain([PROGRAM, "check"]);
+        let mut command = Command::new(words.next().unwrap_or(PROGRAM));
+        command.args(words);
         for (flag, free) in [("--listen", "127.0.0.1:0"), ("--admin-listen", "127.0.0.1:0")] {
             if !self.args.iter().any(|arg| arg == flag || arg == "--config") {
                 command.args([flag, free]);
