@@ -22,6 +22,12 @@ pub fn not_after(der: &[u8]) -> Option<SystemTime> {
     validity(der).map(|(_, after)| after)
 }
 
+/// The issuer's distinguished name, written as [`subject`] is.
+pub fn issuer(der: &[u8]) -> Option<String> {
+    let (_, name, _) = element(skip(to_be_signed(der)?, 2)?)?;
+    Some(shown(&distinguished_name(name)))
+}
+
 /// The subject's distinguished name, written as RFC 4514 does; bounded and without control characters.
 pub fn subject(der: &[u8]) -> Option<String> {
     let (_, name, _) = element(skip(to_be_signed(der)?, 4)?)?;
@@ -36,6 +42,16 @@ pub struct SubjectNames {
     pub uris: Vec<String>,
     /// dNSName, in lower case: it has none.
     pub dns: Vec<String>,
+}
+
+impl SubjectNames {
+    /// For messages: bounded, without control characters; empty: it has none.
+    pub fn told(&self) -> String {
+        let dns = self.dns.iter().map(|name| format!("DNS:{name}"));
+        let uris = self.uris.iter().map(|name| format!("URI:{name}"));
+        let names: Vec<String> = dns.chain(uris).take(MOST_SHOWN).map(|name| shown(&name)).collect();
+        names.join(", ")
+    }
 }
 
 /// All names of a certificate in DER; rustls has verified it before.

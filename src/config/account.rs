@@ -252,6 +252,7 @@ fn upstream(
     inputs: &mut Inputs<'_>,
 ) -> (UpstreamSettings, Option<Source>) {
     let realm = realm(table, overrides.environment, inputs);
+    let what = if gateway.is_some() { "gateway" } else { "base URL" };
     let base_url = gateway.or_else(|| {
         inputs.choose(overrides.base_url, table.and_then(|t| t.base_url.as_ref()), |text| {
             Origin::parse(text).map_err(|e| e.to_string())
@@ -268,7 +269,7 @@ fn upstream(
         && base_url.value != realm.value
     {
         inputs.problems.warn(format_args!(
-            "the base URL {} (from {}) wins over the environment that {} chooses",
+            "the {what} {} (from {}) wins over the environment that {} chooses",
             base_url.value, base_url.source, realm.source
         ));
     }

@@ -7,8 +7,9 @@ use super::account;
 use super::listener;
 use super::problem::Problems;
 use super::source::{Given, Source};
+use crate::credential::CredentialSettings;
 use crate::server::{Bind, ListenerSettings};
-use crate::settings::AdminSettings;
+use crate::settings::{AccountSettings, AdminSettings};
 use crate::upstream::Origin;
 
 /// Notes every conflict.
@@ -22,7 +23,7 @@ pub(crate) fn check(
     check_names(listeners, problems);
     for (name, account) in accounts {
         if let Some(source) = &account.base_url {
-            check_base_url(&account.settings.upstream.origin, source, listeners, admin, problems);
+            check_base_url(&account.settings, source, listeners, admin, problems);
         }
         if !listeners.iter().any(|l| l.value.account == *name) {
             problems.warn(format_args!("no listener uses the account `{name}`"));
@@ -88,19 +89,29 @@ fn check_names(listeners: &[Given<ListenerSettings>], problems: &mut Problems) {
 /// Clients find the proxy through the same variables that name the upstream. Inherited by the proxy itself, they would
 /// make it call itself without end.
 fn check_base_url(
-    origin: &Origin,
+    account: &AccountSettings,
     source: &Source,
     listeners: &[Given<ListenerSettings>],
     admin: &Given<AdminSettings>,
     problems: &mut Problems,
 ) {
+    let origin = &account.upstream.origin;
+    let gateway = matches!(account.credential, CredentialSettings::Identity(_));
     let ours = listeners.iter().any(|l| {
         l.value.bind.addresses().into_iter().any(|address| {
             names(origin, address)
                 || origin.port() == address.port() && l.value.rules.hosts.knows(origin.authority().as_str())
         })
     });
-    if ours {
+    if ours && gateway {
+        problems.add(
+            source,
+            format_args!(
+                "`{origin}` is this proxy's own listener; a gateway is another proxy of this program: set `gateway` (ATLAS_PROXY_GATEWAY) to \
+                 where that is"
+            ),
+        );
+    } else if ours {
         problems.add(
             source,
             format_args!(
@@ -111,7 +122,10 @@ fn check_base_url(
     } else if matches!(admin.value.bind, Some(Bind::Tcp(address)) if names(origin, address)) {
         problems.add(
             source,
-            format_args!("`{origin}` is this proxy's own admin port, not Atlas"),
+            format_args!(
+                "`{origin}` is this proxy's own admin port, not {}",
+                if gateway { "a gateway" } else { "Atlas" }
+            ),
         );
     }
 }

@@ -49,6 +49,11 @@ impl Patient<'_> {
         };
         let said = format!("GET {CALL}: {}{no_json}", answer.summary());
         let code = answer.error_code().unwrap_or_default();
+        let base_url = if self.before_gateway() {
+            "the gateway's base URL"
+        } else {
+            "the base URL"
+        };
         let hint = match answer.status {
             _ if is_good(answer) => {
                 return match answer.body["totalCount"].as_u64() {
@@ -61,7 +66,7 @@ impl Patient<'_> {
                 };
             }
             status if status.is_success() || status.is_redirection() => {
-                "this is not the Admin API: look at the base URL, and at what stands in between (a login page, a proxy)".to_owned()
+                format!("this is not the Admin API: look at {base_url}, and at what stands in between (a login page, a proxy)")
             }
             _ if code.contains("ACCESS_LIST") || code.contains("WHITELIST") => {
                 let seen = named_address(answer).map_or_else(
@@ -78,7 +83,7 @@ impl Patient<'_> {
                 "the upstream does not know this version of the API: is it Atlas, or an older Ops Manager?".to_owned()
             }
             StatusCode::TOO_MANY_REQUESTS => "the rate limit is reached: others use up what this credential may do; wait, or bound them with `max_requests_per_minute`".to_owned(),
-            StatusCode::NOT_FOUND => "there is no Admin API at this address: look at the base URL".to_owned(),
+            StatusCode::NOT_FOUND => format!("there is no Admin API at this address: look at {base_url}"),
             status if status.is_server_error() => "a fault of Atlas, or of what answers in its place: see status.mongodb.com, and try again".to_owned(),
             _ => "look at what the upstream says".to_owned(),
         };

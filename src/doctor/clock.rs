@@ -31,7 +31,10 @@ impl Patient<'_> {
                 if self.shows_certificate() && !error.is_timeout() {
                     return self.skip(&["clock"], "the gateway ended the connection");
                 }
-                let hint = "it takes connections, but gives no HTTP answer: is the base URL Atlas's?".to_owned();
+                let hint = format!(
+                    "it takes connections, but gives no HTTP answer: is {} right?",
+                    self.address_setting()
+                );
                 return self.add(
                     "clock",
                     Status::Warn,

@@ -140,6 +140,19 @@ impl<'a> Patient<'a> {
         }
     }
 
+    fn before_gateway(&self) -> bool {
+        matches!(self.account.credential, CredentialSettings::Identity(_))
+    }
+
+    /// What says where the upstream is.
+    fn address_setting(&self) -> &'static str {
+        if self.before_gateway() {
+            "`gateway` (ATLAS_PROXY_GATEWAY)"
+        } else {
+            "the base URL"
+        }
+    }
+
     fn origin(&self) -> &'a Origin {
         &self.account.upstream.origin
     }

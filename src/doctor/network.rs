@@ -9,7 +9,7 @@ use super::{Patient, span};
 use crate::certificate::not_after;
 use crate::report::Status;
 use crate::upstream::{AUTHORITY_AS_SERVER, is_authority_as_server};
-use crate::upstream::{ConnectError, TlsFacts, inspect};
+use crate::upstream::{ConnectError, TlsFacts, Untrusted, inspect};
 
 /// A certificate that expires sooner is worth a warning: most are replaced before.
 pub(super) const EXPIRES_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -75,9 +75,11 @@ impl Patient<'_> {
                     Some(_) => {
                         "check the name of the egress proxy (HTTPS_PROXY, `proxy` of the account) and /etc/resolv.conf"
                     }
-                    None => {
-                        "check the name (base URL), /etc/resolv.conf, and in Kubernetes the DNS policy and network policies; where only an egress proxy knows names, set HTTPS_PROXY"
-                    }
+                    None => &format!(
+                        "check the name ({}), /etc/resolv.conf, and in Kubernetes the DNS policy and network policies; where only an \
+                         egress proxy knows names, set HTTPS_PROXY",
+                        self.address_setting()
+                    ),
                 };
                 let found = match &error {
                     ConnectError::Timeout { after, .. } => {
@@ -109,9 +111,10 @@ impl Patient<'_> {
                     (ConnectError::Timeout { .. }, None) => {
                         "nobody answers: a firewall or network policy drops the packets, or there is an egress proxy to use (HTTPS_PROXY)"
                     }
-                    (_, None) => {
-                        "nobody listens there, or a firewall refuses: check the port in the base URL, and whether there is an egress proxy to use (HTTPS_PROXY)"
-                    }
+                    (_, None) => &format!(
+                        "nobody listens there, or a firewall refuses: check the port in {}, and whether there is an egress proxy to use (HTTPS_PROXY)",
+                        self.address_setting()
+                    ),
                 };
                 self.add("tcp", Status::Fail, said(&error), Some(hint.to_owned()));
                 self.skip(&["tls"], "there is no connection");
@@ -140,12 +143,8 @@ impl Patient<'_> {
                 Ok(())
             }
             Some(Err(error)) => {
-                let (found, hint) = tls_trouble(
-                    &error,
-                    self.account.upstream.ca_file.is_some(),
-                    self.around.clock.wall(),
-                );
-                self.add("tls", Status::Fail, found, Some(hint.to_owned()));
+                let (found, hint) = tls_trouble(&error, self.address_setting(), self.around.clock.wall());
+                self.add("tls", Status::Fail, found, Some(hint));
                 Err("the upstream has not shown who it is")
             }
             None => {
@@ -184,8 +183,8 @@ fn said(error: &ConnectError) -> String {
     }
 }
 
-/// The finding about a handshake that failed, and what to do. `own`: the authorities are not the system's.
-fn tls_trouble(error: &ConnectError, own: bool, now: SystemTime) -> (String, &'static str) {
+/// The finding about a handshake that failed, and what to do. `setting` names where the upstream's name is from.
+fn tls_trouble(error: &ConnectError, setting: &str, now: SystemTime) -> (String, String) {
     let ConnectError::Tls { host, port, source } = error else {
         let found = match error {
             ConnectError::Timeout { host, port, after } => format!(
@@ -195,17 +194,20 @@ fn tls_trouble(error: &ConnectError, own: bool, now: SystemTime) -> (String, &'s
             other => other.to_string(),
         };
         let hint = "something in between takes connections and does nothing with them (a firewall, a load balancer without a server), or this is no TLS port";
-        return (found, hint);
+        return (found, hint.to_owned());
     };
+    if let Some(untrusted) = Untrusted::of(source) {
+        return (
+            format!("no trusted TLS connection to {host}:{port}: {untrusted}"),
+            untrusted.advice(),
+        );
+    }
     let certificate = certificate_error(source);
     let authority = source
         .get_ref()
         .and_then(|error| error.downcast_ref())
         .is_some_and(is_authority_as_server);
     let found = match &certificate {
-        Some(CertificateError::UnknownIssuer) => {
-            format!("{host}:{port} shows a certificate whose authority is not trusted")
-        }
         Some(CertificateError::ExpiredContext { not_after, .. }) => format!(
             "the certificate of {host}:{port} expired on {}; this machine's clock says {}",
             of_unix(not_after.as_secs()),
@@ -217,37 +219,23 @@ fn tls_trouble(error: &ConnectError, own: bool, now: SystemTime) -> (String, &'s
             of(now)
         ),
         _ if authority => format!("{host}:{port} shows the certificate of an authority as if it were a server's"),
-        Some(CertificateError::BadSignature) => {
-            format!("{host}:{port} shows a certificate that another key has signed than that of the authority it names")
-        }
         _ => format!("no trusted TLS connection to {host}:{port}: {source}"),
     };
     let hint = match certificate {
         _ if authority => AUTHORITY_AS_SERVER,
-        Some(CertificateError::UnknownIssuer) if own => {
-            "the authorities of `ca_file` (--upstream-ca) are trusted in place of the system's: is it the right file, and is it wanted at all?"
-        }
-        Some(CertificateError::UnknownIssuer) => {
-            "is there a private certificate authority, or a proxy that looks into TLS? \
-             Name the authority's PEM file with `ca_file` (--upstream-ca)"
-        }
-        // This happens with another authority of the same name.
-        Some(CertificateError::BadSignature) => {
-            "has the private certificate authority been made anew? Then its new PEM file belongs into `ca_file` (--upstream-ca)"
-        }
         Some(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
             "if that clock is right, whoever runs the upstream has to renew the certificate; if it is ahead, set it"
         }
         Some(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
             "if that clock is right, whoever runs the upstream has to replace the certificate; if it is behind, set it"
         }
-        Some(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }) => {
-            "its certificate is for another name: the base URL must have the name that is in the certificate; or something else answers here"
-        }
+        Some(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }) => &format!(
+            "its certificate is for another name: {setting} must have the name that is in the certificate; or something else answers here"
+        ),
         Some(_) => "its certificate is not acceptable: `openssl s_client -connect HOST:PORT` shows it",
         None => "is that a TLS port? TLS 1.2 and later are spoken here",
     };
-    (found, hint)
+    (found, hint.to_owned())
 }
 
 pub(super) fn of(at: SystemTime) -> String {

@@ -11,6 +11,7 @@ use super::{AccountSlot, Client, Peer, Portion, RequestRules, own_fields};
 use crate::access::{CallerRules, OwnCredential, Reading, Why};
 use crate::caller::{AccountBinding, By, CallerName, Callers, Channel, Identified, NotIdentified, Shown, TokenAnswer};
 use crate::catalogue::Catalogue;
+use crate::certificate::SubjectNames;
 use crate::metrics::{CallerMetrics, Metrics};
 
 /// What a caller may do and use.
@@ -129,7 +130,13 @@ impl ListenerCallers {
     ) -> Result<Who, ProxyError> {
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
         match self.who(place, client, &parts.headers, &parts.method, target).await? {
-            Who::Anonymous if self.required => Err(self.unknown(NotIdentified::NOBODY, false).asking()),
+            Who::Anonymous if self.required => {
+                // With a name and secret beside it, the answer must not tell whether there is such a name.
+                let alone = !parts.headers.contains_key(header::AUTHORIZATION);
+                let certificate = client.certificate.filter(|_| alone).map(without_caller);
+                let why = certificate.as_deref().unwrap_or(NotIdentified::NOBODY);
+                Err(self.unknown(why, false).asking())
+            }
             who => Ok(who),
         }
     }
@@ -321,6 +328,18 @@ impl ListenerCallers {
     /// How a client can show who it is: the values of `WWW-Authenticate`.
     pub(super) fn challenges(&self, stale: bool) -> Vec<HeaderValue> {
         self.callers.challenges(&self.listener, stale, self.digest_md5)
+    }
+}
+
+/// Of a certificate that the handshake took.
+fn without_caller(names: &SubjectNames) -> String {
+    match names.told() {
+        none if none.is_empty() => "the client certificate is good, but has no DNS name or URI as subject alternative name to know a caller by; its \
+                                    subject counts for nothing"
+            .to_owned(),
+        names => format!(
+            "the client certificate is good, but no `[[caller]]` of this listener has one of its names in `certificate_names`: {names}"
+        ),
     }
 }
 

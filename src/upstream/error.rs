@@ -13,7 +13,7 @@ use super::http2;
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The name has no address.
-    #[error("the name `{host}` cannot be resolved: {source}; check the base URL and this machine's DNS")]
+    #[error("the name `{host}` cannot be resolved: {source}; check it, and this machine's DNS")]
     Dns {
         /// The name.
         host: String,
@@ -21,7 +21,7 @@ pub enum ConnectError {
         source: io::Error,
     },
     /// No address accepted the connection.
-    #[error("no TCP connection to `{host}:{port}`: {source}; check the network, a firewall, or the base URL")]
+    #[error("no TCP connection to `{host}:{port}`: {source}; check the network, a firewall, and the port")]
     Tcp {
         /// The name.
         host: String,

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use super::Untrusted;
+
 /// For a server that shows a certificate authority's certificate, which `openssl req -x509` makes by default; with the
 /// command that makes a right one.
 pub const AUTHORITY_AS_SERVER: &str = "the certificate that is shown is an authority's (`CA:TRUE`), as `openssl req -x509` \
@@ -69,7 +71,8 @@ pub(super) fn handshake_words(error: &io::Error) -> String {
     if tls.is_some_and(is_authority_as_server) {
         return AUTHORITY_AS_SERVER.to_owned();
     }
-    format!(
-        "{error}; if the upstream has a private certificate authority, name its file with `ca_file` (`--upstream-ca`)"
-    )
+    match Untrusted::of(error) {
+        Some(untrusted) => format!("{untrusted}; {}", untrusted.advice()),
+        None => error.to_string(),
+    }
 }

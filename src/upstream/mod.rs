@@ -22,6 +22,7 @@ mod request;
 mod settings;
 mod tcp;
 mod tls;
+mod trust;
 mod tunnel;
 
 pub use body::{UpstreamBody, UpstreamBodyError};
@@ -36,5 +37,6 @@ pub use request::{Progress, SendableBody, UpstreamRequest};
 pub use settings::{HttpVersion, UpstreamLimits, UpstreamSettings};
 pub use tcp::connect_host;
 pub use tls::{TlsError, client_config, read_authorities, trusting};
+pub use trust::Untrusted;
 pub use tunnel::TunnelError;
 pub(crate) use tunnel::through as connect_through;

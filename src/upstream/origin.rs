@@ -8,11 +8,14 @@ use http::uri::{Authority, Scheme};
 use rustls_pki_types::ServerName;
 use url::{Host, Url};
 
-/// Why a base URL was refused.
+/// The most characters of a path that an error shows.
+const LONGEST_PATH: usize = 80;
+
+/// Why the URL of an upstream was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OriginError {
     /// Not a URL with a host.
-    #[error("`{url}` is not a base URL ({why}): write `https://host` or `https://host:port`")]
+    #[error("`{url}` is not the URL of a server ({why}): write `https://host` or `https://host:port`")]
     Invalid {
         /// What was given, less any user information.
         url: String,
@@ -20,7 +23,7 @@ pub enum OriginError {
         why: String,
     },
     /// Neither https nor http.
-    #[error("`{url}` has the scheme `{scheme}`: a base URL is `https://…` (or `http://…` to this machine)")]
+    #[error("`{url}` has the scheme `{scheme}`: write `https://…` (or `http://…` to this machine)")]
     Scheme {
         /// What was given.
         url: String,
@@ -33,12 +36,12 @@ pub enum OriginError {
     )]
     PlainBeyondLoopback(String),
     /// User information, path, query or fragment.
-    #[error("`{url}` has a {part}: a base URL is scheme, host and port only; paths are those of the requests")]
+    #[error("`{url}` has a {part}: write scheme, host and port only; paths are those of the requests")]
     Extra {
         /// Scheme, host and port of what was given.
         url: String,
         /// What has to go.
-        part: &'static str,
+        part: String,
     },
 }
 
@@ -93,17 +96,22 @@ impl Origin {
         } else {
             url[..url::Position::AfterPort].to_owned()
         };
-        let extra = |part| {
+        let extra = |part: &str| {
             Err(OriginError::Extra {
                 url: plain.clone(),
-                part,
+                part: part.to_owned(),
             })
         };
         if !url.username().is_empty() || url.password().is_some() {
             return extra("user name or password");
         }
         if !matches!(url.path(), "" | "/") {
-            return extra("path");
+            // Where there is an `@`, a part of a password may stand in it.
+            let path: String = url.path().chars().take(LONGEST_PATH).collect();
+            return match text.contains('@') {
+                true => extra("path"),
+                false => extra(&format!("path (`{path}`)")),
+            };
         }
         if url.query().is_some() {
             return extra("query");
@@ -239,6 +247,13 @@ mod tests {
         for bad in ["", "cloud.mongodb.com", "https://", "ftp://h", "https://a b"] {
             assert!(Origin::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_path_that_is_too_much_is_shown() {
+        let said = |text: &str| Origin::parse(text).unwrap_err().to_string();
+        assert!(said("https://h:8443/api/atlas").contains("`https://h:8443` has a path (`/api/atlas`)"));
+        assert!(said(&format!("https://h/{}", "x".repeat(1000))).len() < 300);
     }
 
     #[test]

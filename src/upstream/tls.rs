@@ -4,12 +4,14 @@ use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::OFlags;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
+use super::trust::Verifier;
 use crate::crypto;
 
 /// A bundle of all public authorities has 250 KiB.
@@ -44,7 +46,7 @@ pub enum TlsError {
 pub fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, TlsError> {
     match ca_file {
         Some(path) => trusting(path, &read_authorities(path)?),
-        None => of_roots(system_roots()?),
+        None => of_roots(system_roots()?, None),
     }
 }
 
@@ -53,7 +55,7 @@ pub fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, TlsError> {
 /// # Errors
 /// See [`TlsError`].
 pub fn trusting(path: &Path, pem: &[u8]) -> Result<ClientConfig, TlsError> {
-    of_roots(roots_of(path, pem)?)
+    of_roots(roots_of(path, pem)?, Some(path))
 }
 
 /// Reads a file of authorities: a regular one, of a size that such files have.
@@ -83,10 +85,12 @@ pub fn read_authorities(path: &Path) -> Result<Vec<u8>, TlsError> {
     })
 }
 
-fn of_roots(roots: RootCertStore) -> Result<ClientConfig, TlsError> {
+fn of_roots(roots: RootCertStore, ca_file: Option<&Path>) -> Result<ClientConfig, TlsError> {
+    let verifier = Arc::new(Verifier::new(roots, ca_file)?);
     Ok(ClientConfig::builder_with_provider(crypto::provider())
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
         .with_no_client_auth())
 }
 

@@ -27,7 +27,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("guard", &[]),
     ("access", &["catalogue", "guard"]),
     ("proof", &["access", "catalogue", "guard"]),
-    ("upstream", &["blocking", "crypto", "fair", "metrics", "secret", "time"]),
+    (
+        "upstream",
+        &["blocking", "certificate", "crypto", "fair", "metrics", "secret", "time"],
+    ),
     ("own_http", &["upstream"]),
     (
         "credential",

@@ -174,9 +174,15 @@ fn a_gateway_is_https_or_this_machine_and_another_one() {
     ] {
         let error = at(url).error();
         assert!(error.contains("ATLAS_PROXY_GATEWAY"), "{url}: {error}");
+        assert!(!error.contains("base URL"), "{url}: {error}");
+        assert_eq!(error.contains("a path (`/b`)"), url == "https://a/b", "{error}");
     }
     let own = at("http://127.0.0.1:8080").error();
-    assert!(own.contains("own listener"), "{own}");
+    assert!(
+        own.contains("own listener") && own.contains("ATLAS_PROXY_GATEWAY"),
+        "{own}"
+    );
+    assert!(!own.contains("BASE_URL"), "{own}");
 }
 
 #[test]

@@ -275,7 +275,7 @@ fn bad_flags_and_variables_are_called_by_name() {
         (
             "MONGODB_ATLAS_BASE_URL",
             Case::new().env("MONGODB_ATLAS_BASE_URL", "cloud.mongodb.com"),
-            "is not a base URL",
+            "is not the URL of a server",
         ),
         (
             "--upstream-ca",

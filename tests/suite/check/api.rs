@@ -132,7 +132,7 @@ async fn something_else_than_atlas() {
     let speechless = Fake::start(|_| "SSH-2.0-OpenSSH_9.2\r\n".to_owned()).await;
     for setup in [Setup::bearer(), Setup::digest()] {
         let said = speechless.before(setup).check().await;
-        said.line("warn", "clock", &["no answer"], &["is the base URL Atlas's?"]);
+        said.line("warn", "clock", &["no answer"], &["is the base URL right?"]);
         said.fails("credential", &[], &["in between"]);
     }
 }

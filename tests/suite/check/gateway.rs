@@ -129,7 +129,11 @@ async fn an_identity_that_the_gateway_does_not_know() {
     let said = by_certificate(&folder, &gateway, &ca, &stranger).check().await;
     said.fails(
         "caller",
-        &["HTTP 401 (PROXY_CALLER_UNKNOWN)"],
+        &[
+            "HTTP 401 (PROXY_CALLER_UNKNOWN)",
+            "the client certificate is good, but no `[[caller]]` of this listener",
+            "DNS:stranger.example.org",
+        ],
         &["certificate_names", "DNS:stranger.example.org"],
     );
     // One of an authority that the gateway doesn't know: the handshake ends.
@@ -235,7 +239,13 @@ async fn a_gateway_that_is_away_or_known_by_another_name() {
     let said = by_token(&folder, &format!("http://{address}"), "e30.e30.c2ln")
         .check()
         .await;
-    said.line("FAIL", "tcp", &["no TCP connection"], &["nobody listens there"]);
+    said.line(
+        "FAIL",
+        "tcp",
+        &["no TCP connection"],
+        &["nobody listens there", "`gateway` (ATLAS_PROXY_GATEWAY)"],
+    );
+    assert!(!said.text.contains("base URL"), "{}", said.text);
     said.skips(&["tls", "clock", "caller", "api"]);
 
     let fake = Fake::start(|_| {
@@ -250,6 +260,37 @@ async fn a_gateway_that_is_away_or_known_by_another_name() {
         .check()
         .await;
     said.line("FAIL", "caller", &["HTTP 421"], &["`hosts`"]);
+}
+
+/// With `ca_file`, it is said which file that is, and who issued the gateway's certificate instead.
+#[tokio::test]
+async fn a_gateway_of_another_authority_or_name() {
+    let (ca, other) = (TestCa::named("leaves"), TestCa::named("others"));
+    let gateway = gateway_by_certificate(Upstream::start(projects).await, &ca, &caller("billing", "billing", "")).await;
+    let folder = tempfile::tempdir().unwrap();
+    let identity = ca.identity(&["billing.example.org"], for_clients);
+    let said = by_certificate(&folder, &gateway, &other, &identity).check().await;
+    let file = folder.path().join("ca.pem");
+    let file = file.to_str().unwrap();
+    said.fails(
+        "tls",
+        &["issued by CN=leaves", "is not trusted", file],
+        &[file, "right file"],
+    );
+    said.skips(&["clock", "caller", "api"]);
+    let server = ca.identity(&["other.example.org"], |_| ()).server(&["http/1.1"]);
+    let renamed = Fake::start_tls(server, |_| unreachable!("no request goes there")).await;
+    let url = format!("https://localhost:{}", renamed.address.port());
+    let said = by_certificate(&folder, &gateway, &ca, &identity)
+        .env("ATLAS_PROXY_GATEWAY", &url)
+        .check()
+        .await;
+    said.fails(
+        "tls",
+        &["other.example.org"],
+        &["`gateway` (ATLAS_PROXY_GATEWAY) must have the name"],
+    );
+    assert!(!said.text.contains("base URL"), "{}", said.text);
 }
 
 /// `rotate-secret` has nothing to rotate there.

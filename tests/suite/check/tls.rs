@@ -22,7 +22,7 @@ async fn certificates_that_are_no_good() {
             "localhost",
             |_| (),
             &["another key"],
-            &["made anew", "--upstream-ca"],
+            &["made anew", "new certificate belongs into /"],
         ),
         (
             &ca,
@@ -64,8 +64,16 @@ async fn an_authority_that_is_not_trusted() {
     let said = Setup::bearer().at(&url, ca.pem_file.path()).check().await;
     said.fails(
         "tls",
-        &["authority is not trusted"],
-        &["--upstream-ca", "in place of the system's"],
+        &[
+            "its certificate was issued by CN=",
+            "authority is not trusted",
+            ca.pem_file.path().to_str().unwrap(),
+        ],
+        &[
+            ca.pem_file.path().to_str().unwrap(),
+            "in place of the system's",
+            "right file",
+        ],
     );
     said.skips(&BEHIND_TLS);
     let system = ca.pem_file.path().to_str().unwrap();
@@ -73,7 +81,7 @@ async fn an_authority_that_is_not_trusted() {
     let said = setup.check().await;
     said.fails(
         "tls",
-        &["authority is not trusted"],
+        &["authority is not trusted", "not in the system"],
         &["private certificate authority", "--upstream-ca"],
     );
 }

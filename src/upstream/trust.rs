@@ -1,0 +1,144 @@
+//! Which servers are trusted: as webpki says. Whoever is not is told apart by what the configuration says.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use super::TlsError;
+use crate::certificate;
+use crate::crypto;
+
+/// A server's certificate that none of the trusted authorities has issued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Untrusted {
+    issuer: Option<String>,
+    same_name: bool,
+    ca_file: Option<PathBuf>,
+}
+
+impl Untrusted {
+    /// Why a handshake failed, if this is why.
+    pub fn of(error: &io::Error) -> Option<&Self> {
+        match error.get_ref()?.downcast_ref::<Error>()? {
+            Error::InvalidCertificate(CertificateError::Other(other)) => other.0.downcast_ref(),
+            _ => None,
+        }
+    }
+
+    /// What to do.
+    pub fn advice(&self) -> String {
+        match &self.ca_file {
+            None => "is there a private certificate authority, or a proxy that looks into TLS? Name the authority's PEM file with `ca_file` \
+                     (--upstream-ca)"
+                .to_owned(),
+            Some(file) if self.same_name => format!(
+                "has the private certificate authority been made anew? Then its new certificate belongs into {}",
+                file.display()
+            ),
+            Some(file) => format!(
+                "only the authorities in {} are trusted, in place of the system's: is it the right file, and is it wanted at all? (`ca_file`, \
+                 --upstream-ca)",
+                file.display()
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Untrusted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let issuer = self.issuer.as_deref().unwrap_or("an authority without a name");
+        write!(
+            f,
+            "its certificate was issued by {issuer}, and that authority is not trusted"
+        )?;
+        let whose: &dyn fmt::Display = match &self.ca_file {
+            Some(file) => &file.display(),
+            None => &"the system",
+        };
+        if self.same_name {
+            write!(f, ": the one of this name in {whose} has another key")
+        } else {
+            write!(f, ": it is not in {whose}")
+        }
+    }
+}
+
+impl std::error::Error for Untrusted {}
+
+/// webpki's verifier; it alone lets a server in.
+#[derive(Debug)]
+pub(super) struct Verifier {
+    inner: Arc<WebPkiServerVerifier>,
+    ca_file: Option<PathBuf>,
+}
+
+impl Verifier {
+    /// `ca_file`: where the roots are from; `None`: the system.
+    pub(super) fn new(roots: RootCertStore, ca_file: Option<&Path>) -> Result<Self, TlsError> {
+        let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), crypto::provider());
+        let inner = inner.build().map_err(|error| Error::General(error.to_string()))?;
+        Ok(Self {
+            inner,
+            ca_file: ca_file.map(Path::to_owned),
+        })
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified = self
+            .inner
+            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        verified.map_err(|error| {
+            let same_name = match error {
+                Error::InvalidCertificate(CertificateError::UnknownIssuer) => false,
+                // This happens with another authority of the same name.
+                Error::InvalidCertificate(CertificateError::BadSignature) => true,
+                other => return other,
+            };
+            // The authority that is missing issued the last one.
+            let issuer = certificate::issuer(intermediates.last().unwrap_or(end_entity));
+            let untrusted = Untrusted {
+                issuer,
+                same_name,
+                ca_file: self.ca_file.clone(),
+            };
+            CertificateError::Other(OtherError(Arc::new(untrusted))).into()
+        })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
