@@ -161,5 +161,9 @@ impl RedisStore {
 }
 
 #[cfg(test)]
+#[path = "table_tests.rs"]
+mod table;
+
+#[cfg(test)]
 #[path = "fleet_tests.rs"]
 mod tests;

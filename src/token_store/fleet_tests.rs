@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::SystemTime;
 
 use proptest::prelude::*;
@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use super::super::source::SharedSource;
 use super::super::store::{LOCK_LIFE, Put, SharedStore, Stored, Turn};
 use super::super::{SealKey, keys::Subject};
+use super::table::{Report, Table};
 use super::*;
 use crate::credential::bearer::{Bearer, BoxFuture, Granted, Outcome, Refusal, Token, TokenEvents, TokenSource};
 use crate::metrics::Metrics;
@@ -112,41 +113,6 @@ impl TokenSource for Arc<Endpoint> {
     }
 }
 
-/// The table as the script keeps it.
-#[derive(Default)]
-struct Table {
-    service: Duration,
-    clock: Duration,
-    last: Option<Instant>,
-    members: BTreeMap<usize, (Option<u32>, Duration)>,
-}
-
-impl Table {
-    fn report(&mut self, me: usize, before: Option<Word>) -> (Option<u32>, u32, Duration, bool) {
-        let passed = self.last.map_or(Duration::ZERO, |at| at.elapsed());
-        self.last = Some(Instant::now());
-        self.service += passed.min(MOST_GAP);
-        self.clock += passed;
-        let settled = self.service >= SETTLED_AFTER;
-        if !settled {
-            self.clock = self.clock.max(before.map_or(Duration::ZERO, |word| word.clock));
-        }
-        let service = self.service;
-        self.members.retain(|_, (_, seen)| service - *seen < SILENT);
-        let mine = self.members.remove(&me).and_then(|(rank, _)| rank);
-        let had = mine.or(before.map(|word| word.rank));
-        let ranks: std::collections::HashSet<u32> = self.members.values().filter_map(|(rank, _)| *rank).collect();
-        let taken = |rank| ranks.contains(&rank);
-        let rank = match had {
-            Some(had) if !taken(had) && (had < SEATS || !settled) => Some(had),
-            None if !settled => None,
-            _ => (if settled { 0 } else { SEATS }..).find(|rank| !taken(*rank)),
-        };
-        self.members.insert(me, (rank, service));
-        (rank, u32::try_from(self.members.len()).unwrap(), self.clock, settled)
-    }
-}
-
 /// The store itself.
 #[derive(Default)]
 struct World {
@@ -154,6 +120,7 @@ struct World {
     /// It says to each replica that it is the first of many, and has neither token nor lock.
     lies: Mutex<bool>,
     table: Mutex<Table>,
+    reported: Mutex<Option<Instant>>,
     token: Mutex<Option<(Vec<u8>, Instant)>>,
     lock: Mutex<Option<(String, Instant)>>,
     fence: Mutex<u64>,
@@ -163,6 +130,22 @@ impl World {
     fn lose_everything(&self) {
         *self.table.lock() = Table::default();
         (*self.token.lock(), *self.lock.lock(), *self.fence.lock()) = (None, None, 0);
+    }
+
+    fn report(&self, me: usize, place: &Place) {
+        if *self.lies.lock() {
+            return place.hear(Some(0), 200, Duration::ZERO, true);
+        }
+        let passed = self.reported.lock().replace(Instant::now()).map(|at| at.elapsed());
+        let before = place.word();
+        let said = self.table.lock().report(Report {
+            me,
+            rank: before.map(|word| word.rank),
+            clock: before.map_or(Duration::ZERO, |word| word.clock),
+            leaves: false,
+            passed: passed.unwrap_or_default(),
+        });
+        place.hear(said.rank, said.number, said.clock, said.settled);
     }
 
     fn stored(&self) -> Option<Stored> {
@@ -243,80 +226,92 @@ impl SharedStore for Way {
     }
 }
 
+struct Replica {
+    bearer: Arc<Bearer>,
+    _tasks: tokio::task::JoinSet<()>,
+}
+
 struct Fleet {
     world: Arc<World>,
     endpoint: Arc<Endpoint>,
-    replicas: Vec<Arc<Bearer>>,
-    _tasks: tokio::task::JoinSet<()>,
+    clock: Arc<FleetClock>,
+    replicas: VecDeque<Replica>,
+    started: usize,
 }
 
 impl Fleet {
     fn start(number: usize) -> Self {
-        let (world, endpoint): (Arc<World>, Arc<Endpoint>) = Default::default();
-        let clock = Arc::new(FleetClock(Instant::now()));
-        let metrics = Metrics::new(&[]);
-        let mut tasks = tokio::task::JoinSet::new();
-        let replicas = (0..number).map(|me| {
-            let (place, subject) = (
-                Arc::new(Place::default()),
-                Subject {
-                    origin: "https://cloud.mongodb.com".to_owned(),
-                    client_id: "mdb_sa_id_1".to_owned(),
-                },
-            );
-            let way = Arc::new(Way {
-                world: Arc::clone(&world),
-                rest_until: Mutex::new(Instant::now()),
-            });
-            let source = SharedSource::with_store(
-                "default",
-                subject,
-                Box::new(Arc::clone(&endpoint)),
-                (Arc::clone(&way) as Arc<dyn SharedStore>, Arc::clone(&place)),
-                SealKey::parse(&[7; 32]).unwrap(),
-                metrics.token_store_operations("default"),
-                Arc::clone(&clock) as crate::time::SharedClock,
-                random,
-            );
-            let bearer = Bearer::with_source(
-                "default".to_owned(),
-                Box::new(source),
-                Arc::clone(&clock) as crate::time::SharedClock,
-                Arc::new(Quiet),
-                random,
-            );
-            tasks.spawn(Arc::clone(&bearer).run(std::future::pending::<()>()));
-            tasks.spawn(async move {
-                loop {
-                    let pause = if let Ok(world) = way.step() {
-                        if *world.lies.lock() {
-                            place.hear(Some(0), 200, Duration::ZERO, true);
-                        } else {
-                            let (rank, number, clock, settled) = world.table.lock().report(me, place.word());
-                            place.hear(rank, number, clock, settled);
-                        }
-                        secs(10)
-                    } else {
-                        // Looks in vain change nothing.
-                        let _ = way.world.away.subscribe().wait_for(|away| !away).await;
-                        secs(4).mul_f64(random())
-                    };
-                    sleep(pause.mul_f64(1.0 + 0.5 * random())).await;
-                }
-            });
-            bearer
-        });
-        let replicas = replicas.collect();
-        Self {
-            world,
-            endpoint,
-            replicas,
-            _tasks: tasks,
+        let mut fleet = Self {
+            world: Arc::default(),
+            endpoint: Arc::default(),
+            clock: Arc::new(FleetClock(Instant::now())),
+            replicas: VecDeque::new(),
+            started: 0,
+        };
+        for _ in 0..number {
+            fleet.add();
         }
+        fleet
+    }
+
+    fn add(&mut self) {
+        let me = self.started;
+        self.started += 1;
+        let place = Arc::new(Place::default());
+        let subject = Subject {
+            origin: "https://cloud.mongodb.com".to_owned(),
+            client_id: "mdb_sa_id_1".to_owned(),
+        };
+        let way = Arc::new(Way {
+            world: Arc::clone(&self.world),
+            rest_until: Mutex::new(Instant::now()),
+        });
+        let source = SharedSource::with_store(
+            "default",
+            subject,
+            Box::new(Arc::clone(&self.endpoint)),
+            (Arc::clone(&way) as Arc<dyn SharedStore>, Arc::clone(&place)),
+            SealKey::parse(&[7; 32]).unwrap(),
+            Metrics::new(&[]).token_store_operations("default"),
+            Arc::clone(&self.clock) as crate::time::SharedClock,
+            random,
+        );
+        let bearer = Bearer::with_source(
+            "default".to_owned(),
+            Box::new(source),
+            Arc::clone(&self.clock) as crate::time::SharedClock,
+            Arc::new(Quiet),
+            random,
+        );
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(Arc::clone(&bearer).run(std::future::pending::<()>()));
+        tasks.spawn(async move {
+            loop {
+                let pause = if let Ok(world) = way.step() {
+                    world.report(me, &place);
+                    secs(10)
+                } else {
+                    // Looks in vain change nothing.
+                    let _ = way.world.away.subscribe().wait_for(|away| !away).await;
+                    secs(4).mul_f64(random())
+                };
+                sleep(pause.mul_f64(1.0 + 0.5 * random())).await;
+            }
+        });
+        self.replicas.push_back(Replica { bearer, _tasks: tasks });
+    }
+
+    /// The oldest goes without a word.
+    fn kill(&mut self) {
+        self.replicas.pop_front();
+    }
+
+    fn granted(&self) -> u64 {
+        *self.endpoint.granted.lock()
     }
 
     fn without(&self) -> usize {
-        self.replicas.iter().filter(|replica| !replica.usable()).count()
+        self.replicas.iter().filter(|replica| !replica.bearer.usable()).count()
     }
 
     /// The most replicas without a token at once, in this time.
@@ -328,6 +323,11 @@ impl Fleet {
             most = most.max(self.without());
         }
         most
+    }
+
+    /// When the token ends that all have.
+    fn shared_ends(&self) -> Instant {
+        self.endpoint.live.lock()[0].1
     }
 
     fn assert_bounds(&self) {
@@ -353,7 +353,7 @@ fn while_the_store_is_away_for_two_hours_forty_five_of_two_hundred_go_on() {
     run(1, async {
         let fleet = Fleet::start(200);
         sleep(secs(4000)).await;
-        assert_eq!((fleet.without(), *fleet.endpoint.granted.lock()), (0, 2));
+        assert_eq!((fleet.without(), fleet.granted()), (0, 2));
         fleet.world.away.send_replace(true);
         // What is left of the shared token costs nothing.
         assert_eq!(fleet.most_without(secs(600)).await, 0);
@@ -364,19 +364,90 @@ fn while_the_store_is_away_for_two_hours_forty_five_of_two_hundred_go_on() {
             assert_eq!(fleet.without(), 200 - SEATS as usize);
         }
         fleet.assert_bounds();
-        let granted = *fleet.endpoint.granted.lock();
+        let granted = fleet.granted();
         fleet.world.away.send_replace(false);
         sleep(secs(60)).await;
         assert_eq!(fleet.without(), 0, "all have a token soon after its return");
-        assert_eq!(*fleet.endpoint.granted.lock(), granted, "one that was there already");
+        assert_eq!(fleet.granted(), granted, "one that was there already");
         assert_eq!(fleet.most_without(secs(2700)).await, 0);
         fleet.assert_bounds();
     });
 }
 
+/// From before any renewal until the last turns begin.
+#[test]
+fn an_outage_that_is_over_before_the_last_turns_costs_no_token() {
+    for (number, turns) in [
+        (1, 8),
+        (2, 16),
+        (3, 24),
+        (8, 64),
+        (9, 72),
+        (10, 360),
+        (45, 360),
+        (200, 360),
+    ] {
+        run(turns, async move {
+            let fleet = Fleet::start(number);
+            sleep(secs(2600)).await;
+            fleet.world.away.send_replace(true);
+            // A store that is back is looked at again after six seconds at most.
+            let until_turns = fleet.shared_ends() - secs(1 + 180 + turns + 6) - Instant::now();
+            assert_eq!(fleet.most_without(until_turns).await, 0);
+            assert_eq!(fleet.granted(), 1, "{number}");
+            fleet.world.away.send_replace(false);
+            assert_eq!(fleet.most_without(secs(370)).await, 0);
+            assert_eq!(fleet.granted(), 2, "{number}: one for all");
+            fleet.assert_bounds();
+        });
+    }
+}
+
+#[test]
+fn an_outage_that_outlasts_the_turns_costs_a_token_for_each_seat() {
+    for (number, tokens) in [(1, 1), (2, 2), (3, 3), (8, 8), (9, 9), (10, 10), (45, 45), (200, 45)] {
+        run(tokens, async move {
+            let fleet = Fleet::start(number);
+            sleep(secs(2600)).await;
+            fleet.world.away.send_replace(true);
+            let until_last = fleet.shared_ends() - secs(180) - Instant::now();
+            assert_eq!(fleet.most_without(until_last).await, 0);
+            assert_eq!(fleet.granted(), 1 + tokens, "{number}");
+            fleet.world.away.send_replace(false);
+            assert_eq!(fleet.most_without(secs(2000)).await, 0);
+            assert_eq!(fleet.granted(), 1 + tokens, "{number}");
+            fleet.assert_bounds();
+        });
+    }
+}
+
+/// Each that started since has never heard the store, and takes a token when it wants one, as if there were none.
+#[test]
+fn replicas_that_come_and_go_while_the_store_is_away_add_two_tokens_each() {
+    // How many there are, how often one is killed and another starts, and how many started within any hour at most.
+    for (number, each, an_hour) in [(3, 300, 12), (20, 600, 6), (45, 800, 5)] {
+        run(each, async move {
+            let mut fleet = Fleet::start(number);
+            sleep(secs(4000)).await;
+            fleet.world.away.send_replace(true);
+            for _ in 0..(4 * 3600 / each) {
+                fleet.kill();
+                fleet.add();
+                assert_eq!(fleet.most_without(secs(each)).await, 0, "{number}");
+            }
+            let live = *fleet.endpoint.most_live.lock();
+            assert!(live <= 2 * (number + an_hour), "{number}: {live} live tokens");
+            assert!(*fleet.endpoint.most_a_minute.lock() <= 10);
+            assert!(fleet.endpoint.limits.lock().is_empty());
+            fleet.world.away.send_replace(false);
+            assert_eq!(fleet.most_without(secs(600)).await, 0);
+        });
+    }
+}
+
 #[test]
 fn a_fleet_of_up_to_forty_five_sees_no_failure() {
-    for number in [1, 8, 9, 45] {
+    for number in [1, 2, 3, 8, 9, 10, 45] {
         run(number, async move {
             let fleet = Fleet::start(usize::try_from(number).unwrap());
             sleep(secs(1000 + 250 * number)).await;

@@ -4,17 +4,24 @@
 //! is away; each once in three quarters of a token's life, so that no more than two of its tokens live at a time. Where
 //! they would ask at any time they ask in turns: a cycle of the clock that all replicas share has a slot for each seat.
 //! So no minute has more requests than the token endpoint grants, whoever knows whatever of the others.
+//!
+//! While the store is away, who has a good token goes on with it until the last turns before its end: an outage that is
+//! over by then costs nothing.
 
 use std::time::Duration;
 
 use super::fleet::{SEATS, Word};
 
-/// So few replicas may all ask in the same minute: Atlas grants ten requests.
-const FEW: u32 = 8;
+/// So few replicas may all ask in the same minute, also when one of them thinks that they are one more: Atlas grants ten
+/// requests. Their cycle has a slot for each of them. More replicas have one cycle for all numbers, so that no two ask in
+/// the same slot when they disagree about the number.
+const FEW: u32 = 9;
 /// The time that belongs to one seat: seven and a half requests a minute.
 const SLOT: Duration = Duration::from_secs(8);
-/// A cycle is at most a tenth of a token's life: from 85 % of it, when the last replica wants another, to 95 %.
+/// A cycle is at most a tenth of a token's life: the last begins at 85 % of it, when the last replica wants another.
 const CYCLES_IN_A_LIFE: u32 = 10;
+/// The last twentieth of a token's life is for who asked in vain.
+const LAST: u32 = 20;
 /// Tokens that live too short for slots of this length are beyond what turns are for.
 const LEAST_SLOT: Duration = Duration::from_secs(1);
 /// How soon to look again at what others have done, at the latest; sooner where tokens live shorter than Atlas's.
@@ -79,42 +86,70 @@ pub fn may_ask(situation: &Situation) -> Verdict {
     if let Some(left) = situation.limited.filter(|left| !left.is_zero()) {
         return wait(left);
     }
-    let Some(word) = situation.word.filter(|word| word.number > FEW) else {
+    let Some(word) = situation.word else {
         return Verdict::Ask;
     };
-    let has_seat = word.rank < SEATS;
+    let (life, turns) = (situation.life, Turns::of(word, situation.life));
+    let in_turn = || turns.wait(situation.asked).map_or(Verdict::Ask, wait);
+    let few = word.number <= FEW;
+    let has_seat = few || word.rank < SEATS;
+    let last = life / LAST;
     let urgent = match situation.held {
-        Held::Good(left) => left <= situation.life / 20,
+        Held::Good(left) => left <= last,
         Held::Refused | Held::Nothing => true,
     };
     let not_asked_for = |time| situation.asked.is_none_or(|ago| ago >= time);
-    match situation.store {
+    match (situation.store, situation.held) {
+        (StoreView::Away, Held::Good(left)) if has_seat => {
+            let early = left.saturating_sub(turns.cycle() + last);
+            if early.is_zero() { in_turn() } else { wait(early) }
+        }
+        _ if few => Verdict::Ask,
         // One request for all: the lock sees to it. Those that the token endpoint has refused try again in their turns, and
         // without a seat hardly ever.
-        StoreView::Empty(_) if situation.held == Held::Refused => Verdict::Ask,
-        StoreView::Empty(_) if urgent && has_seat && not_asked_for(situation.life / CYCLES_IN_A_LIFE) => Verdict::Ask,
-        StoreView::Empty(empty)
-            if urgent && empty >= NOBODY_ASKS.min(situation.life / 60) && not_asked_for(situation.life / 2) =>
-        {
+        (StoreView::Empty(_), Held::Refused) => Verdict::Ask,
+        (StoreView::Empty(_), _) if urgent && has_seat && not_asked_for(life / CYCLES_IN_A_LIFE) => Verdict::Ask,
+        (StoreView::Empty(empty), _) if urgent && empty >= NOBODY_ASKS.min(life / 60) && not_asked_for(life / 2) => {
             Verdict::Ask
         }
-        _ if has_seat => turn(word, situation.life, situation.asked).map_or(Verdict::Ask, wait),
+        _ if has_seat => in_turn(),
         _ => wait(look_again),
     }
 }
 
-/// How long it is until the slot of this rank; `None`: it is now, and was not used yet.
-fn turn(word: Word, life: Duration, asked: Option<Duration>) -> Option<Duration> {
-    let slot = SLOT.min(life / (CYCLES_IN_A_LIFE * SEATS));
-    if slot < LEAST_SLOT {
-        return None;
+/// The turns of one rank.
+struct Turns {
+    seats: u32,
+    slot: Duration,
+    word: Word,
+}
+
+impl Turns {
+    fn of(word: Word, life: Duration) -> Self {
+        let seats = if word.number <= FEW { word.number.max(1) } else { SEATS };
+        Self {
+            seats,
+            slot: SLOT.min(life / (CYCLES_IN_A_LIFE * SEATS)),
+            word,
+        }
     }
-    let cycle = slot * SEATS;
-    let beyond =
-        |time: Duration| Duration::from_millis(u64::try_from(time.as_millis() % cycle.as_millis()).unwrap_or(0));
-    let into = beyond(beyond(word.clock) + cycle - slot * word.rank);
-    let now = into < slot && asked.is_none_or(|ago| ago > into);
-    (!now).then(|| cycle - into)
+
+    fn cycle(&self) -> Duration {
+        self.slot * self.seats
+    }
+
+    /// How long it is until the next one; `None`: it is now, and was not used yet.
+    fn wait(&self, asked: Option<Duration>) -> Option<Duration> {
+        let (slot, cycle) = (self.slot, self.cycle());
+        if slot < LEAST_SLOT {
+            return None;
+        }
+        let beyond =
+            |time: Duration| Duration::from_millis(u64::try_from(time.as_millis() % cycle.as_millis()).unwrap_or(0));
+        let into = beyond(beyond(self.word.clock) + cycle - slot * (self.word.rank % self.seats));
+        let now = into < slot && asked.is_none_or(|ago| ago > into);
+        (!now).then(|| cycle - into)
+    }
 }
 
 #[cfg(test)]
@@ -137,7 +172,7 @@ mod tests {
                 clock: secs(clock),
             }),
             life: LIFE,
-            held: Held::Good(secs(600)),
+            held: Held::Good(secs(540)),
             store: StoreView::Away,
             asked: None,
             limited: None,
@@ -145,12 +180,40 @@ mod tests {
     }
 
     #[test]
-    fn who_knows_of_no_others_or_few_asks_at_once() {
+    fn who_knows_of_no_others_asks_at_once_and_of_few_without_a_token() {
         let mut alone = situation(100, 200, 0);
         alone.word = None;
         assert_eq!(may_ask(&alone), Verdict::Ask);
-        assert_eq!(may_ask(&situation(7, 8, 0)), Verdict::Ask);
-        assert_ne!(may_ask(&situation(7, 9, 0)), Verdict::Ask);
+        for (number, few) in [(9, true), (10, false)] {
+            for (held, store) in [
+                (Held::Nothing, StoreView::Away),
+                (Held::Refused, StoreView::Away),
+                (Held::Good(secs(600)), StoreView::Empty(secs(0))),
+            ] {
+                let mut one = situation(8, number, 0);
+                (one.held, one.store) = (held, store);
+                assert_eq!(may_ask(&one) == Verdict::Ask, few, "{number}, {held:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn while_the_store_is_away_a_good_token_serves_until_the_last_turns() {
+        let left = |rank, number, clock, left| {
+            let mut one = situation(rank, number, clock);
+            one.held = Held::Good(secs(left));
+            may_ask(&one)
+        };
+        for (number, window) in [(1, 188), (2, 196), (9, 252), (10, 540), (45, 540), (200, 540)] {
+            assert_eq!(left(0, number, 0, window), Verdict::Ask, "{number}");
+            assert_eq!(left(0, number, 0, window + 1), Verdict::Wait(secs(1)), "{number}");
+            assert_eq!(left(0, number, 0, window + 100), Verdict::Wait(LOOK_AGAIN), "{number}");
+        }
+        // A few take turns, too, as long as they have a token.
+        assert_eq!(left(1, 2, 0, 196), Verdict::Wait(secs(8)));
+        assert_eq!(left(1, 2, 8, 188), Verdict::Ask);
+        assert_eq!(left(3, 2, 8, 188), Verdict::Ask, "a rank from when they were more");
+        assert_eq!(left(0, 0, 8, 188), Verdict::Ask, "whatever the word is");
     }
 
     #[test]
@@ -226,7 +289,7 @@ mod tests {
         #[test]
         fn each_has_its_turn_alone_and_in_time(clock in 0_u64..10_000_000_000, rank in 0..SEATS, other in 0..SEATS, life in 1_u64..100_000) {
             let (life, clock) = (secs(life), Duration::from_millis(clock));
-            let at = |rank, clock| turn(Word { rank, number: 200, clock }, life, None);
+            let at = |rank, clock| Turns::of(Word { rank, number: 200, clock }, life).wait(None);
             match at(rank, clock) {
                 None => prop_assert!(rank == other || life < secs(450) || at(other, clock).is_some()),
                 Some(wait) => {

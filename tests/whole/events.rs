@@ -71,6 +71,7 @@ pub enum Event {
 }
 
 impl Event {
+    pub const STORE_STOPS: u32 = 70;
     /// When each begins, in parts of the whole (100).
     pub const SCHEDULE: [(u32, Self); 11] = [
         (6, Self::Kill),
@@ -80,7 +81,7 @@ impl Event {
         (46, Self::IssuerKey),
         (52, Self::CallerSecret),
         (60, Self::ClientSecrets),
-        (70, Self::StopStore),
+        (Self::STORE_STOPS, Self::StopStore),
         (78, Self::StartStore),
         (82, Self::FillDisk),
         (94, Self::FreeDisk),

@@ -51,6 +51,8 @@ use program::until;
 use report::{LiveTokens, Report};
 use traffic::Traffic;
 
+/// All of it starts within this time; the first tokens are asked for early in it.
+const START: Duration = Duration::from_secs(8);
 /// Without a number of minutes.
 const SHORT: Duration = Duration::from_secs(75);
 
@@ -86,9 +88,9 @@ async fn whole(time: Duration) -> ExitCode {
             .iter()
             .map(|one| (one.id.to_owned(), one.secret.to_owned()))
             .collect(),
-        // Renewed after three quarters or a little more of it: once before the client secrets are rotated, and not again while
-        // the store is away.
-        token_life: time.mul_f64(0.66),
+        // So that renewal, after 75 to 85 % of it, falls into the time without a store, and the end of that before the gateways
+        // would ask for tokens of their own.
+        token_life: (START + time * Event::STORE_STOPS / 100).mul_f64(1.0 / 0.75),
         // The least that Atlas was ever said to grant.
         tokens_per_minute: 10,
         requests_per_minute: 10_000_000,
@@ -99,8 +101,12 @@ async fn whole(time: Duration) -> ExitCode {
     .await
     .unwrap();
     let emulator = Arc::new(emulator);
+    let starts = Instant::now();
     let authorities = Authorities::start().await;
     let store = Store::start(&place);
+    for account in &ACCOUNTS {
+        store.settle(&emulator.base_url(), account.id);
+    }
     let balancer = Balancer::start([ACCOUNTS[0].port, ACCOUNTS[1].port]).await;
     let fleet = Fleet::start(&place, &emulator, &authorities);
     let mut report = Report::default();
@@ -125,6 +131,7 @@ async fn whole(time: Duration) -> ExitCode {
         }
     }
 
+    tokio::time::sleep_until((starts + START).into()).await;
     let traffic = Arc::new(Traffic::new(DIRECT_SECRET, &authorities));
     let clients: Vec<_> = fleet
         .clients
