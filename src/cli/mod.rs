@@ -165,7 +165,12 @@ fn misconfigured(errors: &ConfigErrors) -> ExitCode {
     for line in errors.lines() {
         print_error(&line);
     }
-    exit::misused()
+    // A supervisor starts it again then.
+    if errors.may_pass() {
+        exit::failed()
+    } else {
+        exit::misused()
+    }
 }
 
 /// Help and version to standard output, a usage error to standard error.

@@ -11,6 +11,11 @@ pub struct ConfigErrors {
 }
 
 impl ConfigErrors {
+    /// Whether all of them may be gone at another try, without a change of the configuration.
+    pub fn may_pass(&self) -> bool {
+        self.problems.iter().all(|problem| problem.may_pass)
+    }
+
     /// The problems, one line each.
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
         self.problems.iter().map(Problem::to_string)
@@ -33,6 +38,7 @@ impl fmt::Display for ConfigErrors {
 struct Problem {
     source: Source,
     text: String,
+    may_pass: bool,
 }
 
 impl fmt::Display for Problem {
@@ -55,9 +61,19 @@ pub(crate) struct Problems {
 
 impl Problems {
     pub(crate) fn add(&mut self, source: &Source, text: impl fmt::Display) {
+        self.put(source, text, false);
+    }
+
+    /// One that may be gone at another try, without a change of the configuration.
+    pub(crate) fn add_passing(&mut self, source: &Source, text: impl fmt::Display) {
+        self.put(source, text, true);
+    }
+
+    fn put(&mut self, source: &Source, text: impl fmt::Display, may_pass: bool) {
         let problem = Problem {
             source: source.clone(),
             text: text.to_string(),
+            may_pass,
         };
         if !self.found.contains(&problem) {
             self.found.push(problem);

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
 use super::source::{Check, Commands, Output};
-use crate::secret_command::{self, CommandError, Printed, SecretCommand, TIME_LIMIT};
+use crate::secret_command::{self, CommandError, Printed, Runner, SecretCommand, TIME_LIMIT};
 use crate::time::SharedClock;
 
 /// The shortest time between the starts of two runs of a command.
@@ -20,6 +21,7 @@ const TOLD_AGAIN: Duration = Duration::from_secs(60);
 
 /// Runs commands, and remembers what they printed.
 pub struct SecretCommands {
+    runner: Runner,
     clock: SharedClock,
     remembered: Mutex<BTreeMap<SecretCommand, Remembered>>,
     /// The program that runs.
@@ -103,6 +105,7 @@ impl SecretCommands {
     /// Nothing is remembered yet.
     pub fn new(clock: SharedClock) -> Self {
         Self {
+            runner: Runner::new(Arc::clone(&clock)),
             clock,
             remembered: Mutex::default(),
             at: Mutex::default(),
@@ -161,7 +164,9 @@ impl Commands for SecretCommands {
             }
         }
         *self.at.lock() = Some(command.program.display().to_string());
-        let result = secret_command::run(command, TIME_LIMIT, &*self.clock)
+        let result = self
+            .runner
+            .run(command, TIME_LIMIT)
             .and_then(|output| secret_command::printed(output, wall))
             .and_then(|printed| match good(&printed.value) {
                 Ok(()) => Ok(printed),
@@ -181,7 +186,6 @@ impl Commands for SecretCommands {
 mod tests {
     use std::fs;
     use std::path::Path;
-    use std::sync::Arc;
 
     use super::*;
     use crate::time::{Clock, SystemClock};

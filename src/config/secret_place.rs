@@ -9,7 +9,7 @@ use super::inputs::{GivenList, Inputs};
 use super::problem::{looks_like_a_secret, shown};
 use super::secret_value;
 use super::source::{Given, Source};
-use crate::secret_command::SecretCommand;
+use crate::secret_command::{CommandError, SecretCommand};
 
 /// What a table says of one secret.
 #[derive(Clone, Copy)]
@@ -90,11 +90,16 @@ impl Inputs<'_> {
             Ok(output) => {
                 if let Some(error) = output.failed {
                     self.problems.warn(format_args!(
-                        "{}: {error}; what it gave before stays in force, and it is tried again",
-                        argv.source
+                        "{}: {}; what it gave before stays in force, and it is tried again",
+                        argv.source,
+                        told(&error, &command)
                     ));
                 }
                 Some(output.value)
+            }
+            Err(error) if error.may_pass() => {
+                self.problems.add_passing(&argv.source, told(&error, &command));
+                None
             }
             Err(error) => {
                 self.problems.add(&argv.source, error);
@@ -158,6 +163,18 @@ impl Inputs<'_> {
             environment: variables,
         })
     }
+}
+
+/// What went wrong, and how to see more of it.
+fn told(error: &CommandError, command: &SecretCommand) -> String {
+    if !error.is_of_the_run() {
+        return error.to_string();
+    }
+    let line = command.by_hand();
+    format!(
+        "{error}; what it says on standard error goes nowhere, since it may hold the secret: to see it, run as the user of the proxy and \
+         with its variables `{line}`"
+    )
 }
 
 /// A name that shells take (POSIX.1-2024, XBD 8.1).

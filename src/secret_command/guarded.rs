@@ -79,10 +79,11 @@ fn no_program(path: &Path, why: impl ToString) -> CommandError {
     }
 }
 
-fn unguarded(path: &Path, why: &'static str) -> CommandError {
+fn unguarded(path: &Path, why: &'static str, remedy: &'static str) -> CommandError {
     CommandError::Unguarded {
         path: path.to_owned(),
         why,
+        remedy,
     }
 }
 
@@ -91,7 +92,7 @@ fn owned(path: &Path, of: &Metadata) -> Result<(), CommandError> {
     if of.uid() == 0 || of.uid() == rustix::process::geteuid().as_raw() {
         Ok(())
     } else {
-        Err(unguarded(path, "belongs to another user"))
+        Err(unguarded(path, "belongs to another user", "chown root"))
     }
 }
 
@@ -102,11 +103,15 @@ fn check(path: &Path, of: &Metadata, is_folder: bool) -> Result<(), CommandError
         return Ok(());
     }
     if of.mode() & OTHERS_WRITE != 0 {
-        return Err(unguarded(path, "can be written by every user of this machine"));
+        return Err(unguarded(
+            path,
+            "can be written by every user of this machine",
+            "chmod o-w",
+        ));
     }
     let own_group = of.gid() == 0 || of.gid() == rustix::process::getegid().as_raw();
     if of.mode() & GROUP_WRITE != 0 && !own_group {
-        return Err(unguarded(path, "can be written by another group"));
+        return Err(unguarded(path, "can be written by another group", "chmod g-w"));
     }
     Ok(())
 }

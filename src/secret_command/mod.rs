@@ -10,6 +10,7 @@ use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use std::{fmt, os::fd::OwnedFd};
 
@@ -17,7 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use zeroize::Zeroizing;
 
-use crate::time::Clock;
+use crate::time::{Clock, SharedClock};
 
 pub use printed::{Printed, printed};
 
@@ -27,6 +28,8 @@ pub const TIME_LIMIT: Duration = Duration::from_secs(10);
 pub const LARGEST: usize = 64 << 10;
 /// The descriptors before it are replaced for the program.
 const FIRST_BESIDE_STANDARD: i32 = 3;
+/// So many runs may hang where nothing can end them, each with a thread: after that none is tried until one goes on.
+const MOST_HANGING: usize = 8;
 /// How long the end of a killed program is waited for.
 const DYING: Duration = Duration::from_secs(1);
 
@@ -59,12 +62,18 @@ pub enum CommandError {
     )]
     NotRun,
     /// Somebody else chooses what would be run.
-    #[error("{} {why}: another user could put a program of theirs in its place", path.display())]
+    #[error(
+        "{} {why}, who could put a program of theirs in its place: `{remedy} {}`",
+        path.display(),
+        path.display()
+    )]
     Unguarded {
         /// The program, or a folder or link on the way to it.
         path: PathBuf,
         /// What is wrong with it.
         why: &'static str,
+        /// The command that mends it, less the path.
+        remedy: &'static str,
     },
     /// The path leads to no program.
     #[error("{}: {why}", path.display())]
@@ -74,6 +83,16 @@ pub enum CommandError {
         /// Why.
         why: String,
     },
+    /// The program is there, and can't be loaded.
+    #[error(
+        "{} is there, and what runs it is not: for a script install the interpreter that its first line (`#!…`) names, without a \
+         carriage return at its end; for another program the loader that it was built for",
+        .0.display()
+    )]
+    NoInterpreter(PathBuf),
+    /// The file system did not say what the path leads to, or did not hand over the program.
+    #[error("the command did not start within {} s: does the file system that it is on answer?", .0.as_secs())]
+    Hangs(Duration),
     /// It could not be started or watched.
     #[error("the command can't be run: {0}")]
     Start(String),
@@ -94,15 +113,123 @@ pub enum CommandError {
     Unusable(String),
 }
 
-/// Runs the program; what it printed on standard output.
-///
-/// # Errors
-/// When it can't be run, fails, takes longer than `limit`, or prints too much.
-pub fn run(command: &SecretCommand, limit: Duration, clock: &dyn Clock) -> Result<Zeroizing<Vec<u8>>, CommandError> {
+impl CommandError {
+    /// Whether another run may end otherwise without any change of the configuration or of files.
+    pub fn may_pass(&self) -> bool {
+        self.is_of_the_run() || matches!(self, Self::Start(_) | Self::Hangs(_))
+    }
+
+    /// Whether the program ran, and did not do as it should: then it may have said why.
+    pub fn is_of_the_run(&self) -> bool {
+        matches!(
+            self,
+            Self::Exit(_) | Self::Signal(_) | Self::TimedOut(_) | Self::TooLong | Self::Unusable(_)
+        )
+    }
+}
+
+impl SecretCommand {
+    /// What to type to see what it says: with names of variables in place of their values.
+    pub fn by_hand(&self) -> String {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_./:=@%+,-".contains(&byte);
+        let mut line = "env -i".to_owned();
+        for name in self.environment.keys() {
+            line += &format!(" {name}=\"${name}\"");
+        }
+        let program = self.program.display().to_string();
+        for word in std::iter::once(&program).chain(&self.arguments) {
+            if !word.is_empty() && word.bytes().all(plain) {
+                line += &format!(" {word}");
+            } else {
+                line += &format!(" '{}'", word.replace('\'', "'\\''"));
+            }
+        }
+        line
+    }
+}
+
+/// Runs programs, each on a thread of its own: what looks for a program, or loads it, can't be interrupted.
+pub struct Runner {
+    clock: SharedClock,
+    /// Each thread has a clone.
+    threads: Arc<()>,
+}
+
+impl Runner {
+    /// Nothing runs yet.
+    pub fn new(clock: SharedClock) -> Self {
+        let threads = Arc::default();
+        Self { clock, threads }
+    }
+
+    /// Runs the program; what it printed on standard output.
+    ///
+    /// # Errors
+    /// When it can't be run, fails, takes longer than `limit`, or prints too much.
+    pub fn run(&self, command: &SecretCommand, limit: Duration) -> Result<Zeroizing<Vec<u8>>, CommandError> {
+        let (command, clock) = (command.clone(), Arc::clone(&self.clock));
+        let until = clock.boot() + limit;
+        self.on_thread(limit, move |tell| {
+            let mut running = match start(&command, until, limit, &*clock) {
+                Ok(running) => running,
+                Err(error) => return drop(tell.send(Told::Ended(Err(error)))),
+            };
+            let _ = tell.send(Told::Started);
+            let _ = tell.send(Told::Ended(running.output(until, limit, &*clock)));
+            // One that is killed and does not end yet must not stay behind as a zombie.
+            let _ = running.child.wait();
+        })
+    }
+
+    /// What `work` tells, when it says within `limit` that it has started. It goes on when nobody waits for it any more.
+    fn on_thread(&self, limit: Duration, work: impl FnOnce(mpsc::Sender<Told>) + Send + 'static) -> Output {
+        if Arc::strong_count(&self.threads) > MOST_HANGING {
+            return Err(CommandError::Hangs(limit));
+        }
+        let (tell, told) = mpsc::channel();
+        let thread = Arc::clone(&self.threads);
+        let made = std::thread::Builder::new().name("command".to_owned()).spawn(move || {
+            work(tell);
+            drop(thread);
+        });
+        made.map_err(cannot)?;
+        let told = match told.recv_timeout(limit) {
+            Ok(Told::Started) => told.recv_timeout(limit + 2 * DYING),
+            other => other,
+        };
+        match told {
+            Ok(Told::Ended(output)) => output,
+            Ok(Told::Started) | Err(mpsc::RecvTimeoutError::Timeout) => Err(CommandError::Hangs(limit)),
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                Err(CommandError::Start("a defect ended its thread".to_owned()))
+            }
+        }
+    }
+}
+
+type Output = Result<Zeroizing<Vec<u8>>, CommandError>;
+
+/// What a thread tells of its program.
+enum Told {
+    Started,
+    Ended(Output),
+}
+
+/// Looks for the program, and starts it.
+fn start(
+    command: &SecretCommand,
+    until: Duration,
+    limit: Duration,
+    clock: &dyn Clock,
+) -> Result<Running, CommandError> {
     let program = guarded::program(&command.program)?;
+    if clock.boot() >= until {
+        // Nobody waits for it any more.
+        return Err(CommandError::Hangs(limit));
+    }
     // Ours have the mark already; whoever started this process may have left others open.
     close_fds::set_fds_cloexec(FIRST_BESIDE_STANDARD, &[]);
-    let child = Command::new(program)
+    let child = Command::new(&program)
         .arg0(&command.program)
         .args(&command.arguments)
         .env_clear()
@@ -113,16 +240,11 @@ pub fn run(command: &SecretCommand, limit: Duration, clock: &dyn Clock) -> Resul
         // A group of its own, so that what it starts ends with it.
         .process_group(0)
         .spawn()
-        .map_err(cannot)?;
-    let mut running = Running::of(child)?;
-    let read = running.read(limit, clock);
-    let status = running.end()?;
-    let output = read?;
-    match (status.code(), status.signal()) {
-        (Some(0), _) => Ok(output),
-        (Some(code), _) => Err(CommandError::Exit(code)),
-        (None, signal) => Err(CommandError::Signal(signal.unwrap_or_default())),
-    }
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => CommandError::NoInterpreter(program),
+            _ => cannot(error),
+        })?;
+    Running::of(child)
 }
 
 fn cannot(error: impl Into<io::Error>) -> CommandError {
@@ -157,10 +279,21 @@ impl Running {
         })
     }
 
+    /// What it printed, when it has ended well.
+    fn output(&mut self, until: Duration, limit: Duration, clock: &dyn Clock) -> Output {
+        let read = self.read(until, limit, clock);
+        let status = self.end(clock)?;
+        let output = read?;
+        match (status.code(), status.signal()) {
+            (Some(0), _) => Ok(output),
+            (Some(code), _) => Err(CommandError::Exit(code)),
+            (None, signal) => Err(CommandError::Signal(signal.unwrap_or_default())),
+        }
+    }
+
     /// Reads until the program has ended: what it left behind may hold its standard output open for ever.
-    fn read(&mut self, limit: Duration, clock: &dyn Clock) -> Result<Zeroizing<Vec<u8>>, CommandError> {
+    fn read(&mut self, until: Duration, limit: Duration, clock: &dyn Clock) -> Output {
         rustix::io::ioctl_fionbio(&self.stdout, true).map_err(cannot)?;
-        let until = clock.boot() + limit;
         // Made at once: a vector that grows leaves copies behind.
         let mut output = Zeroizing::new(vec![0; LARGEST + 1]);
         let (mut length, mut open) = (0, true);
@@ -204,12 +337,21 @@ impl Running {
     }
 
     /// Ends the whole group, and takes the program's own status.
-    fn end(&mut self) -> Result<ExitStatus, CommandError> {
+    fn end(&mut self, clock: &dyn Clock) -> Result<ExitStatus, CommandError> {
         // Its number is nobody else's as long as the program itself has not been waited for.
         let _ = kill_process_group(self.group, Signal::KILL);
-        self.wait(false, DYING)?;
-        let status = self.child.try_wait().map_err(cannot)?;
-        status.ok_or_else(|| CommandError::Start("it was killed and does not end".to_owned()))
+        let until = clock.boot() + DYING;
+        // A signal to this process ends a wait early.
+        loop {
+            if let Some(status) = self.child.try_wait().map_err(cannot)? {
+                return Ok(status);
+            }
+            let left = until.saturating_sub(clock.boot());
+            if left.is_zero() {
+                return Err(CommandError::Start("it was killed and does not end".to_owned()));
+            }
+            self.wait(false, left)?;
+        }
     }
 }
 

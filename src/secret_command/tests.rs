@@ -16,8 +16,12 @@ fn shell(script: &str) -> SecretCommand {
     }
 }
 
+fn runner() -> Runner {
+    Runner::new(Arc::new(SystemClock))
+}
+
 fn output(script: &str) -> Result<String, CommandError> {
-    let output = run(&shell(script), TIME_LIMIT, &SystemClock)?;
+    let output = runner().run(&shell(script), TIME_LIMIT)?;
     Ok(String::from_utf8(output.to_vec()).unwrap())
 }
 
@@ -53,7 +57,7 @@ fn its_whole_group_is_killed_in_the_end() {
     );
     let limit = Duration::from_millis(300);
     assert_eq!(
-        run(&shell(&script), limit, &SystemClock).unwrap_err(),
+        runner().run(&shell(&script), limit).unwrap_err(),
         CommandError::TimedOut(limit)
     );
     // On a busy machine it may have been killed before it wrote this.
@@ -92,14 +96,18 @@ fn a_program_that_others_could_replace_is_not_run() {
             arguments: Vec::new(),
             environment: BTreeMap::new(),
         };
-        run(&command, TIME_LIMIT, &SystemClock).map(|output| output.to_vec())
+        runner().run(&command, TIME_LIMIT).map(|output| output.to_vec())
     };
     let program = at("program");
     fs::write(&program, "#!/bin/sh\necho one\n").unwrap();
     mode(&program, 0o755);
     assert_eq!(run_it(&program).unwrap(), b"one\n");
     let refused = |path: &Path, named: &Path| match run_it(path) {
-        Err(CommandError::Unguarded { path, .. }) => assert_eq!(path, fs::canonicalize(named).unwrap()),
+        Err(error @ CommandError::Unguarded { .. }) => {
+            let named = fs::canonicalize(named).unwrap();
+            let remedy = format!("`chmod o-w {}`", named.display());
+            assert!(error.to_string().contains(&remedy), "{error}");
+        }
         other => panic!("{other:?}"),
     };
     mode(&program, 0o757);
@@ -124,6 +132,75 @@ fn a_program_that_others_could_replace_is_not_run() {
     for path in [program, at("round"), at("none"), folder.path().to_owned()] {
         assert!(matches!(run_it(&path), Err(CommandError::NoProgram { .. })), "{path:?}");
     }
+}
+
+#[test]
+fn a_script_whose_interpreter_is_missing_is_told_from_a_program_that_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("program");
+    fs::write(&program, "#!/bin/none\n").unwrap();
+    fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    let command = SecretCommand {
+        program: program.clone(),
+        ..shell("")
+    };
+    let error = runner().run(&command, TIME_LIMIT).unwrap_err();
+    assert_eq!(error, CommandError::NoInterpreter(fs::canonicalize(program).unwrap()));
+    assert!(!error.may_pass());
+}
+
+/// What can't be interrupted is not waited for, and does not pile up.
+#[test]
+fn what_hangs_at_its_start_is_given_up_and_bounded() {
+    let runner = runner();
+    let limit = Duration::from_millis(20);
+    let mut held = Vec::new();
+    for _ in 0..MOST_HANGING {
+        let (release, released) = mpsc::channel::<()>();
+        held.push(release);
+        let hangs = runner.on_thread(limit, move |_| _ = released.recv());
+        assert_eq!(hangs, Err(CommandError::Hangs(limit)));
+    }
+    let refused = runner.on_thread(limit, |_| panic!("one more than may hang"));
+    assert_eq!(refused, Err(CommandError::Hangs(limit)));
+    drop(held);
+    while Arc::strong_count(&runner.threads) > 1 {
+        std::thread::yield_now();
+    }
+    assert!(runner.run(&shell("echo one"), TIME_LIMIT).is_ok());
+}
+
+/// The program itself is not left behind as a zombie, however it ended.
+#[test]
+fn no_zombie_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pid");
+    let script = format!("echo $$ > {0}.new; mv {0}.new {0}; exec sleep 1000", file.display());
+    let runner = runner();
+    let limit = Duration::from_millis(500);
+    assert!(runner.run(&shell(&script), limit).is_err());
+    while Arc::strong_count(&runner.threads) > 1 {
+        std::thread::yield_now();
+    }
+    // On a busy machine it may have been killed before it wrote this.
+    if let Ok(pid) = fs::read_to_string(file) {
+        assert!(!Path::new(&format!("/proc/{}", pid.trim())).exists());
+    }
+}
+
+#[test]
+fn the_line_to_type_has_names_in_place_of_values() {
+    let command = SecretCommand {
+        environment: BTreeMap::from([
+            ("PATH".to_owned(), "/secret".into()),
+            ("A".to_owned(), "/secret".into()),
+        ]),
+        ..shell("echo it's")
+    };
+    assert_eq!(
+        command.by_hand(),
+        "env -i A=\"$A\" PATH=\"$PATH\" /bin/sh -c 'echo it'\\''s'"
+    );
 }
 
 #[test]

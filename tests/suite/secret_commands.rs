@@ -1,6 +1,7 @@
 //! Secrets that commands print: taken over in use, and in nobody's way.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -144,7 +145,7 @@ async fn a_command_that_fails_or_hangs_leaves_the_old_secret_and_stops_nothing()
 async fn a_failure_at_the_start_is_an_error_that_repeats_nothing() {
     let setup = Setup::new().await;
     for (printed, says) in [
-        (None, "exit code 1"),
+        (None, "failed with exit code 1; "),
         (Some(format!("{NOISE} {NOISE}")), "holds a blank"),
         (Some(format!("{{\"value\": \"{NOISE}\"")), "no JSON"),
     ] {
@@ -153,16 +154,29 @@ async fn a_failure_at_the_start_is_an_error_that_repeats_nothing() {
         }
         let said = setup.run(&["run", "--listen", "127.0.0.1:0"]).await;
         let text = String::from_utf8(said.stderr).unwrap();
-        assert_eq!(said.status.code(), Some(2), "{text}");
-        assert!(
-            text.contains(says) && text.contains("account.default.client_secret_command"),
-            "{text}"
+        // 2 would keep systemd from starting it again.
+        assert_eq!(said.status.code(), Some(1), "{text}");
+        let line = format!(
+            "`env -i PATH=\"$PATH\" WORD=\"$WORD\" {}`",
+            setup.at("command").display()
         );
+        for part in [says, "account.default.client_secret_command", &line] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
         let checked = setup.run(&["check"]).await;
         assert_eq!(checked.status.code(), Some(1));
         let checked = String::from_utf8(checked.stdout).unwrap();
         assert!(checked.contains(says), "{checked}");
         assert!(!text.contains(NOISE) && !checked.contains(NOISE), "{text}{checked}");
+    }
+    // What only a change can mend stays 2, also beside a failure.
+    for (mode, listen, says) in [(0o757, "127.0.0.1:0", "chmod o-w"), (0o755, "127.0.0.1", "exit code 1")] {
+        fs::set_permissions(setup.at("command"), fs::Permissions::from_mode(mode)).unwrap();
+        let _ = fs::remove_file(setup.at("printed"));
+        let said = setup.run(&["run", "--listen", listen]).await;
+        let text = String::from_utf8(said.stderr).unwrap();
+        assert_eq!(said.status.code(), Some(2), "{text}");
+        assert!(text.contains(says), "{text}");
     }
 }
 
