@@ -172,8 +172,8 @@ fn told(error: &CommandError, command: &SecretCommand) -> String {
     }
     let line = command.by_hand();
     format!(
-        "{error}; what it says on standard error goes nowhere, since it may hold the secret: to see it, run as the user of the proxy and \
-         with its variables `{line}`"
+        "{error}; what it says on standard error goes nowhere, since it may hold the secret: to see it, run `{line}` with the arguments that \
+         the list has, as the user of the proxy and with its variables"
     )
 }
 

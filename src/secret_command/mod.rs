@@ -129,20 +129,15 @@ impl CommandError {
 }
 
 impl SecretCommand {
-    /// What to type to see what it says: with names of variables in place of their values.
+    /// What to type to see what it says: with names of variables in place of their values, and `…` in place of the arguments.
     pub fn by_hand(&self) -> String {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_./:=@%+,-".contains(&byte);
         let mut line = "env -i".to_owned();
         for name in self.environment.keys() {
             line += &format!(" {name}=\"${name}\"");
         }
-        let program = self.program.display().to_string();
-        for word in std::iter::once(&program).chain(&self.arguments) {
-            if !word.is_empty() && word.bytes().all(plain) {
-                line += &format!(" {word}");
-            } else {
-                line += &format!(" '{}'", word.replace('\'', "'\\''"));
-            }
+        line += &format!(" '{}'", self.program.display().to_string().replace('\'', "'\\''"));
+        if !self.arguments.is_empty() {
+            line += " …";
         }
         line
     }

@@ -191,16 +191,17 @@ fn no_zombie_is_left() {
 #[test]
 fn the_line_to_type_has_names_in_place_of_values() {
     let command = SecretCommand {
+        program: "/it's".into(),
+        arguments: Vec::new(),
         environment: BTreeMap::from([
             ("PATH".to_owned(), "/secret".into()),
             ("A".to_owned(), "/secret".into()),
         ]),
-        ..shell("echo it's")
     };
-    assert_eq!(
-        command.by_hand(),
-        "env -i A=\"$A\" PATH=\"$PATH\" /bin/sh -c 'echo it'\\''s'"
-    );
+    let line = "env -i A=\"$A\" PATH=\"$PATH\" '/it'\\''s'";
+    assert_eq!(command.by_hand(), line);
+    let arguments = vec!["secret".to_owned()];
+    assert_eq!(SecretCommand { arguments, ..command }.by_hand(), format!("{line} …"));
 }
 
 #[test]

@@ -157,7 +157,7 @@ async fn a_failure_at_the_start_is_an_error_that_repeats_nothing() {
         // 2 would keep systemd from starting it again.
         assert_eq!(said.status.code(), Some(1), "{text}");
         let line = format!(
-            "`env -i PATH=\"$PATH\" WORD=\"$WORD\" {}`",
+            "`env -i PATH=\"$PATH\" WORD=\"$WORD\" '{}'`",
             setup.at("command").display()
         );
         for part in [says, "account.default.client_secret_command", &line] {
