@@ -103,13 +103,6 @@ impl App {
         self.state.metrics.config_reload(ReloadOutcome::Error);
     }
 
-    /// The audit log goes on in the file that is at its path now. To be called on SIGHUP, whatever becomes of the settings.
-    pub fn reopen_audit(&self) {
-        if let Some(audit) = &self.state.audit {
-            audit.reopen();
-        }
-    }
-
     fn take(&mut self, prepared: Prepared) -> Result<Vec<&'static str>, StartError> {
         let Prepared { settings, trusts } = prepared;
         check_accounts(&settings)?;

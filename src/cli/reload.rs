@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::systemd::Notifier;
 use crate::app::{App, Prepared, StartError};
+use crate::audit::Audit;
 use crate::blocking;
 use crate::config::{self, ConfigErrors, Environment, Flags, Machine, SecretCommands, Sources, WatchedFiles};
 use crate::server::HandedSockets;
@@ -68,6 +69,10 @@ pub(super) struct Reloader {
     source: Arc<SettingsSource>,
     loads: mpsc::Sender<Load>,
     notifier: Notifier,
+    audit: Option<Arc<Audit>>,
+    hangup: Hangup,
+    /// A SIGHUP came, and what is read next is for it.
+    asked: bool,
 }
 
 /// Settings that were read again, and why.
@@ -91,22 +96,30 @@ enum LoadError {
 
 impl Reloader {
     /// `source` has been read once. Each reload comes out of the channel.
-    pub(super) fn new(source: Arc<SettingsSource>, notifier: Notifier) -> (Self, mpsc::Receiver<Load>) {
+    pub(super) fn new(
+        source: Arc<SettingsSource>,
+        notifier: Notifier,
+        audit: Option<Arc<Audit>>,
+        hangup: Hangup,
+    ) -> (Self, mpsc::Receiver<Load>) {
         let (loads, read) = mpsc::channel(1);
         let reloader = Self {
             source,
             loads,
             notifier,
+            audit,
+            hangup,
+            asked: false,
         };
         (reloader, read)
     }
 
     /// Runs until the receiver is dropped.
-    pub(super) async fn run(self, mut hangup: Hangup) {
+    pub(super) async fn run(mut self) {
         loop {
-            let why = self.due(&mut hangup).await;
+            let why = self.due().await;
             self.notifier.reloading();
-            let read = self.on_thread(&mut hangup, |source| {
+            let read = self.on_thread(|source| {
                 source.load().map(|loaded| Loaded {
                     warnings: loaded.warnings,
                     prepared: Prepared::read(loaded.settings),
@@ -123,46 +136,58 @@ impl Reloader {
     }
 
     /// Ends when there is a reason to read the settings again.
-    async fn due(&self, hangup: &mut Hangup) -> &'static str {
+    async fn due(&mut self) -> &'static str {
         loop {
+            if std::mem::take(&mut self.asked) {
+                return SIGHUP;
+            }
             tokio::select! {
-                () = hangup.received() => {
-                    self.source.commands.renew();
-                    return SIGHUP;
+                () = self.hangup.received() => {
+                    self.hung_up();
+                    continue;
                 }
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
-            if self.changed(hangup).await {
-                self.settle(hangup).await;
-                return "a file changed";
+            if self.changed().await {
+                self.settle().await;
+                return match std::mem::take(&mut self.asked) {
+                    true => SIGHUP,
+                    false => "a file changed",
+                };
             }
-            if self.source.commands.due() {
+            if !self.asked && self.source.commands.due() {
                 return "a secret command is due";
             }
         }
     }
 
-    async fn settle(&self, hangup: &mut Hangup) {
+    /// What a SIGHUP brings about at once; what it asks for beside that is read when the files are free.
+    fn hung_up(&mut self) {
+        if let Some(audit) = &self.audit {
+            audit.reopen();
+        }
+        self.source.commands.renew();
+        self.asked = true;
+    }
+
+    async fn settle(&mut self) {
         let until = tokio::time::Instant::now() + MOST_SETTLING;
         while tokio::time::Instant::now() < until {
             tokio::time::sleep(SETTLED_FOR).await;
-            if !self.changed(hangup).await {
+            if !self.changed().await {
                 return;
             }
         }
     }
 
-    async fn changed(&self, hangup: &mut Hangup) -> bool {
+    async fn changed(&mut self) -> bool {
         // Without a thread to check on, no change is seen until there is one; the log has said so.
-        self.on_thread(hangup, |source| source.files.changed())
-            .await
-            .unwrap_or(false)
+        self.on_thread(|source| source.files.changed()).await.unwrap_or(false)
     }
 
-    /// Runs `work` on a blocking thread. While it takes long, logs that once, and answers a SIGHUP.
+    /// Runs `work` on a blocking thread. While it takes long, logs that once, and answers each SIGHUP.
     async fn on_thread<T: Send + 'static>(
-        &self,
-        hangup: &mut Hangup,
+        &mut self,
         work: impl FnOnce(&SettingsSource) -> T + Send + 'static,
     ) -> io::Result<T> {
         let source = Arc::clone(&self.source);
@@ -182,12 +207,12 @@ impl Reloader {
                     let file = shown(self.source.waits_for());
                     tracing::warn!(file, "a file or command that the settings come from gives nothing: until it does, changes are not seen, and the settings stay as they are");
                 }
-                () = hangup.received() => {
-                    self.source.commands.renew();
-                    let waiting = LoadError::Waiting(self.source.waits_for());
-                    // Full: the one before, which says the same, has not been taken yet.
-                    let _ = self.loads.try_send(Load { why: SIGHUP, result: Err(waiting) });
-                }
+                () = self.hangup.received() => self.hung_up(),
+            }
+            if said && self.asked {
+                let result = Err(LoadError::Waiting(self.source.waits_for()));
+                // Full: what is in there is taken first, and this SIGHUP is answered later.
+                self.asked = self.loads.try_send(Load { why: SIGHUP, result }).is_err();
             }
         }
     }
@@ -202,9 +227,6 @@ fn shown(waits_for: Option<String>) -> String {
 /// Valid settings replace the old ones; what is wrong with invalid ones is logged. Whether they were taken.
 pub(super) fn take(running: &mut App, load: Load) -> bool {
     let Load { why, result } = load;
-    if why == SIGHUP {
-        running.reopen_audit();
-    }
     let refused = |running: &App| {
         running.reload_failed();
         tracing::error!(

@@ -117,8 +117,8 @@ async fn serve(
     *audit = running.audit();
     let notifier = Notifier::new(source.environment);
     notifier.watch(source.environment);
-    let (reloader, mut loads) = Reloader::new(Arc::new(source), notifier.clone());
-    let reloading = tokio::spawn(reloader.run(hangup));
+    let (reloader, mut loads) = Reloader::new(Arc::new(source), notifier.clone(), audit.clone(), hangup);
+    let reloading = tokio::spawn(reloader.run());
     announce(&running, &accounts, stdout);
     notifier.ready("serving");
     loop {

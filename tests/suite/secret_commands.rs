@@ -141,6 +141,31 @@ async fn a_command_that_fails_or_hangs_leaves_the_old_secret_and_stops_nothing()
     assert!(!said.contains("mdb_sa_sk_") && !said.contains(NOISE), "{said}");
 }
 
+/// What it asks for comes afterwards; the audit log goes on in another file at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sighup_while_the_settings_are_read_is_neither_refused_nor_lost() {
+    let setup = Setup::new().await;
+    setup.prints(CLIENT_SECRET);
+    let text = fs::read_to_string(setup.at("proxy.toml")).unwrap();
+    let log = setup.at("audit.jsonl");
+    let text = format!("{text}[audit]\nfile = '{}'\n", log.display());
+    setup.atlas.file("proxy.toml", text, 0o600);
+    let program = setup.start().await;
+    fs::write(setup.at("slow"), "").unwrap();
+    let before = setup.runs();
+    hangup(&program);
+    until("the command runs again", || async { setup.runs() > before }).await;
+    let told = program.said().matches("configuration reloaded").count();
+    fs::rename(&log, setup.at("audit.1")).unwrap();
+    hangup(&program);
+    until("another file is begun", || async { log.exists() }).await;
+    fs::remove_file(setup.at("slow")).unwrap();
+    // The one that was under way, and the one for this SIGHUP.
+    program.until_said_times("configuration reloaded", told + 2).await;
+    let (status, said) = program.stop().await;
+    assert!(status.success() && !said.contains("was not reloaded"), "{said}");
+}
+
 #[tokio::test]
 async fn a_failure_at_the_start_is_an_error_that_repeats_nothing() {
     let setup = Setup::new().await;
