@@ -54,6 +54,8 @@ impl Endpoint {
         match bind {
             Bind::Unix { path, .. } => Self::Unix(path.clone()),
             Bind::Localhost { port } => Self::Tcp((Ipv4Addr::LOCALHOST, *port).into()),
+            // `config::health` has refused it.
+            Bind::Elsewhere { name } => Self::Unix(name.into()),
             Bind::Tcp(address) => {
                 let ip = match address.ip() {
                     IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

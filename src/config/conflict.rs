@@ -57,6 +57,7 @@ fn check_addresses(listeners: &[Given<ListenerSettings>], admin: &Given<AdminSet
 fn same(a: &Bind, b: &Bind) -> bool {
     match (a, b) {
         (Bind::Unix { path: a, .. }, Bind::Unix { path: b, .. }) => a == b,
+        (Bind::Elsewhere { name: a }, Bind::Elsewhere { name: b }) => a == b,
         _ => {
             let others = b.addresses();
             a.addresses()
@@ -71,6 +72,7 @@ fn show(bind: &Bind) -> String {
         Bind::Tcp(address) => format!("`{address}`"),
         Bind::Localhost { port } => format!("`localhost:{port}`"),
         Bind::Unix { path, .. } => format!("`unix:{}`", path.display()),
+        Bind::Elsewhere { name } => format!("`systemd:{name}`"),
     }
 }
 

@@ -1,7 +1,5 @@
 //! `bind = "systemd:NAME"`: a socket that the service manager has made. It counts as bound where it is.
 
-use std::net::{Ipv4Addr, SocketAddr};
-
 use super::inputs::Inputs;
 use super::problem::shown;
 use super::source::{Given, Source};
@@ -21,13 +19,11 @@ pub(crate) enum BoundBy {
     Us,
     /// The service manager.
     Manager,
-    /// The service manager, for another process than this: the address stands for one that is not known.
+    /// The service manager, for another process than this.
     ManagerOfAnother,
 }
 
 const PREFIX: &str = "systemd:";
-/// Of a socket that this process never gets.
-const UNKNOWN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 impl Inputs<'_> {
     /// An address, or the socket of the service manager that is named in its place.
@@ -40,7 +36,7 @@ impl Inputs<'_> {
             self.unknown_sockets = true;
             return Some(Given {
                 value: BoundAt {
-                    bind: Bind::Tcp(UNKNOWN),
+                    bind: Bind::Elsewhere { name: name.to_owned() },
                     by: BoundBy::ManagerOfAnother,
                 },
                 source: given.source,

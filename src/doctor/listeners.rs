@@ -25,6 +25,7 @@ fn label(listener: &ListenerSettings) -> String {
         (None, Bind::Tcp(address)) => address.to_string(),
         (None, Bind::Localhost { port }) => format!("127.0.0.1:{port}"),
         (None, Bind::Unix { path, .. }) => path.display().to_string(),
+        (None, Bind::Elsewhere { name }) => format!("systemd:{name}"),
     }
 }
 

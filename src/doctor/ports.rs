@@ -51,6 +51,7 @@ pub(super) async fn examine(settings: &Settings, report: &mut Report) {
                 }
             }
             Bind::Unix { path, .. } => socket(path, has(&format!("unix:{}", path.display())), "listener", report).await,
+            Bind::Elsewhere { name } => report.add(handed_over(name, "listener")),
         }
     }
     match &settings.admin.bind {
@@ -60,6 +61,7 @@ pub(super) async fn examine(settings: &Settings, report: &mut Report) {
             }
         }
         Some(Bind::Unix { path, .. }) => socket(path, running.is_some(), "admin_port", report).await,
+        Some(Bind::Elsewhere { name }) => report.add(handed_over(name, "admin_port")),
         None => report.add(Step::new("admin_port", Status::Ok, "there is none (`off`)")),
     }
 }
@@ -136,11 +138,20 @@ async fn page(admin: &Bind, path: &str) -> Option<Vec<u8>> {
                 ask(TcpStream::connect(address).await?, &address.to_string(), path).await
             }
             Bind::Unix { path: socket, .. } => ask(UnixStream::connect(socket).await?, "localhost", path).await,
+            Bind::Elsewhere { .. } => Err(ErrorKind::AddrNotAvailable.into()),
         }
     };
     let answer = tokio::time::timeout(PATIENCE, ask).await.ok()?.ok()?;
     let body = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n")? + 4;
     Some(answer[body..].to_vec())
+}
+
+/// Nothing is to be free there: the service manager has it, whether the proxy runs or not.
+fn handed_over(name: &str, check: &'static str) -> Step {
+    let found = format!(
+        "not tried: systemd hands over the socket `{name}`, and listens on it meanwhile; `systemctl list-sockets` tells where"
+    );
+    Step::new(check, Status::Skip, found)
 }
 
 const TAKEN: &str = "another program has it: `ss -ltnp` names it. Stop that, or choose another address";

@@ -59,6 +59,11 @@ impl Allowlist {
         ])
     }
 
+    /// Its networks, neighbours put together.
+    pub fn networks(&self) -> impl Iterator<Item = &IpNet> {
+        self.0.iter()
+    }
+
     /// Whether an address of this network is among them.
     pub fn overlaps(&self, network: IpNet) -> bool {
         let network = unmapped(network);

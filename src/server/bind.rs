@@ -102,6 +102,10 @@ pub fn bind(to: &Bind, handed: &HandedSockets) -> Result<BoundSocket, BindError>
     match to {
         Bind::Tcp(address) => tcp(*address).map(|(socket, address)| BoundSocket::Tcp(socket, address)),
         Bind::Localhost { port } => bind_localhost(*port),
+        Bind::Elsewhere { name } => Err(BindError {
+            address: format!("systemd:{name}"),
+            source: io::Error::new(io::ErrorKind::Unsupported, "another process has it"),
+        }),
         Bind::Unix { path, mode, .. } => bind_unix(path, *mode)
             .map(|listener| {
                 BoundSocket::Unix(

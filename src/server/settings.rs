@@ -27,6 +27,11 @@ pub enum Bind {
         /// User ids that may connect; empty: whoever the mode lets in.
         uids: Vec<u32>,
     },
+    /// A socket that the service manager hands to another process than this one: where it is bound is not known here.
+    Elsewhere {
+        /// Its `FileDescriptorName=`.
+        name: String,
+    },
 }
 
 impl Bind {
@@ -35,7 +40,7 @@ impl Bind {
         match self {
             Self::Tcp(address) => vec![*address],
             Self::Localhost { port } => vec![(Ipv4Addr::LOCALHOST, *port).into(), (Ipv6Addr::LOCALHOST, *port).into()],
-            Self::Unix { .. } => Vec::new(),
+            Self::Unix { .. } | Self::Elsewhere { .. } => Vec::new(),
         }
     }
 }

@@ -381,7 +381,7 @@ impl Listeners {
             proxy_protocol: settings.proxy_protocol.clone(),
             uids: match &settings.bind {
                 Bind::Unix { uids, .. } => uids.clone(),
-                Bind::Tcp(_) | Bind::Localhost { .. } => Vec::new(),
+                Bind::Tcp(_) | Bind::Localhost { .. } | Bind::Elsewhere { .. } => Vec::new(),
             },
             tls: settings.tls.clone(),
             limits: wanted.limits.connection,

@@ -50,6 +50,7 @@ pub(super) fn bind_label(bind: &Bind) -> String {
         Bind::Tcp(address) => address.to_string(),
         Bind::Localhost { port } => format!("127.0.0.1:{port}"),
         Bind::Unix { path, .. } => format!("unix:{}", path.display()),
+        Bind::Elsewhere { name } => format!("systemd:{name}"),
     }
 }
 

@@ -297,7 +297,25 @@ fn balancers_of(list: &GivenList, problems: &mut Problems) -> Option<Allowlist> 
         );
         return None;
     }
-    networks(list, problems)
+    let balancers = networks(list, problems)?;
+    for network in balancers
+        .networks()
+        .filter(|network| network.prefix_len() < widest(network))
+    {
+        problems.warn(format_args!(
+            "{}: whoever has an address in `{network}` may say which client it is: name the load balancers' own addresses",
+            list.source
+        ));
+    }
+    Some(balancers)
+}
+
+/// The shortest prefix that load balancers may share without a warning: a private network, an allocation of one operator.
+fn widest(network: &IpNet) -> u8 {
+    match network {
+        IpNet::V4(_) => 8,
+        IpNet::V6(_) => 32,
+    }
 }
 
 fn networks(list: &GivenList, problems: &mut Problems) -> Option<Allowlist> {

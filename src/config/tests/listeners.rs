@@ -257,6 +257,25 @@ fn load_balancers_that_are_believed_are_networks_that_no_caller_has() {
         .warnings()
         .join("\n");
     assert!(warned.contains("name their networks with `allow`"), "{warned}");
+    for (trusted, warned_of) in [
+        ("'10.0.0.0/8', '2001:db8::/32'", None),
+        ("'10.0.0.0/7'", Some("`10.0.0.0/7`")),
+        ("'2001:db8::/31'", Some("`2001:db8::/31`")),
+        ("'0.0.0.0/1', '128.0.0.0/1'", Some("`0.0.0.0/0`")),
+        ("'::ffff:0.0.0.0/96'", Some("`0.0.0.0/0`")),
+    ] {
+        let warnings = Case::new()
+            .toml(&format!(
+                "[[listener]]\nproxy_protocol = [{trusted}]\nallow = ['192.0.2.0/24']"
+            ))
+            .warnings()
+            .join("\n");
+        let said = warned_of.is_some_and(|of| warnings.contains(of) && warnings.contains("say which client it is"));
+        assert!(
+            said || warned_of.is_none() && warnings.is_empty(),
+            "{trusted}: {warnings}"
+        );
+    }
 }
 
 #[test]

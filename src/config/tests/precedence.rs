@@ -60,6 +60,7 @@ pub(super) fn rows() -> Vec<Row> {
                 Bind::Tcp(address) => address.to_string(),
                 Bind::Localhost { port } => format!("localhost:{port}"),
                 Bind::Unix { path, .. } => path.display().to_string(),
+                Bind::Elsewhere { name } => name.clone(),
             },
         },
         Row {
@@ -168,6 +169,7 @@ pub(super) fn rows() -> Vec<Row> {
                 Some(Bind::Tcp(address)) => address.to_string(),
                 Some(Bind::Localhost { port }) => format!("localhost:{port}"),
                 Some(Bind::Unix { path, .. }) => format!("unix:{}", path.display()),
+                Some(Bind::Elsewhere { name }) => name.clone(),
                 None => "off".to_owned(),
             },
         },

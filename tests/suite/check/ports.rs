@@ -43,6 +43,19 @@ async fn ports_that_cannot_be_bound() {
     assert_eq!(said.code, Some(1));
 }
 
+/// `check` does not get the sockets: it says nothing of an address that it does not know.
+#[tokio::test]
+async fn sockets_of_systemd_are_not_said_to_be_free() {
+    let atlas = Atlas::start().await;
+    let setup = Setup::bearer().args(&["--listen", "systemd:web", "--admin-listen", "systemd:admin"]);
+    let said = atlas.before(setup).check().await;
+    assert_eq!(said.code, Some(0), "{}", said.text);
+    for (check, name) in [("listener", "`web`"), ("admin port", "`admin`")] {
+        said.line("skip", check, &["systemd hands over the socket", name], &[]);
+    }
+    assert!(!said.text.contains("is free"), "{}", said.text);
+}
+
 #[tokio::test]
 async fn unix_sockets_that_cannot_be_bound() {
     let atlas = Atlas::start().await;
