@@ -1,15 +1,19 @@
 //! The log across the ends of its process and of its file.
 
+use std::net::SocketAddr;
 use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpStream;
+use tokio::process::{Child, ChildStdout};
+use tokio::time::timeout;
 
 use super::*;
-use crate::support::client::{client, get};
-use crate::support::until;
-use crate::support::upstream::{Held, json};
+use crate::support::client::{client, get, read_head};
+use crate::support::metrics::metric;
+use crate::support::upstream::{Held, full, json};
+use crate::support::{PATIENCE, until};
 
 fn hangup(program: &Program) {
     kill_process(Pid::from_raw(program.pid().cast_signed()).unwrap(), Signal::HUP).unwrap();
@@ -149,54 +153,114 @@ async fn a_file_is_renamed_under_load_and_sighup_begins_another_also_with_refuse
     );
 }
 
+/// A program whose lines go to standard output, with these keys more in `[audit]`; and what is to come there.
+struct Piped {
+    address: SocketAddr,
+    admin: SocketAddr,
+    output: Lines<BufReader<ChildStdout>>,
+    _child: Child,
+}
+
+impl Piped {
+    async fn start(more: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let audit = format!("[audit]\nfile = \"stdout\"\nwhen_full = \"drop\"\n{more}\n");
+        let config = write(folder.path(), "proxy.toml", &audit);
+        // Not JSON, in which links are looked for: so its length stays known.
+        let upstream = Upstream::start(|_| async { hyper::Response::new(full("ok")) }).await;
+        let mut child = Command::new(PROGRAM)
+            .args([
+                "run",
+                "--listen",
+                "127.0.0.1:0",
+                "--admin-listen",
+                "127.0.0.1:0",
+                "--config",
+            ])
+            .arg(&config)
+            .args(["--base-url", &upstream.base_url(), "--upstream-ca"])
+            .arg(&upstream.ca_file)
+            .env_clear()
+            .envs(SERVICE_ACCOUNT)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+        loop {
+            let line = output.next_line().await.unwrap().unwrap();
+            let addresses: Vec<SocketAddr> = line
+                .split([' ', ','])
+                .filter_map(|word| word.split_once("://")?.1.parse().ok())
+                .collect();
+            if let [address, admin] = addresses[..] {
+                std::mem::forget((folder, upstream));
+                return Self {
+                    address,
+                    admin,
+                    output,
+                    _child: child,
+                };
+            }
+        }
+    }
+
+    /// All that comes until there are so many lines of this event.
+    async fn until(&mut self, event: &str, times: usize) -> Vec<Value> {
+        let mut all = Vec::new();
+        while of(&all, event).len() < times {
+            all.extend(serde_json::from_str(&self.output.next_line().await.unwrap().unwrap()).ok());
+        }
+        all
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn standard_output_has_the_lines_without_a_chain() {
-    let folder = tempfile::tempdir().unwrap();
-    write(
-        folder.path(),
-        "proxy.toml",
-        "[audit]\nfile = \"stdout\"\nwhen_full = \"drop\"\n",
-    );
-    let upstream = Upstream::start(|_| async { json(200, "{}") }).await;
-    let config = folder.path().join("proxy.toml");
-    let mut child = Command::new(PROGRAM)
-        .args([
-            "run",
-            "--listen",
-            "127.0.0.1:0",
-            "--admin-listen",
-            "127.0.0.1:0",
-            "--config",
-        ])
-        .arg(&config)
-        .args(["--base-url", &upstream.base_url(), "--upstream-ca"])
-        .arg(&upstream.ca_file)
-        .env_clear()
-        .envs(SERVICE_ACCOUNT)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut text = String::new();
-    while !text.contains("\"end\"") {
-        let line = output.next_line().await.unwrap().unwrap();
-        if let Some((_, address)) = line.split_once("serves http://") {
-            let address = address.split(' ').next().unwrap();
-            let url = format!("http://{address}{CLUSTERS}");
-            assert_eq!(client().post(&url).body("{}").send().await.unwrap().status(), 200);
-        }
-        text.push_str(&line);
-        text.push('\n');
-    }
-    let all: Vec<Value> = text
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect();
+    let mut piped = Piped::start("").await;
+    let url = format!("http://{}{CLUSTERS}", piped.address);
+    assert_eq!(client().post(&url).body("{}").send().await.unwrap().status(), 200);
+    let all = piped.until("end", 1).await;
     assert_eq!(pairs(&all), 1);
     assert!(
         all.iter()
             .all(|line| line.get("chain").is_none() && line.get("seq").is_none())
     );
+}
+
+/// Changes that waited for a pipe would take five seconds each, and all of these longer than anybody waits here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standard_output_that_nobody_reads_stops_no_change_and_what_is_lost_is_counted() {
+    const CHANGES: usize = 60;
+    let mut piped = Piped::start("include = \"all\"").await;
+    let admin = piped.admin;
+    let dropped = || metric(admin, "atlas_auth_proxy_audit_lines_dropped_total", &[]);
+    let mut stream = TcpStream::connect(piped.address).await.unwrap();
+    let mut call = async |method: &str| {
+        let path = "x".repeat(1900);
+        let request = format!("{method} /{path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let head = read_head(&mut stream).await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        stream.read_exact(&mut [0; 2]).await.unwrap();
+    };
+    let mut reads = 0;
+    while dropped().await == 0.0 {
+        for _ in 0..100 {
+            call("GET").await;
+        }
+        reads += 100;
+        assert!(reads < 20_000, "the queue has no bound");
+    }
+    let changes = async {
+        for _ in 0..CHANGES {
+            call("PATCH").await;
+        }
+    };
+    timeout(PATIENCE, changes).await.expect("no change waits");
+    // Somebody reads again: all that was not counted as lost is there.
+    let all = piped.until("end", CHANGES).await;
+    assert_eq!(pairs(&all), CHANGES);
+    assert_eq!(of(&all, "one").len() + dropped().await as usize, reads);
 }

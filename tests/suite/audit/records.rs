@@ -6,10 +6,14 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::*;
 use crate::callers::{BILLING_SECRET, DEPLOYER_SECRET, Gateway, PROJECT, TWO, listener};
+use crate::support::PATIENCE;
 use crate::support::client::client;
+use crate::support::raw_h2::{DATA, END_HEADERS, END_STREAM, HEADERS, OK, RawH2, frame};
 use crate::support::upstream::{full, json, without_length};
 
 /// The upstream looks into the file while it has the request, and the client as soon as it has the answer.
@@ -191,6 +195,99 @@ async fn who_did_what_and_what_was_refused_stands_in_the_lines() {
     let text = fs::read_to_string(&file).unwrap();
     assert!(!text.contains(DEPLOYER_SECRET) && !text.contains("example.org"));
     assert_eq!(of(&all, "close").len(), 1);
+}
+
+/// RFC 9113 section 8.1: the end of a stream may come in a frame of its own, whenever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_http2_the_end_is_there_with_the_last_byte_and_neither_waits_for_the_end_of_the_stream() {
+    let folder = folder("audit.jsonl", "");
+    let ends = Arc::new(Semaphore::new(0));
+    let end = Arc::clone(&ends);
+    let upstream = RawH2::start(
+        |_| 100,
+        move |_, mut frames| {
+            let end = Arc::clone(&end);
+            async move {
+                while let Some(stream) = frames.request().await {
+                    // `content-length: 2` (RFC 7541 section 6.2.2).
+                    let head = [OK, &[0x0f, 0x0d, 1, b'2']].concat();
+                    let head = frame(HEADERS, END_HEADERS, stream, &head);
+                    frames.send(&[head, frame(DATA, 0, stream, b"ok")]).await;
+                    end.acquire().await.unwrap().forget();
+                    frames.send(&[frame(DATA, END_STREAM, stream, b"")]).await;
+                }
+            }
+        },
+    )
+    .await;
+    let config = folder.path().join("proxy.toml");
+    let args = ["--base-url", &upstream.base_url(), "--config", config.to_str().unwrap()];
+    let environment = [&SERVICE_ACCOUNT[..], &[("ATLAS_PROXY_UPSTREAM_HTTP", "2")]].concat();
+    let program = Program::start_alone(Command::new(PROGRAM), &environment, &args).await;
+    for changes in 1..=3 {
+        let url = format!("http://{}{CLUSTERS}", program.address);
+        let answer = async {
+            client()
+                .post(url)
+                .body("{}")
+                .send()
+                .await
+                .unwrap()
+                .bytes()
+                .await
+                .unwrap()
+        };
+        assert_eq!(timeout(PATIENCE, answer).await.expect("it is not held back"), "ok");
+        // No wait in between.
+        let now = lines(&folder.path().join("audit.jsonl"));
+        assert_eq!(pairs(&now), changes);
+        assert_eq!(of(&now, "end")[changes - 1]["decision"], "forwarded");
+        ends.add_permits(1);
+    }
+    program.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rules_are_learned_from_the_lines() {
+    let (gateway, file) = audited("include = \"all\"").await;
+    let (users, clusters) = ["databaseUsers", "clusters"]
+        .map(|what| format!("/api/atlas/v2/groups/{PROJECT}/{what}"))
+        .into();
+    for (method, path, name, secret, status) in [
+        ("POST", &users, "deployer", DEPLOYER_SECRET, 200),
+        ("POST", &users, "billing", BILLING_SECRET, 403),
+        ("GET", &clusters, "billing", BILLING_SECRET, 200),
+    ] {
+        let request = gateway.send(method, path).body("{}").basic_auth(name, Some(secret));
+        assert_eq!(request.send().await.unwrap().status(), status);
+    }
+    gateway.app.shutdown().await;
+    let rules = |args: &[&str]| {
+        let output = std::process::Command::new(PROGRAM)
+            .arg("rules")
+            .args(args)
+            .env_clear()
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let learned = rules(&["learn", "--from", file.to_str().unwrap()]);
+    let learned = write(folder.path(), "learned.toml", &learned);
+    let table = rules(&["table", "--config", learned.to_str().unwrap()]);
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .skip(1)
+        .map(|row| row.split_whitespace().collect())
+        .collect();
+    assert_eq!(
+        rows.iter().map(|row| &row[2..]).collect::<Vec<_>>(),
+        [
+            ["billing", "listGroupClusters", "GET", PROJECT],
+            ["deployer", "createGroupDatabaseUser", "POST", PROJECT],
+        ]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
