@@ -557,4 +557,4 @@ pub(super) fn millis(time: Duration) -> u64 {
 
 #[cfg(test)]
 #[path = "server_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -18,7 +18,7 @@ use super::super::{SealKey, TokenStoreSettings};
 use super::*;
 use crate::metrics::Metrics;
 
-struct Server {
+pub(in crate::token_store) struct Server {
     child: Child,
     port: u16,
     _folder: tempfile::TempDir,
@@ -32,7 +32,7 @@ impl Drop for Server {
 }
 
 impl Server {
-    fn start() -> Option<Self> {
+    pub(in crate::token_store) fn start() -> Option<Self> {
         let program = needs(&["valkey-server", "redis-server"], "redis-server or valkey-server")?;
         let folder = tempfile::tempdir().unwrap();
         let port = free_address().port();
@@ -71,7 +71,7 @@ impl Server {
     }
 }
 
-async fn connected(server: &Server) -> Arc<RedisStore> {
+pub(in crate::token_store) async fn connected(server: &Server) -> Arc<RedisStore> {
     for _ in 0..1000 {
         // A new one each time: a store that has failed rests.
         let store = server.store();
