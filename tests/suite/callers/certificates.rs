@@ -97,6 +97,26 @@ fn basic(name: &str, secret: &str) -> String {
     format!("Basic {pair}")
 }
 
+/// Alone it is told what it lacks. Beside a name and secret the answer must not tell whether there is such a caller.
+#[tokio::test]
+async fn a_good_certificate_that_is_no_callers_is_told_so_unless_a_name_stands_beside_it() {
+    let tls = Tls::start(&format!("{CALLER}{TWO}")).await;
+    let mut stranger = tls.connect(Some(&tls.named(&["stranger.example.org"]))).await;
+    let (status, said) = stranger.get(GROUPS, None).await;
+    assert_eq!(status, 401);
+    for part in [
+        "the client certificate is good",
+        "certificate_names",
+        "DNS:stranger.example.org",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let with = async |name: &str, sender: &mut Sender| sender.get(GROUPS, Some(&basic(name, "wrong"))).await;
+    let (known, unknown) = (with("web", &mut stranger).await, with("nobody", &mut stranger).await);
+    assert_eq!(known, unknown);
+    assert!(known.0 == 401 && !known.1.contains("certificate is good"), "{known:?}");
+}
+
 #[tokio::test]
 async fn a_certificate_says_who_it_is_and_whoever_shows_none_may_show_something_else() {
     let tls = Tls::start(&format!("{CALLER}{TWO}")).await;
