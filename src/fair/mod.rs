@@ -3,6 +3,7 @@
 //! So one listener, or one caller, alone may use all but its neighbours' parts, and none is ever left without a place.
 
 mod amount;
+mod turns;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -11,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::{MutexGuard, OwnedSemaphorePermit, Semaphore};
 
 pub use amount::Amount;
+pub use turns::{Sharer, Turns};
 
 /// Queues that all parts wait in: one for each thing, since a waiter for one thing may hold another.
 #[derive(Debug, Clone, Copy)]

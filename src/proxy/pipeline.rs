@@ -7,7 +7,6 @@ use std::task::Poll;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Body as _;
-use tokio::time::Instant;
 
 use super::body::{BodySource, ClientBody, Inbound};
 use super::callers::{self, ListenerCallers, Place, Who};
@@ -18,8 +17,7 @@ use super::own_fields::Hops;
 use super::record::Record;
 use super::response_body::Content;
 use super::{
-    AccountSlot, Client, Peer, Portion, ProxyError, RequestBody, RequestRules, ResponseBody, Shared, Usage, headers,
-    local,
+    AccountSlot, Client, Portion, ProxyError, RequestBody, RequestRules, ResponseBody, Shared, Usage, headers, local,
 };
 use crate::access::Reading;
 use crate::caller;
@@ -126,13 +124,16 @@ impl Pipeline {
             record.status = parts.status;
             return Ok((Response::from_parts(parts, ()), Content::Whole(Some(bytes))));
         }
-        if let Some(callers) = &self.callers {
+        let identified = match &self.callers {
             // In a box of its own: where nobody is asked, a request needs no room for it.
-            let who = Box::pin(callers.identify(self.place(), client, &parts)).await;
-            record.who = *who.as_ref().unwrap_or(&Who::Unknown);
-            who?;
-            record.claimed_caller = callers.claimed_by(record.who, &parts.headers);
-        }
+            Some(callers) => Box::pin(callers.identify(self.place(), client, &parts)).await,
+            None => Ok(Who::NotAsked),
+        };
+        record.who = *identified.as_ref().unwrap_or(&Who::Unknown);
+        self.portion(record.who).processor.turn().await;
+        identified?;
+        let claimed = |callers: &ListenerCallers| callers.claimed_by(record.who, &parts.headers);
+        record.claimed_caller = self.callers.as_ref().and_then(claimed);
         self.permit(&parts.method, path.path(), &reading, record)?;
         if self.rules.digest_compatible && callers::is_trial(&parts) && self.needs_content(record.operation) {
             return Err(ProxyError::content_is_missing(self.trial_challenges()));
@@ -352,40 +353,6 @@ impl Pipeline {
     /// The index of the operation's tag.
     pub(super) fn tag(&self, operation: Option<OperationId>) -> Option<usize> {
         Some(self.shared.catalogue.get(operation?).tag.index())
-    }
-
-    pub(super) fn record(self: &Arc<Self>, peer: Peer, request: &Request<ClientBody>) -> Box<Record> {
-        self.metrics.in_flight.inc();
-        Box::new(Record {
-            pipeline: Arc::clone(self),
-            peer,
-            method: request.method().clone(),
-            path: request
-                .uri()
-                .path_and_query()
-                .cloned()
-                .unwrap_or_else(|| PathAndQuery::from_static("/")),
-            start: Instant::now(),
-            status: StatusCode::OK,
-            upstream_status: None,
-            operation: None,
-            who: Who::NotAsked,
-            claimed_caller: None,
-            warned: None,
-            attempts: 0,
-            denied: None,
-            unread: !request.body().is_end_stream(),
-            inbound: None,
-            share: None,
-            caller_share: None,
-            gateway_error: None,
-            unknown_there: None,
-            audited: None,
-            observer: None,
-            authorization: None,
-            bytes_out: 0,
-            closed: false,
-        })
     }
 
     fn source(&self, incoming: ClientBody, version: Version, record: &mut Record) -> BodySource {

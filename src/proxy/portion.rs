@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Pipeline;
 use super::callers::Who;
-use crate::fair::{Part, Places};
+use crate::fair::{Part, Places, Sharer, Turns};
 
 /// A part of each thing that is scarce: whoever uses up its own leaves the others theirs.
 #[derive(Debug, Clone)]
@@ -13,14 +13,17 @@ pub struct Portion {
     pub upstream: Arc<Part>,
     /// Of the bytes of request bodies that are recorded.
     pub replay: Arc<Part>,
+    /// Of the processor's time.
+    pub processor: Arc<Sharer>,
 }
 
 impl Portion {
     /// One more.
-    pub fn of(upstream: &Arc<Places>, replay: &Arc<Places>) -> Self {
+    pub fn of(upstream: &Arc<Places>, replay: &Arc<Places>, processor: &Arc<Turns>) -> Self {
         Self {
             upstream: upstream.part(),
             replay: replay.part(),
+            processor: processor.sharer(),
         }
     }
 }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, Request, StatusCode};
+use hyper::body::Body as _;
 use tokio::time::Instant;
 
 use super::audited::Audited;
-use super::body::BodyFacts;
+use super::body::{BodyFacts, ClientBody};
 use super::callers::Who;
 use super::exchange::StillUnknown;
 use super::fairness::ConcurrencyGuard;
@@ -60,6 +61,43 @@ pub(super) struct Record {
     pub(super) authorization: Option<HeaderValue>,
     pub(super) bytes_out: u64,
     pub(super) closed: bool,
+}
+
+impl Pipeline {
+    /// The record of a request that has just come.
+    pub(super) fn record(self: &Arc<Self>, peer: Peer, request: &Request<ClientBody>) -> Box<Record> {
+        self.metrics.in_flight.inc();
+        Box::new(Record {
+            pipeline: Arc::clone(self),
+            peer,
+            method: request.method().clone(),
+            path: request
+                .uri()
+                .path_and_query()
+                .cloned()
+                .unwrap_or_else(|| PathAndQuery::from_static("/")),
+            start: Instant::now(),
+            status: StatusCode::OK,
+            upstream_status: None,
+            operation: None,
+            who: Who::NotAsked,
+            claimed_caller: None,
+            warned: None,
+            attempts: 0,
+            denied: None,
+            unread: !request.body().is_end_stream(),
+            inbound: None,
+            share: None,
+            caller_share: None,
+            gateway_error: None,
+            unknown_there: None,
+            audited: None,
+            observer: None,
+            authorization: None,
+            bytes_out: 0,
+            closed: false,
+        })
+    }
 }
 
 impl Record {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::body::BodyLimits;
 use crate::audit::Audit;
 use crate::catalogue::Catalogue;
-use crate::fair::Places;
+use crate::fair::{Places, Turns};
 use crate::metrics::Metrics;
 use crate::time::SharedClock;
 
@@ -19,6 +19,8 @@ pub struct Shared {
     pub(super) limits: BodyLimits,
     /// Recorded bytes of request bodies of all together (`replay_budget`).
     pub replay_budget: Arc<Places>,
+    /// Turns at the processor.
+    pub processor: Arc<Turns>,
     /// Where who changed what is recorded.
     pub(super) audit: Option<Arc<Audit>>,
 }
@@ -38,6 +40,7 @@ impl Shared {
             clock,
             limits,
             replay_budget: Places::amount(limits.replay_budget),
+            processor: Arc::default(),
             audit,
         }
     }
@@ -51,6 +54,7 @@ impl Shared {
             clock: Arc::clone(&self.clock),
             limits,
             replay_budget: Arc::clone(&self.replay_budget),
+            processor: Arc::clone(&self.processor),
             audit: self.audit.clone(),
         }
     }

@@ -23,6 +23,8 @@ use crate::proxy::Peer;
 
 /// Pause after a failed accept: from the least to the most. Out of file descriptors, accepting at once again would spin.
 const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
+/// So many connections at a time; then all that is ready has its turn. Each may begin with a handshake, which takes long.
+const ACCEPTED_IN_A_ROUND: u32 = 8;
 /// How long a client that is turned away may take to send the first byte of a request; then it gets its answer without.
 const FIRST_BYTE: Duration = Duration::from_millis(250);
 
@@ -308,24 +310,33 @@ where
 }
 
 #[derive(Default)]
-struct Pause(Option<Duration>);
+struct Pause {
+    /// After a failure.
+    last: Option<Duration>,
+    /// Since others had their turn.
+    accepted: u32,
+}
 
 impl Pause {
     async fn after<T>(&mut self, accepted: io::Result<T>, listener: &Listener) -> Option<T> {
         match accepted {
             Ok(accepted) => {
-                self.0 = None;
+                self.last = None;
+                self.accepted = (self.accepted + 1) % ACCEPTED_IN_A_ROUND;
+                if self.accepted == 0 {
+                    tokio::task::yield_now().await;
+                }
                 Some(accepted)
             }
             // The peer was gone before it was accepted: nothing of ours is wrong.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => None,
             Err(error) => {
-                let pause = self.0.map_or(ACCEPT_PAUSE.0, |last| (last * 2).min(ACCEPT_PAUSE.1));
-                if self.0.is_none() {
+                let pause = self.last.map_or(ACCEPT_PAUSE.0, |last| (last * 2).min(ACCEPT_PAUSE.1));
+                if self.last.is_none() {
                     let snapshot = listener.snapshot();
                     tracing::error!(%error, listener = %snapshot.pipeline.name, "cannot accept a connection; trying on (check the limit of open files)");
                 }
-                self.0 = Some(pause);
+                self.last = Some(pause);
                 tokio::time::sleep(pause).await;
                 None
             }

@@ -1,17 +1,21 @@
 //! Nobody hurts another: what one caller, listener or account uses up, or breaks, leaves the others theirs.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use atlas_auth_proxy::app::App;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http_body_util::BodyExt;
 use tempfile::TempDir;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::process::Command;
+use tokio::task::JoinSet;
 
 use crate::callers::{BILLING_SECRET, DEPLOYER_SECRET, Gateway, PROJECT, listener};
 use crate::support::client::client;
@@ -61,8 +65,8 @@ async fn patient_upstream() -> Upstream {
     .await
 }
 
-/// The program with few descriptors, and so few places, and this configuration.
-async fn with_few_places(upstream: &Upstream, config: &str, args: &[&str]) -> (Program, TempDir) {
+/// The program with so many descriptors, and so a share of that in places, and this configuration.
+async fn with_descriptors(how_many: usize, upstream: &Upstream, config: &str, args: &[&str]) -> (Program, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     for (name, content) in [
         ("billing", BILLING_SECRET),
@@ -72,10 +76,19 @@ async fn with_few_places(upstream: &Upstream, config: &str, args: &[&str]) -> (P
         write(folder.path(), name, content);
     }
     let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", "ulimit -n 160; exec \"$0\" \"$@\"", PROGRAM]);
+    let limited = format!("ulimit -n {how_many}; exec \"$0\" \"$@\"");
+    shell.args(["-c", &limited, PROGRAM]);
     let config = folder.path().join("proxy.toml");
     let args = [&["--config", config.to_str().unwrap()], args].concat();
     (Program::start(shell, upstream, &SERVICE_ACCOUNT, &args).await, folder)
+}
+
+async fn connect(to: SocketAddr, n: usize) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket
+        .bind(format!("127.0.0.{}:0", 2 + n % 4).parse().unwrap())
+        .unwrap();
+    socket.connect(to).await.unwrap()
 }
 
 /// Requests whose content does not come: each holds a place on the way to the upstream. From several addresses: where callers
@@ -83,11 +96,7 @@ async fn with_few_places(upstream: &Upstream, config: &str, args: &[&str]) -> (P
 async fn stuck(program: &Program, how_many: usize, head: &str) -> Vec<TcpStream> {
     let mut stuck = Vec::new();
     for n in 0..how_many {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket
-            .bind(format!("127.0.0.{}:0", 2 + n % 4).parse().unwrap())
-            .unwrap();
-        let mut stream = socket.connect(program.address).await.unwrap();
+        let mut stream = connect(program.address, n).await;
         stream.write_all(head.as_bytes()).await.unwrap();
         stuck.push(stream);
     }
@@ -108,7 +117,7 @@ async fn stuck(program: &Program, how_many: usize, head: &str) -> Vec<TcpStream>
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_full_of_stuck_requests_leaves_the_others_their_places() {
     let upstream = patient_upstream().await;
-    let (program, _folder) = with_few_places(&upstream, EQUALS, &[]).await;
+    let (program, _folder) = with_descriptors(160, &upstream, EQUALS, &[]).await;
     let path = clusters();
     let greedy = basic("billing", BILLING_SECRET);
     let head =
@@ -157,6 +166,62 @@ async fn a_caller_that_fills_the_replay_budget_leaves_the_others_their_part() {
         .unwrap();
     assert_eq!(answer.status(), 200, "it could be sent again");
     drop(held);
+}
+
+/// One worker, and a caller with many connections that asks for what it may not as soon as it is answered: what others ask for
+/// meanwhile passes it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_that_keeps_the_processor_busy_has_others_served_between_its_requests() {
+    const GREEDY: usize = 400;
+    let upstream = patient_upstream().await;
+    let config = format!("workers = 1\n{EQUALS}");
+    let (program, _folder) = with_descriptors(2000, &upstream, &config, &[]).await;
+    let head = |name: &str, secret: &str| {
+        let who = basic(name, secret);
+        format!("GET /api/atlas/v2/groups/{PROJECT}/backup HTTP/1.1\r\nHost: localhost\r\nAuthorization: {who}\r\n\r\n")
+    };
+    let served = Arc::new(AtomicUsize::new(0));
+    let mut greedy = JoinSet::new();
+    for n in 0..GREEDY {
+        let mut stream = connect(program.address, n).await;
+        let (served, head) = (Arc::clone(&served), head("billing", BILLING_SECRET));
+        greedy.spawn(async move {
+            loop {
+                assert!(exchange(&mut stream, &head).await.starts_with("HTTP/1.1 403 "));
+                served.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    until("all of them are served", || async {
+        served.load(Ordering::Relaxed) > 5 * GREEDY
+    })
+    .await;
+    let mut stream = TcpStream::connect(program.address).await.unwrap();
+    let head = head("deployer", DEPLOYER_SECRET);
+    let mut overtaken = Vec::new();
+    for _ in 0..30 {
+        let before = served.load(Ordering::Relaxed);
+        assert!(exchange(&mut stream, &head).await.starts_with("HTTP/1.1 403 "));
+        overtaken.push(served.load(Ordering::Relaxed) - before);
+    }
+    overtaken.sort_unstable();
+    assert!(
+        overtaken[15] < GREEDY / 3,
+        "answers to the greedy one meanwhile: {overtaken:?}"
+    );
+    assert!(!greedy.is_empty() && greedy.try_join_next().is_none());
+    drop(greedy);
+    assert!(program.stop().await.0.success());
+}
+
+/// Sends a request and reads its answer.
+async fn exchange(stream: &mut TcpStream, head: &str) -> String {
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"}") {
+        assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "it ends");
+    }
+    String::from_utf8(answer).unwrap()
 }
 
 /// Neither its upstream nor its token endpoint answers.

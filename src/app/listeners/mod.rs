@@ -322,7 +322,7 @@ impl Listeners {
     }
 
     fn portions(&self, wanted: &Wanted<'_>) -> Portions {
-        Portions::new(&wanted.account.places, &self.shared.replay_budget)
+        Portions::new(&wanted.account.places, &self.shared)
     }
 
     /// Puts a listener's certificate and its clients' into metrics and log.

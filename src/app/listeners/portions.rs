@@ -5,25 +5,28 @@ use std::sync::Arc;
 
 use crate::app::callers::AppCallers;
 use crate::caller::CallerName;
-use crate::fair::Places;
+use crate::fair::{Places, Turns};
 use crate::metrics::Metrics;
-use crate::proxy::{ListenerCallers, Portion, RequestRules};
+use crate::proxy::{ListenerCallers, Portion, RequestRules, Shared};
 
 /// The listener's own portion, and one of each of its callers, which it keeps across reloads: none gets a second one by them.
 pub(super) struct Portions {
     upstream: Arc<Places>,
     replay: Arc<Places>,
+    processor: Arc<Turns>,
     pub(super) own: Portion,
     callers: BTreeMap<CallerName, Portion>,
 }
 
 impl Portions {
-    /// `upstream`: places on the way to the listener's account. `replay`: bytes of recorded bodies.
-    pub(super) fn new(upstream: &Arc<Places>, replay: &Arc<Places>) -> Self {
+    /// `upstream`: places on the way to the listener's account.
+    pub(super) fn new(upstream: &Arc<Places>, shared: &Shared) -> Self {
+        let (replay, processor) = (&shared.replay_budget, &shared.processor);
         Self {
-            own: Portion::of(upstream, replay),
+            own: Portion::of(upstream, replay, processor),
             upstream: Arc::clone(upstream),
             replay: Arc::clone(replay),
+            processor: Arc::clone(processor),
             callers: BTreeMap::new(),
         }
     }
@@ -41,7 +44,7 @@ impl Portions {
         let mut before = std::mem::take(&mut self.callers);
         let portion = |name: &CallerName| {
             let kept = before.remove(name);
-            let portion = kept.unwrap_or_else(|| Portion::of(&self.upstream, &self.replay));
+            let portion = kept.unwrap_or_else(|| Portion::of(&self.upstream, &self.replay, &self.processor));
             self.callers.insert(name.clone(), portion.clone());
             portion
         };

@@ -1,0 +1,234 @@
+//! Turns at the processor: whoever asks for much has the others served between its requests.
+//!
+//! Some requests of a sharer wait for nothing. The next ones wait in a queue of their sharer, and in each round of the runtime,
+//! after all that is ready has run once, a few of them begin: one of each sharer in turn. So what a round has to do stays
+//! small, and with it the time until somebody else's turn; and where nobody has anything else to do, the next round follows at
+//! once.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+/// So many requests of a sharer begin without waiting for a round.
+const AT_ONCE: usize = 8;
+/// So many of those that wait begin in a round: what they cost is a good part of a millisecond.
+const IN_A_ROUND: usize = 8;
+
+/// The turns that several share.
+#[derive(Debug, Default)]
+pub struct Turns {
+    sharers: AtomicUsize,
+    rounds: Mutex<Rounds>,
+}
+
+#[derive(Debug, Default)]
+struct Rounds {
+    /// Those that take part, in the order of their turns.
+    sharers: VecDeque<Arc<Sharer>>,
+    /// Somebody sees to the next round.
+    go_on: bool,
+}
+
+/// One that takes turns with others.
+#[derive(Debug)]
+pub struct Sharer {
+    turns: Arc<Turns>,
+    /// Requests since it last took part in rounds; at least [`AT_ONCE`] while it does.
+    begun: AtomicUsize,
+    queue: Mutex<Queue>,
+}
+
+/// Locked after the rounds.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<oneshot::Sender<()>>,
+    takes_part: bool,
+}
+
+impl Turns {
+    /// One sharer more.
+    pub fn sharer(self: &Arc<Self>) -> Arc<Sharer> {
+        self.sharers.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Sharer {
+            turns: Arc::clone(self),
+            begun: AtomicUsize::new(0),
+            queue: Mutex::default(),
+        })
+    }
+
+    /// Lets some requests begin in each round, until none waits.
+    async fn see_to_rounds(self: Arc<Self>) {
+        loop {
+            // Comes back when all that is ready now has run, and what came in meanwhile was looked for.
+            tokio::task::yield_now().await;
+            let mut rounds = self.rounds.lock();
+            for _ in 0..IN_A_ROUND {
+                let Some(sharer) = rounds.sharers.pop_front() else {
+                    rounds.go_on = false;
+                    return;
+                };
+                if sharer.let_one_begin() {
+                    rounds.sharers.push_back(sharer);
+                }
+            }
+        }
+    }
+}
+
+impl Sharer {
+    /// Returns when a request's turn has come.
+    pub async fn turn(self: &Arc<Self>) {
+        let alone = || self.turns.sharers.load(Ordering::Relaxed) <= 1;
+        if self.begun.fetch_add(1, Ordering::Relaxed) < AT_ONCE || alone() {
+            return;
+        }
+        // An error: nobody sees to the rounds any more, since the runtime ends.
+        let _ = self.queue_up().await;
+    }
+
+    fn queue_up(self: &Arc<Self>) -> oneshot::Receiver<()> {
+        let (go, turn) = oneshot::channel();
+        let mut rounds = self.turns.rounds.lock();
+        let mut queue = self.queue.lock();
+        queue.waiting.push_back(go);
+        if !std::mem::replace(&mut queue.takes_part, true) {
+            self.begun.store(AT_ONCE, Ordering::Relaxed);
+            rounds.sharers.push_back(Arc::clone(self));
+        }
+        drop(queue);
+        if !std::mem::replace(&mut rounds.go_on, true) {
+            tokio::spawn(Arc::clone(&self.turns).see_to_rounds());
+        }
+        drop(rounds);
+        turn
+    }
+
+    /// Lets the next request begin that was not given up. If none waits it takes part no more, and some begin at once again.
+    fn let_one_begin(&self) -> bool {
+        let mut queue = self.queue.lock();
+        while let Some(next) = queue.waiting.pop_front() {
+            if next.send(()).is_ok() {
+                return true;
+            }
+        }
+        queue.takes_part = false;
+        self.begun.store(0, Ordering::Relaxed);
+        false
+    }
+}
+
+impl Drop for Sharer {
+    fn drop(&mut self) {
+        self.turns.sharers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use tokio::task::{JoinSet, yield_now};
+
+    use super::*;
+
+    /// Requests of each of these sharers, all at once; the sharers in the order in which they begin.
+    async fn order(requests: &[(&Arc<Sharer>, &'static str, usize)]) -> Vec<&'static str> {
+        let began = Arc::new(Mutex::new(Vec::new()));
+        let mut all = JoinSet::new();
+        for (sharer, name, how_many) in requests {
+            for _ in 0..*how_many {
+                let (sharer, name, began) = (Arc::clone(sharer), *name, Arc::clone(&began));
+                all.spawn(async move {
+                    sharer.turn().await;
+                    began.lock().push(name);
+                });
+            }
+        }
+        all.join_all().await;
+        until_the_rounds_end(&requests[0].0.turns).await;
+        assert!(requests.iter().all(|(sharer, _, _)| !sharer.queue.lock().takes_part));
+        std::mem::take(&mut *began.lock())
+    }
+
+    async fn until_the_rounds_end(turns: &Turns) {
+        while turns.rounds.lock().go_on {
+            yield_now().await;
+        }
+    }
+
+    fn count(began: &[&str], name: &str) -> usize {
+        began.iter().filter(|one| **one == name).count()
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_little_waits_for_nobody_and_the_others_take_turns() {
+        let turns = Arc::new(Turns::default());
+        let (greedy, modest, third) = (turns.sharer(), turns.sharer(), turns.sharer());
+        let began = order(&[(&greedy, "greedy", 500), (&modest, "modest", AT_ONCE)]).await;
+        assert_eq!(count(&began[..2 * AT_ONCE], "modest"), AT_ONCE);
+        // With more than that each has its turn: all 100 of both others are through when the greedy one had as many turns.
+        let began = order(&[
+            (&greedy, "greedy", 500),
+            (&modest, "modest", 100),
+            (&third, "third", 100),
+        ])
+        .await;
+        let fair = &began[..300 + AT_ONCE + IN_A_ROUND];
+        assert_eq!((count(fair, "modest"), count(fair, "third")), (100, 100));
+        assert_eq!(began.len(), 700);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn each_turn_comes_whoever_gives_up_meanwhile() {
+        let turns = Arc::new(Turns::default());
+        let sharers: Vec<_> = (0..10).map(|_| turns.sharer()).collect();
+        let mut all = JoinSet::new();
+        for n in 0..5000 {
+            let sharer = Arc::clone(&sharers[n % 10]);
+            all.spawn(async move {
+                if n % 7 == 0 {
+                    tokio::select! { biased; () = sharer.turn() => {} () = yield_now() => {} }
+                } else {
+                    sharer.turn().await;
+                }
+            });
+        }
+        all.join_all().await;
+        until_the_rounds_end(&turns).await;
+    }
+
+    #[tokio::test]
+    async fn a_round_begins_a_few_and_turns_that_are_given_up_cost_nothing() {
+        let turns = Arc::new(Turns::default());
+        let (greedy, _other) = (turns.sharer(), turns.sharer());
+        let given_up: Vec<_> = (0..100).map(|_| greedy.queue_up()).collect();
+        let mut waiting: Vec<_> = (0..20).map(|_| greedy.queue_up()).collect();
+        drop(given_up);
+        let begun = loop {
+            yield_now().await;
+            let begun = waiting.extract_if(.., |turn| turn.try_recv().is_ok()).count();
+            if begun > 0 {
+                break begun;
+            }
+        };
+        assert_eq!(begun, IN_A_ROUND);
+        for turn in waiting {
+            turn.await.unwrap();
+        }
+        until_the_rounds_end(&turns).await;
+        assert_eq!(greedy.begun.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn who_is_alone_waits_for_no_turn() {
+        let turns = Arc::new(Turns::default());
+        let (one, other) = (turns.sharer(), turns.sharer());
+        drop(other);
+        for _ in 0..1000 {
+            one.turn().await;
+            assert!(!turns.rounds.lock().go_on);
+        }
+    }
+}
