@@ -1,21 +1,33 @@
 //! Turns at the processor: whoever asks for much has the others served between its requests.
 //!
 //! Some requests of a sharer wait for nothing. The next ones wait in a queue of their sharer, and in each round of the runtime,
-//! after all that is ready has run once, a few of them begin: one of each sharer in turn. So what a round has to do stays
-//! small, and with it the time until somebody else's turn; and where nobody has anything else to do, the next round follows at
-//! once.
+//! once a worker has run what was ready, a few of them begin: one of each sharer in turn. So what a round has to do stays small,
+//! and with it the time until somebody else's turn; and where nobody has anything else to do, the next round follows at once.
+//! What takes no turns, such as handshakes, can make rounds long: however long they are, some begin each millisecond.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// So many requests of a sharer begin without waiting for a round.
 const AT_ONCE: usize = 8;
-/// So many of those that wait begin in a round: what they cost is a good part of a millisecond.
-const IN_A_ROUND: usize = 8;
+/// So many of those that wait begin in a round: what they cost is a part of a millisecond, and a request of others has to be
+/// ready half a dozen times, each in another round.
+const IN_A_ROUND: usize = 2;
+/// So much of a round lets one more begin.
+const ONE_MORE: Duration = Duration::from_millis(1);
+/// No more than these: a process that was stopped has no debts.
+const MOST_BY_TIME: usize = 64;
+/// Whoever has taken part while others waited begins with fewer at once.
+const AT_ONCE_BESIDE_OTHERS: usize = 2;
+/// Nobody waits longer for a turn.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// The turns that several share.
 #[derive(Debug, Default)]
@@ -61,16 +73,23 @@ impl Turns {
 
     /// Lets some requests begin in each round, until none waits.
     async fn see_to_rounds(self: Arc<Self>) {
+        let workers = Handle::current().metrics().num_workers();
+        let mut began = Instant::now();
         loop {
-            // Comes back when all that is ready now has run, and what came in meanwhile was looked for.
+            // Comes back when what is ready now has run, and what came in meanwhile was looked for.
             tokio::task::yield_now().await;
+            let took = began.elapsed();
+            began += took;
+            let by_time = took.as_micros() / ONE_MORE.as_micros();
+            let some = workers * (IN_A_ROUND + usize::try_from(by_time).unwrap_or(usize::MAX).min(MOST_BY_TIME));
             let mut rounds = self.rounds.lock();
-            for _ in 0..IN_A_ROUND {
+            for _ in 0..some {
                 let Some(sharer) = rounds.sharers.pop_front() else {
                     rounds.go_on = false;
                     return;
                 };
-                if sharer.let_one_begin() {
+                let alone = rounds.sharers.is_empty();
+                if sharer.let_one_begin(alone) {
                     rounds.sharers.push_back(sharer);
                 }
             }
@@ -85,8 +104,8 @@ impl Sharer {
         if self.begun.fetch_add(1, Ordering::Relaxed) < AT_ONCE || alone() {
             return;
         }
-        // An error: nobody sees to the rounds any more, since the runtime ends.
-        let _ = self.queue_up().await;
+        // Too long, or nobody sees to the rounds any more, since the runtime ends: it begins all the same.
+        let _ = tokio::time::timeout(LONGEST_WAIT, self.queue_up()).await;
     }
 
     fn queue_up(self: &Arc<Self>) -> oneshot::Receiver<()> {
@@ -106,8 +125,9 @@ impl Sharer {
         turn
     }
 
-    /// Lets the next request begin that was not given up. If none waits it takes part no more, and some begin at once again.
-    fn let_one_begin(&self) -> bool {
+    /// Lets the next request begin that was not given up. If none waits it takes part no more, and some begin at once again:
+    /// as many as ever if it was alone.
+    fn let_one_begin(&self, alone: bool) -> bool {
         let mut queue = self.queue.lock();
         while let Some(next) = queue.waiting.pop_front() {
             if next.send(()).is_ok() {
@@ -115,7 +135,8 @@ impl Sharer {
             }
         }
         queue.takes_part = false;
-        self.begun.store(0, Ordering::Relaxed);
+        let used = if alone { 0 } else { AT_ONCE - AT_ONCE_BESIDE_OTHERS };
+        self.begun.store(used, Ordering::Relaxed);
         false
     }
 }
@@ -162,7 +183,7 @@ mod tests {
         began.iter().filter(|one| **one == name).count()
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn who_asks_for_little_waits_for_nobody_and_the_others_take_turns() {
         let turns = Arc::new(Turns::default());
         let (greedy, modest, third) = (turns.sharer(), turns.sharer(), turns.sharer());
@@ -175,7 +196,7 @@ mod tests {
             (&third, "third", 100),
         ])
         .await;
-        let fair = &began[..300 + AT_ONCE + IN_A_ROUND];
+        let fair = &began[..300 + 3 * AT_ONCE];
         assert_eq!((count(fair, "modest"), count(fair, "third")), (100, 100));
         assert_eq!(began.len(), 700);
     }
@@ -199,21 +220,29 @@ mod tests {
         until_the_rounds_end(&turns).await;
     }
 
-    #[tokio::test]
+    /// How many of these that wait begin in the next round that lets any begin.
+    async fn begin(waiting: &mut Vec<oneshot::Receiver<()>>) -> usize {
+        loop {
+            yield_now().await;
+            let begun = waiting.extract_if(.., |turn| turn.try_recv().is_ok()).count();
+            if begun > 0 {
+                return begun;
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_round_begins_a_few_and_turns_that_are_given_up_cost_nothing() {
         let turns = Arc::new(Turns::default());
         let (greedy, _other) = (turns.sharer(), turns.sharer());
         let given_up: Vec<_> = (0..100).map(|_| greedy.queue_up()).collect();
         let mut waiting: Vec<_> = (0..20).map(|_| greedy.queue_up()).collect();
         drop(given_up);
-        let begun = loop {
-            yield_now().await;
-            let begun = waiting.extract_if(.., |turn| turn.try_recv().is_ok()).count();
-            if begun > 0 {
-                break begun;
-            }
-        };
-        assert_eq!(begun, IN_A_ROUND);
+        assert_eq!(begin(&mut waiting).await, IN_A_ROUND);
+        assert_eq!(begin(&mut waiting).await, IN_A_ROUND);
+        // However long a round is, some begin in each millisecond.
+        tokio::time::advance(10 * ONE_MORE).await;
+        assert!(begin(&mut waiting).await >= 10);
         for turn in waiting {
             turn.await.unwrap();
         }
@@ -221,7 +250,20 @@ mod tests {
         assert_eq!(greedy.begun.load(Ordering::Relaxed), 0);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_with_one_more_than_may_begin_at_once_has_no_advantage() {
+        let turns = Arc::new(Turns::default());
+        let (greedy, sly) = (turns.sharer(), turns.sharer());
+        let mut waiting: Vec<_> = (0..100).map(|_| greedy.queue_up()).collect();
+        drop(sly.queue_up());
+        while sly.queue.lock().takes_part {
+            yield_now().await;
+        }
+        assert_eq!(sly.begun.load(Ordering::Relaxed), AT_ONCE - AT_ONCE_BESIDE_OTHERS);
+        assert!(begin(&mut waiting).await > 0);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn who_is_alone_waits_for_no_turn() {
         let turns = Arc::new(Turns::default());
         let (one, other) = (turns.sharer(), turns.sharer());

@@ -116,6 +116,7 @@ impl Pipeline {
             local,
         } = self.admit(&parts)?;
         if let Some(endpoint) = local {
+            self.portion.processor.turn().await;
             // What clients post here is short: once it is read, the connection can serve on.
             let content = local::take_in(incoming, endpoint, &parts.method).await;
             record.unread = content.is_none();
@@ -181,7 +182,14 @@ impl Pipeline {
             response,
             account,
             authorization,
-        } = exchange.run(self.rules.retry_429).await?;
+        } = match exchange.run(self.rules.retry_429).await {
+            Ok(answered) => answered,
+            Err(error) => {
+                // What fails often fails for many at once.
+                self.portion(record.who).processor.turn().await;
+                return Err(error);
+            }
+        };
         record.authorization = authorization;
 
         let (mut parts, body) = response.into_parts();

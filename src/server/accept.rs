@@ -23,8 +23,8 @@ use crate::proxy::Peer;
 
 /// Pause after a failed accept: from the least to the most. Out of file descriptors, accepting at once again would spin.
 const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
-/// So many connections at a time; then all that is ready has its turn. Each may begin with a handshake, which takes long.
-const ACCEPTED_IN_A_ROUND: u32 = 8;
+/// So many connections at a time; then what is ready has its turn. Each may begin with a handshake, which takes long.
+const ACCEPTED_IN_A_ROUND: u32 = 2;
 /// How long a client that is turned away may take to send the first byte of a request; then it gets its answer without.
 const FIRST_BYTE: Duration = Duration::from_millis(250);
 
