@@ -90,15 +90,16 @@ impl Inputs<'_> {
             Ok(output) => {
                 if let Some(error) = output.failed {
                     self.problems.warn(format_args!(
-                        "{}: {}; what it gave before stays in force, and it is tried again",
+                        "{}: {}; what it gave before stays in force, and the command is run again after 10 s, later after up to 5 min",
                         argv.source,
-                        told(&error, &command)
+                        told(&error, &command, environment)
                     ));
                 }
                 Some(output.value)
             }
             Err(error) if error.may_pass() => {
-                self.problems.add_passing(&argv.source, told(&error, &command));
+                self.problems
+                    .add_passing(&argv.source, told(&error, &command, environment));
                 None
             }
             Err(error) => {
@@ -166,15 +167,28 @@ impl Inputs<'_> {
 }
 
 /// What went wrong, and how to see more of it.
-fn told(error: &CommandError, command: &SecretCommand) -> String {
+fn told(error: &CommandError, command: &SecretCommand, environment: Option<&GivenList>) -> String {
     if !error.is_of_the_run() {
         return error.to_string();
     }
     let line = command.by_hand();
-    format!(
-        "{error}; what it says on standard error goes nowhere, since it may hold the secret: to see it, run `{line}` with the arguments that \
-         the list has, as the user of the proxy and with its variables"
-    )
+    let see = match error {
+        CommandError::TooLong | CommandError::Unusable(_) => "to see what it prints",
+        _ => "what it says on standard error goes nowhere, since it may hold the secret: to see it",
+    };
+    let mut told = format!(
+        "{error}; {see}, run `{line}` with the arguments that the list has, as the user of the proxy and with its variables"
+    );
+    let named = environment.iter().flat_map(|list| &list.value);
+    let unset: Vec<&str> = named
+        .map(|name| name.value.as_str())
+        .filter(|name| !command.environment.contains_key(*name))
+        .collect();
+    if !unset.is_empty() {
+        told += "; not set: ";
+        told += &unset.join(", ");
+    }
+    told
 }
 
 /// A name that shells take (POSIX.1-2024, XBD 8.1).

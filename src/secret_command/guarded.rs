@@ -69,7 +69,10 @@ fn parts(path: &Path) -> VecDeque<OsString> {
 }
 
 fn look(path: &Path) -> Result<Metadata, CommandError> {
-    fs::symlink_metadata(path).map_err(|error| no_program(path, error))
+    fs::symlink_metadata(path).map_err(|error| {
+        let why = format!("{error}; is the path right, and is it there for the user of the proxy?");
+        no_program(path, why)
+    })
 }
 
 fn no_program(path: &Path, why: impl ToString) -> CommandError {
@@ -79,7 +82,7 @@ fn no_program(path: &Path, why: impl ToString) -> CommandError {
     }
 }
 
-fn unguarded(path: &Path, why: &'static str, remedy: &'static str) -> CommandError {
+fn unguarded(path: &Path, why: &'static str, remedy: String) -> CommandError {
     CommandError::Unguarded {
         path: path.to_owned(),
         why,
@@ -92,8 +95,24 @@ fn owned(path: &Path, of: &Metadata) -> Result<(), CommandError> {
     if of.uid() == 0 || of.uid() == rustix::process::geteuid().as_raw() {
         Ok(())
     } else {
-        Err(unguarded(path, "belongs to another user", "chown root"))
+        Err(unguarded(path, "belongs to another user", owner_remedy(path, of)))
     }
+}
+
+/// What a stranger has put there is not to be kept: another owner alone would bless it.
+fn owner_remedy(path: &Path, of: &Metadata) -> String {
+    let path = path.display();
+    if of.is_symlink() {
+        "make this link anew as root".to_owned()
+    } else if of.is_dir() {
+        format!("`chown root {path}`")
+    } else {
+        format!("install it anew as root (`install -o root -m 0755 … {path}`)")
+    }
+}
+
+fn chmod(change: &str, path: &Path) -> String {
+    format!("`chmod {change} {}`", path.display())
 }
 
 fn check(path: &Path, of: &Metadata, is_folder: bool) -> Result<(), CommandError> {
@@ -106,12 +125,30 @@ fn check(path: &Path, of: &Metadata, is_folder: bool) -> Result<(), CommandError
         return Err(unguarded(
             path,
             "can be written by every user of this machine",
-            "chmod o-w",
+            chmod("o-w", path),
         ));
     }
     let own_group = of.gid() == 0 || of.gid() == rustix::process::getegid().as_raw();
     if of.mode() & GROUP_WRITE != 0 && !own_group {
-        return Err(unguarded(path, "can be written by another group", "chmod g-w"));
+        return Err(unguarded(path, "can be written by another group", chmod("g-w", path)));
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_folder_is_mended_by_another_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let (program, link) = (folder.path().join("program"), folder.path().join("link"));
+        fs::write(&program, "").unwrap();
+        std::os::unix::fs::symlink(&program, &link).unwrap();
+        let remedy = |path: &Path| owner_remedy(path, &look(path).unwrap());
+        assert!(remedy(folder.path()).starts_with("`chown root /"));
+        assert!(remedy(&program).starts_with("install it anew as root (`install -o root -m 0755 … /"));
+        assert_eq!(remedy(&link), "make this link anew as root");
+    }
 }

@@ -14,6 +14,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use std::{fmt, os::fd::OwnedFd};
 
+use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use zeroize::Zeroizing;
@@ -28,8 +29,9 @@ pub const TIME_LIMIT: Duration = Duration::from_secs(10);
 pub const LARGEST: usize = 64 << 10;
 /// The descriptors before it are replaced for the program.
 const FIRST_BESIDE_STANDARD: i32 = 3;
-/// So many runs may hang where nothing can end them, each with a thread: after that none is tried until one goes on.
-const MOST_HANGING: usize = 8;
+/// So many runs of one command may hang where nothing can end them, each with a thread: after that it is not tried until one
+/// goes on. Other commands are.
+const MOST_HANGING: usize = 2;
 /// How long the end of a killed program is waited for.
 const DYING: Duration = Duration::from_secs(1);
 
@@ -62,18 +64,14 @@ pub enum CommandError {
     )]
     NotRun,
     /// Somebody else chooses what would be run.
-    #[error(
-        "{} {why}, who could put a program of theirs in its place: `{remedy} {}`",
-        path.display(),
-        path.display()
-    )]
+    #[error("{} {why}, who could put a program of theirs in its place: {remedy}", path.display())]
     Unguarded {
         /// The program, or a folder or link on the way to it.
         path: PathBuf,
         /// What is wrong with it.
         why: &'static str,
-        /// The command that mends it, less the path.
-        remedy: &'static str,
+        /// What mends it, with the path.
+        remedy: String,
     },
     /// The path leads to no program.
     #[error("{}: {why}", path.display())]
@@ -119,7 +117,7 @@ impl CommandError {
         self.is_of_the_run() || matches!(self, Self::Start(_) | Self::Hangs(_))
     }
 
-    /// Whether the program ran, and did not do as it should: then it may have said why.
+    /// Whether the program ran, and did not do as it should.
     pub fn is_of_the_run(&self) -> bool {
         matches!(
             self,
@@ -146,14 +144,14 @@ impl SecretCommand {
 /// Runs programs, each on a thread of its own: what looks for a program, or loads it, can't be interrupted.
 pub struct Runner {
     clock: SharedClock,
-    /// Each thread has a clone.
-    threads: Arc<()>,
+    /// Each thread has a clone of its command's.
+    threads: Mutex<BTreeMap<SecretCommand, Arc<()>>>,
 }
 
 impl Runner {
     /// Nothing runs yet.
     pub fn new(clock: SharedClock) -> Self {
-        let threads = Arc::default();
+        let threads = Mutex::default();
         Self { clock, threads }
     }
 
@@ -162,10 +160,10 @@ impl Runner {
     /// # Errors
     /// When it can't be run, fails, takes longer than `limit`, or prints too much.
     pub fn run(&self, command: &SecretCommand, limit: Duration) -> Result<Zeroizing<Vec<u8>>, CommandError> {
-        let (command, clock) = (command.clone(), Arc::clone(&self.clock));
+        let (owned, clock) = (command.clone(), Arc::clone(&self.clock));
         let until = clock.boot() + limit;
-        self.on_thread(limit, move |tell| {
-            let mut running = match start(&command, until, limit, &*clock) {
+        self.on_thread(command, limit, move |tell| {
+            let mut running = match start(&owned, until, limit, &*clock) {
                 Ok(running) => running,
                 Err(error) => return drop(tell.send(Told::Ended(Err(error)))),
             };
@@ -176,13 +174,25 @@ impl Runner {
         })
     }
 
+    /// What a thread of this command keeps until its end; `None`: too many hang.
+    fn thread_of(&self, command: &SecretCommand) -> Option<Arc<()>> {
+        let mut threads = self.threads.lock();
+        threads.retain(|_, thread| Arc::strong_count(thread) > 1);
+        let thread = threads.entry(command.clone()).or_default();
+        (Arc::strong_count(thread) <= MOST_HANGING).then(|| Arc::clone(thread))
+    }
+
     /// What `work` tells, when it says within `limit` that it has started. It goes on when nobody waits for it any more.
-    fn on_thread(&self, limit: Duration, work: impl FnOnce(mpsc::Sender<Told>) + Send + 'static) -> Output {
-        if Arc::strong_count(&self.threads) > MOST_HANGING {
+    fn on_thread(
+        &self,
+        command: &SecretCommand,
+        limit: Duration,
+        work: impl FnOnce(mpsc::Sender<Told>) + Send + 'static,
+    ) -> Output {
+        let Some(thread) = self.thread_of(command) else {
             return Err(CommandError::Hangs(limit));
-        }
+        };
         let (tell, told) = mpsc::channel();
-        let thread = Arc::clone(&self.threads);
         let made = std::thread::Builder::new().name("command".to_owned()).spawn(move || {
             work(tell);
             drop(thread);

@@ -74,15 +74,14 @@ impl Setup {
     }
 
     async fn run(&self, args: &[&str]) -> Output {
-        Command::new(PROGRAM)
-            .args(args)
-            .arg("--config")
-            .arg(self.at("proxy.toml"))
-            .env_clear()
-            .envs(Self::environment())
-            .output()
-            .await
-            .unwrap()
+        self.command(args).output().await.unwrap()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command.args(args).arg("--config").arg(self.at("proxy.toml"));
+        command.env_clear().envs(Self::environment());
+        command
     }
 }
 
@@ -193,7 +192,18 @@ async fn a_failure_at_the_start_is_an_error_that_repeats_nothing() {
         let checked = String::from_utf8(checked.stdout).unwrap();
         assert!(checked.contains(says), "{checked}");
         assert!(!text.contains(NOISE) && !checked.contains(NOISE), "{text}{checked}");
+        let failed = printed.is_none();
+        assert_eq!(text.contains("standard error goes nowhere"), failed, "{text}");
+        assert_eq!(text.contains("to see what it prints, run"), !failed, "{text}");
+        assert!(!text.contains("not set"), "{text}");
     }
+    let mut without = setup.command(&["check"]);
+    let said = without.env_remove("WORD").output().await.unwrap();
+    let text = String::from_utf8(said.stdout).unwrap();
+    assert!(
+        text.contains("failed with exit code 9") && text.contains("; not set: WORD"),
+        "{text}"
+    );
     // What only a change can mend stays 2, also beside a failure.
     for (mode, listen, says) in [(0o757, "127.0.0.1:0", "chmod o-w"), (0o755, "127.0.0.1", "exit code 1")] {
         fs::set_permissions(setup.at("command"), fs::Permissions::from_mode(mode)).unwrap();
@@ -203,6 +213,12 @@ async fn a_failure_at_the_start_is_an_error_that_repeats_nothing() {
         assert_eq!(said.status.code(), Some(2), "{text}");
         assert!(text.contains(says), "{text}");
     }
+    fs::remove_file(setup.at("command")).unwrap();
+    let text = String::from_utf8(setup.run(&["check"]).await.stdout).unwrap();
+    assert!(
+        text.contains("is the path right, and is it there for the user of the proxy?"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

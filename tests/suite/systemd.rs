@@ -460,7 +460,11 @@ fn the_units_use_what_there_is() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/systemd");
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
     let service = read("atlas-auth-proxy.service");
-    for line in ["Type=notify", "WatchdogSec=", "NotifyAccess=main"] {
+    let restarts = ["Restart=always", "RestartSec=10", "StartLimitIntervalSec=0"];
+    for line in ["Type=notify", "WatchdogSec=", "NotifyAccess=main"]
+        .into_iter()
+        .chain(restarts)
+    {
         assert!(service.lines().any(|one| one.starts_with(line)), "{line}");
     }
     let socket = read("atlas-auth-proxy.socket");
