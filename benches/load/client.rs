@@ -10,10 +10,11 @@ use base64::engine::general_purpose::STANDARD;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::on_a_thread;
 use super::proxy::SECRET;
 
 const PATH: &str = "/api/atlas/v2/groups/5a0a1e7e0f2912c554080adc/clusters";
@@ -46,7 +47,7 @@ impl Latencies {
     }
 }
 
-/// Requests all the time, until it is dropped.
+/// Requests at a rate.
 pub(super) struct Load {
     address: SocketAddr,
     connections: usize,
@@ -77,28 +78,6 @@ impl Load {
         }
     }
 
-    /// So many connections, each of which sends a request as soon as the one before is answered.
-    pub(super) fn flood(address: SocketAddr, caller: &str, connections: usize) -> Self {
-        let mut load = Self::new(address, connections, 0, get(caller));
-        for n in 0..connections {
-            let request = Arc::clone(&load.request);
-            load.tasks.spawn(async move {
-                loop {
-                    let mut stream = connect(address, n).await;
-                    let mut buffer = Vec::new();
-                    while exchange(&mut stream, &request, &mut buffer).await.is_some() {
-                        // Whoever is refused at once would only measure how fast that is.
-                        if !buffer.starts_with(b"HTTP/1.1 200") {
-                            tokio::time::sleep(Duration::from_secs(1)).await;
-                        }
-                    }
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
-            });
-        }
-        load
-    }
-
     /// Sends at the rate for so long.
     pub(super) async fn measured(mut self, time: Duration) -> Latencies {
         let (due, waiting) = mpsc::unbounded_channel::<Instant>();
@@ -127,7 +106,7 @@ impl Load {
         let mut sent = 0;
         while begin.elapsed() < time {
             tokio::time::sleep(Duration::from_millis(1)).await;
-            let wanted = (begin.elapsed().as_secs_f64() * f64::from(self.rate)) as usize;
+            let wanted = (begin.elapsed().as_secs_f64() * f64::from(self.rate)) as usize + 1;
             while sent < wanted {
                 due.send(begin + Duration::from_secs_f64(sent as f64 / f64::from(self.rate)))
                     .unwrap();
@@ -142,6 +121,36 @@ impl Load {
             sorted,
             failed: failed.load(Ordering::Relaxed),
         }
+    }
+}
+
+/// So many connections, each of which sends a request as soon as the one before is answered, until what is returned is dropped.
+/// They take the processor time that proxy, upstream and whoever is timed leave over: it is the proxy that is measured.
+pub(super) fn flood(address: SocketAddr, caller: &str, connections: usize) -> oneshot::Sender<()> {
+    let (end, ended) = oneshot::channel();
+    let request: Arc<str> = get(caller).into();
+    drop(on_a_thread(async move {
+        rustix::process::nice(19).unwrap();
+        let mut tasks = JoinSet::new();
+        for n in 0..connections {
+            tasks.spawn(ask_on(address, n, Arc::clone(&request)));
+        }
+        let _ = ended.await;
+    }));
+    end
+}
+
+async fn ask_on(address: SocketAddr, n: usize, request: Arc<str>) {
+    loop {
+        let mut stream = connect(address, n).await;
+        let mut buffer = Vec::new();
+        while exchange(&mut stream, &request, &mut buffer).await.is_some() {
+            // Whoever is refused at once would only measure how fast that is.
+            if !buffer.starts_with(b"HTTP/1.1 200") {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 

@@ -1,7 +1,8 @@
 //! What the proxy costs, and how long its answers take, at a rate that is given: with an audit log (`audit`), and beside
 //! neighbours that misbehave (`neighbours`). `cargo bench --bench load -- audit`, `… -- neighbours`.
 //!
-//! The proxy is a process of its own; client and upstream are in this one. Rates are kept whatever the answers take (open loop).
+//! The proxy is a process of its own; clients and upstream are in this one, each on a thread of its own so that none waits for
+//! another's tasks. Rates are kept whatever the answers take (open loop).
 //! `PROXY=FILE` measures another binary.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
@@ -11,9 +12,13 @@ mod proxy;
 mod support;
 mod upstream;
 
+use std::any::Any;
 use std::time::Duration;
 
-use client::{Latencies, Load, STUCK_POST, stuck};
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
+
+use client::{Load, STUCK_POST, flood, stuck};
 use proxy::Proxy;
 use upstream::Upstream;
 
@@ -22,10 +27,12 @@ const RATE: u32 = 5000;
 const FOR: Duration = Duration::from_secs(8);
 /// Requests a second of the caller whose answers are timed beside others.
 const MODEST: u32 = 100;
+/// Before each measurement.
+const SETTLE: Duration = Duration::from_secs(2);
 /// Each is measured so many times, in turn with the others.
 const ROUNDS: usize = 3;
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     let wants = |what: &str| wanted.is_empty() || wanted.iter().any(|one| one == what);
@@ -35,6 +42,16 @@ async fn main() {
     if wants("neighbours") {
         neighbours().await;
     }
+}
+
+/// Runs it on a thread of its own.
+fn on_a_thread<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> oneshot::Receiver<T> {
+    let (done, result) = oneshot::channel();
+    std::thread::spawn(move || {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let _ = done.send(runtime.block_on(work));
+    });
+    result
 }
 
 async fn audit() {
@@ -64,7 +81,9 @@ async fn audit() {
                 .await;
             drop(load);
             let before = proxy.processor_time();
-            let latencies = Load::post(proxy.address, 64, RATE).measured(FOR).await;
+            let latencies = on_a_thread(Load::post(proxy.address, 64, RATE).measured(FOR))
+                .await
+                .unwrap();
             let used = proxy.processor_time() - before;
             let each = used.as_secs_f64() * 1e6 / latencies.count() as f64;
             result.push((each, latencies));
@@ -83,47 +102,73 @@ async fn audit() {
     }
 }
 
+/// How others misbehave.
+#[derive(Clone, Copy)]
+enum Misbehaviour {
+    Greedy,
+    Stuck,
+    Hanging,
+}
+
+impl Misbehaviour {
+    const ALL: [(Self, &str); 3] = [
+        (Self::Greedy, "a caller with 1500 requests at once"),
+        (Self::Stuck, "1500 clients that send half of a body"),
+        (
+            Self::Hanging,
+            "an account whose Atlas does not answer, 1000 requests at once",
+        ),
+    ];
+
+    /// Goes on until what is returned is dropped.
+    async fn begin(self, proxy: &Proxy) -> Box<dyn Any> {
+        match self {
+            Self::Greedy => Box::new(flood(proxy.address, "greedy", 1500)),
+            Self::Stuck => Box::new(stuck(proxy.address, STUCK_POST, 1500).await),
+            Self::Hanging => Box::new(flood(proxy.broken, "modest", 1000)),
+        }
+    }
+}
+
+/// The p99 of a modest caller alone, beside another that uses another process, and beside one that uses the same.
 async fn neighbours() {
     const ATLAS: Duration = Duration::from_millis(20);
     let upstream = Upstream::start(ATLAS).await;
     println!(
-        "one caller with {MODEST} requests a second, Atlas answers after {} ms; its p99 beside others by that alone, median of {ROUNDS}:",
+        "one caller with {MODEST} requests a second, Atlas answers after {} ms; its p99 alone, beside others that use a proxy of \
+         their own on this machine, and beside them at the same proxy; median of {ROUNDS}:",
         ATLAS.as_millis()
     );
-    let mut results: Vec<Vec<Vec<f64>>> = vec![vec![Vec::new(); 2]; 3];
+    let mut results: [[Vec<f64>; 3]; 3] = Default::default();
     for _ in 0..ROUNDS {
         let proxy = Proxy::start(proxy::CALLERS, &upstream).await;
-        let modest = || async { Load::get(proxy.address, "modest", MODEST).measured(FOR / 2).await };
-        let with = |result: &mut Vec<Vec<f64>>, alone: &Latencies, beside: &Latencies| {
-            assert_eq!((alone.failed(), beside.failed()), (0, 0), "its requests fail");
-            result[0].push(alone.at(0.99));
-            result[1].push(beside.at(0.99));
+        let other = Proxy::start(proxy::CALLERS, &upstream).await;
+        let modest = || async {
+            // What was before has ended, or is under way.
+            tokio::time::sleep(SETTLE).await;
+            let load = Load::get(proxy.address, "modest", MODEST).measured(FOR / 2);
+            let answers = on_a_thread(load).await.unwrap();
+            assert_eq!(answers.failed(), 0, "its requests fail");
+            answers.at(0.99)
         };
-        let alone = modest().await;
-        // As many as it may have, all the time.
-        let greedy = Load::flood(proxy.address, "greedy", 1500);
-        let beside = modest().await;
-        drop(greedy);
-        with(&mut results[0], &alone, &beside);
-        let alone = modest().await;
-        let held = stuck(proxy.address, STUCK_POST, 1500).await;
-        let beside = modest().await;
-        drop(held);
-        with(&mut results[1], &alone, &beside);
-        let alone = modest().await;
-        let broken = Load::flood(proxy.broken, "modest", 1000);
-        let beside = modest().await;
-        drop(broken);
-        with(&mut results[2], &alone, &beside);
+        for ((what, _), [alone, apart, beside]) in Misbehaviour::ALL.into_iter().zip(&mut results) {
+            alone.push(modest().await);
+            for (proxy, times) in [(&other, apart), (&proxy, beside)] {
+                let others = what.begin(proxy).await;
+                times.push(modest().await);
+                drop(others);
+            }
+        }
     }
-    println!("| beside | p99 alone | p99 | times |\n|---|--:|--:|--:|");
-    for (result, name) in results.iter_mut().zip([
-        "a caller with 1500 requests at once",
-        "1500 clients that send half of a body",
-        "an account whose Atlas does not answer, 1000 requests at once",
-    ]) {
-        result.iter_mut().for_each(|times| times.sort_by(f64::total_cmp));
-        let (alone, beside) = (result[0][ROUNDS / 2], result[1][ROUNDS / 2]);
-        println!("| {name} | {alone:.1} ms | {beside:.1} ms | {:.2} |", beside / alone);
+    println!("| beside | alone | apart | beside | beside / apart |\n|---|--:|--:|--:|--:|");
+    for (times, (_, name)) in results.into_iter().zip(Misbehaviour::ALL) {
+        let [alone, apart, beside] = times.map(|mut times| {
+            times.sort_by(f64::total_cmp);
+            times[ROUNDS / 2]
+        });
+        println!(
+            "| {name} | {alone:.1} ms | {apart:.1} ms | {beside:.1} ms | {:.2} |",
+            beside / apart
+        );
     }
 }

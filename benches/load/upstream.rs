@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use tempfile::NamedTempFile;
 use tokio::net::TcpListener;
 
+use super::on_a_thread;
 use super::support::page_of_projects;
 use super::support::tls::tls;
 
@@ -30,7 +31,9 @@ impl Upstream {
         let address = listener.local_addr().unwrap();
         let (ca, tls) = tls(&["http/1.1"]);
         let page: Bytes = page_of_projects("https://elsewhere", 1024).into();
-        tokio::spawn(async move {
+        let listener = listener.into_std().unwrap();
+        drop(on_a_thread(async move {
+            let listener = TcpListener::from_std(listener).unwrap();
             while let Ok((stream, _)) = listener.accept().await {
                 let (tls, page) = (tls.clone(), page.clone());
                 tokio::spawn(async move {
@@ -43,7 +46,7 @@ impl Upstream {
                         .await;
                 });
             }
-        });
+        }));
         Self { address, ca }
     }
 
