@@ -109,7 +109,8 @@ fn verify_with(keys: &[&str], files: &[&Path], head: &str) -> Report {
         .iter()
         .map(|key| KeyFile::parse(key.as_bytes()).unwrap().current)
         .collect();
-    let mut verifier = Verifier::new(&keys, heads(head));
+    let keys = keys.iter().map(|key| ("audit-key".to_owned(), key));
+    let mut verifier = Verifier::new(keys, heads(head));
     for file in files {
         let content = fs::read(file).unwrap();
         verifier.read(&file.display().to_string(), content.as_slice()).unwrap();
@@ -293,6 +294,16 @@ async fn keys_are_named_and_their_change_is_a_line() {
         let report = verify_with(keys, &[&log.file()], "");
         assert!(!report.whole(), "{report:?}");
         assert!(report.found.iter().any(|found| found.contains("--key")), "{report:?}");
+        assert_eq!(report.missing_keys, report.found.len(), "{report:?}");
+    }
+    let wrong = verify_with(&[KEY], &[&log.file()], "").found.remove(0);
+    let [own, other] = [&lines[3]["key"], &lines[4]["key"]].map(|key| key.as_str().unwrap());
+    let file = log.file().display().to_string();
+    for part in [
+        &format!("{file}:5: lines from here on, 5 in all, are hashed with key {other}"),
+        &format!("have {own} (audit-key)"),
+    ] {
+        assert!(wrong.contains(part.as_str()), "{wrong}: {part}");
     }
     // Whoever has only a retired key can't go on with it.
     let text = fs::read_to_string(log.file()).unwrap();
@@ -394,6 +405,45 @@ async fn a_second_writer_has_a_file_of_its_own() {
     let own = log.folder.path().join(format!("audit.jsonl.{chain}"));
     assert!(verify(&log.file()).whole() && verify(&own).whole());
     assert!(verify_with(&[KEY], &[&log.file(), &own], "").whole());
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_audit_log_is_told_in_a_few_lines_and_a_chain_without_an_end_has_several_reasons() {
+    let log = Log::new();
+    let one = log.start(|_| ()).unwrap();
+    change(&one).await;
+    let text = fs::read_to_string(log.file()).unwrap();
+    one.close(PATIENCE).await;
+    let strange = log.folder.path().join("strange");
+    let report = verify(&forged_of(&strange, &["no line"; 50]));
+    let told: Vec<_> = report
+        .found
+        .iter()
+        .map(|found| found.rsplit(": ").next().unwrap())
+        .collect();
+    let [first @ .., more, none] = told.as_slice() else {
+        panic!("{told:?}")
+    };
+    assert_eq!(first, ["this is no line of an audit log"; 3]);
+    assert_eq!(
+        (*more, *none),
+        ("… and 47 more lines", "there is no line of an audit log")
+    );
+
+    // As if it still ran.
+    fs::write(log.file(), text).unwrap();
+    let two = log.start(|_| ()).unwrap();
+    let head = json!({"audit": two.head()}).to_string();
+    change(&two).await;
+    two.close(PATIENCE).await;
+    let report = verify_with(&[KEY], &[&log.file()], &head);
+    assert!(report.whole(), "{report:?}");
+    for part in ["was killed, still runs, or", "the 3 lines after it could be cut off"] {
+        assert!(
+            report.notes.iter().any(|note| note.contains(part)),
+            "{part}: {report:?}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -754,7 +804,7 @@ proptest! {
     #[test]
     fn whatever_a_file_holds_is_read(content: Vec<u8>, head in ".*") {
         let root = RootKey::generate().unwrap();
-        let mut verifier = Verifier::new([&root], heads(&head));
+        let mut verifier = Verifier::new([("key".to_owned(), &root)], heads(&head));
         verifier.read("file", content.as_slice()).unwrap();
         let report = verifier.end();
         prop_assert!(!report.whole(), "{report:?}");

@@ -103,7 +103,7 @@ impl Writer {
         match go_on(file, chain) {
             Ok(()) => tracing::info!(file = %file.path().display(), "the audit log goes on in a new file"),
             Err(error) => {
-                tracing::error!(%error, "the audit log goes on in the old file, wherever that is now");
+                tracing::error!(%error, "the audit log goes on in the old file, wherever that is now: mend this, then send SIGHUP again");
             }
         }
     }

@@ -63,13 +63,15 @@ fn verify(args: &VerifyArgs) -> Result<Report, String> {
         Some(file) => head(file)?,
         None => Vec::new(),
     };
-    let mut keys: Vec<RootKey> = Vec::new();
+    let mut keys: Vec<(&Path, RootKey)> = Vec::new();
     for file in &args.keys {
         let content = std::fs::read(file).map_err(|error| unreadable(file, &error))?;
         let read = KeyFile::parse(&content).map_err(|error| format!("{}: {error}", file.display()))?;
-        keys.extend([Some(read.current), read.previous].into_iter().flatten());
+        let both = [Some(read.current), read.previous].into_iter().flatten();
+        keys.extend(both.map(|key| (file.as_path(), key)));
     }
-    let mut verifier = Verifier::new(&keys, seen);
+    let keys = keys.iter().map(|(file, key)| (file.display().to_string(), key));
+    let mut verifier = Verifier::new(keys, seen);
     for file in &args.files {
         let name = file.display().to_string();
         File::open(file)
@@ -109,6 +111,8 @@ fn told(report: &Report) -> String {
     let (lines, findings) = (report.lines, report.found.len());
     let _ = if findings == 0 {
         write!(text, "whole: {}", many(lines, "line"))
+    } else if findings == report.missing_keys {
+        write!(text, "NOT PROVEN: a key is missing, for {}", many(lines, "line"))
     } else {
         write!(
             text,

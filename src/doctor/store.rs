@@ -7,6 +7,9 @@ use crate::settings::Settings;
 use crate::token_store::{self, Examined, TokenStoreSettings};
 
 const CHECK: &str = "token_store";
+/// What a store that doesn't do its part means for replicas.
+const MEANWHILE: &str = "replicas go on with the shared token, and in its last minutes up to 45 take tokens of their own; one that \
+                         has never reached the store takes its own at once";
 
 pub(super) async fn examine(settings: &Settings, only: Option<&str>, report: &mut Report) {
     let Some(store) = &settings.token_store else { return };
@@ -34,12 +37,12 @@ fn step(store: &TokenStoreSettings, found: Examined) -> Step {
         Examined::Away(why) => (
             Status::Warn,
             format!("{store}: {why}"),
-            Some("is it there, and may this machine connect to it? Until it answers, each replica asks for tokens of its own".to_owned()),
+            Some(format!("is it there, and may this machine connect to it? Until it answers, {MEANWHILE}")),
         ),
         Examined::Refused(why) => (
             Status::Fail,
             format!("{store}: {why}"),
-            Some("until that is mended, each replica asks for tokens of its own, and Atlas limits these".to_owned()),
+            Some(format!("until that is mended, {MEANWHILE}")),
         ),
         Examined::AnotherKey => (
             Status::Fail,

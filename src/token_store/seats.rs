@@ -16,6 +16,9 @@ use super::fleet::{SEATS, Word};
 /// requests. Their cycle has a slot for each of them. More replicas have one cycle for all numbers, so that no two ask in
 /// the same slot when they disagree about the number.
 const FEW: u32 = 9;
+/// The requests that a few may make together in a minute, and a minute in slots, twice.
+const MOST_A_MINUTE: u32 = 10;
+const TWO_MINUTES: u32 = 15;
 /// The time that belongs to one seat: seven and a half requests a minute.
 const SLOT: Duration = Duration::from_secs(8);
 /// A cycle is at most a tenth of a token's life: the last begins at 85 % of it, when the last replica wants another.
@@ -98,12 +101,16 @@ pub fn may_ask(situation: &Situation) -> Verdict {
         Held::Good(left) => left <= last,
         Held::Refused | Held::Nothing => true,
     };
-    let not_asked_for = |time| situation.asked.is_none_or(|ago| ago >= time);
+    let not_asked_for = |time: Duration| situation.asked.is_none_or(|ago| ago >= time);
     match (situation.store, situation.held) {
         (StoreView::Away, Held::Good(left)) if has_seat => {
             let early = left.saturating_sub(turns.cycle() + last);
             if early.is_zero() { in_turn() } else { wait(early) }
         }
+        (StoreView::Away, _) if few => match situation.asked {
+            Some(ago) if ago < turns.pause() => wait(turns.pause() - ago),
+            _ => Verdict::Ask,
+        },
         _ if few => Verdict::Ask,
         // One request for all: the lock sees to it. Those that the token endpoint has refused try again in their turns, and
         // without a seat hardly ever.
@@ -136,6 +143,15 @@ impl Turns {
 
     fn cycle(&self) -> Duration {
         self.slot * self.seats
+    }
+
+    /// How long a few replicas without a token wait between two requests of one, so that all together make no more than the
+    /// token endpoint grants, whatever their turns are.
+    fn pause(&self) -> Duration {
+        if self.slot < LEAST_SLOT {
+            return Duration::ZERO;
+        }
+        self.slot * TWO_MINUTES / 2 / (MOST_A_MINUTE / self.word.number.clamp(1, MOST_A_MINUTE))
     }
 
     /// How long it is until the next one; `None`: it is now, and was not used yet.
@@ -281,6 +297,30 @@ mod tests {
                     assert_eq!(may_ask(&limited), Verdict::Wait(LOOK_AGAIN));
                 }
             }
+        }
+    }
+
+    /// The token endpoint refuses, the store is away, and nobody has a token.
+    #[test]
+    fn a_few_without_a_token_never_pass_ten_requests_in_a_minute() {
+        for number in 1..=9_u32 {
+            let mut asked: Vec<(u32, u64)> = Vec::new();
+            for now in 0..1800 {
+                for rank in 0..number {
+                    let mut one = situation(rank, number, now);
+                    one.held = Held::Nothing;
+                    let last = asked.iter().rfind(|(by, _)| *by == rank);
+                    one.asked = last.map(|(_, at)| secs(now - at));
+                    if may_ask(&one) == Verdict::Ask {
+                        asked.push((rank, now));
+                    }
+                }
+            }
+            let most = (0..1800).map(|from| asked.iter().filter(|(_, at)| (from..from + 60).contains(at)).count());
+            assert!((5..=10).contains(&most.max().unwrap()), "{number}");
+            let longest = asked.iter().filter(|(by, _)| *by == 0).map(|(_, at)| at);
+            let longest = longest.clone().zip(longest.skip(1)).map(|(one, next)| next - one).max();
+            assert!(longest.unwrap() <= 60, "{number}");
         }
     }
 

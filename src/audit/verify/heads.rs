@@ -75,11 +75,12 @@ impl Verifier {
                 ));
             } else if self.order.last().map(String::as_str) == Some(name) {
                 proven = true;
-                self.report.notes.push(format!(
-                    "the end is proven up to line {} of chain {name}; what follows are {} lines",
-                    head.seq,
-                    chain.last - head.seq
-                ));
+                let proven = format!("the end is proven up to line {} of chain {name}", head.seq);
+                self.report.notes.push(match chain.last - head.seq {
+                    0 => proven,
+                    1 => format!("{proven}; the line after it could be cut off without a trace"),
+                    after => format!("{proven}; the {after} lines after it could be cut off without a trace"),
+                });
             }
         }
         if !proven && self.heads.is_empty() {

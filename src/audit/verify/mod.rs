@@ -2,12 +2,14 @@
 
 mod heads;
 mod line;
+mod report;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, BufRead, Read};
 
 pub use heads::{HeadSeen, heads};
 pub(in crate::audit) use line::hash_of;
+pub use report::Report;
 
 use super::keys::AuditKeys;
 use crate::crypto::RootKey;
@@ -16,38 +18,8 @@ use line::{Line, begins_like_ours};
 
 /// The longest line that is read: far longer than any that is written.
 const LONGEST_LINE: u64 = 1 << 20;
-/// Findings that are told one by one.
-const MOST_TOLD: usize = 100;
-
-/// What was found in audit files.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Lines that were read.
-    pub lines: u64,
-    /// What shows that lines are missing, swapped or changed, each with its place.
-    pub found: Vec<String>,
-    /// What is worth knowing, and no fault.
-    pub notes: Vec<String>,
-    /// Changes that were forwarded without a line, as `when_full = "drop"` has it.
-    pub unrecorded: u64,
-    /// Changes that were begun, and whose end nobody knows.
-    pub unknown_outcomes: Vec<String>,
-}
-
-impl Report {
-    /// Whether nothing was found.
-    pub fn whole(&self) -> bool {
-        self.found.is_empty()
-    }
-
-    fn find(&mut self, what: String) {
-        match self.found.len() {
-            MOST_TOLD => self.found.push("… and more".to_owned()),
-            0..MOST_TOLD => self.found.push(what),
-            _ => {}
-        }
-    }
-}
+/// Lines at the beginning of a file that are told one by one when they are no lines of ours.
+const MOST_STRANGE: u64 = 3;
 
 /// What is known of a chain so far.
 #[derive(Default)]
@@ -76,6 +48,8 @@ struct Place {
 /// Goes through audit files.
 pub struct Verifier {
     keys: HashMap<String, AuditKeys>,
+    /// `ID (FILE)` of each key.
+    keys_given: Vec<String>,
     heads: Vec<HeadSeen>,
     chains: BTreeMap<String, ChainSeen>,
     /// In the order of their first lines.
@@ -91,15 +65,21 @@ pub struct Verifier {
     disordered: bool,
     report: Report,
     unhashed: u64,
-    strange_keys: BTreeMap<String, u64>,
+    /// Keys that were not given: the place of the first line, and how many there are.
+    strange_keys: BTreeMap<String, (String, u64)>,
 }
 
 impl Verifier {
-    /// `keys`: of every key file. `heads`: what log or status page said.
-    pub fn new<'k>(keys: impl IntoIterator<Item = &'k RootKey>, heads: Vec<HeadSeen>) -> Self {
-        let keys = keys.into_iter().map(AuditKeys::of);
+    /// `keys`: of every key file, with its name. `heads`: what log or status page said.
+    pub fn new<'k>(keys: impl IntoIterator<Item = (String, &'k RootKey)>, heads: Vec<HeadSeen>) -> Self {
+        let (keys_given, keys) = keys
+            .into_iter()
+            .map(|(file, key)| (file, AuditKeys::of(key)))
+            .map(|(file, keys)| (format!("{} ({file})", keys.id()), (keys.id().to_owned(), keys)))
+            .unzip();
         Self {
-            keys: keys.map(|keys| (keys.id().to_owned(), keys)).collect(),
+            keys,
+            keys_given,
             heads,
             chains: BTreeMap::new(),
             order: Vec::new(),
@@ -121,7 +101,7 @@ impl Verifier {
     pub fn read(&mut self, name: &str, mut file: impl BufRead) -> io::Result<()> {
         self.files += 1;
         let (mut number, mut line, mut torn) = (0_u64, Vec::new(), None);
-        let mut good = false;
+        let (mut good, mut strange) = (false, 0_u64);
         loop {
             line.clear();
             if file.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line)? == 0 {
@@ -161,8 +141,10 @@ impl Verifier {
                         parsed,
                     );
                 }
+                _ if !good && strange >= MOST_STRANGE => strange += 1,
                 _ if !good || !begins_like_ours(&line) => {
-                    self.report.find(format!("{place}: this is no line of an audit log"))
+                    strange += u64::from(!good);
+                    self.report.find(format!("{place}: this is no line of an audit log"));
                 }
                 // The last line of a process that was killed: the next one opens a chain, or there is no next one.
                 _ => torn = Some(place),
@@ -170,6 +152,10 @@ impl Verifier {
         }
         if let Some(place) = torn {
             self.torn(place, true);
+        }
+        if strange > MOST_STRANGE {
+            let more = strange - MOST_STRANGE;
+            self.report.find(format!("{name}: … and {more} more lines"));
         }
         Ok(())
     }
@@ -327,7 +313,7 @@ impl Verifier {
         if !chain.closed {
             let current = self.order.last().map_or("", String::as_str);
             self.report.notes.push(format!(
-                "{place}: chain {current} before it has no `close`: its process was killed"
+                "{place}: chain {current} before it has no `close`: its process was killed, still runs, or its later lines are in a file that was not given"
             ));
         }
         if chain.key != line.key && !own_file {
@@ -344,16 +330,25 @@ impl Verifier {
         match self.keys.get(key) {
             Some(keys) if keys.hash(covered) == hash => {}
             Some(_) => self.report.find(format!("{place}: this line was changed")),
-            None => *self.strange_keys.entry(key.clone()).or_default() += 1,
+            None => {
+                let first = || (place.to_owned(), 0);
+                self.strange_keys.entry(key.clone()).or_insert_with(first).1 += 1;
+            }
         }
         Some(hash.to_owned())
     }
 
     /// What was found.
     pub fn end(mut self) -> Report {
-        for (key, lines) in std::mem::take(&mut self.strange_keys) {
+        let given = match self.keys_given.as_slice() {
+            [] => "no key file is given".to_owned(),
+            given => format!("the key files given have {}", given.join(", ")),
+        };
+        for (key, (first, lines)) in std::mem::take(&mut self.strange_keys) {
+            let key = clean(&key, 64);
+            self.report.missing_keys += 1;
             self.report.find(format!(
-                "{lines} lines are hashed with key {key}, which is in no key file given: `--key FILE` names it"
+                "{first}: lines from here on, {lines} in all, are hashed with key {key}; {given}: name the file that has {key} with `--key`"
             ));
         }
         if self.unhashed > 0 {

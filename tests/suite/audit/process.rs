@@ -58,6 +58,13 @@ async fn after_kill_9_what_was_under_way_is_an_unknown_outcome() {
         .collect();
     write(folder.path(), "forged", &without);
     assert_eq!(verify(folder.path(), &["forged"]).0, 1);
+    // A missing key proves nothing, and is told of as what it is.
+    write(folder.path(), "audit-key", &"0e".repeat(32));
+    let (code, told) = verify(folder.path(), &["audit.jsonl"]);
+    assert!(
+        code == 1 && told.contains("audit-key)") && told.contains("NOT PROVEN: a key is missing"),
+        "{told}"
+    );
 }
 
 /// What a signal breaks off is ended in the log, and so is the log.

@@ -32,7 +32,7 @@ async fn a_token_store_that_is_away_is_a_warning_only() {
         "warn",
         "token store",
         &[&url, "can't be reached"],
-        &["tokens of its own"],
+        &["go on with the shared token", "45 take tokens of their own"],
     );
     let said = store(&atlas, &format!("redis://store.invalid:{DEFAULT_PORT}"), "", &KEY).await;
     said.works("it works; 1 to look at");
@@ -50,7 +50,11 @@ async fn a_token_store_that_refuses_the_password_is_a_failure() {
             format!("password_file = '{}'\n", atlas.file("password", password, 0o600))
         });
         let said = store(&atlas, &url, &more, &KEY).await;
-        said.fails("token store", &[&url, "`password_file`"], &["tokens of its own"]);
+        said.fails(
+            "token store",
+            &[&url, "`password_file`"],
+            &["45 take tokens of their own"],
+        );
     }
     let right = atlas.file("password", "only-for-tests-store-password", 0o600);
     let said = store(&atlas, &url, &format!("password_file = '{right}'\n"), &KEY).await;
