@@ -21,8 +21,8 @@ use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::upstream::{
-    AUTHORITY_AS_SERVER, EgressProxy, HttpVersion, TunnelError, UpstreamSettings, connect_host, connect_through,
-    is_authority_as_server,
+    AUTHORITY_AS_SERVER, EgressProxy, HttpVersion, TunnelError, UNKNOWN_ISSUER, Untrusted, UpstreamSettings,
+    connect_host, connect_through, is_authority_as_server,
 };
 
 /// The longest error text of a library or peer that is repeated, in characters.
@@ -101,6 +101,10 @@ impl HttpError {
         }
         if self.tls_error().is_some_and(is_authority_as_server) {
             return AUTHORITY_AS_SERVER.to_owned();
+        }
+        // Clients are told of it, too.
+        if self.tls_error().and_then(Untrusted::of_tls).is_some() {
+            return UNKNOWN_ISSUER.to_owned();
         }
         let mut innermost: &dyn Error = self;
         while let Some(source) = innermost.source() {

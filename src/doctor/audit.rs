@@ -14,6 +14,8 @@ const CHECK: &str = "audit";
 const PATIENCE: Duration = Duration::from_secs(5);
 /// With less room left than this, MiB, it is time to look: it lasts about an hour at ten changes a second.
 const LITTLE_ROOM: u64 = 64;
+/// With less than this, bytes, a start would fail or soon be of no use.
+const NO_ROOM: u64 = 64 << 10;
 const MIB: u64 = 1 << 20;
 
 pub(super) async fn examine(settings: &Settings, report: &mut Report) {
@@ -56,11 +58,18 @@ fn say(settings: &AuditSettings, path: &Path, found: ExaminedFile, report: &mut 
         Some(id) => format!("lines are chained with the key {id}"),
         None => "without `chain_key_file` nothing proves what it says".to_owned(),
     };
-    let free = found.free / MIB;
+    if found.free < NO_ROOM {
+        let found = format!("no room is left for {path}: the proxy would not start, and refuses changes while it runs");
+        return report.add(Step {
+            hint: Some("free some, or name a file on another disk".to_owned()),
+            ..Step::new(CHECK, Status::Fail, found)
+        });
+    }
+    let free = room(found.free);
     report.add(Step::new(
         CHECK,
         Status::Ok,
-        format!("{path} {state}, with {free} MiB left; {chain}"),
+        format!("{path} {state}, with {free} left; {chain}"),
     ));
     let mut warn = |found: String, hint: &str| {
         report.add(Step {
@@ -68,9 +77,9 @@ fn say(settings: &AuditSettings, path: &Path, found: ExaminedFile, report: &mut 
             ..Step::new(CHECK, Status::Warn, found)
         });
     };
-    if free < LITTLE_ROOM {
+    if found.free / MIB < LITTLE_ROOM {
         warn(
-            format!("only {free} MiB are left for {path}"),
+            format!("only {free} are left for {path}"),
             "free some: when there is none, changes are refused (`when_full = \"refuse\"`), or not recorded (\"drop\")",
         );
     }
@@ -85,5 +94,13 @@ fn say(settings: &AuditSettings, path: &Path, found: ExaminedFile, report: &mut 
             format!("no other file can be made beside {path}"),
             "let the user of the proxy write in that folder: once the file is renamed, SIGHUP begins another",
         );
+    }
+}
+
+fn room(bytes: u64) -> String {
+    if bytes < MIB {
+        format!("{} KiB", bytes >> 10)
+    } else {
+        format!("{} MiB", bytes / MIB)
     }
 }

@@ -34,6 +34,8 @@ pub struct ProxyError {
     pub code: ErrorCode,
     /// What happened, where, and what to do. For the client: no secret.
     pub detail: String,
+    /// What the log says in place of `detail`.
+    pub(super) logged: Option<String>,
     retry_after: Option<Duration>,
     close: bool,
     allow: Option<&'static str>,
@@ -50,6 +52,7 @@ impl ProxyError {
         Self {
             code,
             detail: detail.into(),
+            logged: None,
             retry_after: None,
             close: false,
             allow: None,
@@ -383,8 +386,9 @@ impl From<&SendError> for ProxyError {
             | SendError::Switched { .. }
             | SendError::Framing { .. } => ErrorCode::UpstreamUnreachable,
         };
-        let mut error = Self::new(code, error.to_string());
-        error.retry_after = retry_after;
-        error
+        let mut answer = Self::new(code, error.for_client());
+        answer.logged = Some(error.to_string());
+        answer.retry_after = retry_after;
+        answer
     }
 }

@@ -96,7 +96,8 @@ impl Pipeline {
         record.denied = Some(error.code);
         self.shared.metrics.error(error.code);
         if error.code.status().is_server_error() {
-            tracing::warn!(listener = %self.name, account = %self.account.name, code = error.code.as_str(), detail = %error.detail, "request failed");
+            let detail = error.logged.as_ref().unwrap_or(&error.detail);
+            tracing::warn!(listener = %self.name, account = %self.account.name, code = error.code.as_str(), %detail, "request failed");
         }
         let mut response = error.into_response();
         close_after_half_a_body(response.headers_mut(), &record, version);

@@ -23,7 +23,7 @@ use super::seal::{Sealer, looks_sealed};
 use super::store::{LOCK_LIFE, Put, SharedStore, StoreError, Stored, Turn};
 use crate::credential::bearer::{BoxFuture, MOST_LIFE, unit_random};
 use crate::metrics::TokenStoreUp;
-use crate::upstream::{Origin, TlsError, client_config, connect_host};
+use crate::upstream::{Origin, TlsError, Untrusted, client_config, connect_host};
 
 /// The bound on DNS, TCP, TLS and AUTH together.
 const CONNECT_LIMIT: Duration = Duration::from_millis(1500);
@@ -300,7 +300,10 @@ impl RedisStore {
                     refused: error
                         .get_ref()
                         .is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>),
-                    why: format!("no TLS connection: {error}; is `ca_file` right?"),
+                    why: format!(
+                        "no TLS connection: {}; is `ca_file` right?",
+                        Untrusted::of(&error).map_or_else(|| error.to_string(), ToString::to_string)
+                    ),
                 })?;
                 self.speak(stream).await
             }

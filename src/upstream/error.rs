@@ -8,6 +8,7 @@ use http::Request;
 use super::TunnelError;
 use super::handshake::handshake_words;
 use super::http2;
+use super::trust::{UNKNOWN_ISSUER, Untrusted};
 
 /// No connection could be made. Nothing of the request was sent.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +122,19 @@ pub enum SendError {
         /// The upstream.
         host: String,
     },
+}
+
+impl SendError {
+    /// What clients are told: no path of this machine, and nothing that the upstream's certificate says. The whole is its
+    /// `Display`.
+    pub fn for_client(&self) -> String {
+        match self {
+            Self::Connect(ConnectError::Tls { host, port, source }) if Untrusted::of(source).is_some() => {
+                format!("no trusted TLS connection to `{host}:{port}`: {UNKNOWN_ISSUER}; the proxy's log says more")
+            }
+            other => other.to_string(),
+        }
+    }
 }
 
 /// A failed send, with what is needed to decide on another try.

@@ -25,10 +25,9 @@ pub fn is_authority_as_server(error: &rustls::Error) -> bool {
 /// What to say where a TLS alert of a gateway broke the connection since it refuses the client certificate; `None`: that is
 /// not the cause. `root` is the text of the innermost error: HTTP/2 keeps no more of it.
 pub fn certificate_refusal(root: &str) -> Option<String> {
-    let (_, alert) = root.split_once("received fatal alert: ")?;
-    let end = alert.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(alert.len());
+    let (_, alert) = root.rsplit_once("received fatal alert: ")?;
     let renew = "whoever writes its file has to renew it";
-    let (alert, what) = match &alert[..end] {
+    let (alert, what) = match alert {
         "UnknownCA" => (
             "unknown authority",
             "is its authority in `client_ca` of the gateway's listener?",
@@ -74,5 +73,23 @@ pub(super) fn handshake_words(error: &io::Error) -> String {
     match Untrusted::of(error) {
         Some(untrusted) => format!("{untrusted}; {}", untrusted.advice()),
         None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alert_is_one_where_the_text_ends_with_it() {
+        assert!(certificate_refusal("received fatal alert: UnknownCA").is_some());
+        assert!(certificate_refusal("connection error: received fatal alert: AccessDenied").is_some());
+        for no in [
+            "received fatal alert: InternalError",
+            "issued by \"CN=received fatal alert: UnknownCA\"",
+            "received fatal alert: UnknownCA, and more",
+        ] {
+            assert_eq!(certificate_refusal(no), None);
+        }
     }
 }

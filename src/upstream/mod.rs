@@ -37,6 +37,6 @@ pub use request::{Progress, SendableBody, UpstreamRequest};
 pub use settings::{HttpVersion, UpstreamLimits, UpstreamSettings};
 pub use tcp::connect_host;
 pub use tls::{TlsError, client_config, read_authorities, trusting};
-pub use trust::Untrusted;
+pub use trust::{UNKNOWN_ISSUER, Untrusted};
 pub use tunnel::TunnelError;
 pub(crate) use tunnel::through as connect_through;

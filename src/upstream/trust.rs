@@ -14,8 +14,11 @@ use super::TlsError;
 use crate::certificate;
 use crate::crypto;
 
+/// What is said of [`Untrusted`] to clients: neither a path of this machine nor what the server shows.
+pub const UNKNOWN_ISSUER: &str = "its certificate was issued by an authority that is not trusted";
+
 /// A server's certificate that none of the trusted authorities has issued.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Untrusted {
     issuer: Option<String>,
     same_name: bool,
@@ -25,7 +28,12 @@ pub struct Untrusted {
 impl Untrusted {
     /// Why a handshake failed, if this is why.
     pub fn of(error: &io::Error) -> Option<&Self> {
-        match error.get_ref()?.downcast_ref::<Error>()? {
+        Self::of_tls(error.get_ref()?.downcast_ref()?)
+    }
+
+    /// Why TLS ended, if this is why.
+    pub fn of_tls(error: &Error) -> Option<&Self> {
+        match error {
             Error::InvalidCertificate(CertificateError::Other(other)) => other.0.downcast_ref(),
             _ => None,
         }
@@ -66,6 +74,13 @@ impl fmt::Display for Untrusted {
         } else {
             write!(f, ": it is not in {whose}")
         }
+    }
+}
+
+/// It is in the text of rustls's error, which goes further than this: the server chooses what its issuer is called.
+impl fmt::Debug for Untrusted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UnknownIssuer")
     }
 }
 
@@ -140,5 +155,38 @@ impl ServerCertVerifier for Verifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.inner.supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ConnectError, SendError, certificate_refusal, root_text};
+    use super::*;
+
+    /// Its issuer is named so that it looks like an alert.
+    #[test]
+    fn neither_its_issuer_nor_a_path_goes_to_clients_or_into_rustls_text() {
+        let untrusted = Untrusted {
+            issuer: Some("CN=received fatal alert: UnknownCA".to_owned()),
+            same_name: false,
+            ca_file: Some("/etc/place/ca.pem".into()),
+        };
+        let tls = Error::from(CertificateError::Other(OtherError(Arc::new(untrusted))));
+        assert!(Untrusted::of_tls(&tls).is_some());
+        let error = SendError::from(ConnectError::Tls {
+            host: "localhost".to_owned(),
+            port: 443,
+            source: io::Error::other(tls),
+        });
+        assert_eq!(certificate_refusal(&root_text(&error)), None);
+        let (client, log) = (error.for_client(), error.to_string());
+        for part in ["/etc/place/ca.pem", "CN="] {
+            assert!(log.contains(part) && !client.contains(part), "{log} {client}");
+            assert!(!root_text(&error).contains(part));
+        }
+        assert!(
+            client.contains("`localhost:443`") && client.contains(UNKNOWN_ISSUER),
+            "{client}"
+        );
     }
 }

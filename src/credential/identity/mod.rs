@@ -211,7 +211,7 @@ impl Identity {
             if over {
                 tracing::error!(
                     account = self.account,
-                    files = ?self.files,
+                    file = %self.files.dated().display(),
                     "the identity that the gateway is shown was good {}: whoever writes it has to renew it",
                     shown.life()
                 );

@@ -1,6 +1,6 @@
 //! An identity, as configured.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Shown;
@@ -17,6 +17,14 @@ pub enum IdentityFiles {
         /// Its private key; PEM.
         key: PathBuf,
     },
+}
+
+impl IdentityFiles {
+    /// The file that says until when it is good.
+    pub(super) fn dated(&self) -> &Path {
+        let (Self::Token(file) | Self::Certificate { certificate: file, .. }) = self;
+        file
+    }
 }
 
 /// An identity, and what was read when the settings were. Equal to another one that lies in the same files: what they hold

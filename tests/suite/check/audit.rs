@@ -131,6 +131,10 @@ async fn an_audit_file_without_room_or_in_a_folder_that_takes_no_file() {
     let said = on(&small).check().await;
     said.works("it works; 1 to look at");
     said.line("warn", "audit", &["only 1 MiB"], &["changes are refused"]);
+    // So much that less than the least is left.
+    let full = format!("{small} && head -c 1000k /dev/zero > '{disk}/other'");
+    let said = on(&full).check().await;
+    said.fails("audit", &["no room is left", "would not start"], &["free some"]);
     on(&read_only).check().await.fails("audit", &["mounted read-only"], &[]);
     // A file that can be written, and a folder that can't.
     let bound = format!(

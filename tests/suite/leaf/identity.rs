@@ -369,6 +369,10 @@ async fn the_gateways_certificate_is_verified_and_its_name_too() {
         "PROXY_UPSTREAM_UNREACHABLE"
     );
     assert!(!answer.headers().contains_key("x-atlas-auth-proxy-error-from"));
+    // Where the authorities lie, and which one it is instead, is for the log.
+    let said = answer.text().await.unwrap();
+    assert!(said.contains("an authority that is not trusted"), "{said}");
+    assert!(!said.contains("ca.pem") && !said.contains("CN="), "{said}");
 }
 
 #[tokio::test]
