@@ -16,7 +16,7 @@ use super::drain::DrainHandle;
 use super::listener::{Listener, Snapshot};
 use super::proxy_protocol::{self, NoClient};
 use super::standing::Standing;
-use super::tls::{ListenerTls, RefusedCertificate};
+use super::tls::{FailedHandshake, ListenerTls};
 use crate::code::ErrorCode;
 use crate::metrics::DenyReason;
 use crate::proxy::Peer;
@@ -172,7 +172,7 @@ async fn serve_tls(stream: TcpStream, at: TcpPeer, tls: &ListenerTls, listener: 
         done = handshake => done,
     };
     let pipeline = &snapshot.pipeline;
-    let (why, certificate) = match done {
+    let (why, certificate, stream) = match done {
         Ok(Handshake::Done(stream)) => {
             let connection = stream.get_ref().1;
             let chain = connection.peer_certificates();
@@ -193,8 +193,9 @@ async fn serve_tls(stream: TcpStream, at: TcpPeer, tls: &ListenerTls, listener: 
             let answer = pipeline.refuse_unparsed(peer, ErrorCode::BadRequest, Some(DenyReason::Tls), detail);
             return farewell(&mut stream, &answer).await;
         }
-        Ok(Handshake::Failed(error, certificate)) => (error.to_string(), certificate),
-        Err(_elapsed) => ("it took longer than `header_read_timeout`".to_owned(), None),
+        Ok(Handshake::Failed(failed)) => (failed.error.to_string(), failed.certificate, Some(failed.stream)),
+        Ok(Handshake::Broken(error)) => (error.to_string(), None, None),
+        Err(_elapsed) => ("it took longer than `header_read_timeout`".to_owned(), None, None),
     };
     pipeline.metrics.denied(DenyReason::Tls);
     match certificate {
@@ -203,6 +204,11 @@ async fn serve_tls(stream: TcpStream, at: TcpPeer, tls: &ListenerTls, listener: 
             "refused a connection: TLS handshake, for the client's certificate"
         ),
         None => tracing::warn!(listener = %pipeline.name, %peer, why, "refused a connection: TLS handshake"),
+    }
+    if let Some(mut stream) = stream {
+        // With TLS 1.3 the client has made its handshake by now, and sends its request: closing over that would reset the
+        // connection, and the client might never see the alert.
+        farewell(&mut stream, b"").await;
     }
 }
 
@@ -213,7 +219,9 @@ enum Handshake {
     /// The peer closed without sending a byte, as health checks of load balancers do.
     Nothing,
     PlainHttp(TcpStream),
-    Failed(io::Error, Option<RefusedCertificate>),
+    Failed(FailedHandshake<TcpStream>),
+    /// The connection broke before.
+    Broken(io::Error),
 }
 
 async fn shake_hands(stream: TcpStream, tls: &ListenerTls) -> Handshake {
@@ -223,11 +231,11 @@ async fn shake_hands(stream: TcpStream, tls: &ListenerTls) -> Handshake {
         // A method's first letter. TLS begins with 22, the type of a handshake record (RFC 8446 section 5.1).
         Ok(_) if first[0].is_ascii_alphabetic() => return Handshake::PlainHttp(stream),
         Ok(_) => {}
-        Err(error) => return Handshake::Failed(error, None),
+        Err(error) => return Handshake::Broken(error),
     }
     match tls.accept(stream).await {
         Ok(stream) => Handshake::Done(stream),
-        Err((error, refused)) => Handshake::Failed(error, refused),
+        Err(failed) => Handshake::Failed(failed),
     }
 }
 

@@ -162,20 +162,30 @@ impl ListenerTls {
         self.clients.as_deref()
     }
 
-    /// Makes the handshake. If it fails for a certificate, the error tells which and why.
-    pub(super) async fn accept<S>(&self, stream: S) -> Result<TlsStream<S>, (io::Error, Option<RefusedCertificate>)>
+    /// Makes the handshake. If it fails for a certificate, the error tells which and why. The client was sent an alert then.
+    pub(super) async fn accept<S>(&self, stream: S) -> Result<TlsStream<S>, FailedHandshake<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let acceptor = TlsAcceptor::from(Arc::clone(&self.config));
         let handshake = async move {
-            match acceptor.accept(stream).await {
-                Ok(stream) => Ok(stream),
-                Err(error) => Err((error, clients::REFUSED.with(RefCell::take))),
-            }
+            let made = acceptor.accept(stream).into_fallible().await;
+            made.map_err(|(error, stream)| FailedHandshake {
+                error,
+                certificate: clients::REFUSED.with(RefCell::take),
+                stream,
+            })
         };
         clients::REFUSED.scope(RefCell::default(), handshake).await
     }
+}
+
+/// A handshake that was not made.
+pub(super) struct FailedHandshake<S> {
+    pub(super) error: io::Error,
+    /// What is wrong with the client's certificate, if that is why.
+    pub(super) certificate: Option<RefusedCertificate>,
+    pub(super) stream: S,
 }
 
 /// All certificates in `pem`, at least one.
