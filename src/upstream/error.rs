@@ -130,7 +130,9 @@ impl SendError {
     pub fn for_client(&self) -> String {
         match self {
             Self::Connect(ConnectError::Tls { host, port, source }) if Untrusted::of(source).is_some() => {
-                format!("no trusted TLS connection to `{host}:{port}`: {UNKNOWN_ISSUER}; the proxy's log says more")
+                format!(
+                    "no trusted TLS connection to `{host}:{port}`: {UNKNOWN_ISSUER} (see `ca_file` in docs/CONFIGURATION.md); the proxy's log says more"
+                )
             }
             other => other.to_string(),
         }

@@ -133,6 +133,14 @@ async fn a_file_is_renamed_under_load_and_sighup_begins_another_also_with_refuse
         }
         hangup(&program);
         until("another file is begun", || async { file.exists() }).await;
+        if round == 2 {
+            let refused = || async {
+                of(&lines(&file), "reload")
+                    .iter()
+                    .any(|line| line["outcome"] == "error")
+            };
+            until("the settings are refused", refused).await;
+        }
         write(folder.path(), "proxy.toml", &config);
     }
     until("lines are written", || async { lines(&file).len() > 20 }).await;
