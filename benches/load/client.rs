@@ -150,6 +150,7 @@ async fn ask_on(address: SocketAddr, n: usize, request: Arc<str>) {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
+        // The connection was ended: likewise.
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
