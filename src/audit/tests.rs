@@ -70,7 +70,7 @@ impl Log {
 fn request(method: &'static str, path: &'static str) -> AuditRequest<'static> {
     AuditRequest {
         caller: Some("billing"),
-        claimed_caller: None,
+        claimed_caller: Some("job"),
         identified_by: Some("jwt"),
         peer: &"10.0.0.1",
         site: &"10.0.0.1",
@@ -80,7 +80,7 @@ fn request(method: &'static str, path: &'static str) -> AuditRequest<'static> {
         method,
         path,
         project: Some("5a0a1e7e0f2912c554080adc"),
-        organization: None,
+        organization: Some("5a0a1e7e0f2912c554080ade"),
         rule: Some(3),
         user_agent: Some("curl/8"),
     }
@@ -94,7 +94,7 @@ const OUTCOME: AuditOutcome<'static> = AuditOutcome {
     duration: Duration::from_micros(1500),
     bytes_in: 10,
     bytes_out: 20,
-    request_id: None,
+    request_id: Some("r-7"),
 };
 
 async fn change(audit: &Audit) {
@@ -135,9 +135,16 @@ async fn a_change_is_on_disk_before_it_is_forwarded_and_its_end_before_the_answe
     audit.close(PATIENCE).await;
     assert_eq!(log.events(), ["open", "begin", "end", "close"]);
     let lines = log.lines();
+    let open = (
+        &lines[0]["configuration"],
+        &lines[0]["version"],
+        lines[0].get("previous"),
+    );
+    assert_eq!(open, (&"0f".into(), &env!("CARGO_PKG_VERSION").into(), None));
     assert_eq!(lines[1]["id"], lines[2]["id"]);
     for (name, value) in [
         ("caller", Value::from("billing")),
+        ("claimed_caller", "job".into()),
         ("identified_by", "jwt".into()),
         ("peer", "10.0.0.1".into()),
         ("listener", "gateway".into()),
@@ -146,6 +153,7 @@ async fn a_change_is_on_disk_before_it_is_forwarded_and_its_end_before_the_answe
         ("method", "POST".into()),
         ("path", "/api/atlas/v2/groups".into()),
         ("project", "5a0a1e7e0f2912c554080adc".into()),
+        ("organization", "5a0a1e7e0f2912c554080ade".into()),
         ("rule", 3.into()),
         ("user_agent", "curl/8".into()),
     ] {
@@ -159,6 +167,7 @@ async fn a_change_is_on_disk_before_it_is_forwarded_and_its_end_before_the_answe
         ("duration_ms", 1.5.into()),
         ("bytes_in", 10.into()),
         ("bytes_out", 20.into()),
+        ("request_id", "r-7".into()),
     ] {
         assert_eq!(lines[2][name], value, "{name}");
     }
@@ -263,6 +272,70 @@ async fn cuts_swaps_and_changes_are_found_wherever_they_are() {
         report.notes.iter().any(|note| note.contains("the end is proven")),
         "{report:?}"
     );
+}
+
+/// With the head, whatever it is, and wherever.
+#[tokio::test]
+async fn no_byte_can_be_changed_unseen() {
+    let log = Log::new();
+    let audit = log.start(|_| ()).unwrap();
+    change(&audit).await;
+    audit.close(PATIENCE).await;
+    let head = json!({"audit": audit.head()}).to_string();
+    let whole = fs::read(log.file()).unwrap();
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
+        fs::write(log.file(), bytes).unwrap();
+        assert!(!verify_with(&[KEY], &[&log.file()], &head).whole(), "byte {at}");
+    }
+    fs::write(log.file(), whole).unwrap();
+    assert!(verify_with(&[KEY], &[&log.file()], &head).whole());
+}
+
+/// Numbers and hashes of the lines before are parts of what is hashed: whoever has no key makes a history without a change in
+/// vain.
+#[tokio::test]
+async fn lines_that_are_joined_anew_after_a_cut_are_found() {
+    let log = Log::new();
+    let audit = log.start(|_| ()).unwrap();
+    for _ in 0..2 {
+        change(&audit).await;
+    }
+    audit.close(PATIENCE).await;
+    let text = fs::read_to_string(log.file()).unwrap();
+    let lines = log.lines();
+    let text_of = |line: usize, name: &str| lines[line][name].as_str().unwrap();
+    // The first change is gone, and all that follows counts on from the line before it.
+    let mut joined = Vec::new();
+    for (at, line) in text.lines().enumerate().filter(|(at, _)| !matches!(at, 1 | 2)) {
+        let line = match at {
+            0 => line.to_owned(),
+            _ => line.replace(&format!("\"seq\":{}", at + 1), &format!("\"seq\":{}", at - 1)),
+        };
+        joined.push(match at {
+            3 => line.replace(text_of(3, "prev"), text_of(0, "hash")),
+            _ => line,
+        });
+    }
+    let joined: Vec<&str> = joined.iter().map(String::as_str).collect();
+    let forged = forged_of(&log.folder.path().join("forged"), &joined);
+    let report = verify(&forged);
+    let changed = report
+        .found
+        .iter()
+        .filter(|found| found.ends_with("this line was changed"));
+    assert_eq!((changed.count(), report.found.len()), (3, 3), "{report:?}");
+}
+
+#[test]
+fn hashes_are_those_of_the_key_and_names_have_another_one_than_lines() {
+    let [one, other] = [KEY, OTHER_KEY].map(|key| KeyFile::parse(key.as_bytes()).unwrap().current);
+    let line = |key| AuditKeys::of(key).hash(b"text");
+    let name = |key| PathKey::of(key).hash(b"text");
+    assert_ne!(line(&one), line(&other));
+    assert_ne!(name(&one), name(&other));
+    assert!(!line(&one).starts_with(&name(&one)));
 }
 
 fn forged_of(file: &Path, lines: &[&str]) -> PathBuf {
@@ -685,9 +758,33 @@ async fn a_disk_that_does_not_answer_is_waited_for_within_a_bound_and_others_not
     };
     let begin = tokio::time::Instant::now();
     assert_eq!(on_disk.wait().await, Err(NotRecorded::Slow));
-    assert_eq!(begin.elapsed(), PATIENCE);
-    assert!(queue.is_stuck(), "who comes now is told at once");
+    assert_eq!(begin.elapsed(), Duration::from_secs(5));
+    assert!(queue.is_stuck());
     assert!(queue.other(b"{".to_vec()), "reads go on");
+}
+
+#[tokio::test]
+async fn while_the_disk_does_not_answer_nobody_waits_for_it_anew() {
+    for when_full in [WhenFull::Refuse, WhenFull::Drop] {
+        let log = Log::new();
+        let audit = log.start(|settings| settings.when_full = when_full).unwrap();
+        audit.queue.set_stuck(true);
+        match audit.begin(&request("POST", "/api/atlas/v2/groups")) {
+            Err(why) => assert_eq!((when_full, why), (WhenFull::Refuse, NotRecorded::Slow)),
+            Ok(begun) => {
+                let (_, on_disk) = begun.unwrap();
+                assert!(when_full == WhenFull::Drop && on_disk.is_none());
+            }
+        }
+    }
+}
+
+/// Nobody writes.
+#[test]
+fn reads_and_refusals_keep_out_of_the_room_of_changes() {
+    let queue = Arc::new(Queue::new(Box::new(|_| ())));
+    while queue.other(vec![b'x'; 100]) {}
+    assert!(queue.begin(b"{".to_vec(), 100, false).is_ok());
 }
 
 /// The fields that the published schema requires of a class-6003 event: events/base_event.json,

@@ -330,6 +330,7 @@ mod tests {
             ("host", "x"),
             ("authorization", "x"),
             ("set-cookie", "y"),
+            ("x-atlas-auth-proxy-caller", "z"),
         ]);
         clean_trailers(&mut headers);
         assert_eq!(names(&headers), ["x-checksum"]);

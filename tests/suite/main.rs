@@ -21,6 +21,7 @@ mod browser;
 mod callers;
 #[cfg(feature = "emulator")]
 mod check;
+mod contradictions;
 mod dependencies;
 #[cfg(feature = "emulator")]
 mod digest;

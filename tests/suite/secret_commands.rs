@@ -1,7 +1,7 @@
 //! Secrets that commands print: taken over in use, and in nobody's way.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -10,6 +10,7 @@ use tokio::process::Command;
 
 use crate::support::atlas::{Atlas, GROUPS, NEXT_SECRET, reloaded, write_secret};
 use crate::support::client::client;
+use crate::support::needs::skip;
 use crate::support::program::{PROGRAM, Program};
 use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET};
 use crate::support::traffic::Traffic;
@@ -234,6 +235,42 @@ async fn only_run_and_check_run_commands() {
     let said = setup.run(&["healthcheck"]).await;
     assert_eq!(said.status.code(), Some(1), "nothing runs there: {said:?}");
     assert_eq!(setup.runs(), 0);
+    setup.run(&["check"]).await;
+    assert_eq!(setup.runs(), 1);
+}
+
+/// Who owns a program may change it, whatever its mode says.
+#[tokio::test]
+async fn what_another_user_or_group_can_change_is_not_run() {
+    const NOBODY: Option<u32> = Some(65534);
+    let setup = Setup::new().await;
+    setup.prints(CLIENT_SECRET);
+    let command = setup.at("command");
+    if chown(&command, NOBODY, None).is_err() {
+        return skip("this user may not give files away");
+    }
+    let refused = async |says: &str| {
+        let said = setup.run(&["run", "--listen", "127.0.0.1:0"]).await;
+        let text = String::from_utf8(said.stderr).unwrap();
+        assert_eq!(said.status.code(), Some(2), "{text}");
+        assert!(text.contains(says), "{says}: {text}");
+        assert_eq!(setup.runs(), 0);
+    };
+    refused("belongs to another user").await;
+    chown(&command, Some(0), NOBODY).unwrap();
+    fs::set_permissions(&command, fs::Permissions::from_mode(0o775)).unwrap();
+    refused("can be written by another group").await;
+    fs::set_permissions(&command, fs::Permissions::from_mode(0o755)).unwrap();
+    // Of a folder on the way, and of a link.
+    let folder = setup.atlas.folder.path();
+    chown(folder, NOBODY, None).unwrap();
+    refused("belongs to another user").await;
+    chown(folder, Some(0), None).unwrap();
+    fs::rename(&command, setup.at("real")).unwrap();
+    symlink("real", &command).unwrap();
+    lchown(&command, NOBODY, None).unwrap();
+    refused("belongs to another user").await;
+    lchown(&command, Some(0), None).unwrap();
     setup.run(&["check"]).await;
     assert_eq!(setup.runs(), 1);
 }

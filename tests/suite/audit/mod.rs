@@ -1,5 +1,6 @@
 //! The audit log (docs/AUDIT.md): what of a request is on disk, and when; what happens where there is no room.
 
+mod failing_disk;
 mod full_disk;
 mod process;
 mod records;

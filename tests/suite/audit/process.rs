@@ -65,6 +65,9 @@ async fn after_kill_9_what_was_under_way_is_an_unknown_outcome() {
         code == 1 && told.contains("audit-key)") && told.contains("NOT PROVEN: a key is missing"),
         "{told}"
     );
+    write(folder.path(), "old-key", KEY);
+    let (code, told) = verify(folder.path(), &["--key", "old-key", "audit.jsonl"]);
+    assert_eq!(code, 0, "{told}");
 }
 
 /// What a signal breaks off is ended in the log, and so is the log.

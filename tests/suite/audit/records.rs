@@ -32,7 +32,7 @@ async fn a_change_has_its_begin_on_disk_when_atlas_sees_it_and_its_end_when_the_
                 }
                 let path = request.uri().path().to_owned();
                 let _ = request.into_body().collect().await;
-                match path.rsplit('/').next().unwrap() {
+                let mut answer = match path.rsplit('/').next().unwrap() {
                     "chunked" => {
                         let mut answer = json(200, "");
                         *answer.body_mut() = without_length(Bytes::from(vec![b'x'; 100_000]));
@@ -45,7 +45,11 @@ async fn a_change_has_its_begin_on_disk_when_atlas_sees_it_and_its_end_when_the_
                     }
                     "links" => json(200, format!("{{\"href\":\"https://other/{}\"}}", "x".repeat(20_000))),
                     _ => json(200, r#"{"name":"c"}"#),
-                }
+                };
+                let headers = answer.headers_mut();
+                headers.insert("x-request-id", path.len().into());
+                headers.insert("x-hidden", "hidden-in-answer".parse().unwrap());
+                answer
             }
         }
     })
@@ -65,7 +69,8 @@ async fn a_change_has_its_begin_on_disk_when_atlas_sees_it_and_its_end_when_the_
         let request = http
             .request(method.parse().unwrap(), url)
             .header("user-agent", "a test")
-            .body("{}");
+            .header("x-hidden", "hidden-in-header")
+            .body("hidden-in-body");
         let answer = request.send().await.unwrap();
         let status = answer.status();
         answer.bytes().await.unwrap();
@@ -89,16 +94,27 @@ async fn a_change_has_its_begin_on_disk_when_atlas_sees_it_and_its_end_when_the_
         if matches!(method, "PATCH" | "DELETE") {
             assert_eq!(end["project"], "5a0a1e7e0f2912c554080adc");
         }
-        assert_eq!((&end["bytes_in"], &end["user_agent"]), (&2.into(), &"a test".into()));
+        assert_eq!((&end["bytes_in"], &end["user_agent"]), (&14.into(), &"a test".into()));
+        let length = CLUSTERS.len() + 1 + path.len();
+        assert_eq!(end["request_id"], length.to_string());
     }
-    let url = format!("http://{}{CLUSTERS}", program.address);
-    http.get(&url).send().await.unwrap();
+    let url = format!("http://{}{CLUSTERS}?name=hidden-in-query", program.address);
+    for method in ["GET", "HEAD", "OPTIONS"] {
+        let read = http.request(method.parse().unwrap(), &url).send().await.unwrap();
+        assert_eq!(read.status(), 200, "{method}");
+    }
+    // Refused before anybody has looked at it.
+    let foreign = http.post(&url).header("origin", "https://hidden-in-header.example");
+    assert_eq!(foreign.send().await.unwrap().status(), 403);
     let (_, said) = program.stop().await;
     let all = lines(&file);
     assert_eq!(pairs(&all), 4);
-    assert_eq!(of(&all, "one").len(), 0, "reads have no line unless `include` says so");
+    let [refused] = of(&all, "one")[..] else {
+        panic!("reads have no line unless `include` says so: {all:?}")
+    };
+    assert_eq!((&refused["status"], &refused["path"]), (&403.into(), &CLUSTERS.into()));
     let text = fs::read_to_string(&file).unwrap();
-    for hidden in ["hidden-in-query", "token-1", crate::support::proxy::CLIENT_SECRET] {
+    for hidden in ["hidden-in-", "token-1", crate::support::proxy::CLIENT_SECRET] {
         assert!(!text.contains(hidden), "{hidden}");
     }
     // The log tells of the last line.
@@ -195,6 +211,60 @@ async fn who_did_what_and_what_was_refused_stands_in_the_lines() {
     let text = fs::read_to_string(&file).unwrap();
     assert!(!text.contains(DEPLOYER_SECRET) && !text.contains("example.org"));
     assert_eq!(of(&all, "close").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn texts_of_clients_have_a_bound_and_a_cut_is_marked() {
+    let (gateway, file) = audited("").await;
+    for (more, agent) in [(0, 256), (1, 257)] {
+        let path = format!("{CLUSTERS}/{}", "x".repeat(2047 + more - CLUSTERS.len()));
+        let request = gateway.send("DELETE", &path).header("user-agent", "y".repeat(agent));
+        let request = request.basic_auth("deployer", Some(DEPLOYER_SECRET));
+        assert_eq!(request.send().await.unwrap().status(), 200);
+    }
+    gateway.app.shutdown().await;
+    let all = lines(&file);
+    for event in ["begin", "end"] {
+        let [whole, cut] = of(&all, event)[..] else {
+            panic!("{all:?}")
+        };
+        for (name, most) in [("path", 2048), ("user_agent", 256)] {
+            let [whole, cut] = [whole, cut].map(|line| line[name].as_str().unwrap());
+            assert_eq!(whole.len(), most, "{event} {name}");
+            assert!(
+                !whole.ends_with('…') && cut.ends_with('…') && cut.len() <= most,
+                "{cut}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_refusals_of_a_peer_are_counted_in_fewer_lines() {
+    let (gateway, file) = audited("").await;
+    let users = format!("/api/atlas/v2/groups/{PROJECT}/databaseUsers");
+    let counted = |all: &[Value]| of(all, "one").iter().any(|line| line["count"].is_u64());
+    let mut sent = 0;
+    while !counted(&lines(&file)) {
+        let refused = (0..50).map(|_| {
+            let post = gateway.send("POST", &users).body("{}");
+            post.basic_auth("billing", Some(BILLING_SECRET)).send()
+        });
+        for refused in futures_util::future::join_all(refused).await {
+            assert_eq!(refused.unwrap().status(), 403);
+        }
+        sent += 50;
+        assert!(sent < 50_000);
+    }
+    gateway.app.shutdown().await;
+    let all = lines(&file);
+    let of_line = |line: &&Value| line["count"].as_u64().unwrap_or(1);
+    assert_eq!(of(&all, "one").iter().map(of_line).sum::<u64>(), sent);
+    let several = of(&all, "one").into_iter().find(|line| line["count"].is_u64()).unwrap();
+    assert_eq!(
+        (&several["peer"], &several["decision"]),
+        (&"127.0.0.1".into(), &"refused".into())
+    );
 }
 
 /// RFC 9113 section 8.1: the end of a stream may come in a frame of its own, whenever.

@@ -126,10 +126,12 @@ async fn the_caller_of_a_leaf_is_recorded_where_its_word_is_and_decides_nothing(
     let upstream = Upstream::start(empty).await;
     let folder = tempfile::tempdir().unwrap();
     write(&folder, "jwks.json", &jwks(&[&key]));
+    let narrow = caller("narrow", "narrow", "delegates = true");
     let toml = format!(
-        "[[listener]]\nbind = \"127.0.0.1:0\"\n{ISSUER}{}{}",
+        "[[listener]]\nbind = \"127.0.0.1:0\"\n{ISSUER}{}{}{}[audit]\nfile = \"audit.jsonl\"\ninclude = \"all\"\n",
         caller("trusted", "trusted", "delegates = true"),
-        caller("other", "other", "")
+        caller("other", "other", ""),
+        narrow.replace("path = \"/api/atlas/v2/**\"", "operations = [\"getGroup\"]"),
     );
     let config = write(&folder, "gateway.toml", &toml);
     let args = ["--log-format", "json", "--config", config.to_str().unwrap()];
@@ -154,14 +156,20 @@ async fn the_caller_of_a_leaf_is_recorded_where_its_word_is_and_decides_nothing(
         })
         .await;
     }
-    // By hand: what is no name is no claim.
-    for claim in ["Admin", "anonymous", "a b"] {
+    // By hand: what is no name is no claim; and a claim, right as it may be, gives and takes nothing.
+    for (subject, claim, status) in [
+        ("trusted", "Admin", 200),
+        ("trusted", "anonymous", 200),
+        ("trusted", "a b", 200),
+        ("trusted", "narrow", 200),
+        ("narrow", "trusted", 403),
+    ] {
         let url = format!("http://{}{GROUPS}", gateway.address);
         let request = client()
             .get(url)
-            .bearer_auth(token(&key, "trusted"))
+            .bearer_auth(token(&key, subject))
             .header("x-atlas-auth-proxy-caller", claim);
-        assert_eq!(request.send().await.unwrap().status(), 200);
+        assert_eq!(request.send().await.unwrap().status(), status, "{subject} for {claim}");
     }
     assert!(
         upstream
@@ -170,15 +178,16 @@ async fn the_caller_of_a_leaf_is_recorded_where_its_word_is_and_decides_nothing(
             .all(|seen| !seen.headers.contains_key("x-atlas-auth-proxy-caller"))
     );
     let (_, log) = gateway.stop().await;
-    let records: Vec<(String, Option<String>)> = log
-        .lines()
-        .filter(|line| line.contains("\"decision\":\"forwarded\""))
-        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
-        .map(|record| {
-            let text = |key: &str| record[key].as_str().map(str::to_owned);
-            (text("caller").unwrap(), text("claimed_caller"))
-        })
-        .collect();
+    let recorded = |text: &str| -> Vec<(String, Option<String>)> {
+        text.lines()
+            .filter(|line| line.contains("\"decision\":\"forwarded\""))
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+            .map(|record| {
+                let text = |key: &str| record[key].as_str().map(str::to_owned);
+                (text("caller").unwrap(), text("claimed_caller"))
+            })
+            .collect()
+    };
     let expected = [
         ("trusted", Some("job")),
         ("other", None),
@@ -186,10 +195,13 @@ async fn the_caller_of_a_leaf_is_recorded_where_its_word_is_and_decides_nothing(
         ("trusted", None),
         ("trusted", None),
         ("trusted", None),
+        ("trusted", Some("narrow")),
     ];
     let expected: Vec<_> = expected
         .iter()
         .map(|(a, b)| ((*a).to_owned(), b.map(str::to_owned)))
         .collect();
-    assert_eq!(records, expected);
+    assert_eq!(recorded(&log), expected);
+    let audit = fs::read_to_string(folder.path().join("audit.jsonl")).unwrap();
+    assert_eq!(recorded(&audit), expected);
 }
