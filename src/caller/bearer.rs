@@ -12,7 +12,7 @@ use super::good_tokens::{self, Good};
 use super::issuer_keys::IssuerKeys;
 use super::jwt::{LEEWAY, Signed, Token};
 use super::pass::{self, Content, MadeFrom, Opened, Vouched};
-use super::shown::Channel;
+use super::shown::{Channel, Placeholder};
 use super::{By, CallerState, CallersSettings, IssuerKind, IssuerSettings, NotIdentified, Shown};
 
 const NOT_OURS: NotIdentified = NotIdentified::unknown(
@@ -86,23 +86,29 @@ fn is_of(token: &Token<'_>, issuer: &IssuerSettings) -> bool {
 }
 
 impl Callers {
-    /// `None`: a placeholder.
-    pub(super) async fn by_bearer(&self, text: &str, shown: &Shown<'_>) -> Result<Option<Found>, NotIdentified> {
+    pub(super) async fn by_bearer(
+        &self,
+        text: &str,
+        shown: &Shown<'_>,
+    ) -> Result<Result<Found, Placeholder>, NotIdentified> {
         if pass::looks_like_one(text) {
-            return Ok(Some((self.by_pass(text, shown)?, By::Pass)));
+            return Ok(Ok((self.by_pass(text, shown)?, By::Pass)));
         }
         if self.issuers.is_empty() {
-            return Ok(None);
+            return Ok(Err(
+                "the bearer token is no pass, and no `[[issuer]]` is there that it could be of".into(),
+            ));
         }
         let hash = good_tokens::hash(text, shown.listener);
         if shown.channel == Channel::Confidential
             && let Some(good) = self.good_tokens.lock().get(&hash)
             && self.still_holds(good)
         {
-            return Ok(Some((good.index, By::Jwt)));
+            return Ok(Ok((good.index, By::Jwt)));
         }
-        let Some(proven) = self.by_token(text, shown).await? else {
-            return Ok(None);
+        let proven = match self.by_token(text, shown).await? {
+            Ok(proven) => proven,
+            Err(Placeholder(text)) => return Ok(Err(Placeholder(format!("the bearer token {text}").into()))),
         };
         let good = Good {
             index: proven.index,
@@ -111,7 +117,7 @@ impl Callers {
             generation: proven.generation,
         };
         self.good_tokens.lock().add(hash, good, self.state.now());
-        Ok(Some((proven.index, By::Jwt)))
+        Ok(Ok((proven.index, By::Jwt)))
     }
 
     fn still_holds(&self, good: Good) -> bool {
@@ -156,10 +162,14 @@ impl Callers {
         }
     }
 
-    /// A token of an issuer. `None`: no issuer that is known here says of itself that it made this.
-    pub(super) async fn by_token(&self, text: &str, shown: &Shown<'_>) -> Result<Option<Proven>, NotIdentified> {
+    /// A token of an issuer, by its own word one that is known here. The inner error follows `the token`.
+    pub(super) async fn by_token(
+        &self,
+        text: &str,
+        shown: &Shown<'_>,
+    ) -> Result<Result<Proven, Placeholder>, NotIdentified> {
         let Some(token) = Token::read(text) else {
-            return Ok(None);
+            return Ok(Err("is no JSON Web Token".into()));
         };
         let all = self.settings.issuers().iter().enumerate();
         let known: Vec<usize> = all
@@ -167,7 +177,11 @@ impl Callers {
             .map(|(at, _)| at)
             .collect();
         if known.is_empty() {
-            return Ok(None);
+            let text = format!(
+                "is of an issuer that no `[[issuer]]` here is: its `iss` is {}",
+                token.told("iss")
+            );
+            return Ok(Err(Placeholder(text.into())));
         }
         if shown.channel != Channel::Confidential {
             return Err(PLAIN);
@@ -175,7 +189,7 @@ impl Callers {
         let peer = Peer::of(shown);
         self.may_check(peer)?;
         match self.verify(&token, known, shown.listener, peer).await {
-            Ok(proven) => Ok(Some(proven)),
+            Ok(proven) => Ok(Ok(proven)),
             Err(fault) => {
                 if fault.is_senders {
                     self.state.failures.lock().add(peer, self.state.clock.boot());
@@ -200,14 +214,37 @@ impl Callers {
         listener: &str,
         peer: Peer,
     ) -> Result<Proven, Fault> {
-        issuers.retain(|at| token.is_for(&self.settings.issuers()[*at].audience));
+        let all = self.settings.issuers();
+        let known = issuers.clone();
+        issuers.retain(|at| token.is_for(&all[*at].audience));
         let [issuer] = issuers[..] else {
-            return Err("the token's `aud` is not the audience of one issuer here".into());
+            let wanted: Vec<_> = known
+                .iter()
+                .map(|at| format!("`{}` of issuer `{}`", all[*at].audience, all[*at].name))
+                .collect();
+            let logged = format!(
+                "the token's `aud` is {}, which is to hold one audience of these: {}",
+                token.told("aud"),
+                wanted.join(", ")
+            );
+            return Err(
+                NotIdentified::unknown("the token's `aud` is not the audience of one issuer here")
+                    .logged(logged)
+                    .into(),
+            );
         };
-        let subject = token.subject().ok_or("the token has no `sub`")?;
-        let signed = token.signed()?;
-        let max_life = self.settings.issuers()[issuer].max_life;
-        let ends = token.times(self.state.now(), max_life)?;
+        let IssuerSettings { name, max_life, .. } = &all[issuer];
+        let of_issuer = |why: &'static str| {
+            let [sub, iat, exp] = ["sub", "iat", "exp"].map(|claim| token.told(claim));
+            let logged = format!(
+                "{why} (issuer `{name}`; `sub` {sub}, `iat` {iat}, `exp` {exp}, now {})",
+                self.state.now()
+            );
+            NotIdentified::unknown(why).logged(logged)
+        };
+        let subject = token.subject().ok_or("the token has no `sub`").map_err(of_issuer)?;
+        let signed = token.signed().map_err(of_issuer)?;
+        let ends = token.times(self.state.now(), *max_life).map_err(of_issuer)?;
         let generation = self.signed_by(token, &signed, issuer, peer).await?;
         let Issuer { id, claims, .. } = &self.issuers[issuer];
         let vouched = Vouched {
@@ -217,7 +254,9 @@ impl Callers {
         };
         let index = self.by_vouched(&vouched, listener)?;
         Ok(Proven {
-            index: index.ok_or("the token is good, but fits no caller of this listener")?,
+            index: index
+                .ok_or("the token is good, but fits no caller of this listener")
+                .map_err(of_issuer)?,
             vouched,
             ends,
             issuer,
@@ -237,7 +276,17 @@ impl Callers {
                     return Ok(current.number);
                 }
                 if is_fresh || current.keys.has(signed.kid) {
-                    return Err("the token's signature is by no key of its issuer".into());
+                    let has = if current.keys.has(signed.kid) {
+                        "has"
+                    } else {
+                        "does not have"
+                    };
+                    let (issuer, kid) = (&self.settings.issuers()[issuer].name, token.kid_told());
+                    return Err(NotIdentified::unknown("the token's signature is by no key of its issuer")
+                        .logged(format!(
+                            "the token's signature is by no key of issuer `{issuer}`, which {has} one with the token's `kid`, {kid}"
+                        ))
+                        .into());
                 }
             } else if is_fresh {
                 return Err(Fault {

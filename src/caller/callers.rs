@@ -1,5 +1,6 @@
 //! Who shows that.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use super::digest::{self, UserHashes};
 use super::good_tokens::GoodTokens;
 use super::issuer_keys::IssuerKeys;
 use super::keys::{Derived, SecretHash};
-use super::shown::Channel;
+use super::shown::{Channel, Placeholder};
 use super::{
     By, CallerIdentity, CallerName, CallerState, CallersSettings, Identified, IssuerStatus, LocalSecrets,
     NotIdentified, Shown,
@@ -129,11 +130,16 @@ impl Callers {
     pub async fn identify(&self, shown: Shown<'_>) -> Result<Identified, NotIdentified> {
         let connection = self.by_connection(&shown)?;
         let authorization = match only_field(shown.headers)? {
-            Some(field) => self.by_authorization(field, &shown).await?,
+            Some(field) => Some(self.by_authorization(field, &shown).await?),
             None => None,
         };
+        let (authorization, unrecognised) = match authorization {
+            Some(Ok(found)) => (Some(found), None),
+            Some(Err(Placeholder(text))) => (None, Some(text)),
+            None => (None, None),
+        };
         let found = agreed(connection, authorization)?;
-        Ok(self.or_by_network(found, &shown))
+        Ok(self.or_by_network(found, &shown, unrecognised))
     }
 
     /// (a): by certificate and by uid.
@@ -189,8 +195,13 @@ impl Callers {
         }
     }
 
-    /// (c), where (a) and (b) show nothing.
-    pub(super) fn or_by_network(&self, found: Option<Found>, shown: &Shown<'_>) -> Identified {
+    /// (c), where (a) and (b) show nothing, or something `unrecognised`.
+    pub(super) fn or_by_network(
+        &self,
+        found: Option<Found>,
+        shown: &Shown<'_>,
+        unrecognised: Option<Cow<'static, str>>,
+    ) -> Identified {
         let by_network = || {
             let peer = shown.peer_ip?.to_canonical();
             let mut around = self.networks.iter().filter(|(network, _)| network.contains(&peer));
@@ -201,53 +212,58 @@ impl Callers {
         };
         match found.or_else(by_network) {
             Some((index, by)) => Identified::Caller { index, by },
-            None => Identified::Anonymous,
+            None => Identified::Anonymous { unrecognised },
         }
     }
 
-    /// (b). `None`: a placeholder.
+    /// (b).
     pub(super) async fn by_authorization(
         &self,
         field: &HeaderValue,
         shown: &Shown<'_>,
-    ) -> Result<Option<Found>, NotIdentified> {
-        match Authorization::of(field) {
-            Authorization::Basic(user) => {
-                let Some(index) = self.by_secret(&user, shown)? else {
-                    return Ok(None);
-                };
-                Ok(Some((index, By::Basic)))
-            }
-            Authorization::Digest(parameters) => {
-                let Some(index) = self.by_digest(parameters, shown)? else {
-                    return Ok(None);
-                };
-                Ok(Some((index, By::Digest)))
-            }
-            Authorization::Bearer(token) => self.by_bearer(token, shown).await,
-            Authorization::Other => Ok(None),
-        }
+    ) -> Result<Result<Found, Placeholder>, NotIdentified> {
+        Ok(match Authorization::of(field) {
+            Authorization::Basic(user) => self.by_secret(&user, shown)?.map(|index| (index, By::Basic)),
+            Authorization::Digest(parameters) => self.by_digest(parameters, shown)?.map(|index| (index, By::Digest)),
+            Authorization::Bearer(token) => self.by_bearer(token, shown).await?,
+            Authorization::Other => Err("`Authorization` is none of Basic, Digest and Bearer, or can't be read".into()),
+        })
     }
 
-    /// By name and local secret. `None`: no caller has this name.
-    pub(super) fn by_secret(&self, user: &UserPass, shown: &Shown<'_>) -> Result<Option<usize>, NotIdentified> {
+    /// By name and local secret.
+    pub(super) fn by_secret(
+        &self,
+        user: &UserPass,
+        shown: &Shown<'_>,
+    ) -> Result<Result<usize, Placeholder>, NotIdentified> {
         let index = self.by_name.get(user.name()).copied();
         let secrets = index.map_or(&self.dummy, |index| &self.secrets[index]);
         let given = self.derived[0].hash_secret(user.secret().as_bytes());
         let right = secrets.is(0, given.as_bytes());
-        let Some(index) = index else { return Ok(None) };
+        // What was given as a name may be a secret in the wrong place.
+        let Some(index) = index else {
+            return Ok(Err("HTTP Basic with a name that no caller has".into()));
+        };
         // A wrong secret must not tell that the name is one.
-        if !right || !self.settings.callers()[index].is_on(shown.listener) {
-            return Err(NotIdentified::nobody());
+        let caller = &self.settings.callers()[index];
+        if !right {
+            let logged = format!(
+                "HTTP Basic with the name of caller `{}` and a secret that is not its own",
+                caller.name
+            );
+            return Err(NotIdentified::nobody().logged(logged));
+        }
+        if !caller.is_on(shown.listener) {
+            return Err(not_here(caller));
         }
         if shown.channel != Channel::Confidential {
             return Err(PLAIN);
         }
-        Ok(Some(index))
+        Ok(Ok(index))
     }
 
-    /// By a Digest answer. `None`: no caller has this name.
-    fn by_digest(&self, parameters: &[u8], shown: &Shown<'_>) -> Result<Option<usize>, NotIdentified> {
+    /// By a Digest answer.
+    fn by_digest(&self, parameters: &[u8], shown: &Shown<'_>) -> Result<Result<usize, Placeholder>, NotIdentified> {
         let answer = digest::Credentials::read(parameters);
         let index = answer.username().and_then(|name| self.by_name.get(name)).copied();
         let secrets = index.map_or(&self.dummy, |index| &self.secrets[index]);
@@ -257,13 +273,23 @@ impl Callers {
             md5: shown.digest_md5,
         };
         let is_right = answer.is_right(request, &secrets.digest);
-        let Some(index) = index else { return Ok(None) };
+        let Some(index) = index else {
+            return Ok(Err("HTTP Digest with a name that no caller has".into()));
+        };
         let caller = &self.settings.callers()[index];
-        if !is_right || !caller.is_on(shown.listener) {
-            return Err(NotIdentified::nobody());
+        if !is_right {
+            let logged = format!(
+                "HTTP Digest with the name of caller `{}` and an answer that is not right: made with another secret, of another \
+                 request, or by an algorithm that is not taken here",
+                caller.name
+            );
+            return Err(NotIdentified::nobody().logged(logged));
+        }
+        if !caller.is_on(shown.listener) {
+            return Err(not_here(caller));
         }
         answer.take(&caller.name, &self.state, &self.derived, shown.listener, shown.channel)?;
-        Ok(Some(index))
+        Ok(Ok(index))
     }
 
     /// The fields `WWW-Authenticate` of a 401, the strongest first. `md5`: whether MD5 is offered, too.
@@ -307,6 +333,14 @@ pub fn placeholder_challenges(md5: bool) -> Result<Vec<HeaderValue>, getrandom::
     let mut nonce = [0; 24];
     getrandom::fill(&mut nonce)?;
     Ok(digest::challenges(&URL_SAFE_NO_PAD.encode(nonce), false, md5))
+}
+
+/// A caller that is right, and of other listeners.
+fn not_here(caller: &CallerIdentity) -> NotIdentified {
+    NotIdentified::nobody().logged(format!(
+        "what was shown is right, and caller `{}` is not of this listener (its `listeners`)",
+        caller.name
+    ))
 }
 
 /// (a) and (b) must not name two.

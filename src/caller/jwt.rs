@@ -10,10 +10,14 @@ use jsonwebtoken::{Algorithm, DecodingKey, crypto};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
+use crate::log;
+
 /// The longest token that is looked at.
 const LONGEST: usize = 8 << 10;
 /// By how much clocks may differ, seconds.
 pub(super) const LEEWAY: u64 = 30;
+/// The most of one claim that the log is told, bytes.
+const MOST_TOLD: usize = 160;
 /// Header parameters that would let a token choose its key, or change what its signature covers.
 const REFUSED: [&str; 5] = ["crit", "jku", "jwk", "x5u", "b64"];
 const SPIFFE: &str = "spiffe://";
@@ -90,6 +94,16 @@ impl<'a> Token<'a> {
         }
     }
 
+    /// A claim as it is written, bounded, for the log.
+    pub(super) fn told(&self, claim: &str) -> String {
+        told(self.claims.get(claim))
+    }
+
+    /// `kid`, in the same way.
+    pub(super) fn kid_told(&self) -> String {
+        told(self.header.get("kid"))
+    }
+
     fn text(&self, claim: &str) -> Option<&str> {
         self.claims.get(claim)?.as_str()
     }
@@ -154,6 +168,11 @@ impl<'a> Token<'a> {
     pub(super) fn is_by(&self, key: &DecodingKey, algorithm: Algorithm) -> bool {
         crypto::verify(self.signature, self.message.as_bytes(), key, algorithm).unwrap_or(false)
     }
+}
+
+fn told(value: Option<&Value>) -> String {
+    let written = value.map_or_else(|| "not there".to_owned(), Value::to_string);
+    log::clean(&written, MOST_TOLD).into_owned()
 }
 
 /// JSON in which no object has a name twice: readers of such differ.

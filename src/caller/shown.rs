@@ -87,7 +87,7 @@ impl By {
 }
 
 /// Who it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identified {
     /// A caller.
     Caller {
@@ -97,7 +97,10 @@ pub enum Identified {
         by: By,
     },
     /// Nothing was shown that is recognised.
-    Anonymous,
+    Anonymous {
+        /// For the log alone: what `Authorization` shows, and why that names nobody; `None`: there is none.
+        unrecognised: Option<Cow<'static, str>>,
+    },
 }
 
 /// Why it is not known who it is, although something was shown.
@@ -107,6 +110,8 @@ pub enum NotIdentified {
     Unknown {
         /// For the client. Repeats nothing that was shown.
         why: Cow<'static, str>,
+        /// For the log alone, where it may say more: no secret and no token, but what the unsigned part of one claims.
+        logged: Option<Cow<'static, str>>,
         /// Digest: all is right but the nonce, so the client is to try again with the next one.
         stale: bool,
     },
@@ -129,8 +134,17 @@ impl NotIdentified {
     pub(super) const fn unknown(why: &'static str) -> Self {
         Self::Unknown {
             why: Cow::Borrowed(why),
+            logged: None,
             stale: false,
         }
+    }
+
+    /// The same, of which the log says this.
+    pub(super) fn logged(mut self, text: impl Into<Cow<'static, str>>) -> Self {
+        if let Self::Unknown { logged, .. } = &mut self {
+            *logged = Some(text.into());
+        }
+        self
     }
 
     pub(super) const fn nobody() -> Self {
@@ -159,6 +173,8 @@ pub enum TokenAnswer {
     InvalidClient {
         /// `error_description`.
         description: Cow<'static, str>,
+        /// As in [`NotIdentified::Unknown`].
+        logged: Option<Cow<'static, str>>,
     },
     /// As for any request: 400, 429 or 503. Never [`NotIdentified::Unknown`].
     Refused(NotIdentified),
@@ -175,4 +191,13 @@ pub struct IssuerStatus {
     pub age: Option<Duration>,
     /// Why the last attempt failed; `None`: it did not.
     pub last_error: Option<String>,
+}
+
+/// What is shown and names nobody, for the log.
+pub(super) struct Placeholder(pub(super) Cow<'static, str>);
+
+impl From<&'static str> for Placeholder {
+    fn from(text: &'static str) -> Self {
+        Self(text.into())
+    }
 }

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::authorization::{Authorization, only_field};
 use super::callers::{Callers, agreed};
 use super::pass::{self, Content, MadeFrom, Opened};
+use super::shown::Placeholder;
 use super::{By, CallerName, NotIdentified, Shown, TokenAnswer};
 use crate::secret::Secret;
 
@@ -31,7 +32,10 @@ impl Callers {
     pub async fn token(&self, shown: Shown<'_>) -> TokenAnswer {
         match self.try_token(&shown).await {
             Ok(answer) => answer,
-            Err(NotIdentified::Unknown { why, .. }) => TokenAnswer::InvalidClient { description: why },
+            Err(NotIdentified::Unknown { why, logged, .. }) => TokenAnswer::InvalidClient {
+                description: why,
+                logged,
+            },
             Err(refused) => TokenAnswer::Refused(refused),
         }
     }
@@ -39,42 +43,57 @@ impl Callers {
     async fn try_token(&self, shown: &Shown<'_>) -> Result<TokenAnswer, NotIdentified> {
         let connection = self.by_connection(shown)?;
         match self.proof(shown).await? {
-            None => Ok(TokenAnswer::Placeholder(self.or_by_network(connection, shown))),
-            Some(proof) => {
+            Err(unrecognised) => {
+                let unrecognised = unrecognised.map(|Placeholder(text)| text);
+                Ok(TokenAnswer::Placeholder(self.or_by_network(
+                    connection,
+                    shown,
+                    unrecognised,
+                )))
+            }
+            Ok(proof) => {
                 agreed(connection, Some((proof.index, proof.by)))?;
                 self.sell(proof, shown)
             }
         }
     }
 
-    /// `None`: a placeholder.
-    async fn proof(&self, shown: &Shown<'_>) -> Result<Option<Proof>, NotIdentified> {
+    /// The inner error is a placeholder; `None`: nothing is shown.
+    async fn proof(&self, shown: &Shown<'_>) -> Result<Result<Proof, Option<Placeholder>>, NotIdentified> {
         let Some(field) = only_field(shown.headers)? else {
-            return Ok(None);
+            return Ok(Err(None));
         };
         let Authorization::Basic(user) = Authorization::of(field) else {
             // Right or wrong, it is not what is wanted here.
             return match self.by_authorization(field, shown).await? {
-                Some(_) => Err(BASIC_ALONE),
-                None => Ok(None),
+                Ok(_) => Err(BASIC_ALONE),
+                Err(placeholder) => Ok(Err(Some(placeholder))),
             };
         };
         if pass::looks_like_one(user.secret()) {
             return Err(BASIC_ALONE);
         }
-        if let Some(token) = self.by_token(user.secret(), shown).await? {
-            return Ok(Some(Proof {
-                index: token.index,
-                by: By::Jwt,
-                from: MadeFrom::Token(token.vouched),
-                ends: token.ends,
-            }));
-        }
-        let Some(index) = self.by_secret(&user, shown)? else {
-            return Ok(None);
+        let no_token = match self.by_token(user.secret(), shown).await? {
+            Ok(token) => {
+                return Ok(Ok(Proof {
+                    index: token.index,
+                    by: By::Jwt,
+                    from: MadeFrom::Token(token.vouched),
+                    ends: token.ends,
+                }));
+            }
+            Err(Placeholder(text)) => text,
+        };
+        let index = match self.by_secret(&user, shown)? {
+            Ok(index) => index,
+            Err(Placeholder(text)) => {
+                return Ok(Err(Some(Placeholder(
+                    format!("{text}; as a token its secret {no_token}").into(),
+                ))));
+            }
         };
         let hash = self.derived[0].hash_secret(user.secret().as_bytes());
-        Ok(Some(Proof {
+        Ok(Ok(Proof {
             index,
             by: By::Basic,
             from: MadeFrom::Secret(URL_SAFE_NO_PAD.encode(hash.as_bytes()).into()),

@@ -53,6 +53,8 @@ pub struct RequestRecord<'a> {
     pub warned_by_rule: Option<usize>,
     /// `forwarded`, `broken_off`, or the code of the answer made here.
     pub decision: &'a str,
+    /// What was wrong with a request that was answered here.
+    pub why: Option<&'a str>,
 }
 
 impl RequestRecord<'_> {
@@ -95,6 +97,7 @@ impl RequestRecord<'_> {
             needs = self.needs,
             warned_by_rule = self.warned_by_rule,
             decision = self.decision,
+            why = self.why.map(|why| tracing::field::display(Clean(why))),
             "request"
         );
     }
@@ -144,6 +147,9 @@ impl RequestRecord<'_> {
             line.field("warned_by_rule", rule);
         }
         line.field("decision", self.decision);
+        if let Some(why) = self.why {
+            line.shown("why", &Clean(why));
+        }
         line.field("target", TARGET);
         line.0.extend_from_slice(b"}\n");
         line.0
@@ -207,6 +213,7 @@ mod tests {
             needs: Some("Project Owner; Organization Owner"),
             warned_by_rule: Some(3),
             decision: "forwarded",
+            why: Some("the secret of `billing` is \"wrong\" \\ \u{e9}\n"),
         };
         let least = RequestRecord {
             peer: &std::net::Ipv6Addr::LOCALHOST,
@@ -220,6 +227,7 @@ mod tests {
             gateway_error: None,
             needs: None,
             warned_by_rule: None,
+            why: None,
             ..whole
         };
         let long = RequestRecord {

@@ -1,5 +1,6 @@
 //! The callers of a listener: who a request comes from, and whether that caller may make it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -118,7 +119,7 @@ impl ListenerCallers {
         }
     }
 
-    /// Who makes this request.
+    /// Who makes this request. `why`: why that is nobody, for the log, where such requests are served.
     ///
     /// # Errors
     /// When that is not known and must be, or what is shown is wrong.
@@ -127,35 +128,27 @@ impl ListenerCallers {
         place: Place<'_>,
         client: Client<'_>,
         parts: &http::request::Parts,
+        why: &mut Option<String>,
     ) -> Result<Who, ProxyError> {
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-        match self.who(place, client, &parts.headers, &parts.method, target).await? {
-            Who::Anonymous if self.required => {
-                // With a name and secret beside it, the answer must not tell whether there is such a name.
-                let alone = !parts.headers.contains_key(header::AUTHORIZATION);
-                let certificate = client.certificate.filter(|_| alone).map(without_caller);
-                let why = certificate.as_deref().unwrap_or(NotIdentified::NOBODY);
-                Err(self.unknown(why, false).asking())
-            }
-            who => Ok(who),
-        }
-    }
-
-    async fn who(
-        &self,
-        place: Place<'_>,
-        client: Client<'_>,
-        headers: &HeaderMap,
-        method: &Method,
-        target: &str,
-    ) -> Result<Who, ProxyError> {
         let account = place.account.current();
-        let shown = self.shown(place, client, headers, method, target, account.identity.binding());
+        let (headers, method, binding) = (&parts.headers, &parts.method, account.identity.binding());
+        let shown = self.shown(place, client, headers, method, target, binding);
         match self.callers.identify(shown).await {
-            Ok(Identified::Caller { index, by }) => Ok(Who::Caller(index, by)),
-            Ok(Identified::Anonymous) => Ok(Who::Anonymous),
-            Err(error) => Err(self.not_identified(error)),
+            Ok(Identified::Caller { index, by }) => return Ok(Who::Caller(index, by)),
+            Ok(Identified::Anonymous { unrecognised }) => *why = Some(nobody(client, unrecognised)),
+            Err(error) => return Err(self.not_identified(error)),
         }
+        if !self.required {
+            return Ok(Who::Anonymous);
+        }
+        // With a name and secret beside it, the answer must not tell whether there is such a name.
+        let alone = !headers.contains_key(header::AUTHORIZATION);
+        let certificate = client.certificate.filter(|_| alone).map(without_caller);
+        let told = certificate.as_deref().unwrap_or(NotIdentified::NOBODY);
+        let mut error = self.unknown(told, false).asking();
+        error.logged = why.take();
+        Err(error)
     }
 
     /// Whether the caller may make this request: the caller's rule that decided, if one did, and then the rule that let it
@@ -314,7 +307,11 @@ impl ListenerCallers {
 
     fn not_identified(&self, error: NotIdentified) -> ProxyError {
         match error {
-            NotIdentified::Unknown { why, stale } => self.unknown(&why, stale),
+            NotIdentified::Unknown { why, logged, stale } => {
+                let mut error = self.unknown(&why, stale);
+                error.logged = logged.map(Cow::into_owned);
+                error
+            }
             NotIdentified::BadRequest => ProxyError::one_authorization(),
             NotIdentified::TooManyFailures { retry_after } => ProxyError::too_many_failed_checks(retry_after),
             NotIdentified::Overloaded => ProxyError::too_many_nonces(),
@@ -329,6 +326,20 @@ impl ListenerCallers {
     pub(super) fn challenges(&self, stale: bool) -> Vec<HeaderValue> {
         self.callers.challenges(&self.listener, stale, self.digest_md5)
     }
+}
+
+/// What the log is told where nothing names a caller.
+pub(super) fn nobody(client: Client<'_>, unrecognised: Option<Cow<'static, str>>) -> String {
+    let mut text = unrecognised
+        .unwrap_or("the request has no `Authorization`".into())
+        .into_owned();
+    if let Some(names) = client.certificate {
+        text = format!("{text}; {}", without_caller(names));
+    }
+    if let Peer::Unix(uid) = client.peer {
+        text = format!("{text}; user {uid} is in no caller's `uids`");
+    }
+    text
 }
 
 /// Of a certificate that the handshake took.

@@ -1,6 +1,7 @@
 //! The token endpoints, answered here: a client with placeholder credentials just works, and none can read or revoke the
 //! shared token.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use http_body_util::BodyExt;
 use zeroize::Zeroizing;
 
 use super::body::ClientBody;
-use super::callers::{ListenerCallers, Who};
+use super::callers::{self, ListenerCallers, Who};
 use super::error::{ERROR_HEADER, ProxyError};
 use super::record::Record;
 use super::{Client, Pipeline};
@@ -69,7 +70,7 @@ impl Pipeline {
                 if !matches!(parts.method, Method::GET | Method::HEAD) {
                     return Err(ProxyError::only("GET, HEAD", "This endpoint takes GET only."));
                 }
-                let who = callers.identify(self.place(), client, parts).await;
+                let who = callers.identify(self.place(), client, parts, &mut record.why).await;
                 record.who = *who.as_ref().unwrap_or(&Who::Unknown);
                 let said = serde_json::json!({ "caller": callers.label(who?), "identified_by": record.who.known_by() });
                 Ok(json(StatusCode::OK, said.to_string()))
@@ -111,24 +112,30 @@ impl Pipeline {
                 });
                 Ok(json(StatusCode::OK, said.to_string()))
             }
-            TokenAnswer::InvalidClient { description } => Ok(self.invalid_client(&description, record)),
+            TokenAnswer::InvalidClient { description, logged } => {
+                Ok(self.invalid_client(&description, logged.map(Cow::into_owned), record))
+            }
             TokenAnswer::Placeholder(Identified::Caller { index, by }) => {
                 record.who = Who::Caller(index, by);
                 Ok(placeholder())
             }
-            TokenAnswer::Placeholder(Identified::Anonymous) if !callers.required => {
+            TokenAnswer::Placeholder(Identified::Anonymous { .. }) if !callers.required => {
                 record.who = Who::Anonymous;
                 Ok(placeholder())
             }
-            TokenAnswer::Placeholder(Identified::Anonymous) => Ok(self.invalid_client(NotIdentified::NOBODY, record)),
+            TokenAnswer::Placeholder(Identified::Anonymous { unrecognised }) => {
+                let why = callers::nobody(client, unrecognised);
+                Ok(self.invalid_client(NotIdentified::NOBODY, Some(why), record))
+            }
             TokenAnswer::Refused(_) => Err(callers.not_for_anonymous()),
         }
     }
 
-    /// RFC 6749 section 5.2.
-    fn invalid_client(&self, description: &str, record: &mut Record) -> Response<Bytes> {
+    /// RFC 6749 section 5.2. `why`: for the log, where that is told something else.
+    fn invalid_client(&self, description: &str, why: Option<String>, record: &mut Record) -> Response<Bytes> {
         let code = ErrorCode::CallerUnknown;
         record.denied = Some(code);
+        record.why = Some(why.unwrap_or_else(|| description.to_owned()));
         record.who = Who::Unknown;
         self.denied(Who::Unknown, DenyReason::Caller);
         self.shared.metrics.error(code);

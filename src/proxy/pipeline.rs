@@ -127,7 +127,7 @@ impl Pipeline {
         }
         let identified = match &self.callers {
             // In a box of its own: where nobody is asked, a request needs no room for it.
-            Some(callers) => Box::pin(callers.identify(self.place(), client, &parts)).await,
+            Some(callers) => Box::pin(callers.identify(self.place(), client, &parts, &mut record.why)).await,
             None => Ok(Who::NotAsked),
         };
         record.who = *identified.as_ref().unwrap_or(&Who::Unknown);

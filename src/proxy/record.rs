@@ -43,6 +43,8 @@ pub(super) struct Record {
     pub(super) warned: Option<usize>,
     pub(super) attempts: u32,
     pub(super) denied: Option<ErrorCode>,
+    /// Why, for the log; where nothing is denied, why nobody is known.
+    pub(super) why: Option<String>,
     /// Content came with the request, and nobody has taken it over to read it.
     pub(super) unread: bool,
     pub(super) inbound: Option<Arc<BodyFacts>>,
@@ -85,6 +87,7 @@ impl Pipeline {
             warned: None,
             attempts: 0,
             denied: None,
+            why: None,
             unread: !request.body().is_end_stream(),
             inbound: None,
             share: None,
@@ -167,6 +170,7 @@ impl Record {
             needs: failure.as_ref().and_then(|failure| failure.needs.as_deref()),
             warned_by_rule: self.warned,
             decision,
+            why: self.denied.and(self.why.as_deref()),
         }
         .emit();
         if let Some(StillUnknown(identity)) = self.unknown_there.take() {

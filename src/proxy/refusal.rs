@@ -81,6 +81,7 @@ impl Pipeline {
             needs: None,
             warned_by_rule: None,
             decision: code.as_str(),
+            why: Some(detail),
         }
         .emit();
         unparsed::answer(code, detail)
@@ -95,8 +96,12 @@ impl Pipeline {
         record.status = error.code.status();
         record.denied = Some(error.code);
         self.shared.metrics.error(error.code);
+        let detail = error.logged.as_ref().unwrap_or(&error.detail);
+        record.why = Some(match record.why.take() {
+            Some(nobody) if error.code == ErrorCode::CallerUnknown => format!("{detail} ({nobody})"),
+            _ => detail.clone(),
+        });
         if error.code.status().is_server_error() {
-            let detail = error.logged.as_ref().unwrap_or(&error.detail);
             tracing::warn!(listener = %self.name, account = %self.account.name, code = error.code.as_str(), %detail, "request failed");
         }
         let mut response = error.into_response();

@@ -55,6 +55,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "certificate",
             "credential",
             "crypto",
+            "log",
             "own_http",
             "secret",
             "time",

@@ -138,6 +138,9 @@ impl<'a> Credentials<'a> {
         };
         let stale = NotIdentified::Unknown {
             why: NotIdentified::NOBODY.into(),
+            logged: Some(
+                "HTTP Digest with a nonce that is not good, or no longer: the client is given another one".into(),
+            ),
             stale: true,
         };
         let (Some(nonce), Some(count)) = (&self.0.nonce, self.count()) else {

@@ -143,7 +143,7 @@ impl World {
             Ok(Identified::Caller { index, by }) => {
                 format!("{} by {}", self.callers.settings().callers()[index].name, by.as_str())
             }
-            Ok(Identified::Anonymous) => "anonymous".to_owned(),
+            Ok(Identified::Anonymous { .. }) => "anonymous".to_owned(),
             Err(NotIdentified::Unknown { stale: true, .. }) => "stale".to_owned(),
             Err(NotIdentified::Unknown { why, .. }) if why == NotIdentified::NOBODY => "nobody".to_owned(),
             Err(NotIdentified::Unknown { why, .. }) => format!("unknown: {why}"),

@@ -46,7 +46,7 @@ impl World {
 
     fn is_refused(&self, request: &Request, why: &str) -> bool {
         match self.token(request) {
-            TokenAnswer::InvalidClient { description } => description.contains(why),
+            TokenAnswer::InvalidClient { description, .. } => description.contains(why),
             _ => false,
         }
     }
@@ -87,15 +87,26 @@ fn wrong_is_refused_and_a_placeholder_gets_a_placeholder() {
         index: 1,
         by: By::Network,
     };
+    let nobody = |unrecognised: Option<&'static str>| Identified::Anonymous {
+        unrecognised: unrecognised.map(Into::into),
+    };
     let elsewhere = Request::default().peer("198.51.100.1");
     assert!(world.is_refused(&Request::default().basic("a", "wrong"), NotIdentified::NOBODY));
     assert!(world.is_refused(&right("a").in_plain(), "TLS"));
     for (request, who) in [
-        (Request::default(), by_network),
-        (Request::default().basic("mdb_sa_id_placeholder", "x"), by_network),
+        (Request::default(), by_network.clone()),
+        (
+            Request::default().basic("mdb_sa_id_placeholder", "x"),
+            by_network.clone(),
+        ),
         (Request::default().authorization("Bearer x"), by_network),
-        (elsewhere.clone(), Identified::Anonymous),
-        (elsewhere.basic("mdb_sa_id_placeholder", "x"), Identified::Anonymous),
+        (elsewhere.clone(), nobody(None)),
+        (
+            elsewhere.basic("mdb_sa_id_placeholder", "x"),
+            nobody(Some(
+                "HTTP Basic with a name that no caller has; as a token its secret is no JSON Web Token",
+            )),
+        ),
     ] {
         assert_eq!(world.token(&request), TokenAnswer::Placeholder(who));
     }

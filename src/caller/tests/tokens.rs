@@ -618,7 +618,7 @@ fn a_token_buys_a_pass_that_ends_with_it_and_with_its_caller() {
         ),
     ] {
         match at_once(world.callers.token(request.shown())) {
-            TokenAnswer::InvalidClient { description } => assert!(description.contains(why), "{description}"),
+            TokenAnswer::InvalidClient { description, .. } => assert!(description.contains(why), "{description}"),
             other => panic!("{other:?}"),
         }
     }

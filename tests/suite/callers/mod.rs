@@ -8,6 +8,7 @@ mod reload;
 mod rules;
 mod shares;
 mod who;
+mod why;
 
 use std::fs;
 use std::net::SocketAddr;
