@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::{MutexGuard, OwnedSemaphorePermit, Semaphore};
 
 pub use amount::Amount;
-pub use turns::{Sharer, Turns};
+pub use turns::{Sharer, Step, Turns};
 
 /// Queues that all parts wait in: one for each thing, since a waiter for one thing may hold another.
 #[derive(Debug, Clone, Copy)]

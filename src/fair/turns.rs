@@ -1,9 +1,11 @@
 //! Turns at the processor: whoever asks for much has the others served between its requests.
 //!
-//! Some requests of a sharer wait for nothing. The next ones wait in a queue of their sharer, and in each round of the runtime,
-//! once a worker has run what was ready, a few of them begin: one of each sharer in turn. So what a round has to do stays small,
-//! and with it the time until somebody else's turn; and where nobody has anything else to do, the next round follows at once.
-//! What takes no turns, such as handshakes, can make rounds long: however long they are, some begin each millisecond.
+//! A request takes a turn to begin, and another to pass its answer on. Some turns of a sharer come at once. The next ones wait
+//! in its queue, and in each round of the runtime, once a worker has run what was ready, a few of them come: one of each sharer,
+//! and then one more. So what a round has to do stays small, and with it the time until somebody else's turn; and where nobody
+//! has anything else to do, the next round follows at once. A sharer's answers come before its new requests: it has no more
+//! under way than it can finish, and what comes back in one burst isn't worked off in one.
+//! What takes no turns, such as handshakes, can make rounds long: however long they are, some turns come each millisecond.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,16 +17,16 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// So many requests of a sharer begin without waiting for a round.
+/// So many turns of a sharer come without waiting for a round.
 const AT_ONCE: usize = 8;
-/// So many of those that wait begin in a round: what they cost is a part of a millisecond, and a request of others has to be
+/// So many of those that wait come in a round: what they cost is a part of a millisecond, and a request of others has to be
 /// ready half a dozen times, each in another round.
 const IN_A_ROUND: usize = 2;
-/// So much of a round lets one more begin.
+/// So much of a round lets one more come.
 const ONE_MORE: Duration = Duration::from_millis(1);
 /// No more than these: a process that was stopped has no debts.
 const MOST_BY_TIME: usize = 64;
-/// Whoever has taken part while others waited begins with fewer at once.
+/// Whoever has taken part while others waited has fewer at once.
 const AT_ONCE_BESIDE_OTHERS: usize = 2;
 /// Nobody waits longer for a turn.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -44,19 +46,29 @@ struct Rounds {
     go_on: bool,
 }
 
+/// What a turn is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// A request that has just come.
+    Begin,
+    /// Its answer, which is there.
+    Answer,
+}
+
 /// One that takes turns with others.
 #[derive(Debug)]
 pub struct Sharer {
     turns: Arc<Turns>,
-    /// Requests since it last took part in rounds; at least [`AT_ONCE`] while it does.
-    begun: AtomicUsize,
+    /// Turns since it last took part in rounds; at least [`AT_ONCE`] while it does.
+    taken: AtomicUsize,
     queue: Mutex<Queue>,
 }
 
 /// Locked after the rounds.
 #[derive(Debug, Default)]
 struct Queue {
-    waiting: VecDeque<oneshot::Sender<()>>,
+    answers: VecDeque<oneshot::Sender<()>>,
+    requests: VecDeque<oneshot::Sender<()>>,
     takes_part: bool,
 }
 
@@ -66,12 +78,12 @@ impl Turns {
         self.sharers.fetch_add(1, Ordering::Relaxed);
         Arc::new(Sharer {
             turns: Arc::clone(self),
-            begun: AtomicUsize::new(0),
+            taken: AtomicUsize::new(0),
             queue: Mutex::default(),
         })
     }
 
-    /// Lets some requests begin in each round, until none waits.
+    /// Gives some turns in each round, until nobody waits.
     async fn see_to_rounds(self: Arc<Self>) {
         let workers = Handle::current().metrics().num_workers();
         let mut began = Instant::now();
@@ -89,7 +101,7 @@ impl Turns {
                     return;
                 };
                 let alone = rounds.sharers.is_empty();
-                if sharer.let_one_begin(alone) {
+                if sharer.give_one(alone) {
                     rounds.sharers.push_back(sharer);
                 }
             }
@@ -98,23 +110,26 @@ impl Turns {
 }
 
 impl Sharer {
-    /// Returns when a request's turn has come.
-    pub async fn turn(self: &Arc<Self>) {
+    /// Returns when the turn for this step of a request has come.
+    pub async fn turn(self: &Arc<Self>, step: Step) {
         let alone = || self.turns.sharers.load(Ordering::Relaxed) <= 1;
-        if self.begun.fetch_add(1, Ordering::Relaxed) < AT_ONCE || alone() {
+        if self.taken.fetch_add(1, Ordering::Relaxed) < AT_ONCE || alone() {
             return;
         }
-        // Too long, or nobody sees to the rounds any more, since the runtime ends: it begins all the same.
-        let _ = tokio::time::timeout(LONGEST_WAIT, self.queue_up()).await;
+        // Too long, or nobody sees to the rounds any more, since the runtime ends: it goes on all the same.
+        let _ = tokio::time::timeout(LONGEST_WAIT, self.queue_up(step)).await;
     }
 
-    fn queue_up(self: &Arc<Self>) -> oneshot::Receiver<()> {
+    fn queue_up(self: &Arc<Self>, step: Step) -> oneshot::Receiver<()> {
         let (go, turn) = oneshot::channel();
         let mut rounds = self.turns.rounds.lock();
         let mut queue = self.queue.lock();
-        queue.waiting.push_back(go);
+        match step {
+            Step::Begin => queue.requests.push_back(go),
+            Step::Answer => queue.answers.push_back(go),
+        }
         if !std::mem::replace(&mut queue.takes_part, true) {
-            self.begun.store(AT_ONCE, Ordering::Relaxed);
+            self.taken.store(AT_ONCE, Ordering::Relaxed);
             rounds.sharers.push_back(Arc::clone(self));
         }
         drop(queue);
@@ -125,18 +140,18 @@ impl Sharer {
         turn
     }
 
-    /// Lets the next request begin that was not given up. If none waits it takes part no more, and some begin at once again:
-    /// as many as ever if it was alone.
-    fn let_one_begin(&self, alone: bool) -> bool {
+    /// Gives the turn to the next that has not given up. If nobody waits it takes part no more, and some turns come at once
+    /// again: as many as ever if it was alone.
+    fn give_one(&self, alone: bool) -> bool {
         let mut queue = self.queue.lock();
-        while let Some(next) = queue.waiting.pop_front() {
+        while let Some(next) = queue.answers.pop_front().or_else(|| queue.requests.pop_front()) {
             if next.send(()).is_ok() {
                 return true;
             }
         }
         queue.takes_part = false;
         let used = if alone { 0 } else { AT_ONCE - AT_ONCE_BESIDE_OTHERS };
-        self.begun.store(used, Ordering::Relaxed);
+        self.taken.store(used, Ordering::Relaxed);
         false
     }
 }
@@ -162,7 +177,7 @@ mod tests {
             for _ in 0..*how_many {
                 let (sharer, name, began) = (Arc::clone(sharer), *name, Arc::clone(&began));
                 all.spawn(async move {
-                    sharer.turn().await;
+                    sharer.turn(Step::Begin).await;
                     began.lock().push(name);
                 });
             }
@@ -210,9 +225,9 @@ mod tests {
             let sharer = Arc::clone(&sharers[n % 10]);
             all.spawn(async move {
                 if n % 7 == 0 {
-                    tokio::select! { biased; () = sharer.turn() => {} () = yield_now() => {} }
+                    tokio::select! { biased; () = sharer.turn(Step::Begin) => {} () = yield_now() => {} }
                 } else {
-                    sharer.turn().await;
+                    sharer.turn(Step::Answer).await;
                 }
             });
         }
@@ -235,8 +250,8 @@ mod tests {
     async fn a_round_begins_a_few_and_turns_that_are_given_up_cost_nothing() {
         let turns = Arc::new(Turns::default());
         let (greedy, _other) = (turns.sharer(), turns.sharer());
-        let given_up: Vec<_> = (0..100).map(|_| greedy.queue_up()).collect();
-        let mut waiting: Vec<_> = (0..20).map(|_| greedy.queue_up()).collect();
+        let given_up: Vec<_> = (0..100).map(|_| greedy.queue_up(Step::Begin)).collect();
+        let mut waiting: Vec<_> = (0..20).map(|_| greedy.queue_up(Step::Begin)).collect();
         drop(given_up);
         assert_eq!(begin(&mut waiting).await, IN_A_ROUND);
         assert_eq!(begin(&mut waiting).await, IN_A_ROUND);
@@ -247,19 +262,39 @@ mod tests {
             turn.await.unwrap();
         }
         until_the_rounds_end(&turns).await;
-        assert_eq!(greedy.begun.load(Ordering::Relaxed), 0);
+        assert_eq!(greedy.taken.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_come_before_the_requests_of_their_sharer_but_not_before_others() {
+        let turns = Arc::new(Turns::default());
+        let (greedy, other) = (turns.sharer(), turns.sharer());
+        let mut requests: Vec<_> = (0..20).map(|_| greedy.queue_up(Step::Begin)).collect();
+        let mut answers: Vec<_> = (0..20).map(|_| greedy.queue_up(Step::Answer)).collect();
+        let mut others: Vec<_> = (0..10).map(|_| other.queue_up(Step::Begin)).collect();
+        let mut order = Vec::new();
+        while !(requests.is_empty() && answers.is_empty() && others.is_empty()) {
+            yield_now().await;
+            for (name, waiting) in [("a", &mut answers), ("o", &mut others), ("r", &mut requests)] {
+                order.extend(waiting.extract_if(.., |turn| turn.try_recv().is_ok()).map(|_| name));
+            }
+        }
+        assert_eq!(count(&order[..20], "a"), 10);
+        assert_eq!(count(&order[..20], "o"), 10);
+        assert_eq!(count(&order[..30], "r"), 0);
+        until_the_rounds_end(&turns).await;
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_comes_with_one_more_than_may_begin_at_once_has_no_advantage() {
         let turns = Arc::new(Turns::default());
         let (greedy, sly) = (turns.sharer(), turns.sharer());
-        let mut waiting: Vec<_> = (0..100).map(|_| greedy.queue_up()).collect();
-        drop(sly.queue_up());
+        let mut waiting: Vec<_> = (0..100).map(|_| greedy.queue_up(Step::Begin)).collect();
+        drop(sly.queue_up(Step::Begin));
         while sly.queue.lock().takes_part {
             yield_now().await;
         }
-        assert_eq!(sly.begun.load(Ordering::Relaxed), AT_ONCE - AT_ONCE_BESIDE_OTHERS);
+        assert_eq!(sly.taken.load(Ordering::Relaxed), AT_ONCE - AT_ONCE_BESIDE_OTHERS);
         assert!(begin(&mut waiting).await > 0);
     }
 
@@ -269,7 +304,7 @@ mod tests {
         let (one, other) = (turns.sharer(), turns.sharer());
         drop(other);
         for _ in 0..1000 {
-            one.turn().await;
+            one.turn(Step::Begin).await;
             assert!(!turns.rounds.lock().go_on);
         }
     }

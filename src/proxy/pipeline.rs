@@ -22,6 +22,7 @@ use super::{
 use crate::access::Reading;
 use crate::caller;
 use crate::catalogue::{self, OperationId};
+use crate::fair::Step;
 use crate::guard;
 use crate::metrics::{CallerMetrics, DenyReason, ListenerMetrics, UpstreamErrorKind};
 use crate::upstream::UpstreamBody;
@@ -116,7 +117,7 @@ impl Pipeline {
             local,
         } = self.admit(&parts)?;
         if let Some(endpoint) = local {
-            self.portion.processor.turn().await;
+            self.portion.processor.turn(Step::Begin).await;
             // What clients post here is short: once it is read, the connection can serve on.
             let content = local::take_in(incoming, endpoint, &parts.method).await;
             record.unread = content.is_none();
@@ -131,7 +132,7 @@ impl Pipeline {
             None => Ok(Who::NotAsked),
         };
         record.who = *identified.as_ref().unwrap_or(&Who::Unknown);
-        self.portion(record.who).processor.turn().await;
+        self.portion(record.who).processor.turn(Step::Begin).await;
         identified?;
         let claimed = |callers: &ListenerCallers| callers.claimed_by(record.who, &parts.headers);
         record.claimed_caller = self.callers.as_ref().and_then(claimed);
@@ -178,18 +179,14 @@ impl Pipeline {
             },
         };
         let exchange = Exchange::new(self, parts.method, path, parts.headers, source, hops, record);
+        let answered = exchange.run(self.rules.retry_429).await;
+        // Failures, too: what fails often fails for many at once.
+        self.portion(record.who).processor.turn(Step::Answer).await;
         let Answered {
             response,
             account,
             authorization,
-        } = match exchange.run(self.rules.retry_429).await {
-            Ok(answered) => answered,
-            Err(error) => {
-                // What fails often fails for many at once.
-                self.portion(record.who).processor.turn().await;
-                return Err(error);
-            }
-        };
+        } = answered?;
         record.authorization = authorization;
 
         let (mut parts, body) = response.into_parts();
