@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::process::Command;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::callers::{BILLING_SECRET, DEPLOYER_SECRET, Gateway, PROJECT, listener};
@@ -211,6 +212,63 @@ async fn a_caller_that_keeps_the_processor_busy_has_others_served_between_its_re
     );
     assert!(!greedy.is_empty() && greedy.try_join_next().is_none());
     drop(greedy);
+    assert!(program.stop().await.0.success());
+}
+
+/// One worker, and a caller whose many requests are all answered at the same moment: what others ask for then is answered
+/// between these.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_come_in_one_burst_are_passed_on_between_those_of_others() {
+    const GREEDY: usize = 300;
+    let (waiting, (go, gate)) = (Arc::new(AtomicUsize::new(0)), watch::channel(false));
+    let upstream = {
+        let waiting = Arc::clone(&waiting);
+        Upstream::start(move |request: http::Request<hyper::body::Incoming>| {
+            let (waiting, mut gate) = (Arc::clone(&waiting), gate.clone());
+            async move {
+                if request.uri().query().is_none() {
+                    waiting.fetch_add(1, Ordering::Relaxed);
+                    gate.wait_for(|open| *open).await.unwrap();
+                }
+                json(200, "{}")
+            }
+        })
+        .await
+    };
+    let config = format!("workers = 1\n{EQUALS}");
+    let (program, _folder) = with_descriptors(2000, &upstream, &config, &[]).await;
+    let head = |name: &str, secret: &str, query: &str| {
+        let (who, path) = (basic(name, secret), clusters());
+        format!("GET {path}{query} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {who}\r\n\r\n")
+    };
+    let served = Arc::new(AtomicUsize::new(0));
+    let mut greedy = JoinSet::new();
+    for n in 0..GREEDY {
+        let mut stream = connect(program.address, n).await;
+        let (served, head) = (Arc::clone(&served), head("billing", BILLING_SECRET, ""));
+        greedy.spawn(async move {
+            assert!(exchange(&mut stream, &head).await.starts_with("HTTP/1.1 200 "));
+            served.fetch_add(1, Ordering::Relaxed);
+        });
+    }
+    // What it asks then goes over a connection that is there.
+    let mut stream = TcpStream::connect(program.address).await.unwrap();
+    let head = head("deployer", DEPLOYER_SECRET, "?pageNum=1");
+    assert!(exchange(&mut stream, &head).await.starts_with("HTTP/1.1 200 "));
+    until("all of them wait", || async {
+        waiting.load(Ordering::Relaxed) == GREEDY
+    })
+    .await;
+    go.send(true).unwrap();
+    until("the first is served", || async { served.load(Ordering::Relaxed) > 0 }).await;
+    let before = served.load(Ordering::Relaxed);
+    assert!(exchange(&mut stream, &head).await.starts_with("HTTP/1.1 200 "));
+    let overtaken = served.load(Ordering::Relaxed) - before;
+    assert!(
+        overtaken < GREEDY / 3,
+        "answers to the greedy one meanwhile: {overtaken}"
+    );
+    greedy.join_all().await;
     assert!(program.stop().await.0.success());
 }
 
