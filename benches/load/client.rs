@@ -124,29 +124,49 @@ impl Load {
     }
 }
 
-/// So many connections, each of which sends a request as soon as the one before is answered, until what is returned is dropped.
-/// They take the processor time that proxy, upstream and whoever is timed leave over: it is the proxy that is measured.
-pub(super) fn flood(address: SocketAddr, caller: &str, connections: usize) -> oneshot::Sender<()> {
+/// Connections each of which sends a request as soon as the one before is answered, until this is dropped.
+pub(super) struct Flood {
+    answered: Arc<AtomicUsize>,
+    _end: oneshot::Sender<()>,
+}
+
+impl Flood {
+    /// How many requests were answered well.
+    pub(super) fn answered(&self) -> usize {
+        self.answered.load(Ordering::Relaxed)
+    }
+}
+
+/// So many connections. They take the processor time that proxy, upstream and whoever is timed leave over: it is the proxy that
+/// is measured.
+pub(super) fn flood(address: SocketAddr, caller: &str, connections: usize) -> Flood {
     let (end, ended) = oneshot::channel();
     let request: Arc<str> = get(caller).into();
+    let answered = Arc::new(AtomicUsize::new(0));
+    let flood = Flood {
+        answered: Arc::clone(&answered),
+        _end: end,
+    };
     drop(on_a_thread(async move {
         rustix::process::nice(19).unwrap();
         let mut tasks = JoinSet::new();
         for n in 0..connections {
-            tasks.spawn(ask_on(address, n, Arc::clone(&request)));
+            tasks.spawn(ask_on(address, n, Arc::clone(&request), Arc::clone(&answered)));
         }
         let _ = ended.await;
     }));
-    end
+    flood
 }
 
-async fn ask_on(address: SocketAddr, n: usize, request: Arc<str>) {
+async fn ask_on(address: SocketAddr, n: usize, request: Arc<str>, answered: Arc<AtomicUsize>) {
     loop {
         let mut stream = connect(address, n).await;
         let mut buffer = Vec::new();
         while exchange(&mut stream, &request, &mut buffer).await.is_some() {
-            // Whoever is refused at once would only measure how fast that is.
-            if !buffer.starts_with(b"HTTP/1.1 200") {
+            if buffer.starts_with(b"HTTP/1.1 200") {
+                answered.fetch_add(1, Ordering::Relaxed);
+            } else {
+                // Whoever is refused at once would only measure how fast that is.
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }

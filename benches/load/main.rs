@@ -12,13 +12,14 @@ mod proxy;
 mod support;
 mod upstream;
 
-use std::any::Any;
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
-use client::{Load, STUCK_POST, flood, stuck};
+use client::{Flood, Load, STUCK_POST, flood, stuck};
 use proxy::Proxy;
 use upstream::Upstream;
 
@@ -121,13 +122,38 @@ impl Misbehaviour {
     ];
 
     /// Goes on until what is returned is dropped.
-    async fn begin(self, proxy: &Proxy) -> Box<dyn Any> {
+    async fn begin(self, proxy: &Proxy) -> Others {
         match self {
-            Self::Greedy => Box::new(flood(proxy.address, "greedy", 1500)),
-            Self::Stuck => Box::new(stuck(proxy.address, STUCK_POST, 1500).await),
-            Self::Hanging => Box::new(flood(proxy.broken, "modest", 1000)),
+            Self::Greedy => Others::Flood(flood(proxy.address, "greedy", 1500)),
+            Self::Stuck => Others::Stuck(stuck(proxy.address, STUCK_POST, 1500).await),
+            Self::Hanging => Others::Flood(flood(proxy.broken, "modest", 1000)),
         }
     }
+}
+
+/// Those who misbehave.
+enum Others {
+    Flood(Flood),
+    Stuck(Vec<TcpStream>),
+}
+
+impl Others {
+    fn answered(&self) -> usize {
+        match self {
+            Self::Flood(flood) => flood.answered(),
+            // Nobody answers a half.
+            Self::Stuck(_connections) => 0,
+        }
+    }
+}
+
+/// What is measured of one caller beside others.
+#[derive(Default)]
+struct Beside {
+    /// Its p99, in milliseconds.
+    p99: Vec<f64>,
+    /// Answers to the others, a second.
+    others: Vec<f64>,
 }
 
 /// The p99 of a modest caller alone, beside another that uses another process, and beside one that uses the same.
@@ -139,7 +165,7 @@ async fn neighbours() {
          their own on this machine, and beside them at the same proxy; median of {ROUNDS}:",
         ATLAS.as_millis()
     );
-    let mut results: [[Vec<f64>; 3]; 3] = Default::default();
+    let mut results: [[Beside; 3]; 3] = Default::default();
     for _ in 0..ROUNDS {
         let proxy = Proxy::start(proxy::CALLERS, &upstream).await;
         let other = Proxy::start(proxy::CALLERS, &upstream).await;
@@ -152,22 +178,31 @@ async fn neighbours() {
             answers.at(0.99)
         };
         for ((what, _), [alone, apart, beside]) in Misbehaviour::ALL.into_iter().zip(&mut results) {
-            alone.push(modest().await);
-            for (proxy, times) in [(&other, apart), (&proxy, beside)] {
+            alone.p99.push(modest().await);
+            for (proxy, measured) in [(&other, apart), (&proxy, beside)] {
                 let others = what.begin(proxy).await;
-                times.push(modest().await);
+                let began = Instant::now();
+                measured.p99.push(modest().await);
+                measured
+                    .others
+                    .push(others.answered() as f64 / began.elapsed().as_secs_f64());
                 drop(others);
             }
         }
     }
-    println!("| beside | alone | apart | beside | beside / apart |\n|---|--:|--:|--:|--:|");
-    for (times, (_, name)) in results.into_iter().zip(Misbehaviour::ALL) {
-        let [alone, apart, beside] = times.map(|mut times| {
-            times.sort_by(f64::total_cmp);
-            times[ROUNDS / 2]
-        });
+    let median = |values: &mut Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values.get(ROUNDS / 2).copied().unwrap_or_default()
+    };
+    println!(
+        "| beside | alone | apart | beside | beside / apart | answers a second to the others, apart | beside |\n\
+         |---|--:|--:|--:|--:|--:|--:|"
+    );
+    for ([mut alone, mut apart, mut beside], (_, name)) in results.into_iter().zip(Misbehaviour::ALL) {
+        let [alone, others_apart, others_beside] = [&mut alone.p99, &mut apart.others, &mut beside.others].map(median);
+        let [apart, beside] = [&mut apart.p99, &mut beside.p99].map(median);
         println!(
-            "| {name} | {alone:.1} ms | {apart:.1} ms | {beside:.1} ms | {:.2} |",
+            "| {name} | {alone:.1} ms | {apart:.1} ms | {beside:.1} ms | {:.2} | {others_apart:.0} | {others_beside:.0} |",
             beside / apart
         );
     }
