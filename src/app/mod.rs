@@ -250,3 +250,63 @@ async fn tell_heads(audit: Arc<Audit>) {
         tokio::time::sleep(HEAD_EVERY).await;
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io;
+
+    use parking_lot::Mutex;
+    use tracing_subscriber::layer::SubscriberExt;
+
+    use super::*;
+    use crate::audit::{AuditFormat, AuditSettings, Destination, Include, PathShown, WhenFull};
+
+    #[derive(Clone, Default)]
+    struct Said(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Said {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_log_tells_each_minute_of_the_last_line_of_the_audit_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = AuditSettings {
+            to: Destination::File(folder.path().join("audit.jsonl")),
+            include: Include::Changes,
+            format: AuditFormat::Json,
+            when_full: WhenFull::Refuse,
+            path: PathShown::Full,
+            keys: None,
+        };
+        let audit = Audit::start(&settings, "", Arc::new(SystemClock), |_| ()).unwrap();
+        let said = Said::default();
+        let writer = said.clone();
+        let layer = tracing_subscriber::fmt::layer()
+            .with_ansi(false)
+            .with_writer(move || writer.clone());
+        let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
+        tokio::spawn(tell_heads(Arc::clone(&audit)));
+        let told = || crate::audit::verify::heads(std::str::from_utf8(&said.0.lock()).unwrap()).len();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        for minutes in 1..=3 {
+            assert_eq!(told(), minutes);
+            let before = audit.head().unwrap().seq;
+            audit.reloaded(true, None);
+            // The writer's time is not paused.
+            while audit.head().unwrap().seq == before {
+                std::thread::yield_now();
+            }
+            tokio::time::sleep(Duration::from_millis(59_900)).await;
+            assert_eq!(told(), minutes);
+            tokio::time::sleep(Duration::from_millis(101)).await;
+        }
+    }
+}

@@ -1,5 +1,9 @@
 //! A disk without room: changes are refused, or counted where that is asked for; reads go on; every begin has its end.
 
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
 use super::*;
 use crate::support::client::{client, get};
 use crate::support::metrics::metric;
@@ -45,18 +49,30 @@ fn fill(disk: &Path) -> PathBuf {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_a_full_disk_changes_are_refused_and_reads_go_on_and_every_begin_has_its_end() {
-    let held = crate::support::upstream::Held::start().await;
-    let Some((program, folder, disk)) = on_a_small_disk(&held.upstream, "include = \"all\"").await else {
+    let (begun, release) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let (tell, wait) = (Arc::clone(&begun), Arc::clone(&release));
+    let upstream = Upstream::start(move |request| {
+        let (tell, wait) = (Arc::clone(&tell), Arc::clone(&wait));
+        async move {
+            if request.uri().path().ends_with("/held") {
+                tell.add_permits(1);
+                wait.acquire().await.unwrap().forget();
+            }
+            json(200, "{}")
+        }
+    })
+    .await;
+    let Some((program, folder, disk)) = on_a_small_disk(&upstream, "include = \"all\"").await else {
         return;
     };
     let url = format!("http://{}{CLUSTERS}", program.address);
     let post = || client().post(&url).body("{}").send();
-    // Under way when the disk is full.
-    let before: Vec<_> = (0..8).map(|_| tokio::spawn(post())).collect();
-    held.begun(8).await;
+    // Under way for as long as the disk is full.
+    let held = || client().post(format!("{url}/held")).body("{}").send();
+    let before: Vec<_> = (0..8).map(|_| tokio::spawn(held())).collect();
+    begun.acquire_many(8).await.unwrap().forget();
     let ballast = fill(&disk);
     // What room was taken ahead is used up; then it is over.
-    held.release.add_permits(100_000);
     let mut sent = 8;
     let refused = loop {
         let answer = post().await.unwrap();
@@ -80,13 +96,14 @@ async fn on_a_full_disk_changes_are_refused_and_reads_go_on_and_every_begin_has_
         reads += 1;
         assert!(reads < 10_000);
     }
+    release.add_permits(8);
     for answer in before {
         let answer = answer.await.unwrap().unwrap();
         assert_eq!(answer.status(), 200);
         answer.bytes().await.unwrap();
     }
     assert_eq!(
-        held.upstream.seen().iter().filter(|seen| seen.method == "POST").count(),
+        upstream.seen().iter().filter(|seen| seen.method == "POST").count(),
         sent
     );
     // Their room was taken with their begin.

@@ -213,6 +213,38 @@ async fn who_did_what_and_what_was_refused_stands_in_the_lines() {
     assert_eq!(of(&all, "close").len(), 1);
 }
 
+/// It is refused before anybody reads what it asks for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_on_a_connection_that_lost_its_right_has_a_line_without_its_query() {
+    let (mut gateway, file) = audited("").await;
+    let (http, url) = (client(), gateway.url(&format!("{CLUSTERS}?name=hidden-in-query")));
+    let post = || {
+        http.post(&url)
+            .body("{}")
+            .basic_auth("deployer", Some(DEPLOYER_SECRET))
+            .send()
+    };
+    let answer = post().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    answer.bytes().await.unwrap();
+    let tables = format!("{TWO}\n[audit]\nfile = \"{}\"\n", file.display());
+    gateway
+        .reload(&listener("allow = [\"192.0.2.0/24\"]"), &tables)
+        .unwrap();
+    assert_eq!(post().await.unwrap().status(), 403);
+    gateway.app.shutdown().await;
+    let all = lines(&file);
+    let [refused] = of(&all, "one")[..] else {
+        panic!("{all:?}")
+    };
+    assert_eq!(
+        (&refused["path"], &refused["method"]),
+        (&CLUSTERS.into(), &"POST".into())
+    );
+    assert_eq!(refused["decision"], "PROXY_IP_DENIED");
+    assert!(!fs::read_to_string(&file).unwrap().contains("hidden"));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn texts_of_clients_have_a_bound_and_a_cut_is_marked() {
     let (gateway, file) = audited("").await;
@@ -254,7 +286,7 @@ async fn many_refusals_of_a_peer_are_counted_in_fewer_lines() {
             assert_eq!(refused.unwrap().status(), 403);
         }
         sent += 50;
-        assert!(sent < 50_000);
+        assert!(sent < 2_000);
     }
     gateway.app.shutdown().await;
     let all = lines(&file);
