@@ -182,6 +182,11 @@ impl App {
         self.state.audit.clone()
     }
 
+    /// The metrics.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.state.metrics)
+    }
+
     /// Where metrics and health answer.
     pub fn admin(&self) -> &AdminAddress {
         &self.admin

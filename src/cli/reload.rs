@@ -14,7 +14,10 @@ use super::systemd::Notifier;
 use crate::app::{App, Prepared, StartError};
 use crate::audit::Audit;
 use crate::blocking;
-use crate::config::{self, ConfigErrors, Environment, Flags, Machine, SecretCommands, Sources, WatchedFiles};
+use crate::config::{
+    self, CommandRuns, ConfigErrors, Environment, Flags, Machine, SecretCommands, Sources, WatchedFiles,
+};
+use crate::metrics::Metrics;
 use crate::server::HandedSockets;
 
 /// How often the files are checked for changes.
@@ -70,6 +73,7 @@ pub(super) struct Reloader {
     loads: mpsc::Sender<Load>,
     notifier: Notifier,
     audit: Option<Arc<Audit>>,
+    metrics: Arc<Metrics>,
     hangup: Hangup,
     /// A SIGHUP came, and what is read next is for it.
     asked: bool,
@@ -99,7 +103,7 @@ impl Reloader {
     pub(super) fn new(
         source: Arc<SettingsSource>,
         notifier: Notifier,
-        audit: Option<Arc<Audit>>,
+        running: &App,
         hangup: Hangup,
     ) -> (Self, mpsc::Receiver<Load>) {
         let (loads, read) = mpsc::channel(1);
@@ -107,10 +111,12 @@ impl Reloader {
             source,
             loads,
             notifier,
-            audit,
+            audit: running.audit(),
+            metrics: running.metrics(),
             hangup,
             asked: false,
         };
+        reloader.count();
         (reloader, read)
     }
 
@@ -129,6 +135,7 @@ impl Reloader {
                 Ok(result) => result.map_err(LoadError::Config),
                 Err(error) => Err(LoadError::Thread(error)),
             };
+            self.count();
             if self.loads.send(Load { why, result }).await.is_err() {
                 return;
             }
@@ -148,6 +155,7 @@ impl Reloader {
                 }
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
+            self.count();
             if self.changed().await {
                 self.settle().await;
                 return match std::mem::take(&mut self.asked) {
@@ -168,6 +176,11 @@ impl Reloader {
         }
         self.source.commands.renew();
         self.asked = true;
+    }
+
+    fn count(&self) {
+        let CommandRuns { good, failed, failing } = self.source.commands.runs();
+        self.metrics.secret_commands(good, failed, failing);
     }
 
     async fn settle(&mut self) {

@@ -117,7 +117,7 @@ async fn serve(
     *audit = running.audit();
     let notifier = Notifier::new(source.environment);
     notifier.watch(source.environment);
-    let (reloader, mut loads) = Reloader::new(Arc::new(source), notifier.clone(), audit.clone(), hangup);
+    let (reloader, mut loads) = Reloader::new(Arc::new(source), notifier.clone(), &running, hangup);
     let reloading = tokio::spawn(reloader.run());
     announce(&running, &accounts, stdout);
     notifier.ready("serving");

@@ -26,6 +26,7 @@ tables! {
         base_url: text,
         gateway: text,
         identity_token_file: text,
+        identity_token_command: texts,
         client_certificate: text,
         client_key: text,
         ca_file: text,
@@ -154,6 +155,7 @@ pub(crate) fn build(
             inputs.needs_command(
                 table.command_environment.as_ref(),
                 &[
+                    &table.identity_token_command,
                     &table.client_id_command,
                     &table.client_secret_command,
                     &table.client_secret_next_command,

@@ -223,8 +223,8 @@ fn next_secret(account: &Account<'_>, inputs: &mut Inputs<'_>) -> Option<Secret>
 fn next_of_command(command: &GivenList, table: &FileAccount, inputs: &mut Inputs<'_>) -> Option<Secret> {
     let is_none = |bytes: &[u8]| bytes.trim_ascii().is_empty();
     let good = |bytes: &[u8]| match is_none(bytes) {
-        true => Ok(()),
-        false => secret_value::clean(Field::ClientSecret, bytes).map(drop),
+        true => Ok(None),
+        false => secret_value::clean(Field::ClientSecret, bytes).map(|_| None),
     };
     let bytes = inputs.printed(command, table.command_environment.as_ref(), &good)?;
     if is_none(&bytes) {
@@ -338,7 +338,7 @@ fn from_command(field: Field, command: &GivenList, alone: bool, table: &FileAcco
         inputs.both_given(&source);
         return Part { source, value: None };
     }
-    let good = |bytes: &[u8]| secret_value::clean(field, bytes).map(drop);
+    let good = |bytes: &[u8]| secret_value::clean(field, bytes).map(|_| None);
     match inputs.printed(command, table.command_environment.as_ref(), &good) {
         Some(bytes) => cleaned(field, &bytes, source, "", inputs),
         None => Part { source, value: None },

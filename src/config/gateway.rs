@@ -7,7 +7,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::credential::{self, Account};
-use super::inputs::Inputs;
+use super::inputs::{GivenList, Inputs};
 use super::problem::shown;
 use super::source::{Given, Source};
 use super::variable;
@@ -18,6 +18,9 @@ use crate::upstream::Origin;
 pub(crate) struct Gateway {
     url: Given<String>,
     token: Option<Given<String>>,
+    command: Option<GivenList>,
+    /// `command_environment`
+    environment: Option<GivenList>,
     certificate: Option<Given<String>>,
     key: Option<Given<String>>,
 }
@@ -40,10 +43,15 @@ impl Gateway {
             table.and_then(|table| table.client_certificate.as_ref()),
         );
         let key = find(variable::CLIENT_KEY, table.and_then(|table| table.client_key.as_ref()));
+        let command = table.and_then(|table| table.identity_token_command.clone());
         let Some(url) = url else {
-            for given in [token, certificate, key].into_iter().flatten() {
+            let texts = [token, certificate, key]
+                .into_iter()
+                .flatten()
+                .map(|given| given.source);
+            for source in texts.chain(command.map(|given| given.source)) {
                 inputs.problems.add(
-                    &given.source,
+                    &source,
                     format_args!(
                         "this shows a gateway who it is, and account `{}` has none: set `gateway` in the file's [account.{}], or {}",
                         account.name, account.name, variable::GATEWAY
@@ -55,6 +63,8 @@ impl Gateway {
         Some(Self {
             url,
             token,
+            command,
+            environment: table.and_then(|table| table.command_environment.clone()),
             certificate,
             key,
         })
@@ -81,6 +91,14 @@ impl Gateway {
         let before = inputs.problems.count();
         self.refuse_others(account, base_url, inputs);
         let identity = match (&self.token, &self.certificate, &self.key) {
+            (None, None, None) if let Some(command) = &self.command => self.token_by(command, inputs),
+            _ if let Some(command) = &self.command => {
+                inputs.problems.add(
+                    &command.source,
+                    "a gateway is shown one thing: remove this, or `identity_token_file`, `client_certificate` and `client_key`",
+                );
+                None
+            }
             (Some(token), None, None) => token_of(token, inputs),
             (None, Some(certificate), Some(key)) => {
                 if Origin::parse(&self.url.value).is_ok_and(|origin| !origin.is_tls()) {
@@ -96,8 +114,8 @@ impl Gateway {
                 inputs.problems.add(
                     &self.url.source,
                     format_args!(
-                        "account `{}` shows its gateway nothing: set `identity_token_file` ({}), or `client_certificate` and \
-                         `client_key` ({}, {})",
+                        "account `{}` shows its gateway nothing: set `identity_token_file` ({}), `identity_token_command`, or \
+                         `client_certificate` and `client_key` ({}, {})",
                         account.name,
                         variable::IDENTITY_TOKEN_FILE,
                         variable::CLIENT_CERTIFICATE,
@@ -118,6 +136,15 @@ impl Gateway {
             (None, None, Some(there)) => lacks(there, "client_certificate", inputs),
         };
         identity.filter(|_| inputs.problems.count() == before)
+    }
+
+    fn token_by(&self, command: &GivenList, inputs: &mut Inputs<'_>) -> Option<IdentitySettings> {
+        let (run, token) = inputs.printed_by(command, self.environment.as_ref(), &Shown::until_of_token)?;
+        let printer = inputs.sources.commands.printer(&run)?;
+        // It was good for the same check.
+        let first = Arc::new(Shown::token(&token).ok()?);
+        let files = IdentityFiles::Command(printer);
+        Some(IdentitySettings { files, first })
     }
 
     /// A base URL and credentials of Atlas: one of the two is not meant.

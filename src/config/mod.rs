@@ -46,7 +46,7 @@ use std::sync::Arc;
 
 pub use problem::ConfigErrors;
 pub use rule_book::{Expectation, expectations, rule_book};
-pub use secret_commands::SecretCommands;
+pub use secret_commands::{CommandRuns, SecretCommands};
 pub use source::{Check, Commands, Contents, Disk, Environment, Files, Flags, Machine, NoCommands, Output, Sources};
 pub use watch::WatchedFiles;
 
@@ -84,6 +84,7 @@ pub fn load(sources: Sources<'_>) -> Result<Loaded, ConfigErrors> {
         // A file that can't be parsed makes everything in it look missing: reporting that would only be noise.
         return Err(inputs.problems.into_errors());
     }
+    sources.commands.run_ahead(std::mem::take(&mut inputs.commands));
     variable::check_unknown(&mut inputs);
     let limits = limits::build(&file.limits, &mut inputs.problems);
     let admin = admin::build(&file.admin, &mut inputs);
@@ -198,6 +199,7 @@ fn read_file(inputs: &mut Inputs<'_>) -> FileConfig {
     match std::str::from_utf8(&bytes) {
         Ok(text) => {
             let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+            inputs.commands = secret_place::commands_of(text, inputs.sources.environment);
             FileConfig::parse(&path, text, &mut inputs.problems)
         }
         Err(error) => {

@@ -1,31 +1,42 @@
-//! What commands printed, and when each is run again: before its secret expires, after a failure, on SIGHUP.
+//! The commands of the settings: each with its memory, and run side by side.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use zeroize::Zeroizing;
 
 use super::source::{Check, Commands, Output};
-use crate::secret_command::{self, CommandError, Printed, Runner, SecretCommand, TIME_LIMIT};
+use crate::secret_command::{CommandError, Printer, Runner, Runs, SecretCommand};
 use crate::time::SharedClock;
 
-/// The shortest time between the starts of two runs of a command.
-const APART: Duration = Duration::from_secs(10);
-/// The longest wait after a failure.
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-/// A command that is due is told of again after this time, when the settings could not be read meanwhile.
-const TOLD_AGAIN: Duration = Duration::from_secs(60);
+/// So many are run at once.
+const SIDE_BY_SIDE: usize = 16;
 
 /// Runs commands, and remembers what they printed.
 pub struct SecretCommands {
-    runner: Runner,
+    runner: Arc<Runner>,
     clock: SharedClock,
-    remembered: Mutex<BTreeMap<SecretCommand, Remembered>>,
-    /// The program that runs.
-    at: Mutex<Option<String>>,
+    runs: Arc<Runs>,
+    printers: Mutex<BTreeMap<SecretCommand, Used>>,
+}
+
+struct Used {
+    printer: Arc<Printer>,
+    /// The settings that were read last have it.
+    used: bool,
+}
+
+/// What has become of runs, for the metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommandRuns {
+    /// Runs that gave a secret.
+    pub good: u64,
+    /// Runs that gave none.
+    pub failed: u64,
+    /// Commands whose last run gave none.
+    pub failing: usize,
 }
 
 impl fmt::Debug for SecretCommands {
@@ -34,150 +45,111 @@ impl fmt::Debug for SecretCommands {
     }
 }
 
-#[derive(Default)]
-struct Remembered {
-    value: Option<Zeroizing<Vec<u8>>>,
-    /// Of the last run.
-    failed: Option<CommandError>,
-    failures: u32,
-    /// Time since boot at the start of the last run.
-    ran_at: Duration,
-    /// When it is run again: when either clock says so. `None`: on SIGHUP.
-    due: Option<Due>,
-    /// Time since boot when it was last told that this is due.
-    told_at: Option<Duration>,
-    /// The settings that were read last have it.
-    used: bool,
-}
-
-struct Due {
-    boot: Duration,
-    wall: Option<SystemTime>,
-}
-
-impl Remembered {
-    fn is_due(&self, boot: Duration, wall: SystemTime) -> bool {
-        let due = self.due.as_ref();
-        let is_due = due.is_some_and(|due| due.boot <= boot || due.wall.is_some_and(|due| due <= wall));
-        is_due && boot >= self.ran_at + APART
-    }
-
-    fn answer(&self) -> Result<Output, CommandError> {
-        match (&self.value, &self.failed) {
-            (Some(value), failed) => Ok(Output {
-                value: value.clone(),
-                failed: failed.clone(),
-            }),
-            (None, Some(failed)) => Err(failed.clone()),
-            (None, None) => Err(CommandError::NotRun),
-        }
-    }
-
-    fn take(&mut self, result: Result<Printed, CommandError>, boot: Duration, wall: SystemTime) {
-        (self.ran_at, self.told_at) = (boot, None);
-        match result {
-            Ok(printed) => {
-                self.value = Some(printed.value);
-                (self.failed, self.failures) = (None, 0);
-                self.due = printed.expires_at.map(|end| {
-                    // As a token is: with a fifth of its life left for failures.
-                    let early = end.duration_since(wall).unwrap_or_default() / 5 * 4;
-                    Due {
-                        boot: boot + early,
-                        wall: Some(wall + early),
-                    }
-                });
-            }
-            Err(error) => {
-                let pause = (APART * 2_u32.saturating_pow(self.failures.min(5))).min(LONGEST_PAUSE);
-                self.failures = self.failures.saturating_add(1);
-                self.failed = Some(error);
-                self.due = Some(Due {
-                    boot: boot + pause,
-                    wall: None,
-                });
-            }
-        }
-    }
-}
-
 impl SecretCommands {
     /// Nothing is remembered yet.
     pub fn new(clock: SharedClock) -> Self {
         Self {
-            runner: Runner::new(Arc::clone(&clock)),
+            runner: Arc::new(Runner::new(Arc::clone(&clock))),
             clock,
-            remembered: Mutex::default(),
-            at: Mutex::default(),
+            runs: Arc::default(),
+            printers: Mutex::default(),
         }
     }
 
     /// To be called before the settings are read.
     pub fn reading(&self) {
-        self.remembered.lock().values_mut().for_each(|known| known.used = false);
+        self.printers.lock().values_mut().for_each(|known| known.used = false);
     }
 
     /// To be called when the settings were read and are good: what commands printed that are gone from them is forgotten.
     pub fn read(&self) {
-        self.remembered.lock().retain(|_, known| known.used);
+        self.printers.lock().retain(|_, known| known.used);
     }
 
     /// Every command is to be run again, as soon as its last run is long enough ago.
     pub fn renew(&self) {
-        for known in self.remembered.lock().values_mut() {
-            known.due = Some(Due {
-                boot: known.ran_at + APART,
-                wall: None,
-            });
-            known.told_at = None;
-        }
+        self.all().for_each(|printer| printer.renew());
     }
 
     /// Whether a command is to be run again, and so the settings to be read. True once for each time, and again when that was
     /// in vain.
     pub fn due(&self) -> bool {
-        let (boot, wall) = (self.clock.boot(), self.clock.wall());
-        let mut due = false;
-        for known in self.remembered.lock().values_mut() {
-            let told = known.told_at.is_some_and(|told| boot < told + TOLD_AGAIN);
-            if known.is_due(boot, wall) && !told {
-                known.told_at = Some(boot);
-                due = true;
-            }
-        }
-        due
+        self.all().filter(|printer| printer.tells()).count() > 0
     }
 
-    /// The program that runs, if one does.
+    /// The programs that run, if any do.
     pub fn waits_for(&self) -> Option<String> {
-        self.at.lock().clone()
+        let running = self.all().filter(|printer| printer.is_running());
+        let programs: Vec<_> = running
+            .map(|printer| printer.command().program.display().to_string())
+            .collect();
+        (!programs.is_empty()).then(|| programs.join(", "))
+    }
+
+    /// What has become of runs so far.
+    pub fn runs(&self) -> CommandRuns {
+        CommandRuns {
+            good: self.runs.good.load(Ordering::Relaxed),
+            failed: self.runs.failed.load(Ordering::Relaxed),
+            failing: self.all().filter(|printer| printer.has_failed()).count(),
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = Arc<Printer>> {
+        let all: Vec<_> = self
+            .printers
+            .lock()
+            .values()
+            .map(|known| Arc::clone(&known.printer))
+            .collect();
+        all.into_iter()
+    }
+
+    fn printer_of(&self, command: &SecretCommand, used: bool) -> Arc<Printer> {
+        let mut printers = self.printers.lock();
+        let known = printers.entry(command.clone()).or_insert_with(|| {
+            let (runner, clock, runs) = (
+                Arc::clone(&self.runner),
+                Arc::clone(&self.clock),
+                Arc::clone(&self.runs),
+            );
+            Used {
+                printer: Arc::new(Printer::new(command.clone(), runner, clock, runs)),
+                used: false,
+            }
+        });
+        known.used |= used;
+        Arc::clone(&known.printer)
     }
 }
 
 impl Commands for SecretCommands {
-    fn output(&self, command: &SecretCommand, good: Check<'_>) -> Result<Output, CommandError> {
-        let (boot, wall) = (self.clock.boot(), self.clock.wall());
-        if let Some(known) = self.remembered.lock().get_mut(command) {
-            known.used = true;
-            if !known.is_due(boot, wall) {
-                return known.answer();
+    fn run_ahead(&self, commands: BTreeSet<SecretCommand>) {
+        let all: Vec<_> = commands.iter().map(|command| self.printer_of(command, false)).collect();
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while let Some(printer) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+                printer.run_ahead();
             }
-        }
-        *self.at.lock() = Some(command.program.display().to_string());
-        let result = self
-            .runner
-            .run(command, TIME_LIMIT)
-            .and_then(|output| secret_command::printed(output, wall))
-            .and_then(|printed| match good(&printed.value) {
-                Ok(()) => Ok(printed),
-                Err(why) => Err(CommandError::Unusable(why)),
-            });
-        *self.at.lock() = None;
-        let mut remembered = self.remembered.lock();
-        let known = remembered.entry(command.clone()).or_default();
-        known.used = true;
-        known.take(result, boot, wall);
-        known.answer()
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..all.len().min(SIDE_BY_SIDE) {
+                let thread = std::thread::Builder::new().name("commands".to_owned());
+                // Without it the others do its work.
+                drop(thread.spawn_scoped(scope, work));
+            }
+            work();
+        });
+    }
+
+    fn output(&self, command: &SecretCommand, good: Check<'_>) -> Result<Output, CommandError> {
+        self.printer_of(command, true).output(good, false)
+    }
+
+    fn printer(&self, command: &SecretCommand) -> Option<Arc<Printer>> {
+        let printer = self.printer_of(command, true);
+        printer.is_looked_at();
+        Some(printer)
     }
 }
 
@@ -186,6 +158,7 @@ impl Commands for SecretCommands {
 mod tests {
     use std::fs;
     use std::path::Path;
+    use std::time::{Duration, SystemTime};
 
     use super::*;
     use crate::time::{Clock, SystemClock};
@@ -251,7 +224,7 @@ mod tests {
             self.commands.reading();
             let good = |bytes: &[u8]| match bytes {
                 b"bad" => Err("it is bad".to_owned()),
-                _ => Ok(()),
+                _ => Ok(None),
             };
             let output = self.commands.output(&self.command(), &good)?;
             self.commands.read();
@@ -341,7 +314,7 @@ mod tests {
         case.commands.read();
         case.passes(10);
         assert!(!case.commands.due());
-        assert!(case.commands.remembered.lock().is_empty());
+        assert!(case.commands.printers.lock().is_empty());
     }
 
     #[test]
@@ -356,5 +329,67 @@ mod tests {
         assert!(!case.commands.due());
         case.passes(1);
         assert!(case.commands.due());
+    }
+
+    /// A secret that says itself when it ends is renewed like one whose command does.
+    #[test]
+    fn it_runs_again_before_the_secret_ends_by_its_own_word() {
+        let case = Case::new();
+        case.prints("one");
+        let until = case.clock.wall() + Duration::from_secs(1000);
+        let good = move |_: &[u8]| Ok(Some(until));
+        case.commands.output(&case.command(), &good).unwrap();
+        case.passes(790);
+        assert!(!case.commands.due());
+        case.passes(20);
+        assert!(case.commands.due());
+        // Whoever looks at it by itself is told nothing.
+        let printer = case.commands.printer(&case.command()).unwrap();
+        case.passes(60);
+        assert!(!case.commands.due());
+        assert_eq!(case.runs(), 1);
+        printer.output(&good, false).unwrap();
+        assert_eq!(case.runs(), 2);
+        printer.output(&good, true).unwrap();
+        assert_eq!(case.runs(), 2, "ten seconds apart, also anew");
+        case.passes(10);
+        printer.output(&good, false).unwrap();
+        assert_eq!(case.runs(), 2);
+        printer.output(&good, true).unwrap();
+        assert_eq!(case.runs(), 3);
+    }
+
+    /// Each waits until all the others run.
+    #[test]
+    fn those_that_are_due_run_side_by_side_and_once() {
+        let case = Case::new();
+        let at = case.folder.path().display().to_string();
+        let all: BTreeSet<_> = (0..SIDE_BY_SIDE)
+            .map(|n| SecretCommand {
+                arguments: vec![
+                    "-c".to_owned(),
+                    format!("echo > {at}/at{n}; echo >> {at}/runs; while [ $(ls {at} | grep -c at) -lt {SIDE_BY_SIDE} ]; do sleep 0.01; done; echo {n}"),
+                ],
+                ..case.command()
+            })
+            .collect();
+        case.commands.reading();
+        case.commands.run_ahead(all.clone());
+        for command in &all {
+            let output = case.commands.output(command, &|_| Ok(None)).unwrap();
+            assert!(output.failed.is_none());
+        }
+        case.commands.read();
+        assert_eq!(case.runs(), SIDE_BY_SIDE);
+        let counts = |good, failed, failing| CommandRuns { good, failed, failing };
+        assert_eq!(case.commands.runs(), counts(16, 0, 0));
+        case.commands.renew();
+        case.passes(10);
+        case.commands.run_ahead(all.clone());
+        for command in &all {
+            let _ = case.commands.output(command, &|_| Err("it is bad".to_owned())).unwrap();
+        }
+        assert_eq!(case.commands.runs(), counts(16, 16, 16));
+        assert_eq!(case.runs(), 2 * SIDE_BY_SIDE);
     }
 }

@@ -1,14 +1,16 @@
 //! A secret of the configuration file: `X_file` names the file that holds it, `X_command` the command that prints it.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Display;
 
+use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
 
+use super::credential::all_variables;
 use super::inputs::{GivenList, Inputs};
 use super::problem::{looks_like_a_secret, shown};
 use super::secret_value;
-use super::source::{Given, Source};
+use super::source::{Check, Environment, Given, Source};
 use crate::secret_command::{CommandError, SecretCommand};
 
 /// What a table says of one secret.
@@ -58,7 +60,7 @@ impl Inputs<'_> {
                 (bytes, &file.source, format!("{}: ", shown(&path.display().to_string())))
             }
             (None, Some(command)) => {
-                let bytes = self.printed(command, place.environment, &|bytes| parse(bytes).map(drop))?;
+                let bytes = self.printed(command, place.environment, &|bytes| parse(bytes).map(|_| None))?;
                 (bytes, &command.source, String::new())
             }
         };
@@ -83,8 +85,18 @@ impl Inputs<'_> {
         &mut self,
         argv: &GivenList,
         environment: Option<&GivenList>,
-        good: &dyn Fn(&[u8]) -> Result<(), String>,
+        good: Check<'_>,
     ) -> Option<Zeroizing<Vec<u8>>> {
+        self.printed_by(argv, environment, good).map(|(_, value)| value)
+    }
+
+    /// The same, and the command.
+    pub(crate) fn printed_by(
+        &mut self,
+        argv: &GivenList,
+        environment: Option<&GivenList>,
+        good: Check<'_>,
+    ) -> Option<(SecretCommand, Zeroizing<Vec<u8>>)> {
         let command = self.secret_command(argv, environment)?;
         match self.sources.commands.output(&command, good) {
             Ok(output) => {
@@ -95,7 +107,7 @@ impl Inputs<'_> {
                         told(&error, &command, environment)
                     ));
                 }
-                Some(output.value)
+                Some((command, output.value))
             }
             Err(error) if error.may_pass() => {
                 self.problems
@@ -139,7 +151,6 @@ impl Inputs<'_> {
                  \"kv\", \"get\", …]`; no shell reads it",
             );
         }
-        let mut variables = BTreeMap::new();
         for name in environment.iter().flat_map(|list| &list.value) {
             if !is_name(&name.value) {
                 self.problems.add(
@@ -151,19 +162,78 @@ impl Inputs<'_> {
         if self.problems.count() > before {
             return None;
         }
+        let argv: Vec<&str> = argv.value.iter().map(|word| word.value.as_str()).collect();
         let named = environment.iter().flat_map(|list| &list.value);
-        for name in ALWAYS.into_iter().chain(named.map(|given| given.value.as_str())) {
-            if let Some(value) = self.sources.environment.var(name) {
-                variables.insert(name.to_owned(), value);
-            }
-        }
-        let mut words = argv.value.iter().map(|word| word.value.clone());
-        Some(SecretCommand {
-            program: words.next()?.into(),
-            arguments: words.collect(),
-            environment: variables,
-        })
+        command_of(&argv, named.map(|name| name.value.as_str()), self.sources.environment)
     }
+}
+
+fn command_of<'n>(
+    argv: &[&str],
+    named: impl Iterator<Item = &'n str>,
+    environment: &dyn Environment,
+) -> Option<SecretCommand> {
+    let (program, arguments) = argv.split_first()?;
+    let names = ALWAYS.into_iter().chain(named);
+    Some(SecretCommand {
+        program: program.into(),
+        arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
+        environment: names
+            .filter_map(|name| Some((name.to_owned(), environment.var(name)?)))
+            .collect(),
+    })
+}
+
+/// The commands of the tables in `text`, TOML: keys that end in `_command`. Those that will be refused are left out, and those of
+/// credentials where a variable may take their place.
+pub(crate) fn commands_of(text: &str, environment: &dyn Environment) -> BTreeSet<SecretCommand> {
+    let mut found = BTreeSet::new();
+    if let Ok(table) = DeTable::parse(text) {
+        collect(table.get_ref(), environment, &mut found);
+    }
+    found
+}
+
+fn collect(table: &DeTable<'_>, environment: &dyn Environment, found: &mut BTreeSet<SecretCommand>) {
+    let named = table.get("command_environment");
+    let named = named.and_then(|names| texts_of(names.get_ref())).unwrap_or_default();
+    for (key, value) in table {
+        match value.get_ref() {
+            DeValue::Table(table) => collect(table, environment, found),
+            value if key.get_ref().ends_with("_command") => {
+                if all_variables().any(|name| environment.var(name).is_some()) && of_credential(key.get_ref()) {
+                    continue;
+                }
+                let argv = texts_of(value).filter(|argv| may_run(argv)).unwrap_or_default();
+                found.extend(command_of(
+                    &argv,
+                    named.iter().copied().filter(|name| is_name(name)),
+                    environment,
+                ));
+            }
+            DeValue::Array(array) => {
+                for table in array.iter().filter_map(|value| value.get_ref().as_table()) {
+                    collect(table, environment, found);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn of_credential(key: &str) -> bool {
+    ["client_", "public_key", "private_key"]
+        .iter()
+        .any(|start| key.starts_with(start))
+}
+
+fn may_run(argv: &[&str]) -> bool {
+    argv.first().is_some_and(|program| program.starts_with('/'))
+        && !argv.iter().any(|word| word.contains('\0') || looks_like_a_secret(word))
+}
+
+fn texts_of<'v>(value: &'v DeValue<'_>) -> Option<Vec<&'v str>> {
+    value.as_array()?.iter().map(|word| word.get_ref().as_str()).collect()
 }
 
 /// What went wrong, and how to see more of it.

@@ -1,7 +1,7 @@
 //! Where settings come from: the flags, the environment, files, the machine. Each is a parameter, so that tests hand in
 //! their own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Read};
@@ -13,7 +13,8 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
-use crate::secret_command::{CommandError, SecretCommand};
+pub use crate::secret_command::{Check, Output};
+use crate::secret_command::{CommandError, Printer, SecretCommand};
 use crate::server::HandedSockets;
 
 /// The environment variables of the process.
@@ -66,17 +67,14 @@ pub trait Commands: Sync {
     /// # Errors
     /// When it failed, and never gave anything good.
     fn output(&self, command: &SecretCommand, good: Check<'_>) -> Result<Output, CommandError>;
-}
 
-/// Whether a secret has the form that it needs; what is wrong with it, in words that hold nothing of it.
-pub type Check<'c> = &'c dyn Fn(&[u8]) -> Result<(), String>;
+    /// Runs those of them that are due, side by side: what they give is asked for next.
+    fn run_ahead(&self, _: BTreeSet<SecretCommand>) {}
 
-/// A secret that a command printed.
-pub struct Output {
-    /// The secret.
-    pub value: Zeroizing<Vec<u8>>,
-    /// Why the last run of the command failed: then the value is from a run before.
-    pub failed: Option<CommandError>,
+    /// The command, for whoever asks it again by itself; `None`: it is never run.
+    fn printer(&self, _: &SecretCommand) -> Option<Arc<Printer>> {
+        None
+    }
 }
 
 /// Runs nothing.

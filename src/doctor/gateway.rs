@@ -54,6 +54,17 @@ impl Patient<'_> {
                     "whoever writes the file has to renew it (in Kubernetes the kubelet: is the volume `projected`?)";
                 self.judge_times(&what, token.until().map(|until| (from, until)), hint)
             }
+            (token, IdentityFiles::Command(printer)) => {
+                let claims = token.claims().unwrap_or_default();
+                let program = printer.command().program.display();
+                let what = format!("the token that {program} prints ({})", told(&claims));
+                let from = time(&claims, "nbf").unwrap_or(SystemTime::UNIX_EPOCH);
+                self.judge_times(
+                    &what,
+                    token.until().map(|until| (from, until)),
+                    "the command has to print one that is good",
+                )
+            }
             // They are read from each other.
             _ => true,
         }

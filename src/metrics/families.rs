@@ -118,6 +118,10 @@ families! {
     audit_lines_dropped: IntCounterVec "audit_lines_dropped_total" [];
     /// 1: the settings that were read last are in force; 0: they were refused, and older ones are.
     config_last_reload: IntGaugeVec "config_last_reload_successful" [];
+    /// Runs of commands that print secrets.
+    secret_command_runs: IntCounterVec "secret_command_runs_total" ["outcome"];
+    /// Commands that print secrets whose last run failed: what they gave before is in force.
+    secret_commands_failing: IntGaugeVec "secret_commands_failing" [];
     /// When a listener's own certificate expires; absent without TLS.
     listener_certificate_expiry: GaugeVec "listener_certificate_expiry_timestamp_seconds" ["listener"];
     /// 1; the version is in the labels.

@@ -64,9 +64,11 @@ impl Metrics {
             .collect();
         for outcome in ReloadOutcome::ALL {
             families.config_reloads.with_label_values(&[outcome.as_str()]);
+            families.secret_command_runs.with_label_values(&[outcome.as_str()]);
         }
         families.audit_lines_dropped.with_label_values::<&str>(&[]);
         families.config_last_reload.with_label_values::<&str>(&[]).set(1);
+        families.secret_commands_failing.with_label_values::<&str>(&[]);
         families
             .build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
@@ -123,6 +125,16 @@ impl Metrics {
             .config_last_reload
             .with_label_values::<&str>(&[])
             .set(i64::from(successful));
+    }
+
+    /// How many runs of secret commands there were so far, and how many commands' last one failed. One caller at a time.
+    pub fn secret_commands(&self, good: u64, failed: u64, failing: usize) {
+        for (outcome, so_far) in [(ReloadOutcome::Ok, good), (ReloadOutcome::Error, failed)] {
+            let counter = self.families.secret_command_runs.with_label_values(&[outcome.as_str()]);
+            counter.inc_by(so_far.saturating_sub(counter.get()));
+        }
+        let gauge = self.families.secret_commands_failing.with_label_values::<&str>(&[]);
+        gauge.set(i64::try_from(failing).unwrap_or(i64::MAX));
     }
 
     /// When a listener's own certificate expires; `None`: it shows none, or there is no such listener any more.

@@ -3,6 +3,7 @@
 
 mod guarded;
 mod printed;
+mod printer;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -22,6 +23,7 @@ use zeroize::Zeroizing;
 use crate::time::{Clock, SharedClock};
 
 pub use printed::{Printed, printed};
+pub use printer::{Check, Output, Printer, Runs};
 
 /// How long a program may take.
 pub const TIME_LIMIT: Duration = Duration::from_secs(10);
@@ -188,7 +190,7 @@ impl Runner {
         command: &SecretCommand,
         limit: Duration,
         work: impl FnOnce(mpsc::Sender<Told>) + Send + 'static,
-    ) -> Output {
+    ) -> Said {
         let Some(thread) = self.thread_of(command) else {
             return Err(CommandError::Hangs(limit));
         };
@@ -212,12 +214,12 @@ impl Runner {
     }
 }
 
-type Output = Result<Zeroizing<Vec<u8>>, CommandError>;
+type Said = Result<Zeroizing<Vec<u8>>, CommandError>;
 
 /// What a thread tells of its program.
 enum Told {
     Started,
-    Ended(Output),
+    Ended(Said),
 }
 
 /// Looks for the program, and starts it.
@@ -285,7 +287,7 @@ impl Running {
     }
 
     /// What it printed, when it has ended well.
-    fn output(&mut self, until: Duration, limit: Duration, clock: &dyn Clock) -> Output {
+    fn output(&mut self, until: Duration, limit: Duration, clock: &dyn Clock) -> Said {
         let read = self.read(until, limit, clock);
         let status = self.end(clock)?;
         let output = read?;
@@ -297,7 +299,7 @@ impl Running {
     }
 
     /// Reads until the program has ended: what it left behind may hold its standard output open for ever.
-    fn read(&mut self, until: Duration, limit: Duration, clock: &dyn Clock) -> Output {
+    fn read(&mut self, until: Duration, limit: Duration, clock: &dyn Clock) -> Said {
         rustix::io::ioctl_fionbio(&self.stdout, true).map_err(cannot)?;
         // Made at once: a vector that grows leaves copies behind.
         let mut output = Zeroizing::new(vec![0; LARGEST + 1]);

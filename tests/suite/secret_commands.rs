@@ -10,6 +10,7 @@ use tokio::process::Command;
 
 use crate::support::atlas::{Atlas, GROUPS, NEXT_SECRET, reloaded, write_secret};
 use crate::support::client::client;
+use crate::support::metrics::metric;
 use crate::support::needs::skip;
 use crate::support::program::{PROGRAM, Program};
 use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET};
@@ -125,6 +126,26 @@ async fn a_command_that_fails_or_hangs_leaves_the_old_secret_and_stops_nothing()
     setup.prints(&format!("{NOISE} {NOISE}"));
     hangup(&program);
     program.until_said("what it gave before stays in force").await;
+    let failing = |expected: f64| {
+        let admin = program.admin;
+        until("the metric says so", move || async move {
+            metric(admin, "atlas_auth_proxy_secret_commands_failing", &[]).await == expected
+        })
+    };
+    failing(1.0).await;
+    let runs = async |outcome: &str| {
+        metric(
+            program.admin,
+            "atlas_auth_proxy_secret_command_runs_total",
+            &[("outcome", outcome)],
+        )
+        .await
+    };
+    assert_eq!((runs("ok").await, runs("error").await), (1.0, 1.0));
+    setup.prints(CLIENT_SECRET);
+    hangup(&program);
+    failing(0.0).await;
+    assert_eq!(runs("ok").await, 2.0);
 
     fs::write(setup.at("slow"), "").unwrap();
     let before = setup.runs();

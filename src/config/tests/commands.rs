@@ -1,17 +1,23 @@
 //! Secrets that commands print: with each key, and with what they may be.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
 use super::super::source::{Check, Output};
 use super::*;
 use crate::credential::CredentialSettings;
-use crate::secret_command::{CommandError, SecretCommand};
+use crate::credential::identity::IdentityFiles;
+use crate::secret_command::{CommandError, Printer, Runner, SecretCommand};
+use crate::time::{SharedClock, SystemClock};
 
 /// Prints what stands behind the program, and remembers what ran.
 #[derive(Default)]
 struct Echo {
     ran: Mutex<Vec<SecretCommand>>,
+    ahead: Mutex<BTreeSet<SecretCommand>>,
     failed: Option<CommandError>,
 }
 
@@ -24,6 +30,16 @@ impl Commands for Echo {
             value,
             failed: self.failed.clone(),
         })
+    }
+
+    fn run_ahead(&self, commands: BTreeSet<SecretCommand>) {
+        self.ahead.lock().extend(commands);
+    }
+
+    fn printer(&self, command: &SecretCommand) -> Option<Arc<Printer>> {
+        let clock: SharedClock = Arc::new(SystemClock);
+        let runner = Arc::new(Runner::new(Arc::clone(&clock)));
+        Some(Arc::new(Printer::new(command.clone(), runner, clock, Arc::default())))
     }
 }
 
@@ -102,7 +118,9 @@ fn each_secret_may_come_from_a_command() {
         caller.secrets.next.as_ref().unwrap().expose(),
         format!("{LOCAL_SECRET}-next")
     );
-    assert_eq!(echo.ran.lock().len(), 6);
+    let ran: BTreeSet<_> = echo.ran.lock().drain(..).collect();
+    assert_eq!(ran.len(), 6);
+    assert_eq!(*echo.ahead.lock(), ran, "side by side");
 }
 
 #[cfg(feature = "token-store")]
@@ -145,6 +163,61 @@ fn those_of_a_service_account_too_and_the_next_one_may_be_missing() {
     // A variable wins, and then nothing is run.
     let case = Case::new().toml("[account.default]\nclient_secret_command = ['/x', 'secret']");
     assert!(try_load(&case, &NoCommands).is_ok());
+    let echo = Echo::default();
+    assert!(try_load(&case, &echo).is_ok());
+    assert!(echo.ahead.lock().is_empty());
+}
+
+const GATEWAY: &str = "gateway = 'https://gateway:8443'\n";
+const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.e30.c2ln";
+
+#[test]
+fn the_token_that_a_gateway_is_shown_too_and_nothing_beside_it() {
+    let command = format!("{GATEWAY}identity_token_command = ['/x', '{TOKEN}']\ncommand_environment = ['A']\n");
+    let load = |toml: &str| try_load(&Case::bare().toml(&format!("[account.a]\n{toml}")), &Echo::default());
+    let settings = load(&command).unwrap().settings;
+    let CredentialSettings::Identity(identity) = &settings.accounts["a"].credential else {
+        panic!("an identity")
+    };
+    let IdentityFiles::Command(printer) = &identity.files else {
+        panic!("a command")
+    };
+    assert_eq!(printer.command().arguments, [TOKEN]);
+    assert!(!format!("{identity:?}").contains(TOKEN));
+    for beside in [
+        "identity_token_file = '/t'",
+        "client_certificate = '/c'\nclient_key = '/k'",
+        "client_key = '/k'",
+    ] {
+        let said = load(&format!("{command}{beside}")).unwrap_err().join("\n");
+        assert!(
+            said.contains("a gateway is shown one thing") && said.contains("identity_token_command"),
+            "{beside}: {said}"
+        );
+    }
+    let said = load(&command.replace(GATEWAY, "")).unwrap_err().join("\n");
+    assert!(said.contains("set `gateway`"), "{said}");
+    let said = load(&command.replace(TOKEN, "hunter2")).unwrap_err().join("\n");
+    assert!(
+        said.contains("is no JSON Web Token") && !said.contains("hunter2"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_will_be_refused_is_not_run_ahead() {
+    for toml in [
+        "key_command = ['vault', 'kv']",
+        "key_command = ['/x', 'mdb_sa_sk_hunter2']",
+        "other_command = ['/x']",
+    ] {
+        let echo = Echo::default();
+        let case = Case::new().toml(&format!("[passes]\n{toml}"));
+        assert!(
+            try_load(&case, &echo).is_err() && echo.ahead.lock().is_empty(),
+            "{toml}"
+        );
+    }
 }
 
 #[test]

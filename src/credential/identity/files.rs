@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use super::{IdentityFiles, life};
 use crate::blocking;
 use crate::crypto;
+use crate::secret_command::{CommandError, Printer};
 
 /// The largest file that is read, bytes: a token has a few KiB, a chain of certificates some more.
 pub const LARGEST_IDENTITY_FILE: usize = 64 << 10;
@@ -50,6 +51,14 @@ pub enum IdentityError {
     /// They don't fit, or can't be used.
     #[error("client certificate and key cannot be used together: {0}")]
     Pair(rustls::Error),
+    /// The command that prints the token.
+    #[error("{}: {error}", .program.display())]
+    Command {
+        /// What is run.
+        program: PathBuf,
+        /// Why there is no token.
+        error: CommandError,
+    },
     /// There is no thread to read on.
     #[error("the files can't be read now: {0}")]
     Thread(io::Error),
@@ -92,7 +101,7 @@ impl Shown {
     pub fn token(bytes: &[u8]) -> Result<Self, IdentityError> {
         let token = bytes.trim_ascii();
         if token.is_empty() {
-            return Err(IdentityError::Token("is empty: its file must hold a JSON Web Token"));
+            return Err(IdentityError::Token("is empty: a JSON Web Token must be there"));
         }
         if token.len() > LARGEST_TOKEN {
             return Err(IdentityError::Token(
@@ -101,7 +110,7 @@ impl Shown {
         }
         if std::str::from_utf8(token).ok().and_then(life::claims).is_none() {
             return Err(IdentityError::Token(
-                "is no JSON Web Token (three parts in base64url, with a JSON object in the middle): its file must hold one and nothing else",
+                "is no JSON Web Token (three parts in base64url, with a JSON object in the middle): one must be there, and nothing else",
             ));
         }
         let field = Zeroizing::new([b"Bearer ", token].concat());
@@ -109,6 +118,15 @@ impl Shown {
             HeaderValue::from_bytes(&field).map_err(|_| IdentityError::Token("can't be sent in a header field"))?;
         field.set_sensitive(true);
         Ok(Self::Token(field))
+    }
+
+    /// Until when the token in `bytes` is good, by its own word.
+    ///
+    /// # Errors
+    /// When it is none; nothing of it is said.
+    pub fn until_of_token(bytes: &[u8]) -> Result<Option<SystemTime>, String> {
+        let token = Self::token(bytes).map_err(|error| error.to_string())?;
+        Ok(token.until())
     }
 
     /// The certificate and its private key, both PEM.
@@ -148,15 +166,34 @@ impl RawFiles {
 }
 
 impl IdentityFiles {
-    /// Reads them. Blocks its thread.
-    pub(super) fn read(&self) -> Result<RawFiles, IdentityError> {
-        Ok(match self {
-            Self::Token(token) => RawFiles::Token(read(token)?),
-            Self::Certificate { certificate, key } => RawFiles::Certificate {
-                certificate: read(certificate)?,
-                key: read(key)?,
-            },
-        })
+    /// Reads them. `anew`: a command is run again, if its last run is long enough ago.
+    pub(super) async fn read(&self, anew: bool) -> Result<RawFiles, IdentityError> {
+        let work: Box<dyn FnOnce() -> Result<RawFiles, IdentityError> + Send> = match self.clone() {
+            Self::Command(printer) => return run(&printer, anew).await,
+            Self::Token(token) => Box::new(move || Ok(RawFiles::Token(read(&token)?))),
+            Self::Certificate { certificate, key } => Box::new(move || {
+                Ok(RawFiles::Certificate {
+                    certificate: read(&certificate)?,
+                    key: read(&key)?,
+                })
+            }),
+        };
+        blocking::run(work).await.map_err(IdentityError::Thread)?
+    }
+}
+
+async fn run(printer: &Arc<Printer>, anew: bool) -> Result<RawFiles, IdentityError> {
+    let failed = |error| IdentityError::Command {
+        program: printer.command().program.clone(),
+        error,
+    };
+    let output = printer
+        .output_aside(Shown::until_of_token, anew)
+        .await
+        .map_err(failed)?;
+    match output.failed {
+        None => Ok(RawFiles::Token(output.value)),
+        Some(error) => Err(failed(error)),
     }
 }
 

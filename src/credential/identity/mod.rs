@@ -18,7 +18,6 @@ use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::sign::CertifiedKey;
 use tokio::time::Instant;
 
-use crate::blocking;
 use crate::time::SharedClock;
 use crate::upstream::Era;
 
@@ -60,6 +59,8 @@ pub struct Identity {
 struct Readings {
     /// When the last one began.
     began: Instant,
+    /// The same of the last one that found what is there now: a command gives what it gave, unless it is run.
+    began_anew: Instant,
     /// What it found.
     raw: Option<RawFiles>,
     /// Why the last ones failed, and how many in a row did so.
@@ -86,6 +87,7 @@ impl Identity {
             era: Era::default(),
             reading: tokio::sync::Mutex::new(Readings {
                 began: Instant::now(),
+                began_anew: Instant::now(),
                 raw: None,
                 error: String::new(),
                 failures: 0,
@@ -101,7 +103,7 @@ impl Identity {
     /// Reads the files as long as it is polled, so that what is renewed there is shown from then on.
     pub async fn run(self: Arc<Self>) {
         loop {
-            self.read(Instant::now()).await;
+            self.read(Instant::now(), false).await;
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
@@ -119,10 +121,11 @@ impl Identity {
         }
     }
 
-    /// Reads the files now, however lately they were read. What is there then is shown from then on.
+    /// Reads the files now, however lately they were read; a command is run again, 10 s after its last start. What is there
+    /// then is shown from then on.
     pub async fn read_anew(&self) {
         // The reading goes on in `run` when this gives up.
-        let _ = tokio::time::timeout(MOST_WAIT, self.read(Instant::now())).await;
+        let _ = tokio::time::timeout(MOST_WAIT, self.read(Instant::now(), true)).await;
     }
 
     /// Connections made before another certificate was read are of an earlier era.
@@ -142,16 +145,17 @@ impl Identity {
     }
 
     /// One reading at a time; those who asked before it began share it.
-    async fn read(&self, asked: Instant) {
+    async fn read(&self, asked: Instant, anew: bool) {
+        let anew = anew || !matches!(self.files, IdentityFiles::Command(_));
         let mut last = self.reading.lock().await;
-        if last.began > asked {
+        if (if anew { last.began_anew } else { last.began }) > asked {
             return;
         }
         last.began = Instant::now();
-        let files = self.files.clone();
-        let read = blocking::run(move || files.read()).await;
-        let raw = read.map_err(IdentityError::Thread).and_then(|raw| raw);
-        match raw {
+        if anew {
+            last.began_anew = last.began;
+        }
+        match self.files.read(anew).await {
             Ok(raw) if last.raw.as_ref() == Some(&raw) && last.failures == 0 => {}
             Ok(raw) => match raw.parse().and_then(|shown| self.unless_over(shown)) {
                 Ok(shown) => {
@@ -190,7 +194,7 @@ impl Identity {
         }
         let life = self.shown.load().life();
         match error {
-            IdentityError::File { .. } | IdentityError::Thread(_) => tracing::warn!(
+            IdentityError::File { .. } | IdentityError::Command { .. } | IdentityError::Thread(_) => tracing::warn!(
                 account = self.account,
                 %error,
                 "the identity can't be read; the one before is shown to the gateway, and is good {life}"

@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Shown;
+use crate::secret_command::Printer;
 
 /// Where an identity lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IdentityFiles {
     /// A JSON Web Token, such as a projected one of Kubernetes.
     Token(PathBuf),
+    /// A command that prints such a token.
+    Command(Arc<Printer>),
     /// A client certificate.
     Certificate {
         /// The certificate, then its intermediates; PEM.
@@ -20,10 +23,12 @@ pub enum IdentityFiles {
 }
 
 impl IdentityFiles {
-    /// The file that says until when it is good.
+    /// The file that says until when it is good, or the program that does.
     pub(super) fn dated(&self) -> &Path {
-        let (Self::Token(file) | Self::Certificate { certificate: file, .. }) = self;
-        file
+        match self {
+            Self::Token(file) | Self::Certificate { certificate: file, .. } => file,
+            Self::Command(printer) => &printer.command().program,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "emulator")]
 mod atlas;
+mod command;
 mod errors;
 mod fields;
 mod identity;
