@@ -110,7 +110,7 @@ fn verify_with(keys: &[&str], files: &[&Path], head: &str) -> Report {
         .map(|key| KeyFile::parse(key.as_bytes()).unwrap().current)
         .collect();
     let keys = keys.iter().map(|key| ("audit-key".to_owned(), key));
-    let mut verifier = Verifier::new(keys, heads(head));
+    let mut verifier = Verifier::new(keys, [heads(head)]);
     for file in files {
         let content = fs::read(file).unwrap();
         verifier.read(&file.display().to_string(), content.as_slice()).unwrap();
@@ -901,7 +901,7 @@ proptest! {
     #[test]
     fn whatever_a_file_holds_is_read(content: Vec<u8>, head in ".*") {
         let root = RootKey::generate().unwrap();
-        let mut verifier = Verifier::new([("key".to_owned(), &root)], heads(&head));
+        let mut verifier = Verifier::new([("key".to_owned(), &root)], [heads(&head)]);
         verifier.read("file", content.as_slice()).unwrap();
         let report = verifier.end();
         prop_assert!(!report.whole(), "{report:?}");

@@ -30,9 +30,10 @@ enum AuditCommand {
 
 #[derive(Debug, Args)]
 struct VerifyArgs {
-    /// Log or answer of /status.json, whose `audit` shows how far the files must reach.
-    #[arg(long, value_name = "FILE")]
-    head: Option<PathBuf>,
+    /// Log or answer of /status.json, whose `audit` shows how far the files must reach; may be repeated, for files of several
+    /// processes.
+    #[arg(long = "head", value_name = "FILE")]
+    heads: Vec<PathBuf>,
 
     /// Key file (`chain_key_file`); may be repeated, for files with lines of several keys.
     #[arg(long = "key", value_name = "FILE")]
@@ -59,10 +60,7 @@ pub(super) fn audit(args: &AuditArgs) -> ExitCode {
 }
 
 fn verify(args: &VerifyArgs) -> Result<Report, String> {
-    let seen = match &args.head {
-        Some(file) => head(file)?,
-        None => Vec::new(),
-    };
+    let seen: Vec<_> = args.heads.iter().map(|file| head(file)).collect::<Result<_, _>>()?;
     let mut keys: Vec<(&Path, RootKey)> = Vec::new();
     for file in &args.keys {
         let content = std::fs::read(file).map_err(|error| unreadable(file, &error))?;

@@ -48,46 +48,50 @@ impl Verifier {
     /// Whether the files reach as far as log or status page say that they do.
     pub(super) fn check_heads(&mut self) {
         let mut last_of: BTreeMap<&str, &HeadSeen> = BTreeMap::new();
-        for head in &self.heads {
+        for head in self.heads.iter().flatten() {
             let last = last_of.entry(head.chain.as_str()).or_insert(head);
             if head.seq >= last.seq {
                 *last = head;
             }
         }
         // A chain that is here and an absent one that was told of later: the absent one was taken away.
-        let mut told: Vec<&str> = self.heads.iter().map(|head| head.chain.as_str()).collect();
-        told.dedup();
-        let here = |chain: &&str| self.chains.contains_key(*chain);
-        let first = told.iter().position(here).unwrap_or(told.len().saturating_sub(1));
-        let absent: BTreeSet<&str> = told.into_iter().skip(first).filter(|chain| !here(chain)).collect();
-        for chain in absent {
-            self.report.find(format!(
-                "the log or status page tells of chain {chain}, of which there is no line"
-            ));
+        for heads in &self.heads {
+            let mut told: Vec<&str> = heads.iter().map(|head| head.chain.as_str()).collect();
+            told.dedup();
+            let here = |chain: &&str| self.chains.contains_key(*chain);
+            let first = told.iter().position(here).unwrap_or(told.len().saturating_sub(1));
+            let absent: BTreeSet<&str> = told.into_iter().skip(first).filter(|chain| !here(chain)).collect();
+            for chain in absent {
+                self.report.find(format!(
+                    "the log or status page tells of chain {chain}, of which there is no line"
+                ));
+            }
         }
-        let mut proven = false;
-        for (name, head) in last_of {
+        for name in &self.order {
             let Some(chain) = self.chains.get(name) else { continue };
-            if chain.last < head.seq {
+            // The chain after it has found its last line.
+            let followed = chain.hash.as_ref().is_some_and(|hash| self.followed.contains(hash));
+            let head = last_of.get(name.as_str());
+            if let Some(head) = head.filter(|head| chain.last < head.seq) {
                 self.report.find(format!(
                     "the end of chain {name} was cut off: its last line is {}, and the log or status page tells of {}",
                     chain.last, head.seq
                 ));
-            } else if self.order.last().map(String::as_str) == Some(name) {
-                proven = true;
+            } else if followed {
+                continue;
+            } else if let Some(head) = head {
                 let proven = format!("the end is proven up to line {} of chain {name}", head.seq);
                 self.report.notes.push(match chain.last - head.seq {
                     0 => proven,
                     1 => format!("{proven}; the line after it could be cut off without a trace"),
                     after => format!("{proven}; the {after} lines after it could be cut off without a trace"),
                 });
+            } else {
+                self.report.notes.push(format!(
+                    "end not proven of chain {name}: `--head FILE`, the log of its process or what /status.json gave there, shows \
+                     whether lines were cut off at the end"
+                ));
             }
-        }
-        if !proven && self.heads.is_empty() {
-            self.report.notes.push(
-                "end not proven: `--head FILE`, the log or what /status.json gave, shows whether lines were cut off at the end"
-                    .to_owned(),
-            );
         }
     }
 }

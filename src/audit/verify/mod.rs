@@ -50,7 +50,10 @@ pub struct Verifier {
     keys: HashMap<String, AuditKeys>,
     /// `ID (FILE)` of each key.
     keys_given: Vec<String>,
-    heads: Vec<HeadSeen>,
+    /// Of each log, or answer of a status page.
+    heads: Vec<Vec<HeadSeen>>,
+    /// Hashes of last lines that a later chain has found.
+    followed: BTreeSet<String>,
     chains: BTreeMap<String, ChainSeen>,
     /// In the order of their first lines.
     order: Vec<String>,
@@ -70,8 +73,11 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// `keys`: of every key file, with its name. `heads`: what log or status page said.
-    pub fn new<'k>(keys: impl IntoIterator<Item = (String, &'k RootKey)>, heads: Vec<HeadSeen>) -> Self {
+    /// `keys`: of every key file, with its name. `heads`: what each log or status page said.
+    pub fn new<'k>(
+        keys: impl IntoIterator<Item = (String, &'k RootKey)>,
+        heads: impl IntoIterator<Item = Vec<HeadSeen>>,
+    ) -> Self {
         let (keys_given, keys) = keys
             .into_iter()
             .map(|(file, key)| (file, AuditKeys::of(key)))
@@ -80,7 +86,8 @@ impl Verifier {
         Self {
             keys,
             keys_given,
-            heads,
+            heads: heads.into_iter().collect(),
+            followed: BTreeSet::new(),
             chains: BTreeMap::new(),
             order: Vec::new(),
             before: None,
@@ -231,7 +238,8 @@ impl Verifier {
         } else {
             self.order.push(name.clone());
             chain.first = seq;
-            chain.heads = self.heads.iter().filter(|head| head.chain == name).cloned().collect();
+            let heads = self.heads.iter().flatten();
+            chain.heads = heads.filter(|head| head.chain == name).cloned().collect();
             if event != "open" && number == 1 && (first_file || at.own_file) {
                 self.report.notes.push(format!(
                     "{place}: the beginning of chain {name}, {} lines, is in no file given",
@@ -296,6 +304,7 @@ impl Verifier {
             self.report
                 .find(format!("{place}: a chain that does not open with its first line"));
         }
+        self.followed.extend(line.previous.clone());
         // A file that is new names no line before.
         let follows = *number > 1 || line.previous.is_some();
         if *number == 1 && follows && self.files == 1 {

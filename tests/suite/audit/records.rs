@@ -131,6 +131,67 @@ async fn a_change_has_its_begin_on_disk_when_atlas_sees_it_and_its_end_when_the_
     assert!(code == 2 && told.contains("nothing-here"), "{told}");
 }
 
+/// Files of two gateways in one call: each head is of its own chain.
+#[tokio::test]
+async fn ends_of_several_processes_are_proven_together() {
+    let folder = folder("one.jsonl", "");
+    let upstream = Upstream::start(|request| async {
+        let _ = request.into_body().collect().await;
+        json(200, "{}")
+    })
+    .await;
+    let (mut logs, mut chains) = (Vec::new(), Vec::new());
+    for name in ["one.jsonl", "two.jsonl"] {
+        let config = folder.path().join("proxy.toml");
+        let toml = fs::read_to_string(&config).unwrap().replace("one.jsonl", name);
+        fs::write(&config, toml).unwrap();
+        let program = start(Command::new(PROGRAM), &upstream, &folder).await;
+        let answer = client()
+            .delete(format!("http://{}{CLUSTERS}/c", program.address))
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), 200);
+        let (_, said) = program.stop().await;
+        let log = write(folder.path(), &format!("{name}.log"), &said);
+        logs.push(log.to_str().unwrap().to_owned());
+        let all = lines(&folder.path().join(name));
+        chains.push(all[0]["chain"].as_str().unwrap().to_owned());
+    }
+    let verify = |heads: &[&String]| {
+        let heads = heads.iter().flat_map(|head| ["--head", head.as_str()]);
+        let args: Vec<&str> = heads.chain(["one.jsonl", "two.jsonl"]).collect();
+        verify(folder.path(), &args)
+    };
+    let (code, told) = verify(&[&logs[0], &logs[1]]);
+    assert_eq!(code, 0, "{told}");
+    for chain in &chains {
+        let proven = |line: &str| line.contains("the end is proven") && line.contains(chain);
+        assert!(
+            told.lines().any(proven) && !told.contains("not proven"),
+            "{chain}: {told}"
+        );
+    }
+    let (code, told) = verify(&[&logs[1]]);
+    assert!(
+        code == 0 && told.contains(&format!("end not proven of chain {}", chains[0])),
+        "{told}"
+    );
+    assert!(
+        !told.contains(&format!("end not proven of chain {}", chains[1])),
+        "{told}"
+    );
+    // A cut of the one that is not the last is found, too.
+    let whole = fs::read_to_string(folder.path().join("one.jsonl")).unwrap();
+    let cut: String = whole.lines().take(2).map(|line| format!("{line}\n")).collect();
+    fs::write(folder.path().join("one.jsonl"), cut).unwrap();
+    let (code, told) = verify(&[&logs[0], &logs[1]]);
+    assert!(
+        code == 1 && told.contains(&format!("the end of chain {} was cut off", chains[0])),
+        "{told}"
+    );
+}
+
 /// A proxy with callers and an audit log with these keys.
 async fn audited(more: &str) -> (Gateway, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
