@@ -2,14 +2,17 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
 
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::support::PATIENCE;
 use crate::support::program::{PROGRAM, SERVICE_ACCOUNT};
 
 const LEAF: &str = "gateway = 'https://gateway.example.org'\nidentity_token_file = 'token'";
 
-#[test]
-fn what_contradicts_itself_is_not_started() {
+#[tokio::test]
+async fn what_contradicts_itself_is_not_started() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, content: &str| {
         let path = folder.path().join(name);
@@ -50,11 +53,12 @@ fn what_contradicts_itself_is_not_started() {
         let config = write("proxy.toml", &toml);
         let mut command = Command::new(PROGRAM);
         command.args(["run", "--listen", "127.0.0.1:0", "--admin-listen", "off", "--config"]);
-        command.arg(config).env_clear();
+        command.arg(config).env_clear().kill_on_drop(true);
         if account {
             command.envs(SERVICE_ACCOUNT);
         }
-        let output = command.output().unwrap();
+        let output = timeout(PATIENCE, command.output()).await;
+        let output = output.unwrap_or_else(|_| panic!("it serves: {toml}")).unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{toml}: {said}");
         assert!(said.contains(says), "{toml}: {said}");
