@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
-use crate::support::client::read_head;
+use crate::support::client::{read_body, read_head};
 use crate::support::proxy::{Proxy, ProxyBuilder};
 use crate::support::tls::{Identity, TestCa, expired, for_clients};
 use crate::support::upstream::{Answer, Upstream, json};
@@ -208,8 +208,7 @@ impl Client {
                         .find(|(field, _)| field.eq_ignore_ascii_case(name))
                         .map(|(_, value)| value.to_owned())
                 };
-                let mut body = vec![0; field("content-length").unwrap().parse().unwrap()];
-                stream.read_exact(&mut body).await.unwrap();
+                let body = read_body(stream, &head).await;
                 Answered {
                     status: head[9..12].parse().unwrap(),
                     code: field("x-atlas-auth-proxy-error"),

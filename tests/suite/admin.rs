@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::Command;
 
-use crate::support::client::{client, raw, read_head, read_to_end};
+use crate::support::client::{client, raw, read_body, read_head, read_to_end};
 use crate::support::needs::{needs, skip};
 use crate::support::program::{PROGRAM, Program, SERVICE_ACCOUNT};
 use crate::support::proxy::{Proxy, bearer};
@@ -141,8 +141,9 @@ async fn the_admin_port_may_be_a_unix_socket() {
     let mut open = UnixStream::connect(&path).await.unwrap();
     let kept_alive = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
     open.write_all(kept_alive).await.unwrap();
-    assert!(read_head(&mut open).await.starts_with("HTTP/1.1 200 "));
-    open.read_exact(&mut [0; 3]).await.unwrap();
+    let head = read_head(&mut open).await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    read_body(&mut open, &head).await;
     bind(0o600, vec![own + 1])(&mut settings);
     assert_eq!(proxy.app.reload(settings.clone()).unwrap(), Vec::<&str>::new());
     assert_eq!(mode(), 0o600);

@@ -15,8 +15,8 @@ use tokio::net::TcpStream;
 
 use crate::support::client::{client, read_head};
 use crate::support::proxy::ProxyBuilder;
-use crate::support::until;
 use crate::support::upstream::{Answer, Upstream, json};
+use crate::support::{time_passes, until};
 
 fn error(status: u16, code: &str) -> Answer {
     let mut answer = json(
@@ -165,7 +165,7 @@ async fn a_place_among_the_requests_at_once_is_free_again_at_the_end_of_an_answe
                 .unwrap()
                 .upstream
                 .limits
-                .response_head_timeout = Duration::from_millis(300);
+                .response_head_timeout = Duration::from_secs(10);
         })
         .start()
         .await;
@@ -174,6 +174,7 @@ async fn a_place_among_the_requests_at_once_is_free_again_at_the_end_of_an_answe
     let answer = client().get(proxy.url("/x")).send().await.unwrap();
     assert_eq!(answer.status(), 429);
     assert!(answer.text().await.unwrap().contains("max_concurrent_requests"));
+    time_passes(Duration::from_secs(11)).await;
     assert_eq!(held.await.unwrap().unwrap().status(), 504);
     assert_eq!(client().get(proxy.url("/x")).send().await.unwrap().status(), 200);
 }

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use crate::support::client::{client, raw, read_head, read_to_end};
 use crate::support::proxy::{bearer, proxy};
 use crate::support::upstream::{Answer, Upstream, full, json};
-use crate::support::{until, until_steady};
+use crate::support::{time_passes, until, until_steady};
 
 async fn ok(_: http::Request<hyper::body::Incoming>) -> Answer {
     json(200, r#"{"ok":true}"#)
@@ -301,10 +301,13 @@ async fn a_silent_upstream_is_a_504() {
     .await;
     let proxy = upstream
         .proxy()
-        .upstream(|u| u.limits.response_head_timeout = Duration::from_millis(200))
+        .upstream(|u| u.limits.response_head_timeout = Duration::from_secs(10))
         .start()
         .await;
-    let answer = client().get(proxy.url("/hang")).send().await.unwrap();
+    let hangs = tokio::spawn(client().get(proxy.url("/hang")).send());
+    until("it is asked for", || async { !upstream.seen().is_empty() }).await;
+    time_passes(Duration::from_secs(11)).await;
+    let answer = hangs.await.unwrap().unwrap();
     assert_eq!(answer.status(), 504);
     assert_eq!(answer.headers()["x-atlas-auth-proxy-error"], "PROXY_UPSTREAM_TIMEOUT");
     assert_eq!(client().get(proxy.url("/x")).send().await.unwrap().status(), 200);

@@ -13,6 +13,7 @@ use atlas_auth_proxy::upstream::EgressProxy;
 use http::Response;
 use serde_json::json;
 
+use crate::support::client::head_of;
 use crate::support::issuer::{IssuerKey, jwks};
 use crate::support::until;
 use crate::support::upstream::{Answer, Upstream, full};
@@ -160,15 +161,14 @@ async fn an_egress_proxy_is_used_where_the_settings_say_so() {
     let egress = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = egress.local_addr().unwrap();
     let refuses = tokio::spawn(async move {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        use tokio::io::AsyncWriteExt;
         let (mut stream, _) = egress.accept().await.unwrap();
-        let mut head = vec![0; 4096];
-        let len = stream.read(&mut head).await.unwrap();
+        let head = head_of(&mut stream).await.expect("a whole head");
         stream
             .write_all(b"HTTP/1.1 403 No\r\ncontent-length: 0\r\n\r\n")
             .await
             .unwrap();
-        String::from_utf8_lossy(&head[..len]).into_owned()
+        head
     });
     let source = JwksSource::Open {
         url: JwksUrl::parse(&server.base_url()).unwrap(),

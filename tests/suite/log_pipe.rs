@@ -4,11 +4,11 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 
 use rustix::process::Signal;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
-use crate::support::client::{client, read_head};
+use crate::support::client::{client, read_body, read_head};
 use crate::support::metrics::metric;
 use crate::support::program::{PROGRAM, Program, SERVICE_ACCOUNT};
 use crate::support::until;
@@ -36,8 +36,9 @@ async fn fill(program: &Program) -> usize {
     while metric(program.admin, "atlas_auth_proxy_log_lines_dropped_total", &[]).await == 0.0 {
         for _ in 0..200 {
             stream.write_all(get.as_bytes()).await.unwrap();
-            assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 200 "));
-            stream.read_exact(&mut [0; 2]).await.unwrap();
+            let head = read_head(&mut stream).await;
+            assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+            read_body(&mut stream, &head).await;
             sent += 1;
         }
         assert!(sent < 20_000, "the queue has no bound");

@@ -15,13 +15,13 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::support::client::{client, head_of, read_to_end};
+use crate::support::client::{client, head_of, read_body, read_to_end};
 use crate::support::metrics::metric;
 use crate::support::ports::free_address;
 use crate::support::tls::TestCa;
@@ -157,7 +157,7 @@ impl Clients {
                 if !head.starts_with("HTTP/1.1 200 ") {
                     panic!("{head}{}", read_to_end(&mut stream).await);
                 }
-                stream.read_exact(&mut [0; 2]).await.expect("its body");
+                read_body(&mut stream, &head).await;
                 self.answered.fetch_add(1, Ordering::SeqCst);
                 if !self.goes_on() || head.to_ascii_lowercase().contains("connection: close") {
                     break;

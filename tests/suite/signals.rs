@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::sync::Semaphore;
 
-use crate::support::client::{client, raw, read_head, read_to_end};
+use crate::support::client::{client, raw, read_body, read_head, read_to_end};
 use crate::support::program::{PROGRAM, Program, SERVICE_ACCOUNT};
 use crate::support::proxy::Proxy;
 use crate::support::upstream::{Held, Upstream, json};
@@ -149,7 +149,7 @@ async fn during_the_drain_delay_clients_are_served_and_told_to_close() {
     before.write_all(GET).await.unwrap();
     let head = read_head(&mut before).await;
     assert!(!head.to_ascii_lowercase().contains("connection: close"), "{head}");
-    before.read_exact(&mut [0; 2]).await.unwrap();
+    read_body(&mut before, &head).await;
     let ending = tokio::spawn(proxy.app.shutdown());
     until("readyz says draining", || async {
         raw(

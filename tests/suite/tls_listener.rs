@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::support::client::{raw, read_head, read_to_end};
+use crate::support::client::{raw, read_body, read_head, read_to_end};
 use crate::support::needs::needs;
 use crate::support::proxy::{Proxy, ProxyBuilder};
 use crate::support::tls::{Identity, TestCa, expired, for_clients, for_servers_only, not_yet_valid};
@@ -249,15 +249,16 @@ async fn old_versions_of_tls_are_refused() {
 
 #[tokio::test]
 async fn a_handshake_that_does_not_end_is_ended() {
-    let story = story(Upstream::start(ok).await, None, |b| {
-        b.with(|s| s.limits.connection.header_read_timeout = Duration::from_millis(200))
-    })
-    .await;
+    let story = story(Upstream::start(ok).await, None, |b| b).await;
     let mut silent = TcpStream::connect(story.proxy.address).await.unwrap();
+    // The clock runs ahead to whatever is waited for.
+    tokio::time::pause();
     assert_eq!(read_to_end(&mut silent).await, "");
+    tokio::time::resume();
     // A handshake, and then half a head.
     let mut stream = story.connect(None, &["http/1.1"]).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: loc").await.unwrap();
+    tokio::time::pause();
     assert!(read_to_end(&mut stream).await.starts_with("HTTP/1.1 408 "));
 }
 
@@ -755,19 +756,19 @@ async fn a_bomb_of_compressed_headers_is_refused() {
 
 #[tokio::test]
 async fn a_head_that_does_not_end_is_ended_over_http2() {
-    let story = story(Upstream::start(ok).await, Some(&[]), |b| {
-        b.with(|s| s.limits.connection.header_read_timeout = Duration::from_millis(300))
-    })
-    .await;
+    let story = story(Upstream::start(ok).await, Some(&[]), |b| b).await;
     let mut stream = story.h2().await;
     let mut bytes = [PREFACE, &frame(4, 0, 0, &[])].concat();
     bytes.extend(frame(1, END_STREAM, 1, GET));
     stream.write_all(&bytes).await.unwrap();
     let mut sink = Vec::new();
+    // The clock runs ahead to whatever is waited for.
+    tokio::time::pause();
     tokio::time::timeout(PATIENCE, stream.read_to_end(&mut sink))
         .await
         .expect("the connection ends")
         .ok();
+    tokio::time::resume();
     assert!(story.upstream.seen().is_empty());
 }
 
@@ -779,8 +780,8 @@ async fn a_connection_that_rests_long_is_closed() {
         .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .await
         .unwrap();
-    read_head(&mut stream).await;
-    stream.read_exact(&mut [0; 2]).await.unwrap();
+    let head = read_head(&mut stream).await;
+    read_body(&mut stream, &head).await;
     // The clock runs ahead to whatever is waited for.
     tokio::time::pause();
     let start = tokio::time::Instant::now();

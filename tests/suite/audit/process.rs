@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdout};
 use tokio::time::timeout;
 
 use super::*;
-use crate::support::client::{client, get, read_head};
+use crate::support::client::{client, get, read_body, read_head};
 use crate::support::metrics::metric;
 use crate::support::upstream::{Held, full, json};
 use crate::support::{PATIENCE, until};
@@ -265,7 +265,7 @@ async fn a_standard_output_that_nobody_reads_stops_no_change_and_what_is_lost_is
         stream.write_all(request.as_bytes()).await.unwrap();
         let head = read_head(&mut stream).await;
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-        stream.read_exact(&mut [0; 2]).await.unwrap();
+        read_body(&mut stream, &head).await;
     };
     let mut reads = 0;
     while dropped().await == 0.0 {

@@ -157,7 +157,7 @@ impl Bench {
             let answers = final_answers(&got, head, false);
             let enough = closed && !half_close && answers.len() >= finals;
             let patience = match answers.last() {
-                Some(last) if enough && last.status >= 400 => Duration::from_secs(1),
+                Some(last) if enough && last.status >= 400 => grace.max(Duration::from_secs(1)),
                 _ if enough => grace,
                 _ => PATIENCE,
             };
@@ -193,11 +193,7 @@ impl Bench {
         let (mut faults, mut whole) = (Vec::new(), 0);
         for case in &cases {
             let must_close = matches!(case.want, Want::ServedAndClosed | Want::RefusedOrClosed);
-            let grace = if must_close {
-                Duration::from_secs(1)
-            } else {
-                Duration::ZERO
-            };
+            let grace = if must_close { PATIENCE } else { Duration::ZERO };
             let outcome = self.exchange_within(&case.bytes, case.half_close, 1, grace).await;
             whole += outcome.since.requests.len();
             if let Err(why) = self.judge(case, &outcome) {

@@ -72,3 +72,30 @@ pub async fn head_of(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Option
 pub async fn read_head(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> String {
     head_of(stream).await.expect("a whole response head")
 }
+
+/// Reads the content behind such a head. Whether its length was given or it comes in chunks is a matter of how its bytes came
+/// from the upstream.
+pub async fn read_body(stream: &mut (impl tokio::io::AsyncRead + Unpin), head: &str) -> Vec<u8> {
+    let head = head.to_ascii_lowercase();
+    let mut body = Vec::new();
+    if let Some(length) = head.lines().find_map(|line| line.strip_prefix("content-length: ")) {
+        body.resize(length.parse().unwrap(), 0);
+        stream.read_exact(&mut body).await.expect("the whole content");
+        return body;
+    }
+    assert!(head.contains("\r\ntransfer-encoding: chunked\r\n"), "{head}");
+    loop {
+        let mut size = Vec::new();
+        while !size.ends_with(b"\r\n") {
+            size.push(stream.read_u8().await.expect("the next chunk"));
+        }
+        let size = usize::from_str_radix(std::str::from_utf8(&size).unwrap().trim_end(), 16).unwrap();
+        let before = body.len();
+        body.resize(before + size + 2, 0);
+        stream.read_exact(&mut body[before..]).await.expect("the whole chunk");
+        body.truncate(before + size);
+        if size == 0 {
+            return body;
+        }
+    }
+}
