@@ -7,7 +7,9 @@ use std::process::Output;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
+use tokio::time::timeout;
 
+use crate::support::PATIENCE;
 use crate::support::atlas::{Atlas, GROUPS, NEXT_SECRET, reloaded, write_secret};
 use crate::support::client::client;
 use crate::support::metrics::metric;
@@ -76,7 +78,8 @@ impl Setup {
     }
 
     async fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().await.unwrap()
+        let output = timeout(PATIENCE, self.command(args).kill_on_drop(true).output()).await;
+        output.expect("it ends").unwrap()
     }
 
     fn command(&self, args: &[&str]) -> Command {
