@@ -2,6 +2,7 @@
 
 #[cfg(feature = "emulator")]
 mod atlas;
+#[cfg(feature = "emulator")]
 mod command;
 mod errors;
 mod fields;
