@@ -146,10 +146,7 @@ impl Queue {
     pub(super) fn lose(&self, lost: Lost) {
         let lines = lost.changes + lost.others;
         if lines > 0 {
-            let mut all = self.lost.lock();
-            all.changes += lost.changes;
-            all.others += lost.others;
-            drop(all);
+            self.give_lost_back(lost);
             (self.dropped)(lines);
         }
     }
@@ -157,6 +154,17 @@ impl Queue {
     /// The lines that were lost since the last time.
     pub(super) fn take_lost(&self) -> Lost {
         std::mem::take(&mut self.lost.lock())
+    }
+
+    /// No line could tell of these.
+    pub(super) fn give_lost_back(&self, lost: Lost) {
+        let mut all = self.lost.lock();
+        all.changes += lost.changes;
+        all.others += lost.others;
+    }
+
+    pub(super) fn has_lost(&self) -> bool {
+        *self.lost.lock() != Lost::default()
     }
 
     /// Takes the line of a begin, and room for that of the end. `wait`: somebody waits until it is on disk.

@@ -66,11 +66,18 @@ impl Writer {
             }
             let mut batch = std::mem::take(&mut self.again);
             batch.extend(entries);
-            let empty = batch.is_empty();
+            let empty = batch.is_empty() && !self.queue.has_lost();
             if !empty {
                 self.write(batch, open_ends);
             }
-            if stop && (empty || !self.again.is_empty()) {
+            let in_vain = !self.again.is_empty() || self.queue.has_lost();
+            if stop && (empty || in_vain) {
+                if !self.again.is_empty() {
+                    tracing::error!(
+                        lines = self.again.len(),
+                        "the last lines of the audit log could not be written"
+                    );
+                }
                 if let Sink::File { file, .. } = &mut self.sink {
                     let _ = file.sync();
                     file.give_back();
@@ -150,13 +157,19 @@ impl Writer {
             };
         }
         let lost = self.queue.take_lost();
-        if lost != Lost::default() {
+        // It stands last, so that it can be taken back: while nothing can be written, further ones are only counted.
+        let mut tells = lost != Lost::default();
+        if tells {
             batch.push(tell_lost(lost, self.format, self.clock.wall()));
         }
         let queue = &self.queue;
         let needed = |batch: &[Entry]| (batch.iter().map(size_of).sum::<usize>() + open_ends) as u64;
         let mut no_room = None;
         if let Err(error) = file.reserve(size, needed(&batch)) {
+            if std::mem::take(&mut tells) {
+                batch.pop();
+                queue.give_lost_back(lost);
+            }
             // Others first: they must not take the room of changes. What is of the log itself waits.
             batch = without(
                 queue,
@@ -193,6 +206,10 @@ impl Writer {
         }
         if let Err(error) = file.append(size, &lines) {
             *chain = before;
+            if tells {
+                batch.pop();
+                queue.give_lost_back(lost);
+            }
             return self.failed(batch, &error);
         }
         let synced = if sync { file.sync() } else { Ok(()) };
@@ -216,7 +233,8 @@ impl Writer {
     fn failed(&mut self, batch: Vec<Entry>, error: &io::Error) {
         self.say_failing(error);
         let lost = |kind: &Kind| matches!(kind, Kind::Begin(_) | Kind::Other);
-        self.again = without(&self.queue, batch, lost, NotRecorded::Failed, self.refuses);
+        let kept = without(&self.queue, batch, lost, NotRecorded::Failed, self.refuses);
+        self.again.extend(kept);
     }
 
     fn say_failing(&mut self, error: &io::Error) {

@@ -61,9 +61,12 @@ impl SecretCommands {
         self.printers.lock().values_mut().for_each(|known| known.used = false);
     }
 
-    /// To be called when the settings were read and are good: what commands printed that are gone from them is forgotten.
+    /// To be called when the settings were read and are good: what commands printed that are gone from them is forgotten. Those
+    /// that somebody looks at stay: these settings may be refused yet.
     pub fn read(&self) {
-        self.printers.lock().retain(|_, known| known.used);
+        let is_looked_at = |printer: &Arc<Printer>| Arc::strong_count(printer) > 1;
+        let mut printers = self.printers.lock();
+        printers.retain(|_, known| known.used || is_looked_at(&known.printer));
     }
 
     /// Every command is to be run again, as soon as its last run is long enough ago.

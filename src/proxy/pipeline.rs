@@ -180,6 +180,10 @@ impl Pipeline {
         };
         let exchange = Exchange::new(self, parts.method, path, parts.headers, source, hops, record);
         let answered = exchange.run(self.rules.retry_429).await;
+        // What Atlas said is known from now on, also if the client goes away while it waits for its turn.
+        if let Ok(answered) = &answered {
+            record.answered(&answered.account, &answered.response);
+        }
         // Failures, too: what fails often fails for many at once.
         self.portion(record.who).processor.turn(Step::Answer).await;
         let Answered {
@@ -190,7 +194,6 @@ impl Pipeline {
         record.authorization = authorization;
 
         let (mut parts, body) = response.into_parts();
-        record.answered(&account, &parts);
         let refused_early = ends_connection(&parts.headers) && parts.status.as_u16() >= 400;
         headers::clean_response(&mut parts.headers);
         if let Some(error) = &record.gateway_error {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Body as _;
 use tokio::time::Instant;
 
@@ -14,13 +14,14 @@ use super::exchange::StillUnknown;
 use super::fairness::ConcurrencyGuard;
 use super::own_fields::GatewayError;
 use super::upstream_failure::Observer;
-use super::{Account, Peer, Pipeline, headers};
+use super::{Account, Peer, Pipeline, RequestBody, headers};
 use crate::audit::{AuditOutcome, Written};
 use crate::caller::CallerName;
 use crate::catalogue::OperationId;
 use crate::code::ErrorCode;
 use crate::log::RequestRecord;
 use crate::metrics::Direction;
+use crate::upstream::UpstreamBody;
 
 /// What a request asks for that is in no catalogue.
 pub(super) const UNKNOWN_OPERATION: &str = "unknown";
@@ -105,21 +106,21 @@ impl Pipeline {
 
 impl Record {
     /// Notes what the upstream answered, before anything of it is changed.
-    pub(super) fn answered(&mut self, account: &Account, answer: &http::response::Parts) {
-        self.upstream_status = Some(answer.status);
+    pub(super) fn answered(&mut self, account: &Account, answer: &Response<UpstreamBody<RequestBody>>) {
+        self.upstream_status = Some(answer.status());
         if account.is_behind_gateway() {
-            self.gateway_error = GatewayError::of(answer.status, &answer.headers);
-            self.unknown_there = answer.extensions.get().cloned();
+            self.gateway_error = GatewayError::of(answer.status(), answer.headers());
+            self.unknown_there = answer.extensions().get().cloned();
         }
         let made_by_gateway = self.gateway_error.as_ref().map(GatewayError::code);
-        let remaining = headers::rate_limit_remaining(&answer.headers);
+        let remaining = headers::rate_limit_remaining(answer.headers());
         let (pipeline, operation) = (&self.pipeline, self.operation);
         let metrics = &pipeline.account.metrics;
         metrics.rate_limit_remaining(pipeline.tag(operation), remaining);
         if let Some(audited) = &mut self.audited {
-            audited.answered(&answer.headers);
+            audited.answered(answer.headers());
         }
-        self.observer = Observer::of(answer.status, &answer.headers, self.path.query(), made_by_gateway);
+        self.observer = Observer::of(answer.status(), answer.headers(), self.path.query(), made_by_gateway);
     }
 
     /// Counts and logs the request, once. What is returned tells when its end is in the audit log, where it has to be there

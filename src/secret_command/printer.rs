@@ -49,6 +49,8 @@ pub struct Printer {
     /// Held by a run: who asks meanwhile has what that one gives.
     running: Mutex<()>,
     known: Mutex<Known>,
+    /// Held by a thread that waits for a run: there is one such thread, however many ask.
+    aside: Arc<tokio::sync::Mutex<()>>,
     /// Whoever uses the secret looks by itself whether it is due.
     is_looked_at: AtomicBool,
 }
@@ -75,6 +77,18 @@ struct Due {
 }
 
 impl Known {
+    /// Forgets what nobody has looked at, and is due as soon as the last run is long enough ago.
+    fn run_again(&mut self) {
+        if let Some(ran_at) = self.ran_at {
+            self.ahead = None;
+            self.due = Some(Due {
+                boot: ran_at + APART,
+                wall: None,
+            });
+            self.told_at = None;
+        }
+    }
+
     fn may_run(&self, boot: Duration) -> bool {
         self.ran_at.is_none_or(|ran_at| boot >= ran_at + APART)
     }
@@ -134,6 +148,7 @@ impl Printer {
             runs,
             running: Mutex::default(),
             known: Mutex::default(),
+            aside: Arc::default(),
             is_looked_at: AtomicBool::new(false),
         }
     }
@@ -146,6 +161,12 @@ impl Printer {
     /// Runs it where it is due. What it gives is kept until [`Self::output`] asks for it.
     pub fn run_ahead(&self) {
         let _running = self.running.lock();
+        // What nobody looked at last time may be old by now.
+        let mut known = self.known.lock();
+        if known.ahead.is_some() && known.may_run(self.clock.boot()) {
+            known.run_again();
+        }
+        drop(known);
         self.run(false);
     }
 
@@ -182,13 +203,22 @@ impl Printer {
         good: fn(&[u8]) -> Result<Option<SystemTime>, String>,
         anew: bool,
     ) -> Result<Output, CommandError> {
+        let asked = self.clock.boot();
+        let aside = Arc::clone(&self.aside).lock_owned().await;
+        // A run that began after this was asked for is new enough.
+        let anew = anew && self.known.lock().ran_at.is_none_or(|ran_at| ran_at < asked);
         if !self.runs_now(anew) {
             return self.known.lock().answer();
         }
         let (tell, told) = tokio::sync::oneshot::channel();
         let printer = Arc::clone(self);
         let made = std::thread::Builder::new().name("command".to_owned());
-        let made = made.spawn(move || drop(tell.send(printer.output(&good, anew))));
+        let made = made.spawn(move || {
+            let output = printer.output(&good, anew);
+            // The next one is let in before whoever waits goes on: it finds what this one gave.
+            drop(aside);
+            drop(tell.send(output));
+        });
         let cannot = |error: io::Error| CommandError::Start(error.to_string());
         made.map_err(cannot)?;
         told.await
@@ -216,14 +246,7 @@ impl Printer {
 
     /// It is to be run again, as soon as its last run is long enough ago.
     pub fn renew(&self) {
-        let mut known = self.known.lock();
-        if let Some(ran_at) = known.ran_at {
-            known.due = Some(Due {
-                boot: ran_at + APART,
-                wall: None,
-            });
-            known.told_at = None;
-        }
+        self.known.lock().run_again();
     }
 
     /// Whoever uses it asks for its output again and again: nobody is to be told that it is due.
