@@ -1,5 +1,7 @@
 //! Logging: lines on standard error, for people or for machines (docs/OPERATIONS.md, "Log").
 
+#[cfg(test)]
+mod captured;
 mod line;
 mod outlet;
 mod request;
@@ -16,6 +18,8 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+#[cfg(test)]
+pub(crate) use captured::captured;
 pub use line::{Line, clean};
 pub use outlet::{Outlet, write_all};
 pub use request::RequestRecord;

@@ -259,26 +259,8 @@ async fn tell_heads(audit: Arc<Audit>) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::io;
-
-    use parking_lot::Mutex;
-    use tracing_subscriber::layer::SubscriberExt;
-
     use super::*;
     use crate::audit::{AuditFormat, AuditSettings, Destination, Include, PathShown, WhenFull};
-
-    #[derive(Clone, Default)]
-    struct Said(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Said {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 
     #[tokio::test(start_paused = true)]
     async fn the_log_tells_each_minute_of_the_last_line_of_the_audit_log() {
@@ -292,14 +274,9 @@ mod tests {
             keys: None,
         };
         let audit = Audit::start(&settings, "", Arc::new(SystemClock), |_| ()).unwrap();
-        let said = Said::default();
-        let writer = said.clone();
-        let layer = tracing_subscriber::fmt::layer()
-            .with_ansi(false)
-            .with_writer(move || writer.clone());
-        let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
+        let (said, _guard) = crate::log::captured();
         tokio::spawn(tell_heads(Arc::clone(&audit)));
-        let told = || crate::audit::verify::heads(std::str::from_utf8(&said.0.lock()).unwrap()).len();
+        let told = || crate::audit::verify::heads(&said.text()).len();
         tokio::time::sleep(Duration::from_millis(1)).await;
         for minutes in 1..=3 {
             assert_eq!(told(), minutes);
