@@ -3,8 +3,8 @@
 //! A request takes a turn to begin, and another to pass its answer on. Some turns of a sharer come at once. The next ones wait
 //! in its queue, and in each round of the runtime, once a worker has run what was ready, a few of them come: one of each sharer,
 //! and then one more. So what a round has to do stays small, and with it the time until somebody else's turn; and where nobody
-//! has anything else to do, the next round follows at once. A sharer's answers come before its new requests: it has no more
-//! under way than it can finish, and what comes back in one burst isn't worked off in one.
+//! has anything else to do, the next round follows at once. A sharer's answers come before its new requests, but for one turn of
+//! eight: it has hardly more under way than it can finish, and what comes back in one burst isn't worked off in one.
 //! What takes no turns, such as handshakes, can make rounds long: however long they are, some turns come each millisecond.
 
 use std::collections::VecDeque;
