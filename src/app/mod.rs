@@ -127,6 +127,7 @@ impl App {
             Arc::clone(&metrics),
             catalogue,
             Arc::clone(&clock),
+            shares.clients,
             settings.limits.body,
             audit.clone(),
         );

@@ -34,10 +34,12 @@ pub use chain::Head;
 pub use examine::{ExaminedFile, examine};
 pub use file::AuditFileError;
 pub use line::{AuditOutcome, AuditRequest};
+pub use queue::ROOM_FOR_CHANGES;
 pub use settings::{AuditFormat, AuditSettings, Destination, Include, PathShown, WhenFull};
 pub use start::AuditStartError;
 
 use crate::crypto::KeyFile;
+use crate::fair::Part;
 use crate::log::clean;
 use crate::time::SharedClock;
 use keys::{AuditKeys, PathKey};
@@ -183,11 +185,15 @@ impl Audit {
     }
 
     /// Records that a change is about to be forwarded. The ticket is for its end; wait for the other before anything is
-    /// forwarded. `None`: it is not recorded, and forwarded all the same (`when_full = "drop"`).
+    /// forwarded. `part`: of the room for changes ([`ROOM_FOR_CHANGES`]), whoever makes it. `None`: it is not recorded, and forwarded all the same (`when_full = "drop"`).
     ///
     /// # Errors
     /// When there is no room, and it must not be forwarded.
-    pub fn begin(&self, request: &AuditRequest<'_>) -> Result<Option<(Ticket, Option<OnDisk>)>, NotRecorded> {
+    pub fn begin(
+        &self,
+        request: &AuditRequest<'_>,
+        part: &Arc<Part>,
+    ) -> Result<Option<(Ticket, Option<OnDisk>)>, NotRecorded> {
         let drops = self.when_full == WhenFull::Drop;
         let stuck = self.queue.is_stuck();
         if stuck && !drops {
@@ -198,7 +204,7 @@ impl Audit {
         let end = line.len() + line::END_MORE;
         // Nobody waits for a pipe, nor where the answer changes nothing.
         let wait = self.to_file && !(drops && stuck);
-        match self.queue.begin(line, end, wait) {
+        match self.queue.begin(line, end, wait, part) {
             Ok((begin, room, done)) => {
                 let queue = Arc::clone(&self.queue);
                 let on_disk = done.map(|done| OnDisk { done, queue });

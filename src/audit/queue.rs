@@ -11,10 +11,11 @@ use tokio::sync::oneshot;
 use super::NotRecorded;
 use super::chain::SEAL_MOST;
 use super::keys::AuditKeys;
+use crate::fair::{Amount, Part};
 
 /// Bytes for changes: lines that wait, and room for the ends of what is under way. 5,000 changes a second that take three
 /// seconds each.
-const MOST_CHANGES: usize = 32 << 20;
+pub const ROOM_FOR_CHANGES: usize = 32 << 20;
 /// Bytes of reads and refusals that wait.
 const MOST_OTHERS: usize = 4 << 20;
 /// The writer lets reads and refusals gather for so long: to wake it for each would cost more than to write it.
@@ -31,6 +32,20 @@ pub(super) struct Entry {
     pub(super) line: Vec<u8>,
     pub(super) kind: Kind,
     pub(super) done: Option<Done>,
+    /// What it takes of the room for changes; free again when it is written, or given up.
+    _room: Option<Amount>,
+}
+
+impl Entry {
+    /// A line that takes nothing of the room for changes.
+    pub(super) fn without_room(line: Vec<u8>, kind: Kind, done: Option<Done>) -> Self {
+        Self {
+            line,
+            kind,
+            done,
+            _room: None,
+        }
+    }
 }
 
 pub(super) enum Kind {
@@ -72,7 +87,6 @@ pub(super) struct Batch {
 #[derive(Default)]
 struct State {
     entries: VecDeque<Entry>,
-    changes: usize,
     open_ends: usize,
     others: usize,
     reopen: bool,
@@ -108,6 +122,7 @@ pub(super) struct Queue {
 #[derive(Debug)]
 pub(super) struct EndRoom {
     pub(super) bytes: usize,
+    room: Option<Amount>,
     queue: std::sync::Weak<Queue>,
 }
 
@@ -123,9 +138,7 @@ impl Drop for EndRoom {
         if self.bytes > 0
             && let Some(queue) = self.queue.upgrade()
         {
-            let mut state = queue.state.lock();
-            state.changes -= self.bytes;
-            state.open_ends -= self.bytes;
+            queue.state.lock().open_ends -= self.bytes;
         }
     }
 }
@@ -167,19 +180,21 @@ impl Queue {
         *self.lost.lock() != Lost::default()
     }
 
-    /// Takes the line of a begin, and room for that of the end. `wait`: somebody waits until it is on disk.
+    /// Takes the line of a begin, and room for that of the end, of this part of the room for changes. `wait`: somebody waits
+    /// until it is on disk.
     pub(super) fn begin(
         self: &Arc<Self>,
         line: Vec<u8>,
         end: usize,
         wait: bool,
+        part: &Arc<Part>,
     ) -> Result<(Arc<BeginState>, EndRoom, Option<Waiting>), NotRecorded> {
         let mut state = self.state.lock();
         let end = end + SEAL_MOST;
-        if state.changes + line.len() + end > MOST_CHANGES || state.stop {
+        let (mut of_begin, mut of_end) = (Amount::none(part), Amount::none(part));
+        if state.stop || !of_begin.grow(line.len()) || !of_end.grow(end) {
             return Err(NotRecorded::TooMany);
         }
-        state.changes += line.len() + end;
         state.open_ends += end;
         let begin = Arc::new(BeginState::default());
         let (done, written) = if wait {
@@ -190,10 +205,16 @@ impl Queue {
         };
         let room = EndRoom {
             bytes: end,
+            room: Some(of_end),
             queue: Arc::downgrade(self),
         };
-        let kind = Kind::Begin(Arc::clone(&begin));
-        self.push(state, Entry { line, kind, done }, true);
+        let entry = Entry {
+            line,
+            kind: Kind::Begin(Arc::clone(&begin)),
+            done,
+            _room: Some(of_begin),
+        };
+        self.push(state, entry, true);
         Ok((begin, room, written))
     }
 
@@ -201,17 +222,18 @@ impl Queue {
     pub(super) fn end(&self, line: Vec<u8>, begin: Arc<BeginState>, mut room: EndRoom) -> Waiting {
         let (done, written) = oneshot::channel();
         let mut state = self.state.lock();
-        let taken = std::mem::take(&mut room.bytes);
-        state.open_ends -= taken;
-        state.changes -= taken;
+        state.open_ends -= std::mem::take(&mut room.bytes);
         if state.stop {
             // Behind the last line there is none.
             return written;
         }
-        state.changes += line.len();
-        let kind = Kind::End(begin);
-        let done = Some(done);
-        self.push(state, Entry { line, kind, done }, true);
+        let entry = Entry {
+            line,
+            kind: Kind::End(begin),
+            done: Some(done),
+            _room: room.room.take(),
+        };
+        self.push(state, entry, true);
         written
     }
 
@@ -222,8 +244,7 @@ impl Queue {
             return false;
         }
         state.others += line.len();
-        let kind = Kind::Other;
-        self.push(state, Entry { line, kind, done: None }, false);
+        self.push(state, Entry::without_room(line, Kind::Other, None), false);
         true
     }
 
@@ -234,9 +255,7 @@ impl Queue {
         if state.stop {
             return written;
         }
-        let kind = Kind::Own(keys);
-        let done = Some(done);
-        self.push(state, Entry { line, kind, done }, true);
+        self.push(state, Entry::without_room(line, Kind::Own(keys), Some(done)), true);
         written
     }
 
@@ -264,8 +283,7 @@ impl Queue {
         if std::mem::replace(&mut state.stop, true) {
             return false;
         }
-        let kind = Kind::Own(None);
-        self.push(state, Entry { line, kind, done: None }, true);
+        self.push(state, Entry::without_room(line, Kind::Own(None), None), true);
         true
     }
 
@@ -310,11 +328,9 @@ impl Queue {
         }
     }
 
-    /// Gives back the room of lines that were written or dropped.
-    pub(super) fn give_back(&self, changes: usize, others: usize) {
-        let mut state = self.state.lock();
-        state.changes -= changes;
-        state.others -= others;
+    /// Gives back the room of reads and refusals that were written or dropped.
+    pub(super) fn give_back(&self, others: usize) {
+        self.state.lock().others -= others;
     }
 
     pub(super) fn set_stuck(&self, stuck: bool) {

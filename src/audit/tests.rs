@@ -14,6 +14,7 @@ use super::keys::hex;
 use super::verify::{Report, Verifier, heads};
 use super::*;
 use crate::crypto::RootKey;
+use crate::fair::Places;
 use crate::time::SystemClock;
 
 const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
@@ -97,8 +98,16 @@ const OUTCOME: AuditOutcome<'static> = AuditOutcome {
     request_id: Some("r-7"),
 };
 
+/// Of one that has all the room for changes.
+fn alone() -> Arc<Part> {
+    Places::amount(ROOM_FOR_CHANGES).part()
+}
+
 async fn change(audit: &Audit) {
-    let (ticket, on_disk) = audit.begin(&request("POST", "/api/atlas/v2/groups")).unwrap().unwrap();
+    let (ticket, on_disk) = audit
+        .begin(&request("POST", "/api/atlas/v2/groups"), &alone())
+        .unwrap()
+        .unwrap();
     on_disk.unwrap().wait().await.unwrap();
     let written = audit.end(ticket, &request("POST", "/api/atlas/v2/groups"), &OUTCOME);
     written.unwrap().wait().await;
@@ -127,7 +136,10 @@ async fn a_change_is_on_disk_before_it_is_forwarded_and_its_end_before_the_answe
     let log = Log::new();
     let audit = log.start(|_| ()).unwrap();
     assert_eq!(log.events(), ["open"]);
-    let (ticket, on_disk) = audit.begin(&request("POST", "/api/atlas/v2/groups")).unwrap().unwrap();
+    let (ticket, on_disk) = audit
+        .begin(&request("POST", "/api/atlas/v2/groups"), &alone())
+        .unwrap()
+        .unwrap();
     on_disk.unwrap().wait().await.unwrap();
     assert_eq!(log.events(), ["open", "begin"]);
     let written = audit.end(ticket, &request("POST", "/api/atlas/v2/groups"), &OUTCOME);
@@ -398,7 +410,7 @@ async fn a_process_that_was_killed_leaves_unknown_outcomes_and_perhaps_a_torn_li
     let log = Log::new();
     let audit = log.start(|_| ()).unwrap();
     let (_ticket, on_disk) = audit
-        .begin(&request("DELETE", "/api/atlas/v2/groups/x"))
+        .begin(&request("DELETE", "/api/atlas/v2/groups/x"), &alone())
         .unwrap()
         .unwrap();
     on_disk.unwrap().wait().await.unwrap();
@@ -559,9 +571,9 @@ async fn refusals_beyond_ten_a_second_become_one_counted_line() {
 async fn every_begin_has_room_for_its_end_and_without_room_there_is_none() {
     let log = Log::new();
     let audit = log.start(|_| ()).unwrap();
-    let mut tickets = Vec::new();
+    let (mut tickets, part) = (Vec::new(), alone());
     let why = loop {
-        match audit.begin(&request("POST", "/api/atlas/v2/groups")) {
+        match audit.begin(&request("POST", "/api/atlas/v2/groups"), &part) {
             Ok(begun) => tickets.push(begun.unwrap().0),
             Err(why) => break why,
         }
@@ -581,12 +593,37 @@ async fn every_begin_has_room_for_its_end_and_without_room_there_is_none() {
     assert_eq!(log.dropped.load(Ordering::Relaxed), 0);
 }
 
+/// A caller that makes more changes than are written leaves the others their part of the room.
+#[tokio::test]
+async fn one_that_fills_the_room_for_changes_leaves_the_others_their_part() {
+    let log = Log::new();
+    let audit = log.start(|_| ()).unwrap();
+    let places = Places::amount(ROOM_FOR_CHANGES);
+    let (greedy, modest) = (places.part(), places.part());
+    let begin = |part| audit.begin(&request("POST", "/api/atlas/v2/groups"), part);
+    let held: Vec<_> = std::iter::from_fn(|| begin(&greedy).ok().flatten()).collect();
+    let few: Vec<_> = std::iter::from_fn(|| begin(&modest).ok().flatten()).collect();
+    // Three quarters, and a quarter.
+    assert!(
+        (held.len() / 4..held.len() / 2).contains(&few.len()),
+        "{} and {}",
+        held.len(),
+        few.len()
+    );
+    drop((held, few));
+    audit.close(PATIENCE).await;
+    assert!(
+        greedy.has(ROOM_FOR_CHANGES / 4 * 3),
+        "what is written, or never will be, gives its room back"
+    );
+}
+
 #[tokio::test]
 async fn with_drop_nothing_is_refused_and_what_is_lost_is_counted() {
     let log = Log::new();
     let audit = log.start(|settings| settings.when_full = WhenFull::Drop).unwrap();
-    let mut tickets = Vec::new();
-    while let Some((ticket, _)) = audit.begin(&request("POST", "/api/atlas/v2/groups")).unwrap() {
+    let (mut tickets, part) = (Vec::new(), alone());
+    while let Some((ticket, _)) = audit.begin(&request("POST", "/api/atlas/v2/groups"), &part).unwrap() {
         tickets.push(ticket);
     }
     assert_eq!(log.dropped.load(Ordering::Relaxed), 1);
@@ -692,7 +729,10 @@ async fn nothing_follows_the_last_line() {
     for _ in 0..30 {
         audit.one(&request("DELETE", "/api/atlas/v2/groups/x"), &refused, true);
     }
-    let (ticket, _) = audit.begin(&request("POST", "/api/atlas/v2/groups")).unwrap().unwrap();
+    let (ticket, _) = audit
+        .begin(&request("POST", "/api/atlas/v2/groups"), &alone())
+        .unwrap()
+        .unwrap();
     audit.close(Duration::from_millis(20)).await;
     // Later than that, and so unknown.
     drop(audit.end(ticket, &request("POST", "/api/atlas/v2/groups"), &OUTCOME));
@@ -726,8 +766,8 @@ async fn a_file_that_is_removed_is_made_anew_and_a_second_writer_stays_in_its_ow
 async fn lines_that_were_dropped_are_told_of_in_the_chain() {
     let log = Log::new();
     let audit = log.start(|settings| settings.when_full = WhenFull::Drop).unwrap();
-    let mut tickets = Vec::new();
-    while let Some((ticket, _)) = audit.begin(&request("POST", "/api/atlas/v2/groups")).unwrap() {
+    let (mut tickets, part) = (Vec::new(), alone());
+    while let Some((ticket, _)) = audit.begin(&request("POST", "/api/atlas/v2/groups"), &part).unwrap() {
         tickets.push(ticket);
     }
     drop(tickets);
@@ -751,7 +791,7 @@ fn an_empty_file_and_one_that_is_no_audit_log_are_not_whole() {
 #[tokio::test(start_paused = true)]
 async fn a_disk_that_does_not_answer_is_waited_for_within_a_bound_and_others_not_at_all() {
     let queue = Arc::new(Queue::new(Box::new(|_| ())));
-    let (_, _room, done) = queue.begin(b"{".to_vec(), 100, true).unwrap();
+    let (_, _room, done) = queue.begin(b"{".to_vec(), 100, true, &alone()).unwrap();
     let on_disk = OnDisk {
         done: done.unwrap(),
         queue: Arc::clone(&queue),
@@ -769,7 +809,7 @@ async fn while_the_disk_does_not_answer_nobody_waits_for_it_anew() {
         let log = Log::new();
         let audit = log.start(|settings| settings.when_full = when_full).unwrap();
         audit.queue.set_stuck(true);
-        match audit.begin(&request("POST", "/api/atlas/v2/groups")) {
+        match audit.begin(&request("POST", "/api/atlas/v2/groups"), &alone()) {
             Err(why) => assert_eq!((when_full, why), (WhenFull::Refuse, NotRecorded::Slow)),
             Ok(begun) => {
                 let (_, on_disk) = begun.unwrap();
@@ -784,7 +824,7 @@ async fn while_the_disk_does_not_answer_nobody_waits_for_it_anew() {
 fn reads_and_refusals_keep_out_of_the_room_of_changes() {
     let queue = Arc::new(Queue::new(Box::new(|_| ())));
     while queue.other(vec![b'x'; 100]) {}
-    assert!(queue.begin(b"{".to_vec(), 100, false).is_ok());
+    assert!(queue.begin(b"{".to_vec(), 100, false, &alone()).is_ok());
 }
 
 /// The fields that the published schema requires of a class-6003 event: events/base_event.json,

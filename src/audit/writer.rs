@@ -314,26 +314,20 @@ fn tell_lost(lost: Lost, format: AuditFormat, now: SystemTime) -> Entry {
         ("count", json!(lost.changes + lost.others)),
         ("changes", json!(lost.changes)),
     ];
-    Entry {
-        line: line::of_log(format, Event::One, now, &members),
-        kind: Kind::Own(None),
-        done: None,
-    }
+    Entry::without_room(line::of_log(format, Event::One, now, &members), Kind::Own(None), None)
 }
 
 /// Tells who waits, and gives the room back.
 fn finish(queue: &Queue, batch: Vec<Entry>, result: Result<(), NotRecorded>) {
-    let (mut changes, mut others) = (0, 0);
+    let mut others = 0;
     for entry in batch {
-        match entry.kind {
-            Kind::Begin(_) | Kind::End(_) => changes += entry.line.len(),
-            Kind::Other => others += entry.line.len(),
-            Kind::Own(_) => {}
+        if matches!(entry.kind, Kind::Other) {
+            others += entry.line.len();
         }
         if let Some(done) = entry.done {
             // Nobody waits any more.
             let _ = done.send(result);
         }
     }
-    queue.give_back(changes, others);
+    queue.give_back(others);
 }

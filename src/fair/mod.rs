@@ -131,6 +131,22 @@ impl Part {
         self.own.try_take().or_else(|| self.common.try_take())
     }
 
+    /// Makes a place of another part of the same places one of this part's; whether there was one.
+    pub fn take_over(&self, place: &mut Place) -> bool {
+        if let Some(own) = self.own.try_take() {
+            *place = own;
+            return true;
+        }
+        // A common one is anybody's.
+        if Arc::ptr_eq(&place.pool, &self.common) {
+            return true;
+        }
+        self.common.try_take().is_some_and(|common| {
+            *place = common;
+            true
+        })
+    }
+
     /// A place as soon as one is free. `None`: as many as `most` wait already.
     pub async fn take(&self, most: usize) -> Option<Place> {
         if let Some(place) = self.try_take() {
@@ -300,6 +316,23 @@ mod tests {
         assert_eq!(all(&other).len(), 8);
         drop(other);
         assert_eq!(all(&places.part()).len(), 8);
+    }
+
+    #[test]
+    fn who_takes_a_place_over_gives_the_other_part_its_own_back() {
+        let places = Places::new(8);
+        let (from, to) = (places.part(), places.part());
+        let mut held = all(&from);
+        assert_eq!(held.len(), 6, "its part, and the common half");
+        assert!(held.iter_mut().take(2).all(|place| to.take_over(place)), "its part");
+        assert_eq!(all(&from).len(), 2, "what it gave up is free again");
+        let common = |place: &&mut Place| Arc::ptr_eq(&place.pool, &to.common);
+        assert!(held.iter_mut().filter(common).all(|place| to.take_over(place)));
+        let mut last = from.try_take().unwrap();
+        assert!(!to.take_over(&mut last), "neither its part nor a common place is free");
+        assert!(from.try_take().is_some(), "the place is still what it was");
+        held.clear();
+        assert!(to.take_over(&mut last));
     }
 
     #[tokio::test(start_paused = true)]

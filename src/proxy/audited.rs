@@ -85,7 +85,10 @@ impl Pipeline {
         if !Audit::is_change(&record.method) {
             return Ok(());
         }
-        let begun = audit.begin(&record.audit_request(audited, &record.peer.site()))?;
+        let begun = audit.begin(
+            &record.audit_request(audited, &record.peer.site()),
+            &self.portion(record.who).audit,
+        )?;
         let Some((ticket, on_disk)) = begun else {
             return Ok(());
         };

@@ -41,8 +41,8 @@ pub struct ProxyError {
     allow: Option<&'static str>,
     /// How a client can show who it is: the values of `WWW-Authenticate`.
     challenges: Vec<HeaderValue>,
-    /// The client showed nothing, and is only asked.
-    asks: bool,
+    /// The reason that it counts as, where its code alone does not tell.
+    counts_as: Option<DenyReason>,
     /// The browser is to forget the service worker that an earlier program left at this address.
     forget_workers: bool,
 }
@@ -57,17 +57,14 @@ impl ProxyError {
             close: false,
             allow: None,
             challenges: Vec::new(),
-            asks: false,
+            counts_as: None,
             forget_workers: false,
         }
     }
 
     /// The reason that it counts as, where it is a refusal.
     pub(super) fn deny_reason(&self) -> Option<DenyReason> {
-        if self.asks {
-            return Some(DenyReason::Challenge);
-        }
-        deny_reason(self.code)
+        self.counts_as.or_else(|| deny_reason(self.code))
     }
 
     fn closing(mut self) -> Self {
@@ -161,7 +158,7 @@ impl ProxyError {
 
     /// The client showed nothing of who it is.
     pub(super) fn asking(mut self) -> Self {
-        self.asks = true;
+        self.counts_as = Some(DenyReason::Challenge);
         self
     }
 
@@ -182,6 +179,19 @@ impl ProxyError {
             ErrorCode::RuleDenied,
             format!("Refused by this proxy's configuration: {decision}. Whoever runs the proxy can change it."),
         )
+    }
+
+    pub(super) fn too_many_connections(caller: &str) -> Self {
+        let mut error = Self::new(
+            ErrorCode::Overloaded,
+            format!(
+                "Caller `{caller}` has as many connections as leave the other callers their part (`max_connections`): use \
+                 those that are open again, or close some."
+            ),
+        )
+        .closing();
+        error.counts_as = Some(DenyReason::Connections);
+        error
     }
 
     pub(super) fn one_authorization() -> Self {
@@ -208,6 +218,11 @@ impl ProxyError {
         );
         error.retry_after = Some(Duration::from_secs(1));
         error
+    }
+
+    /// A gateway refused the handshake; `said`: why.
+    pub(super) fn certificate_refused(said: String) -> Self {
+        Self::new(ErrorCode::UpstreamUnreachable, said)
     }
 
     /// `who` has met a bound of its own: a listener, or a caller.
@@ -360,13 +375,6 @@ impl From<TokenUnavailable> for ProxyError {
         let mut error = Self::new(code, unavailable.to_string());
         error.retry_after = Some(after);
         error
-    }
-}
-
-impl ProxyError {
-    /// A gateway refused the handshake; `said`: why.
-    pub(super) fn certificate_refused(said: String) -> Self {
-        Self::new(ErrorCode::UpstreamUnreachable, said)
     }
 }
 

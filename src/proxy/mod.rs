@@ -33,7 +33,7 @@ pub use error::ProxyError;
 pub use fairness::{FairnessLimits, Usage};
 pub use peer::{Client, Peer};
 pub use pipeline::Pipeline;
-pub use portion::Portion;
+pub use portion::{ConnectionPlace, Portion};
 pub use response_body::{BoxError, ResponseBody};
 pub use rules::{CallersMode, RequestRules};
 pub use shared::Shared;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::ConnectionPlace;
 use crate::certificate::SubjectNames;
 
 /// A client's connection, as far as it tells who the client is.
@@ -12,6 +13,8 @@ pub struct Client<'a> {
     pub peer: Peer,
     /// The names in the certificate that it showed, verified.
     pub certificate: Option<&'a SubjectNames>,
+    /// Its place among all connections.
+    pub place: &'a ConnectionPlace,
 }
 
 /// Who is at the other end of a client connection.

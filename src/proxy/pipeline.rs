@@ -134,6 +134,9 @@ impl Pipeline {
         record.who = *identified.as_ref().unwrap_or(&Who::Unknown);
         self.portion(record.who).processor.turn(Step::Begin).await;
         identified?;
+        if let Some(callers) = &self.callers {
+            callers.count_connection(record.who, client)?;
+        }
         let claimed = |callers: &ListenerCallers| callers.claimed_by(record.who, &parts.headers);
         record.claimed_caller = self.callers.as_ref().and_then(claimed);
         self.permit(&parts.method, path.path(), &reading, record)?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::body::BodyLimits;
-use crate::audit::Audit;
+use crate::audit::{Audit, ROOM_FOR_CHANGES};
 use crate::catalogue::Catalogue;
 use crate::fair::{Places, Turns};
 use crate::metrics::Metrics;
@@ -17,8 +17,12 @@ pub struct Shared {
     pub catalogue: Arc<Catalogue>,
     pub(super) clock: SharedClock,
     pub(super) limits: BodyLimits,
+    /// Connections of clients.
+    pub connections: Arc<Places>,
     /// Recorded bytes of request bodies of all together (`replay_budget`).
     pub replay_budget: Arc<Places>,
+    /// Bytes of changes on their way to the audit log.
+    pub audit_room: Arc<Places>,
     /// Turns at the processor.
     pub processor: Arc<Turns>,
     /// Where who changed what is recorded.
@@ -26,11 +30,12 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// `limits` bound what one request, and all together, may hold.
+    /// `connections`: how many clients may have. `limits` bound what one request, and all together, may hold.
     pub fn new(
         metrics: Arc<Metrics>,
         catalogue: Arc<Catalogue>,
         clock: SharedClock,
+        connections: usize,
         limits: BodyLimits,
         audit: Option<Arc<Audit>>,
     ) -> Self {
@@ -39,13 +44,15 @@ impl Shared {
             catalogue,
             clock,
             limits,
+            connections: Places::new(connections),
             replay_budget: Places::amount(limits.replay_budget),
+            audit_room: Places::amount(ROOM_FOR_CHANGES),
             processor: Arc::default(),
             audit,
         }
     }
 
-    /// The same with other bounds. The budget, of which requests in flight hold parts, stays.
+    /// The same with other bounds. Connections and the budget, of which parts are held, stay.
     #[must_use]
     pub fn with_limits(&self, limits: BodyLimits) -> Self {
         Self {
@@ -53,7 +60,9 @@ impl Shared {
             catalogue: Arc::clone(&self.catalogue),
             clock: Arc::clone(&self.clock),
             limits,
+            connections: Arc::clone(&self.connections),
             replay_budget: Arc::clone(&self.replay_budget),
+            audit_room: Arc::clone(&self.audit_room),
             processor: Arc::clone(&self.processor),
             audit: self.audit.clone(),
         }

@@ -149,18 +149,23 @@ fn begin_tcp(
     let (listener, drain) = (Arc::clone(listener), drain.clone());
     match snapshot.tls.clone() {
         None => tokio::spawn(async move {
-            let standing = Standing::plain(peer).through(at.balancer);
+            let standing = Standing::plain(peer, slot).through(at.balancer);
             connection::serve_http1(stream, standing, listener, drain).await;
-            drop(slot);
         }),
         Some(tls) => tokio::spawn(async move {
-            serve_tls(stream, at, &tls, listener, drain).await;
-            drop(slot);
+            serve_tls(stream, at, slot, &tls, listener, drain).await;
         }),
     };
 }
 
-async fn serve_tls(stream: TcpStream, at: TcpPeer, tls: &ListenerTls, listener: Arc<Listener>, mut drain: DrainHandle) {
+async fn serve_tls(
+    stream: TcpStream,
+    at: TcpPeer,
+    slot: Slot,
+    tls: &ListenerTls,
+    listener: Arc<Listener>,
+    mut drain: DrainHandle,
+) {
     let peer = Peer::Ip(at.ip);
     let snapshot = listener.snapshot();
     // In a box of its own, which is freed before the connection is served.
@@ -176,7 +181,8 @@ async fn serve_tls(stream: TcpStream, at: TcpPeer, tls: &ListenerTls, listener: 
         Ok(Handshake::Done(stream)) => {
             let connection = stream.get_ref().1;
             let chain = connection.peer_certificates();
-            let standing = Standing::encrypted(peer, chain, tls.clients(), snapshot.clock.wall()).through(at.balancer);
+            let standing =
+                Standing::encrypted(peer, slot, chain, tls.clients(), snapshot.clock.wall()).through(at.balancer);
             return if connection.alpn_protocol() == Some(b"h2") {
                 connection::serve_http2(stream, standing, listener, drain).await;
             } else {
@@ -262,8 +268,7 @@ async fn serve_unix(socket: UnixListener, listener: Arc<Listener>, mut drain: Dr
             Ok(slot) => {
                 let (listener, drain) = (Arc::clone(&listener), drain.clone());
                 tokio::spawn(async move {
-                    connection::serve_http1(stream, Standing::plain(peer), listener, drain).await;
-                    drop(slot);
+                    connection::serve_http1(stream, Standing::plain(peer, slot), listener, drain).await;
                 });
             }
             Err(full) => no_room(stream, peer, &listener, full),

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::fair::{Part, Place, Places};
-use crate::proxy::Peer;
+use crate::fair::Part;
+use crate::proxy::{ConnectionPlace, Peer};
 
 /// Connections that are being told at a time that there is no room, at most; further ones are closed without an answer.
 /// Fewer where few are served: they take descriptors, too.
@@ -53,7 +53,6 @@ impl Shares {
 /// Slots for open client connections, shared by all listeners.
 #[derive(Debug)]
 pub struct Capacity {
-    connections: Arc<Places>,
     open: AtomicUsize,
     farewells: Arc<Semaphore>,
     total: usize,
@@ -64,7 +63,7 @@ pub struct Capacity {
 /// A connection's slot; given back when dropped.
 #[derive(Debug)]
 pub(super) struct Slot {
-    _place: Place,
+    pub(super) place: ConnectionPlace,
     capacity: Arc<Capacity>,
     peer: Option<Peer>,
 }
@@ -82,7 +81,6 @@ impl Capacity {
     /// `connections` at a time, `per_peer` of them of one peer (0: as many as there are).
     pub fn new(connections: usize, per_peer: usize) -> Arc<Self> {
         Arc::new(Self {
-            connections: Places::new(connections),
             open: AtomicUsize::new(0),
             farewells: Arc::new(Semaphore::new(
                 (connections / SERVED_PER_FAREWELL).clamp(1, MOST_FAREWELLS),
@@ -100,23 +98,12 @@ impl Capacity {
         quarter.into_iter().chain(configured).min()
     }
 
-    /// A listener's part of them.
-    pub fn part(&self) -> Arc<Part> {
-        self.connections.part()
-    }
-
-    /// A slot for a connection to the listener whose `part` this is. `strangers`: whoever connects there must still show
-    /// who it is, so that one peer gets a quarter of the slots at most.
-    pub(super) fn admit(self: &Arc<Self>, part: &Part, peer: Peer, strangers: bool) -> Result<Slot, Full> {
-        self.reserve(part)?.assign(peer, strangers)
-    }
-
-    /// A slot of nobody yet.
+    /// A slot of a listener's `part`, and of no peer yet.
     pub(super) fn reserve(self: &Arc<Self>, part: &Part) -> Result<Slot, Full> {
         let place = part.try_take().ok_or(Full::Connections)?;
         self.open.fetch_add(1, Ordering::Relaxed);
         Ok(Slot {
-            _place: place,
+            place: ConnectionPlace::new(place),
             capacity: Arc::clone(self),
             peer: None,
         })
@@ -134,7 +121,8 @@ impl Capacity {
 }
 
 impl Slot {
-    /// The slot as one of `peer`, if that may have one more.
+    /// The slot as one of `peer`, if that may have one more. `strangers`: whoever connects there must still show who it is,
+    /// so that one peer gets a quarter of the slots at most.
     pub(super) fn assign(mut self, peer: Peer, strangers: bool) -> Result<Self, Full> {
         if let Some(most) = self.capacity.most_of_a_peer(strangers) {
             let peer = peer.site();
@@ -168,11 +156,18 @@ impl Drop for Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fair::Places;
+
+    impl Capacity {
+        fn admit(self: &Arc<Self>, part: &Part, peer: Peer, strangers: bool) -> Result<Slot, Full> {
+            self.reserve(part)?.assign(peer, strangers)
+        }
+    }
 
     #[test]
     fn places_are_counted_and_given_back() {
         let capacity = Capacity::new(3, 2);
-        let part = capacity.part();
+        let part = Places::new(3).part();
         let (one, other) = (Peer::Unix(1), Peer::Unix(2));
         let first = capacity.admit(&part, one, false).unwrap();
         let second = capacity.admit(&part, one, false).unwrap();
@@ -188,7 +183,7 @@ mod tests {
     #[test]
     fn a_stranger_gets_a_quarter() {
         let capacity = Capacity::new(8, 0);
-        let part = capacity.part();
+        let part = Places::new(8).part();
         let peer = |ip: &str| Peer::Ip(ip.parse().unwrap());
         let mut held = Vec::new();
         for address in ["2001:db8::1", "2001:db8::ffff"] {

@@ -8,7 +8,6 @@ use arc_swap::ArcSwap;
 use super::ConnectionLimits;
 use super::capacity::{Capacity, Full, Slot};
 use super::tls::ListenerTls;
-use crate::fair::Part;
 use crate::guard::Allowlist;
 use crate::proxy::{Peer, Pipeline};
 use crate::time::SharedClock;
@@ -36,8 +35,6 @@ pub struct Listener {
     snapshot: ArcSwap<Snapshot>,
     /// Slots for open connections, shared by all listeners.
     pub(super) capacity: Arc<Capacity>,
-    /// This listener's part of the slots.
-    part: Arc<Part>,
 }
 
 impl Listener {
@@ -45,7 +42,6 @@ impl Listener {
     pub fn new(snapshot: Snapshot, capacity: Arc<Capacity>) -> Arc<Self> {
         Arc::new(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
-            part: capacity.part(),
             capacity,
         })
     }
@@ -61,8 +57,7 @@ impl Listener {
     /// # Errors
     /// When there is none.
     pub(super) fn admit(&self, peer: Peer) -> Result<Slot, Full> {
-        self.capacity
-            .admit(&self.part, peer, self.snapshot.load().pipeline.rules.requires_callers())
+        self.assign(self.reserve()?, peer)
     }
 
     /// The same for a load balancer, before it is known whose connection it is.
@@ -70,7 +65,8 @@ impl Listener {
     /// # Errors
     /// When there is none.
     pub(super) fn reserve(&self) -> Result<Slot, Full> {
-        self.capacity.reserve(&self.part)
+        self.capacity
+            .reserve(&self.snapshot.load().pipeline.portion.connections)
     }
 
     /// A reserved slot as that of `peer`.

@@ -9,6 +9,7 @@ use rustls_pki_types::CertificateDer;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::capacity::Slot;
 use super::listener::Snapshot;
 use super::tls::{ClientPolicy, ListenerTls};
 use crate::certificate::{self, SubjectNames};
@@ -24,6 +25,7 @@ const LEAST_OF_LIFE: f64 = 0.9;
 pub(super) struct Standing {
     /// Who is at the other end.
     pub(super) peer: Peer,
+    slot: Slot,
     /// The load balancer that said so.
     balancer: Option<IpAddr>,
     shown: Shown,
@@ -66,13 +68,14 @@ pub(super) struct Lost {
 
 impl Standing {
     /// Of a connection that is not encrypted.
-    pub(super) fn plain(peer: Peer) -> Self {
-        Self::new(peer, Shown::Plain)
+    pub(super) fn plain(peer: Peer, slot: Slot) -> Self {
+        Self::new(peer, slot, Shown::Plain)
     }
 
     /// Of a connection after its handshake, by this policy at this time.
     pub(super) fn encrypted(
         peer: Peer,
+        slot: Slot,
         chain: Option<&[CertificateDer<'static>]>,
         policy: Option<&ClientPolicy>,
         now: SystemTime,
@@ -89,14 +92,15 @@ impl Standing {
             }),
             _ => Shown::Encrypted,
         };
-        Self::new(peer, shown)
+        Self::new(peer, slot, shown)
     }
 
-    fn new(peer: Peer, shown: Shown) -> Self {
+    fn new(peer: Peer, slot: Slot, shown: Shown) -> Self {
         // 2^-32 times a u32 lies in 0.0..1.0. Without a source of randomness there is no jitter, and nothing worse.
         let random = getrandom::u32().map_or(1.0, |n| f64::from(n) / 4_294_967_296.0);
         Self {
             peer,
+            slot,
             balancer: None,
             shown,
             since: Instant::now(),
@@ -121,7 +125,13 @@ impl Standing {
         Client {
             peer: self.peer,
             certificate,
+            place: &self.slot.place,
         }
+    }
+
+    /// Whether no further request is served: it has lived as long as it may, or its caller has too many.
+    pub(super) fn is_over(&self, most: Duration) -> bool {
+        self.is_old(most) || self.slot.place.is_too_many()
     }
 
     /// Whether the next request may be served by the snapshot in force.
@@ -198,7 +208,7 @@ impl Standing {
     }
 
     /// Whether it has lived as long as it may.
-    pub(super) fn is_old(&self, most: Duration) -> bool {
+    fn is_old(&self, most: Duration) -> bool {
         self.since.elapsed() >= self.life(most)
     }
 
@@ -208,7 +218,7 @@ impl Standing {
     }
 
     /// Ends when it has lived as long as it may, or [`Self::end`] was called. When its time seems over it asks for the limit
-    /// again: a longer one holds from then on. A shorter one is noticed by the next request ([`Self::is_old`]).
+    /// again: a longer one holds from then on. A shorter one is noticed by the next request ([`Self::is_over`]).
     pub(super) async fn ending(&self, most: impl Fn() -> Duration) {
         let old = async {
             loop {
@@ -255,11 +265,15 @@ fn first_end(chain: &[CertificateDer<'_>], now: SystemTime) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fair::Places;
+    use crate::server::Capacity;
 
     #[tokio::test(start_paused = true)]
     async fn connections_that_were_made_together_end_one_by_one_and_none_later_than_it_may() {
         let most = Duration::from_secs(1000);
-        let all: Vec<_> = (0..100).map(|_| Standing::plain(Peer::Unix(1))).collect();
+        let (capacity, part) = (Capacity::new(100, 0), Places::new(100).part());
+        let standing = || Standing::plain(Peer::Unix(1), capacity.reserve(&part).unwrap());
+        let all: Vec<_> = (0..100).map(|_| standing()).collect();
         let mut lives: Vec<_> = all.iter().map(|one| one.life(most)).collect();
         lives.sort();
         lives.dedup();

@@ -282,7 +282,7 @@ impl Listeners {
     /// Serves on one more socket.
     fn open(&self, socket: BoundSocket, wanted: Wanted<'_>) -> OpenListener {
         let address = BoundAddress::of(&socket);
-        let (usage, mut portions) = (Arc::default(), self.portions(&wanted));
+        let (usage, mut portions) = (Arc::default(), Portions::new(&wanted.account.places, &self.shared));
         let (snapshot, status) = self.snapshot(&address, &wanted, &usage, &mut portions);
         let listener = server::Listener::new(snapshot, Arc::clone(&self.capacity));
         let drain = Drain::default();
@@ -306,7 +306,7 @@ impl Listeners {
     /// Applies new settings to a listener that keeps its socket.
     fn refit(&self, one: &mut OpenListener, wanted: Wanted<'_>) {
         if one.account.name != wanted.account.name {
-            one.portions = self.portions(&wanted);
+            one.portions.lead_to(&wanted.account.places);
         }
         let (snapshot, status) = self.snapshot(&one.address, &wanted, &one.usage, &mut one.portions);
         one.listener.replace(snapshot);
@@ -319,10 +319,6 @@ impl Listeners {
         one.account = wanted.account;
         one.status = status;
         self.say_certificate(one);
-    }
-
-    fn portions(&self, wanted: &Wanted<'_>) -> Portions {
-        Portions::new(&wanted.account.places, &self.shared)
     }
 
     /// Puts a listener's certificate and its clients' into metrics and log.
@@ -363,7 +359,7 @@ impl Listeners {
             credential: wanted.account_settings.credential.kind(),
             upstream: wanted.account_settings.upstream.origin.to_string(),
         };
-        let callers = portions.callers(&self.callers, &name, &account.name, &rules, &self.shared.metrics);
+        let callers = portions.callers(&self.callers, &name, &account.name, &rules, &self.shared);
         let snapshot = Snapshot {
             pipeline: Arc::new(Pipeline {
                 callers,
