@@ -135,6 +135,72 @@ async fn a_caller_full_of_stuck_requests_leaves_the_others_their_places() {
     assert!(program.stop().await.0.success());
 }
 
+/// Half of all connections are for anybody, half is divided: whoever holds all that it may leaves the others theirs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_that_opens_all_connections_leaves_the_others_theirs() {
+    let upstream = patient_upstream().await;
+    // Of 160 descriptors, 74 are for clients: 37 for anybody, and 12 each for both callers and for whoever has just come.
+    let (program, _folder) = with_descriptors(160, &upstream, EQUALS, &[]).await;
+    let head = |who: String| {
+        format!(
+            "GET {} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {who}\r\n\r\n",
+            clusters()
+        )
+    };
+    let (greedy, modest) = (
+        head(basic("billing", BILLING_SECRET)),
+        head(basic("deployer", DEPLOYER_SECRET)),
+    );
+    let mut held = Vec::new();
+    let (refused, answer) = loop {
+        let mut stream = connect(program.address, held.len()).await;
+        let answer = exchange(&mut stream, &greedy).await;
+        if !answer.starts_with("HTTP/1.1 200 ") {
+            break (stream, answer);
+        }
+        held.push(stream);
+    };
+    assert!((48..=51).contains(&held.len()), "{}", held.len());
+    assert!(
+        answer.starts_with("HTTP/1.1 503 ") && answer.contains("PROXY_OVERLOADED"),
+        "{answer}"
+    );
+    assert!(
+        answer.contains("Caller `billing`") && answer.to_lowercase().contains("connection: close"),
+        "{answer}"
+    );
+    ends(refused).await;
+    let labels = [("reason", "connections"), ("caller", "billing")];
+    assert_eq!(
+        metric(program.admin, "atlas_auth_proxy_denied_total", &labels).await,
+        1.0
+    );
+    // It may go on with those that it has.
+    assert!(exchange(&mut held[0], &greedy).await.starts_with("HTTP/1.1 200 "));
+    let mut others = Vec::new();
+    for n in 0..12 {
+        let mut stream = connect(program.address, n).await;
+        assert!(
+            exchange(&mut stream, &modest).await.starts_with("HTTP/1.1 200 "),
+            "connection {n}"
+        );
+        others.push(stream);
+    }
+    held.truncate(40);
+    until("it has one again", || async {
+        let mut stream = connect(program.address, 0).await;
+        exchange(&mut stream, &greedy).await.starts_with("HTTP/1.1 200 ")
+    })
+    .await;
+    assert!(program.stop().await.0.success());
+}
+
+async fn ends(mut stream: TcpStream) {
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).await.unwrap();
+    assert_eq!(rest, b"");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_that_fills_the_replay_budget_leaves_the_others_their_part() {
     let folder = tempfile::tempdir().unwrap();

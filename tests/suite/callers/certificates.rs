@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
 use super::*;
@@ -27,14 +27,14 @@ operations = ["listGroups"]
 action = "allow"
 "#;
 
-struct Tls {
+pub(super) struct Tls {
     gateway: Gateway,
     ca: TestCa,
     listeners: String,
 }
 
 impl Tls {
-    async fn start(callers: &str) -> Self {
+    pub(super) async fn start(callers: &str) -> Self {
         let ca = TestCa::named("clients");
         let server = ca.identity(&["localhost"], |_| ());
         let folder = tempfile::tempdir().unwrap();
@@ -58,7 +58,13 @@ impl Tls {
     }
 
     async fn connect(&self, identity: Option<&Identity>) -> Sender {
-        let tcp = TcpStream::connect(self.gateway.address(0)).await.unwrap();
+        self.connect_from("127.0.0.1", identity).await
+    }
+
+    pub(super) async fn connect_from(&self, address: &str, identity: Option<&Identity>) -> Sender {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{address}:0").parse().unwrap()).unwrap();
+        let tcp = socket.connect(self.gateway.address(0)).await.unwrap();
         let name = rustls_pki_types::ServerName::try_from("localhost").unwrap();
         let stream = TlsConnector::from(self.ca.client(identity, &["h2"]))
             .connect(name, tcp)
@@ -72,11 +78,11 @@ impl Tls {
     }
 }
 
-struct Sender(hyper::client::conn::http2::SendRequest<Full<Bytes>>);
+pub(super) struct Sender(pub(super) hyper::client::conn::http2::SendRequest<Full<Bytes>>);
 
 impl Sender {
     /// Status, and what was said.
-    async fn get(&mut self, path: &str, authorization: Option<&str>) -> (u16, String) {
+    pub(super) async fn get(&mut self, path: &str, authorization: Option<&str>) -> (u16, String) {
         let mut request = Request::builder().uri(format!("https://localhost{path}"));
         if let Some(value) = authorization {
             request = request.header("authorization", value);
@@ -92,7 +98,7 @@ impl Sender {
     }
 }
 
-fn basic(name: &str, secret: &str) -> String {
+pub(super) fn basic(name: &str, secret: &str) -> String {
     let pair = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, format!("{name}:{secret}"));
     format!("Basic {pair}")
 }

@@ -1,6 +1,8 @@
 //! A caller's share refuses the greedy and touches nobody else.
 
+use super::certificates::{Tls, basic};
 use super::*;
+use crate::support::until;
 
 #[tokio::test]
 async fn a_greedy_caller_is_told_when_to_come_again_and_others_are_served() {
@@ -55,4 +57,27 @@ async fn a_request_that_the_listener_refuses_is_not_counted_against_its_caller()
     passes(at(1).basic_auth("billing", Some(BILLING_SECRET))).await;
     let said = refused(at(1).basic_auth("billing", Some(BILLING_SECRET)), "PROXY_RATE_LIMITED").await;
     assert!(said.contains("billing"), "{said}");
+}
+
+/// Over HTTP/2 a caller's connection beyond its part ends, too, and what others ask for goes on.
+#[tokio::test]
+async fn a_connection_that_is_one_too_many_ends_over_http_2() {
+    let tls = Tls::start(&format!("{TWO}\n[limits]\nmax_connections = 8\n")).await;
+    let path = format!("/api/atlas/v2/groups/{PROJECT}/clusters");
+    let (greedy, modest) = (basic("billing", BILLING_SECRET), basic("deployer", DEPLOYER_SECRET));
+    let mut held = Vec::new();
+    // One address has a quarter at most.
+    for n in 0..6 {
+        let mut connection = tls.connect_from(&format!("127.0.0.{}", 2 + n / 2), None).await;
+        assert_eq!(connection.get(&path, Some(&greedy)).await.0, 200, "connection {n}");
+        held.push(connection);
+    }
+    let mut more = tls.connect_from("127.0.0.5", None).await;
+    let (status, said) = more.get(&path, Some(&greedy)).await;
+    assert!(status == 503 && said.contains("Caller `billing`"), "{said}");
+    until("it ends", || async { more.0.is_closed() }).await;
+    let mut other = tls.connect_from("127.0.0.6", None).await;
+    assert_eq!(other.get(&path, Some(&modest)).await.0, 200);
+    // Whose request comes later on it makes no difference.
+    assert_eq!(held[0].get(&path, Some(&modest)).await.0, 200);
 }
