@@ -182,14 +182,11 @@ impl ProxyError {
     }
 
     pub(super) fn too_many_connections(caller: &str) -> Self {
-        let mut error = Self::new(
-            ErrorCode::Overloaded,
-            format!(
-                "Caller `{caller}` has as many connections as leave the other callers their part (`max_connections`): use \
-                 those that are open again, or close some."
-            ),
-        )
-        .closing();
+        let detail = format!(
+            "Caller `{caller}` has as many connections as leave the other callers their part (`max_connections`): use those \
+             that are open again, or close some."
+        );
+        let mut error = Self::refused(ErrorCode::Overloaded, &detail);
         error.counts_as = Some(DenyReason::Connections);
         error
     }

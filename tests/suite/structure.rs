@@ -22,7 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("metrics", &["code", "log"]),
     ("certificate", &[]),
     ("catalogue", &[]),
-    ("audit", &["crypto", "log", "time"]),
+    ("audit", &["crypto", "fair", "log", "time"]),
     // Parts.
     ("guard", &[]),
     ("access", &["catalogue", "guard"]),
