@@ -222,13 +222,15 @@ async fn the_preamble_stands_before_tls() {
         stream.write_all(GET).await.unwrap();
         assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 200 "), "{from}");
     }
-    // TLS without a preamble.
-    let stream = connect(BALANCER, proxy.address).await;
-    let name = ServerName::try_from("localhost").unwrap();
-    let connector = TlsConnector::from(ca.client(None, &["http/1.1"]));
-    assert!(connector.connect(name, stream).await.is_err());
-    // A stranger gets no handshake.
-    assert_eq!(answer(BALANCER, &proxy, &preamble("198.51.100.1")).await, "");
+    // TLS without a preamble, and a stranger, who gets no handshake.
+    for before in [Vec::new(), preamble("198.51.100.1")] {
+        let mut stream = connect(BALANCER, proxy.address).await;
+        stream.write_all(&before).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let connector = TlsConnector::from(ca.client(None, &["http/1.1"]));
+        assert!(connector.connect(name, stream).await.is_err(), "{before:?}");
+    }
+    assert_eq!((denied(&proxy, "ip").await, denied(&proxy, "tls").await), (1.0, 0.0));
 }
 
 #[tokio::test]

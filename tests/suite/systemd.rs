@@ -7,6 +7,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
+use std::time::Instant;
 
 use http_body_util::BodyExt;
 use rustix::process::{Pid, Signal, kill_process};
@@ -328,7 +329,10 @@ impl Manager {
 
     /// The next message with this line; all that comes before is kept.
     fn hears(&mut self, line: &str) -> String {
+        // Whoever says something else all the time is not waited for longer than who says nothing.
+        let until = Instant::now() + PATIENCE;
         loop {
+            assert!(Instant::now() < until, "{line} was not said: {:?}", self.heard.last());
             let mut message = [0; 1000];
             let length = self.socket.recv(&mut message).unwrap_or_else(|error| {
                 panic!("{line} was not said ({error}): {:?}", self.heard);
