@@ -151,20 +151,6 @@ impl ListenerCallers {
         Err(error)
     }
 
-    /// Counts a client's connection to the caller that is known by its request.
-    ///
-    /// # Errors
-    /// When the caller has as many as it may.
-    pub(super) fn count_connection(&self, who: Who, client: Client<'_>) -> Result<(), ProxyError> {
-        let Who::Caller(index, _) = who else { return Ok(()) };
-        match (self.portions.get(index), self.terms.get(index)) {
-            (Some(portion), Some((terms, _))) if !client.place.count_to(&portion.connections) => {
-                Err(ProxyError::too_many_connections(terms.name.as_str()))
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Whether the caller may make this request: the caller's rule that decided, if one did, and then the rule that let it
     /// through with a warning, or why it may not.
     pub(super) fn permit(

@@ -123,6 +123,7 @@ impl Pipeline {
             record.unread = content.is_none();
             let answer = self.answer_here(endpoint, client, &parts, content.unwrap_or_default(), record);
             let (parts, bytes) = Box::pin(answer).await?.into_parts();
+            self.count_connection(client, record.who)?;
             record.status = parts.status;
             return Ok((Response::from_parts(parts, ()), Content::Whole(Some(bytes))));
         }
@@ -134,9 +135,7 @@ impl Pipeline {
         record.who = *identified.as_ref().unwrap_or(&Who::Unknown);
         self.portion(record.who).processor.turn(Step::Begin).await;
         identified?;
-        if let Some(callers) = &self.callers {
-            callers.count_connection(record.who, client)?;
-        }
+        self.count_connection(client, record.who)?;
         let claimed = |callers: &ListenerCallers| callers.claimed_by(record.who, &parts.headers);
         record.claimed_caller = self.callers.as_ref().and_then(claimed);
         self.permit(&parts.method, path.path(), &reading, record)?;

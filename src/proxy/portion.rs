@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::callers::Who;
-use super::{Pipeline, Shared};
+use super::{Client, Pipeline, ProxyError, Shared};
 use crate::fair::{Part, Place, Places, Sharer};
 
 /// A part of each thing that is scarce: whoever uses up its own leaves the others theirs.
@@ -84,6 +84,20 @@ impl ConnectionPlace {
 }
 
 impl Pipeline {
+    /// Counts the connection to the caller that its request is known to come from.
+    ///
+    /// # Errors
+    /// When the caller has as many as it may.
+    pub(super) fn count_connection(&self, client: Client<'_>, who: Who) -> Result<(), ProxyError> {
+        let Some(callers) = &self.callers else { return Ok(()) };
+        match callers.portion(who) {
+            Some(portion) if !client.place.count_to(&portion.connections) => {
+                Err(ProxyError::too_many_connections(callers.label(who)))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What the request's sharer has of what all share.
     pub(super) fn portion(&self, who: Who) -> &Portion {
         let of_caller = self.callers.as_ref().and_then(|callers| callers.portion(who));

@@ -72,10 +72,13 @@ async fn a_connection_that_is_one_too_many_ends_over_http_2() {
         assert_eq!(connection.get(&path, Some(&greedy)).await.0, 200, "connection {n}");
         held.push(connection);
     }
-    let mut more = tls.connect_from("127.0.0.5", None).await;
-    let (status, said) = more.get(&path, Some(&greedy)).await;
-    assert!(status == 503 && said.contains("Caller `billing`"), "{said}");
-    until("it ends", || async { more.0.is_closed() }).await;
+    // A question about itself tells whose connection it is, too.
+    for path in [&path, "/api/oauth/caller"] {
+        let mut more = tls.connect_from("127.0.0.5", None).await;
+        let (status, said) = more.get(path, Some(&greedy)).await;
+        assert!(status == 503 && said.contains("Caller `billing`"), "{said}");
+        until("it ends", || async { more.0.is_closed() }).await;
+    }
     let mut other = tls.connect_from("127.0.0.6", None).await;
     assert_eq!(other.get(&path, Some(&modest)).await.0, 200);
     // Whose request comes later on it makes no difference.
