@@ -29,8 +29,8 @@ return {value, redis.call('PTTL', KEYS[1])}
 /// KEYS: lock, fence, token. ARGV: holder (empty: no lock is wanted), lock's life, a fence to be exceeded, fence's
 /// life, the highest fence, the index of the token's last byte.
 ///
-/// The counter lives far longer than any token, and starts over when the store has lost it: the caller passes the
-/// highest fence it has seen. Beyond the highest fence, where somebody must have pushed it, it begins at 1 again. A
+/// The counter lives far longer than any token. When the store has lost it, counting goes on above what the caller
+/// passes: the time, or the highest fence that it has seen. Beyond the highest fence, where somebody must have pushed it, it begins at 1 again. A
 /// lock that is no string, has no end, or ends later than any replica's would hold up everybody for ever: it is
 /// ignored.
 pub(super) const TURN: &str = "

@@ -9,14 +9,18 @@ mod needs;
 mod ports;
 
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use self::needs::needs;
 use self::ports::free_address;
 use super::super::fleet::Place;
 use super::super::keys::Subject;
-use super::super::{SealKey, TokenStoreSettings};
+use super::super::{SealKey, SharedSource, TokenStoreSettings};
 use super::*;
+use crate::credential::bearer::{Granted, Moment, Refusal, Token, TokenSource};
 use crate::metrics::Metrics;
+use crate::time::Clock;
 
 pub(in crate::token_store) struct Server {
     child: Child,
@@ -213,6 +217,75 @@ async fn whoever_takes_the_lock_sees_what_lies_there_in_the_same_step() {
         assert!(stored.left.unwrap() > Duration::from_secs(1));
         assert!(!turn.odd);
     }
+}
+
+/// Grants tokens, and counts them.
+#[derive(Default)]
+struct Endpoint(AtomicU64);
+
+impl TokenSource for Arc<Endpoint> {
+    fn fetch<'a>(&'a self, _: Option<&'a Token>) -> BoxFuture<'a, Result<Granted, Refusal>> {
+        Box::pin(async {
+            let number = self.0.fetch_add(1, Ordering::SeqCst) + 1;
+            Ok(Granted::for_tests(&format!("token-{number}"), 3600))
+        })
+    }
+
+    fn revoke<'a>(&'a self, _: &'a Token) -> BoxFuture<'a, Result<(), Refusal>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// A wall clock that stands, so many seconds after 1970.
+struct Stands(u64);
+
+impl Clock for Stands {
+    fn wall(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + self.boot()
+    }
+
+    fn boot(&self) -> Duration {
+        Duration::from_secs(self.0)
+    }
+}
+
+/// The one that asks first has seen fewer of the tokens than the other.
+#[tokio::test]
+async fn a_server_that_has_lost_everything_has_one_replica_ask_for_all() {
+    let Some(server) = Server::start() else { return };
+    let store = connected(&server).await;
+    let endpoint: Arc<Endpoint> = Arc::default();
+    let replica = |seconds| {
+        SharedSource::with_store(
+            "default",
+            Subject {
+                origin: "https://cloud.mongodb.com".to_owned(),
+                client_id: "mdb_sa_id_1".to_owned(),
+            },
+            Box::new(Arc::clone(&endpoint)),
+            (Arc::clone(&store) as Arc<dyn SharedStore>, Arc::default()),
+            SealKey::parse(&[7; 32]).unwrap(),
+            Metrics::new(&[]).token_store_operations("default"),
+            Arc::new(Stands(seconds)),
+            unit_random,
+        )
+    };
+    let fetch = async |replica: &SharedSource, held: Option<&Granted>| {
+        let now = Moment::now(&Stands(0));
+        let held = held.map(|granted| Token::new(granted, now, 1, 0.5));
+        replica.fetch(held.as_ref()).await.unwrap()
+    };
+    let (knows_more, knows_less) = (replica(1_790_000_000), replica(1_790_000_001));
+    let mut newest = fetch(&knows_more, None).await;
+    let first = fetch(&knows_less, None).await;
+    for _ in 0..3 {
+        newest = fetch(&knows_more, Some(&newest)).await;
+    }
+    assert_eq!((first.token(), newest.token()), ("token-1", "token-4"));
+    store.step::<String>(&redis::cmd("FLUSHALL")).await.unwrap();
+    assert_eq!(fetch(&knows_less, Some(&first)).await.token(), "token-5");
+    assert_eq!(fetch(&knows_more, Some(&newest)).await.token(), "token-5");
+    assert_eq!(endpoint.0.load(Ordering::SeqCst), 5);
 }
 
 /// Every type of Redis under each of our names: nothing fails, and what no replica leaves there is replaced.

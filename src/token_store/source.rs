@@ -15,7 +15,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
 use parking_lot::{Mutex, MutexGuard};
@@ -26,6 +26,7 @@ use super::fleet::{Place, SEATS};
 use super::keys::{Keys, Subject};
 use super::seal::{Opened, Sealer};
 use super::seats::{self, Held, Situation, StoreView, Verdict};
+use super::server::millis;
 use super::store::{self, Put, SharedStore, StoreError, Stored};
 use crate::credential::bearer::{
     BoxFuture, Granted, Moment, Outcome as Ended, Ownership, Refusal, Token, TokenSource, unit_random,
@@ -251,7 +252,7 @@ impl SharedSource {
         if left <= life / LEAST_LIFE || own.is_refused() || matches!(self.look(Some(own)).await?, Found::Token(_)) {
             return Ok(false);
         }
-        let above = self.newest.load(Ordering::Acquire);
+        let above = self.above();
         let lock = Lock::new(self)?;
         let Some(turn) = self.store.lock(&self.keys, &lock.holder, above).await? else {
             return Ok(false);
@@ -344,7 +345,7 @@ impl SharedSource {
             if let Verdict::Wait(wait) = self.verdict(held, self.empty()) {
                 return Ok(Turn::Others(wait));
             }
-            let above = self.newest.load(Ordering::Acquire);
+            let above = self.above();
             let asked = began.elapsed();
             let (turn, lock) = if asked >= patience {
                 tracing::debug!(account = self.account, "another replica has the lock for too long");
@@ -375,7 +376,7 @@ impl SharedSource {
         }
     }
 
-    /// A turn of this replica's, given when `above` was the highest fence that it had seen.
+    /// A turn of this replica's, whose fence was to exceed `above`.
     fn mine<'s>(&self, turn: store::Turn, above: u64, lock: Option<Lock<'s>>, replaces: bool) -> MyTurn<'s> {
         // The counter has started over: a fence from before must neither make this replica refuse new tokens, nor stay
         // in the store for ever.
@@ -388,6 +389,16 @@ impl SharedSource {
             lock,
             gives_way: turn.stored.filter(|_| replaces || anew).map(|stored| stored.value),
         }
+    }
+
+    /// What the fence of a turn has to exceed: the highest that was seen, and the milliseconds since 1970. So a store that has
+    /// lost its counter goes on above all fences that it gave before, also those that this replica has not seen: else whoever
+    /// has seen them would take the new token for an old one that was put back. The clocks of the replicas may differ by as
+    /// much as lies between two turns, and matter only then: a counter that is there is never behind the highest fence.
+    fn above(&self) -> u64 {
+        let since_1970 = self.clock.wall().duration_since(SystemTime::UNIX_EPOCH);
+        let newest = self.newest.load(Ordering::Acquire);
+        newest.max(millis(since_1970.unwrap_or_default()))
     }
 
     async fn look(&self, held: Option<&Token>) -> Result<Found, StoreError> {

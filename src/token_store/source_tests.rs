@@ -12,6 +12,7 @@ use super::super::store::{LOCK_LIFE, Turn};
 use super::*;
 use crate::credential::bearer::{Outcome as Ended, Token};
 use crate::metrics::Metrics;
+use crate::time::Clock;
 
 const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -42,6 +43,13 @@ struct Memory {
     /// The fence after which counting starts over; 0: never.
     most_fence: AtomicU64,
     odd: AtomicBool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Lost {
+    Everything,
+    Token,
+    Counter,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -100,6 +108,15 @@ impl Memory {
             value,
             left: token.map(|(_, end)| end - Instant::now()),
         })
+    }
+
+    fn loses(&self, what: Lost) {
+        if what != Lost::Counter {
+            *self.token.lock() = None;
+        }
+        if what != Lost::Token {
+            self.fence.store(0, Ordering::SeqCst);
+        }
     }
 
     fn others_come_first(&self) {
@@ -221,7 +238,24 @@ impl TokenSource for Arc<Endpoint> {
     }
 }
 
+/// A replica's wall clock: 1970 when the scene begins.
+struct WallClock {
+    began: Instant,
+    slow: Duration,
+}
+
+impl Clock for WallClock {
+    fn wall(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + self.began.elapsed().saturating_sub(self.slow)
+    }
+
+    fn boot(&self) -> Duration {
+        secs(5000) + self.began.elapsed()
+    }
+}
+
 struct Scene {
+    began: Instant,
     store: Arc<Memory>,
     endpoint: Arc<Endpoint>,
     metrics: Arc<Metrics>,
@@ -229,6 +263,7 @@ struct Scene {
 
 fn scene() -> Scene {
     Scene {
+        began: Instant::now(),
         store: Arc::default(),
         endpoint: Arc::default(),
         metrics: Metrics::new(&[]),
@@ -245,10 +280,14 @@ fn sealer(key: u8) -> Sealer {
 
 impl Scene {
     fn replica(&self) -> Arc<SharedSource> {
-        self.replica_with_key(7)
+        self.replica_with(7, Duration::ZERO)
     }
 
     fn replica_with_key(&self, key: u8) -> Arc<SharedSource> {
+        self.replica_with(key, Duration::ZERO)
+    }
+
+    fn replica_with(&self, key: u8, slow: Duration) -> Arc<SharedSource> {
         let subject = Subject {
             origin: "https://cloud.mongodb.com".to_owned(),
             client_id: "mdb_sa_id_1".to_owned(),
@@ -260,7 +299,10 @@ impl Scene {
             (Arc::clone(&self.store) as Arc<dyn SharedStore>, Arc::default()),
             SealKey::parse(&[key; 32]).unwrap(),
             self.metrics.token_store_operations("default"),
-            Arc::new(crate::time::SystemClock),
+            Arc::new(WallClock {
+                began: self.began,
+                slow,
+            }),
             unit_random,
         ))
     }
@@ -536,12 +578,55 @@ async fn an_older_token_that_is_put_back_is_replaced_by_whoever_saw_a_newer_one(
     let replica = scene.replica();
     let first = held(&replica.fetch(None).await.unwrap());
     let old = scene.store.value();
-    let second = held(&replica.fetch(Some(&first)).await.unwrap());
-    scene.store.leave(old, secs(3600));
-    // Even when the store has forgotten how far it had counted.
-    scene.store.fence.store(0, Ordering::SeqCst);
-    assert_eq!(fetch(&replica, Some(&second)).await.0, "token-3");
-    assert_eq!(sealer(7).open(&scene.store.value()).unwrap().fence, 3);
+    let mut last = held(&replica.fetch(Some(&first)).await.unwrap());
+    // Even when the store has forgotten how far it had counted, and time and again: that costs a token, each time.
+    for expected in 3..8 {
+        sleep(secs(600)).await;
+        scene.store.leave(old.clone(), secs(3600));
+        scene.store.fence.store(0, Ordering::SeqCst);
+        let granted = replica.fetch(Some(&last)).await.unwrap();
+        assert_eq!(granted.token(), format!("token-{expected}"));
+        let stored = sealer(7).open(&scene.store.value()).unwrap();
+        assert_eq!(*stored.token, granted.token());
+        last = held(&granted);
+    }
+    assert_eq!(scene.endpoint.asked(), 7);
+}
+
+/// The replica that asks first has seen fewer of the tokens than the other, and its clock is slow.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_comes_back_empty_has_one_replica_ask_for_all() {
+    for lost in [Lost::Everything, Lost::Token, Lost::Counter] {
+        let scene = scene();
+        sleep(secs(3600)).await;
+        let (knows_more, knows_less) = (scene.replica(), scene.replica_with(7, secs(30)));
+        let mut newest = held(&knows_more.fetch(None).await.unwrap());
+        let first = held(&knows_less.fetch(None).await.unwrap());
+        for _ in 0..3 {
+            sleep(secs(60)).await;
+            newest = held(&knows_more.fetch(Some(&newest)).await.unwrap());
+        }
+        sleep(secs(60)).await;
+        scene.store.loses(lost);
+        let (expected, granted) = match lost {
+            Lost::Counter => ("token-4", 4),
+            Lost::Everything | Lost::Token => ("token-5", 5),
+        };
+        assert_eq!(fetch(&knows_less, Some(&first)).await.0, expected, "{lost:?}");
+        assert_eq!(scene.endpoint.asked(), granted, "{lost:?}");
+        if granted == 5 {
+            assert_eq!(
+                fetch(&knows_more, Some(&newest)).await,
+                (expected.into(), Ownership::Taken),
+                "{lost:?}"
+            );
+            assert_eq!(
+                scene.endpoint.asked(),
+                granted,
+                "{lost:?}: a token was spent for nothing"
+            );
+        }
+    }
 }
 
 /// Somebody who can write to the store, but lacks the key, puts them back, each newer than the one before.
