@@ -421,6 +421,23 @@ fn an_outage_that_outlasts_the_turns_costs_a_token_for_each_seat() {
     }
 }
 
+/// Some have replaced the shared token, and others are about to.
+#[test]
+fn a_store_that_loses_everything_between_two_renewals_gets_the_newer_token_back() {
+    for number in [2, 3, 9, 10, 45, 200] {
+        run(number, async move {
+            let fleet = Fleet::start(usize::try_from(number).unwrap());
+            while fleet.granted() < 2 {
+                sleep(secs(1)).await;
+            }
+            fleet.world.lose_everything();
+            assert_eq!(fleet.most_without(secs(1000)).await, 0, "{number}");
+            assert_eq!(fleet.granted(), 2, "{number}: all go on with the second");
+            fleet.assert_bounds();
+        });
+    }
+}
+
 /// Each that started since has never heard the store, and takes a token when it wants one, as if there were none.
 #[test]
 fn replicas_that_come_and_go_while_the_store_is_away_add_two_tokens_each() {

@@ -47,6 +47,8 @@ pub struct Situation {
     pub held: Held,
     /// What it sees of the store.
     pub store: StoreView,
+    /// For how long the store has answered, and has had no token at all: if this replica has one, it has lost it.
+    pub lost: Option<Duration>,
     /// How long ago it asked last, with or without success.
     pub asked: Option<Duration>,
     /// How long it is until a token can have expired, since the token endpoint said that too many live.
@@ -89,14 +91,22 @@ pub fn may_ask(situation: &Situation) -> Verdict {
     if let Some(left) = situation.limited.filter(|left| !left.is_zero()) {
         return wait(left);
     }
+    let (life, last) = (situation.life, situation.life / LAST);
+    let nobody_asks = NOBODY_ASKS.min(life / 60);
+    if let (Some(ago), Held::Good(left)) = (situation.lost, situation.held)
+        && left > last
+        && ago < nobody_asks
+    {
+        // Another may have a newer token, and puts it there before that.
+        return wait(nobody_asks - ago);
+    }
     let Some(word) = situation.word else {
         return Verdict::Ask;
     };
-    let (life, turns) = (situation.life, Turns::of(word, situation.life));
+    let turns = Turns::of(word, life);
     let in_turn = || turns.wait(situation.asked).map_or(Verdict::Ask, wait);
     let few = word.number <= FEW;
     let has_seat = few || word.rank < SEATS;
-    let last = life / LAST;
     let urgent = match situation.held {
         Held::Good(left) => left <= last,
         Held::Refused | Held::Nothing => true,
@@ -116,9 +126,7 @@ pub fn may_ask(situation: &Situation) -> Verdict {
         // without a seat hardly ever.
         (StoreView::Empty(_), Held::Refused) => Verdict::Ask,
         (StoreView::Empty(_), _) if urgent && has_seat && not_asked_for(life / CYCLES_IN_A_LIFE) => Verdict::Ask,
-        (StoreView::Empty(empty), _) if urgent && empty >= NOBODY_ASKS.min(life / 60) && not_asked_for(life / 2) => {
-            Verdict::Ask
-        }
+        (StoreView::Empty(empty), _) if urgent && empty >= nobody_asks && not_asked_for(life / 2) => Verdict::Ask,
         _ if has_seat => in_turn(),
         _ => wait(look_again),
     }
@@ -190,6 +198,7 @@ mod tests {
             life: LIFE,
             held: Held::Good(secs(540)),
             store: StoreView::Away,
+            lost: None,
             asked: None,
             limited: None,
         }
@@ -285,6 +294,28 @@ mod tests {
         );
         (outside.held, outside.store) = (Held::Nothing, StoreView::Empty(secs(3000)));
         assert_eq!(may_ask(&outside), Verdict::Wait(LOOK_AGAIN));
+    }
+
+    #[test]
+    fn a_store_that_has_lost_its_token_gets_one_back_before_anybody_asks_who_has_one() {
+        for number in [1, 45] {
+            let after = |ago, held| {
+                let mut one = situation(0, number, 0);
+                (one.held, one.store, one.lost) = (held, StoreView::Empty(secs(3000)), Some(secs(ago)));
+                may_ask(&one)
+            };
+            let good = Held::Good(secs(540));
+            assert_eq!(after(0, good), Verdict::Wait(LOOK_AGAIN));
+            assert_eq!(after(59, good), Verdict::Wait(secs(1)));
+            for (ago, held) in [
+                (60, good),
+                (0, Held::Good(secs(180))),
+                (0, Held::Nothing),
+                (0, Held::Refused),
+            ] {
+                assert_eq!(after(ago, held), Verdict::Ask, "{number}, {ago} s, {held:?}");
+            }
+        }
     }
 
     #[test]

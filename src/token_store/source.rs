@@ -51,6 +51,9 @@ const SOON: Duration = Duration::from_secs(60);
 /// A token with 1/`LEAST_LIFE` of its life left, or less, is not worth taking: tokens are replaced when a fifth is
 /// left.
 const LEAST_LIFE: u32 = 5;
+/// A token with 1/`LEAST_LIFE_TO_PUT_BACK` of its life left, or less, is not put back when the store has lost it: tokens are
+/// replaced from then on, and whoever has the one that replaced it puts that back.
+const LEAST_LIFE_TO_PUT_BACK: u32 = 4;
 /// For so long a token is not used any more, and lives still; and for a request to arrive.
 const UNUSED: Duration = Duration::from_secs(2);
 /// How long a token of Atlas lives, before one is known.
@@ -88,8 +91,10 @@ pub struct SharedSource {
 struct Known {
     /// How long the last token lives that was granted or taken.
     life: Option<Duration>,
-    /// Since when the store has answered, and had none.
+    /// Since when the store has answered, and had none to use.
     empty_since: Option<Instant>,
+    /// The same, and it had none at all.
+    lost_since: Option<Instant>,
     /// When the token endpoint was asked last.
     asked: Option<Instant>,
     /// Until then no token can have expired, since the token endpoint said that too many live.
@@ -109,8 +114,10 @@ struct Taken {
 enum Found {
     /// A token to use.
     Token(Granted),
-    /// No token, or none to use; and whether there is a value that can't be opened.
+    /// None to use; and whether there is a value that can't be opened.
     Nothing { unreadable: bool },
+    /// No value at all.
+    Absent,
 }
 
 impl SharedSource {
@@ -168,7 +175,8 @@ impl SharedSource {
         let result = self.fetch_or_wait(held).await;
         if let Ok(granted) = &result {
             let mut known = self.known.lock();
-            (known.life, known.empty_since) = (Some(granted.life()), None);
+            known.life = Some(granted.life());
+            (known.empty_since, known.lost_since) = (None, None);
             self.told_waiting.store(false, Ordering::Relaxed);
         }
         result
@@ -207,6 +215,7 @@ impl SharedSource {
             life: known.life.unwrap_or(USUAL_LIFE),
             held,
             store,
+            lost: known.lost_since.map(|since| since.elapsed()),
             asked: known.asked.map(|at| at.elapsed()),
             limited: known
                 .limited_until
@@ -214,10 +223,12 @@ impl SharedSource {
         })
     }
 
-    /// The store has answered, and has no token.
-    fn empty(&self) -> StoreView {
-        let since = *self.known.lock().empty_since.get_or_insert_with(Instant::now);
-        StoreView::Empty(since.elapsed())
+    /// The store has answered, and has no token to use, or none at all.
+    fn empty(&self, absent: bool) -> StoreView {
+        let mut known = self.known.lock();
+        let lost_since = known.lost_since.filter(|_| absent);
+        known.lost_since = absent.then(|| lost_since.unwrap_or_else(Instant::now));
+        StoreView::Empty(known.empty_since.get_or_insert_with(Instant::now).elapsed())
     }
 
     fn not_its_turn(&self, held: Option<&Token>, wait: Duration) -> Refusal {
@@ -245,11 +256,19 @@ impl SharedSource {
         refusal
     }
 
-    /// Stores a token that was asked for while the store was away, unless there is one.
-    async fn offer_shared(&self, own: &Token) -> Result<bool, StoreError> {
+    /// Stores a token that was asked for while the store was away, unless there is one to use; or one that the store has lost,
+    /// unless it has any.
+    async fn offer_shared(&self, held: &Token) -> Result<bool, StoreError> {
+        let own = held.ownership() == Ownership::Own;
         let life = self.known.lock().life.unwrap_or(USUAL_LIFE);
-        let left = own.left(Moment::now(&*self.clock)).unwrap_or_default();
-        if left <= life / LEAST_LIFE || own.is_refused() || matches!(self.look(Some(own)).await?, Found::Token(_)) {
+        let left = held.left(Moment::now(&*self.clock)).unwrap_or_default();
+        let least = life / if own { LEAST_LIFE } else { LEAST_LIFE_TO_PUT_BACK };
+        let needed = |found: Found| match found {
+            Found::Absent => Some(false),
+            Found::Nothing { unreadable } if own => Some(unreadable),
+            Found::Nothing { .. } | Found::Token(_) => None,
+        };
+        if left <= least || held.is_refused() || needed(self.look(Some(held)).await?).is_none() {
             return Ok(false);
         }
         let above = self.above();
@@ -258,11 +277,11 @@ impl SharedSource {
             return Ok(false);
         };
         let lock = lock.held();
-        let shared = match self.judge(turn.stored.as_ref(), Some(own)) {
-            Found::Token(_) => false,
-            Found::Nothing { unreadable } => {
+        let shared = match needed(self.judge(turn.stored.as_ref(), Some(held))) {
+            None => false,
+            Some(unreadable) => {
                 let turn = self.mine(turn, above, None, unreadable);
-                let value = own.header().to_str().unwrap_or_default();
+                let value = held.header().to_str().unwrap_or_default();
                 let token = value.strip_prefix("Bearer ").unwrap_or_default();
                 self.publish(token, life, left, &turn).await == Ownership::Published
             }
@@ -291,7 +310,10 @@ impl SharedSource {
             Ok(Turn::Others(wait)) => Err(self.not_its_turn(held, wait)),
             Err(error) => {
                 self.note(&error);
-                self.known.lock().empty_since = None;
+                {
+                    let mut known = self.known.lock();
+                    (known.empty_since, known.lost_since) = (None, None);
+                }
                 if let Verdict::Wait(wait) = self.verdict(held, StoreView::Away) {
                     return Err(self.not_its_turn(held, wait));
                 }
@@ -330,19 +352,20 @@ impl SharedSource {
         loop {
             // Before the look: the life that is left counts from then.
             let looked = began.elapsed();
-            let unreadable = match self.look(held).await? {
-                Found::Token(_) if !takes => false,
-                Found::Token(granted) => {
+            let found = self.look(held).await?;
+            let absent = matches!(found, Found::Absent);
+            match found {
+                Found::Token(granted) if takes => {
                     self.counts.count(if waited { Outcome::Waited } else { Outcome::Hit });
                     return Ok(Turn::Over(granted.counting_after(looked)));
                 }
-                Found::Nothing { unreadable } => unreadable,
-            };
-            if unreadable && !told {
-                told = true;
-                self.tell_unreadable();
+                Found::Nothing { unreadable: true } if !told => {
+                    told = true;
+                    self.tell_unreadable();
+                }
+                Found::Token(_) | Found::Nothing { .. } | Found::Absent => {}
             }
-            if let Verdict::Wait(wait) = self.verdict(held, self.empty()) {
+            if let Verdict::Wait(wait) = self.verdict(held, self.empty(absent)) {
                 return Ok(Turn::Others(wait));
             }
             let above = self.above();
@@ -362,6 +385,7 @@ impl SharedSource {
             self.tell_odd(turn.odd);
             // Between the look and the turn another replica may have stored a token and given the lock back.
             let unreadable = match self.judge(turn.stored.as_ref(), held) {
+                Found::Absent => false,
                 Found::Token(_) if !takes => false,
                 Found::Token(granted) => {
                     if let Some(lock) = lock {
@@ -408,7 +432,7 @@ impl SharedSource {
 
     fn judge(&self, stored: Option<&Stored>, held: Option<&Token>) -> Found {
         let Some(Stored { value, left }) = stored else {
-            return Found::Nothing { unreadable: false };
+            return Found::Absent;
         };
         // No replica stores a token without an expiry.
         let (Some(opened), Some(left)) = (self.sealer.open(value), *left) else {

@@ -307,6 +307,14 @@ impl Scene {
         ))
     }
 
+    fn held_now(&self, granted: &Granted) -> Token {
+        let clock = WallClock {
+            began: self.began,
+            slow: Duration::ZERO,
+        };
+        Token::new(granted, Moment::now(&clock), 1, 0.5)
+    }
+
     fn count(&self, outcome: Outcome) -> usize {
         let line = format!(
             "atlas_auth_proxy_token_store_operations_total{{account=\"default\",outcome=\"{}\"}} ",
@@ -627,6 +635,45 @@ async fn a_store_that_comes_back_empty_has_one_replica_ask_for_all() {
             );
         }
     }
+}
+
+/// One has replaced the token, and the other is about to.
+#[tokio::test(start_paused = true)]
+async fn a_token_that_the_store_has_lost_is_put_back_by_whoever_has_the_newest() {
+    let scene = scene();
+    let (one, two) = (scene.replica(), scene.replica());
+    let first = scene.held_now(&one.fetch(None).await.unwrap());
+    fetch(&two, None).await;
+    sleep(secs(2700)).await;
+    let second = scene.held_now(&one.fetch(Some(&first)).await.unwrap());
+    // Not in the place of anything, also of what is of no use.
+    let stored = scene.store.value();
+    for value in [stored.as_slice(), b"no token"] {
+        scene.store.leave(value, secs(3600));
+        assert!(!one.offer(&second).await && !two.offer(&first).await);
+        assert_eq!(scene.store.value(), value);
+    }
+    scene.store.loses(Lost::Everything);
+    let refusal = two.fetch(Some(&first)).await.unwrap_err();
+    assert_eq!(refusal.outcome, Ended::NotItsTurn);
+    assert!(!two.offer(&first).await, "it is due for replacement");
+    assert!(one.offer(&second).await);
+    assert!(!scene.store.locked());
+    let granted = two.fetch(Some(&first)).await.unwrap();
+    assert_eq!((granted.token(), granted.ownership()), ("token-2", Ownership::Taken));
+    assert_eq!(scene.endpoint.asked(), 2);
+    // Nobody puts it back: whoever has it is gone.
+    let second = scene.held_now(&granted);
+    sleep(secs(2700)).await;
+    scene.store.loses(Lost::Token);
+    let lost = Instant::now();
+    let third = loop {
+        match two.fetch(Some(&second)).await {
+            Ok(granted) => break granted,
+            Err(refusal) => sleep(refusal.retry_after.unwrap()).await,
+        }
+    };
+    assert_eq!((third.token(), lost.elapsed()), ("token-3", secs(60)));
 }
 
 /// Somebody who can write to the store, but lacks the key, puts them back, each newer than the one before.

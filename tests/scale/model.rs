@@ -192,6 +192,7 @@ impl World<'_> {
                 life: LIFE,
                 held,
                 store: view,
+                lost: None,
                 asked: asker.asked.map(|at| now - at),
                 limited: asker.limited_until.map(|until| until.saturating_sub(now)),
             });

@@ -29,8 +29,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait TokenSource: Send + Sync {
     /// A token other than `held`, which is about to expire or was refused.
     fn fetch<'a>(&'a self, held: Option<&'a Token>) -> BoxFuture<'a, Result<Granted, Refusal>>;
-    /// Called now and then while `held`, which nobody else has, is in use: gives it to those who share, if they need one.
-    /// Whether they may have it now.
+    /// Called now and then while `held` is in use: gives it to those who share, if they need one. Whether they may have it
+    /// now.
     fn offer<'a>(&'a self, _held: &'a Token) -> BoxFuture<'a, bool> {
         Box::pin(std::future::ready(false))
     }

@@ -64,10 +64,10 @@ impl Bearer {
                 () = tokio::time::sleep(wait) => {}
                 () = self.demand.notified() => {}
             }
-            if let Some(own) = token.filter(|token| token.ownership() == Ownership::Own && !self.is_forced(token))
-                && self.source.offer(&own).await
+            if let Some(good) = token.filter(|token| !self.is_forced(token))
+                && self.source.offer(&good).await
             {
-                own.published();
+                good.published();
             }
         }
     }
