@@ -26,29 +26,29 @@ tables! {
         base_url: text,
         gateway: text,
         identity_token_file: text,
-        identity_token_command: texts,
+        identity_token_command: command,
         client_certificate: text,
         client_key: text,
         ca_file: text,
         http: text_or_integer,
         client_id: text,
         client_id_file: text,
-        client_id_command: texts,
+        client_id_command: command,
         client_secret_file: text,
-        client_secret_command: texts,
+        client_secret_command: command,
         client_secret_next_file: text,
-        client_secret_next_command: texts,
+        client_secret_next_command: command,
         public_key: text,
         public_key_file: text,
-        public_key_command: texts,
+        public_key_command: command,
         private_key_file: text,
-        private_key_command: texts,
+        private_key_command: command,
         api_key_id: text,
         digest_max_concurrent: integer,
         proxy: text,
         proxy_credentials_file: text,
-        proxy_credentials_command: texts,
-        command_environment: texts,
+        proxy_credentials_command: command,
+        command_environment: variables,
         "client_secret" => "no secret in this file: put it into a file of its own and name that with `client_secret_file`",
         "private_key" => "no secret in this file: put it into a file of its own and name that with `private_key_file`",
     }
@@ -64,7 +64,7 @@ const LARGEST_CA_FILE: usize = 2 << 20;
 pub(crate) struct Roster {
     pub(crate) names: BTreeSet<String>,
     /// The account that flags and variables apply to; `None`: it is ambiguous.
-    target: Option<String>,
+    pub(crate) target: Option<String>,
 }
 
 impl Roster {
@@ -151,20 +151,6 @@ pub(crate) fn build(
     let mut accounts = BTreeMap::new();
     for name in &roster.names {
         let table = tables.get(name);
-        if let Some(table) = table {
-            inputs.needs_command(
-                table.command_environment.as_ref(),
-                &[
-                    &table.identity_token_command,
-                    &table.client_id_command,
-                    &table.client_secret_command,
-                    &table.client_secret_next_command,
-                    &table.public_key_command,
-                    &table.private_key_command,
-                    &table.proxy_credentials_command,
-                ],
-            );
-        }
         let mine = roster.target.as_ref() == Some(name);
         let overrides = if mine { overrides.take() } else { None };
         let account = credential::Account {

@@ -16,8 +16,8 @@ tables! {
         format: text,
         when_full: text,
         chain_key_file: text,
-        chain_key_command: texts,
-        command_environment: texts,
+        chain_key_command: command,
+        command_environment: variables,
         path: text,
         "chain_key" => "no secret in this file: put it into a file of its own and name that with `chain_key_file`",
         "key_file" => "there is no such key; did you mean `chain_key_file`?",
@@ -59,9 +59,7 @@ pub(crate) fn build(table: Option<&FileAudit>, inputs: &mut Inputs<'_>) -> Optio
     let place = SecretPlace {
         file: table.chain_key_file.as_ref(),
         command: table.chain_key_command.as_ref(),
-        environment: table.command_environment.as_ref(),
     };
-    inputs.needs_command(place.environment, &[&table.chain_key_command]);
     if to == Some(Destination::Stdout) {
         if when_full != Some(WhenFull::Drop) {
             inputs.problems.add(

@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use super::account::FileAccount;
 use super::inputs::{GivenList, Inputs, unreadable};
+use super::secret_place::SecretPlace;
 use super::secret_value::{self, Field};
 use super::source::{Given, Source};
 use super::value;
@@ -59,17 +60,56 @@ fn names(field: Field) -> Names {
     }
 }
 
+const FIELDS: [Field; 4] = [
+    Field::ClientId,
+    Field::ClientSecret,
+    Field::PublicKey,
+    Field::PrivateKey,
+];
+
+fn variables(field: Field) -> impl Iterator<Item = &'static str> {
+    names(field).variables.iter().flat_map(|(plain, file)| [*plain, *file])
+}
+
 /// Every variable that carries a credential or names the file of one.
 pub(crate) fn all_variables() -> impl Iterator<Item = &'static str> {
-    [
-        Field::ClientId,
-        Field::ClientSecret,
-        Field::PublicKey,
-        Field::PrivateKey,
-    ]
-    .into_iter()
-    .flat_map(|field| names(field).variables)
-    .flat_map(|(plain, file)| [*plain, *file])
+    FIELDS.into_iter().flat_map(variables)
+}
+
+/// What the table of an account says of a field: the value, the name of its file, the command that prints it.
+type Written<'t> = (
+    Option<&'t Given<String>>,
+    Option<&'t Given<String>>,
+    Option<&'t GivenList>,
+);
+
+fn written(table: &FileAccount, field: Field) -> Written<'_> {
+    let (inline, file, command) = match field {
+        Field::ClientId => (
+            table.client_id.as_ref(),
+            &table.client_id_file,
+            &table.client_id_command,
+        ),
+        Field::ClientSecret => (None, &table.client_secret_file, &table.client_secret_command),
+        Field::PublicKey => (
+            table.public_key.as_ref(),
+            &table.public_key_file,
+            &table.public_key_command,
+        ),
+        Field::PrivateKey => (None, &table.private_key_file, &table.private_key_command),
+    };
+    (inline, file.as_ref(), command.as_ref())
+}
+
+/// Forgets the commands of fields that variables give, in the table of the account that those are about: nobody asks for them.
+pub(crate) fn drop_overridden(table: &FileAccount, inputs: &mut Inputs<'_>) {
+    for field in FIELDS {
+        if let (_, _, Some(command)) = written(table, field)
+            && variables(field).any(|name| inputs.secret_variable(name).is_some())
+        {
+            inputs.commands.remove(&command.source);
+        }
+    }
 }
 
 /// One field of a credential, found somewhere.
@@ -125,13 +165,7 @@ pub(crate) fn everything_of(account: &Account<'_>, inputs: &Inputs<'_>) -> Vec<S
 
 /// Finds the credential of an account; notes what is missing or contradictory.
 pub(crate) fn find(account: &Account<'_>, inputs: &mut Inputs<'_>) -> Option<CredentialSettings> {
-    let mut parts = [
-        Field::ClientId,
-        Field::ClientSecret,
-        Field::PublicKey,
-        Field::PrivateKey,
-    ]
-    .map(|field| given(account, field, inputs).map(|part| (field, part)));
+    let mut parts = FIELDS.map(|field| given(account, field, inputs).map(|part| (field, part)));
     if account.takes_environment {
         fill_from_credentials_directory(&mut parts, inputs);
     }
@@ -158,6 +192,7 @@ pub(crate) fn find(account: &Account<'_>, inputs: &mut Inputs<'_>) -> Option<Cre
                 .and_then(|table| table.digest_max_concurrent.clone())
                 .and_then(|given| inputs.problems.parse(given, at_least_one))
                 .map(|given| given.value);
+            no_next_secret(account, inputs);
             let (public, private) = both(account, public, private, [Field::PublicKey, Field::PrivateKey], inputs)?;
             Some(CredentialSettings::ApiKey(ApiKeyPair {
                 public_key: public.to_string(),
@@ -188,14 +223,15 @@ fn next_secret(account: &Account<'_>, inputs: &mut Inputs<'_>) -> Option<Secret>
         false => None,
     };
     let named = named.or_else(|| account.table?.client_secret_next_file.clone());
-    if let Some(table) = account.table
-        && let Some(command) = &table.client_secret_next_command
+    if let Some(command) = account
+        .table
+        .and_then(|table| table.client_secret_next_command.as_ref())
     {
         if named.is_some() {
             inputs.both_given(&command.source);
             return None;
         }
-        return next_of_command(command, table, inputs);
+        return next_of_command(command, inputs);
     }
     let (path, source) = match named {
         Some(named) => (inputs.credential_path(&named), named.source),
@@ -220,13 +256,13 @@ fn next_secret(account: &Account<'_>, inputs: &mut Inputs<'_>) -> Option<Secret>
     part.value.map(|value| Secret::new(value.as_str()))
 }
 
-fn next_of_command(command: &GivenList, table: &FileAccount, inputs: &mut Inputs<'_>) -> Option<Secret> {
+fn next_of_command(command: &GivenList, inputs: &mut Inputs<'_>) -> Option<Secret> {
     let is_none = |bytes: &[u8]| bytes.trim_ascii().is_empty();
     let good = |bytes: &[u8]| match is_none(bytes) {
         true => Ok(None),
         false => secret_value::clean(Field::ClientSecret, bytes).map(|_| None),
     };
-    let bytes = inputs.printed(command, table.command_environment.as_ref(), &good)?;
+    let bytes = inputs.printed(command, &good)?;
     if is_none(&bytes) {
         return None;
     }
@@ -250,6 +286,19 @@ fn no_digest_limit(account: &Account<'_>, inputs: &mut Inputs<'_>) {
     }
 }
 
+fn no_next_secret(account: &Account<'_>, inputs: &mut Inputs<'_>) {
+    let next = account.table.map(|table| SecretPlace {
+        file: table.client_secret_next_file.as_ref(),
+        command: table.client_secret_next_command.as_ref(),
+    });
+    if let Some(source) = next.as_ref().and_then(SecretPlace::source) {
+        inputs.problems.add(
+            source,
+            "this is for service accounts only, and the account has an API key: remove it",
+        );
+    }
+}
+
 /// The value of a field in variables and file; a variable wins.
 fn given(account: &Account<'_>, field: Field, inputs: &mut Inputs<'_>) -> Option<Part> {
     let names = names(field);
@@ -268,23 +317,10 @@ fn given(account: &Account<'_>, field: Field, inputs: &mut Inputs<'_>) -> Option
     if found.is_empty()
         && let Some(table) = account.table
     {
-        let (inline, file, command) = match field {
-            Field::ClientId => (
-                table.client_id.as_ref(),
-                table.client_id_file.as_ref(),
-                &table.client_id_command,
-            ),
-            Field::ClientSecret => (None, table.client_secret_file.as_ref(), &table.client_secret_command),
-            Field::PublicKey => (
-                table.public_key.as_ref(),
-                table.public_key_file.as_ref(),
-                &table.public_key_command,
-            ),
-            Field::PrivateKey => (None, table.private_key_file.as_ref(), &table.private_key_command),
-        };
+        let (inline, file, command) = written(table, field);
         if let Some(command) = command {
             let alone = inline.is_none() && file.is_none();
-            found.push(from_command(field, command, alone, table, inputs));
+            found.push(from_command(field, command, alone, inputs));
         }
         if let Some(inline) = inline {
             found.push(cleaned(
@@ -332,14 +368,14 @@ fn from_file(field: Field, named: &Given<String>, inputs: &mut Inputs<'_>) -> Pa
 }
 
 /// `alone`: the field is given in no other way.
-fn from_command(field: Field, command: &GivenList, alone: bool, table: &FileAccount, inputs: &mut Inputs<'_>) -> Part {
+fn from_command(field: Field, command: &GivenList, alone: bool, inputs: &mut Inputs<'_>) -> Part {
     let source = command.source.clone();
     if !alone {
         inputs.both_given(&source);
         return Part { source, value: None };
     }
     let good = |bytes: &[u8]| secret_value::clean(field, bytes).map(|_| None);
-    match inputs.printed(command, table.command_environment.as_ref(), &good) {
+    match inputs.printed(command, &good) {
         Some(bytes) => cleaned(field, &bytes, source, "", inputs),
         None => Part { source, value: None },
     }
@@ -398,13 +434,7 @@ fn fill_from_credentials_directory(parts: &mut [Option<(Field, Part)>; 4], input
     };
     let service_account = parts[0].is_some() || parts[1].is_some();
     let api_key = parts[2].is_some() || parts[3].is_some();
-    let fields = [
-        Field::ClientId,
-        Field::ClientSecret,
-        Field::PublicKey,
-        Field::PrivateKey,
-    ];
-    for (slot, field) in parts.iter_mut().zip(fields) {
+    for (slot, field) in parts.iter_mut().zip(FIELDS) {
         let other_kind_was_begun = match field {
             Field::ClientId | Field::ClientSecret => api_key,
             Field::PublicKey | Field::PrivateKey => service_account,

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::inputs::GivenList;
 use super::problem::{Problems, looks_like_a_secret};
+use super::secret_place::TableCommands;
 use super::source::{Given, Position, Source};
 use super::value::{self, nearest};
 
@@ -19,6 +21,9 @@ pub(crate) trait Table: Default {
     const SHAPE: &'static Shape;
 
     fn read(reader: &Reader<'_>, problems: &mut Problems) -> Self;
+
+    /// Adds the commands of this table and of those below.
+    fn commands<'t>(&'t self, all: &mut Vec<TableCommands<'t>>);
 
     /// Adds every key with the header of its table, such as `[[listener]]`, and those of the tables below.
     #[cfg(test)]
@@ -192,6 +197,16 @@ impl<'d> Reader<'d> {
 
     pub(crate) fn texts(&self, key: &str, problems: &mut Problems) -> Option<Given<Vec<Given<String>>>> {
         self.array(key, "an array of strings", text_of, problems)
+    }
+
+    /// A program and its arguments.
+    pub(crate) fn command(&self, key: &str, problems: &mut Problems) -> Option<GivenList> {
+        self.texts(key, problems)
+    }
+
+    /// Names of variables for the commands of the table.
+    pub(crate) fn variables(&self, key: &str, problems: &mut Problems) -> Option<GivenList> {
+        self.texts(key, problems)
     }
 
     pub(crate) fn integers(&self, key: &str, problems: &mut Problems) -> Option<Given<Vec<Given<String>>>> {

@@ -18,7 +18,6 @@ pub(crate) fn choose(table: Option<&FileAccount>, origin: &Origin, inputs: &mut 
     let credentials = SecretPlace {
         file: table.and_then(|table| table.proxy_credentials_file.as_ref()),
         command: table.and_then(|table| table.proxy_credentials_command.as_ref()),
-        environment: table.and_then(|table| table.command_environment.as_ref()),
     };
     match table.and_then(|table| table.proxy.as_ref()) {
         Some(given) => own(given, credentials, origin, inputs),
@@ -38,6 +37,12 @@ fn own(
     inputs: &mut Inputs<'_>,
 ) -> Option<EgressProxy> {
     if given.value.trim() == NONE {
+        if let Some(source) = credentials.source() {
+            inputs.problems.add(
+                source,
+                "this is for a proxy, and `proxy = \"none\"` says that there is none: remove one of the two",
+            );
+        }
         return None;
     }
     if !origin.is_tls() {

@@ -19,8 +19,6 @@ pub(crate) struct Gateway {
     url: Given<String>,
     token: Option<Given<String>>,
     command: Option<GivenList>,
-    /// `command_environment`
-    environment: Option<GivenList>,
     certificate: Option<Given<String>>,
     key: Option<Given<String>>,
 }
@@ -64,7 +62,6 @@ impl Gateway {
             url,
             token,
             command,
-            environment: table.and_then(|table| table.command_environment.clone()),
             certificate,
             key,
         })
@@ -139,8 +136,7 @@ impl Gateway {
     }
 
     fn token_by(&self, command: &GivenList, inputs: &mut Inputs<'_>) -> Option<IdentitySettings> {
-        let (run, token) = inputs.printed_by(command, self.environment.as_ref(), &Shown::until_of_token)?;
-        let printer = inputs.sources.commands.printer(&run)?;
+        let (printer, token) = inputs.printed_by(command, &Shown::until_of_token)?;
         // It was good for the same check.
         let first = Arc::new(Shown::token(&token).ok()?);
         let files = IdentityFiles::Command(printer);

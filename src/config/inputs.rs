@@ -9,9 +9,9 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::problem::{Problems, shown};
+use super::secret_place::ReadCommand;
 use super::source::{Contents, Given, Source, Sources};
 use super::variable;
-use crate::secret_command::SecretCommand;
 
 /// Where values are read from, and what was found wrong on the way.
 pub(crate) struct Inputs<'a> {
@@ -25,8 +25,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) unknown_sockets: bool,
     /// The folder of the configuration file: relative paths in it start there.
     pub(crate) folder: Option<PathBuf>,
-    /// The commands of the configuration file.
-    pub(crate) commands: BTreeSet<SecretCommand>,
+    /// The commands of the configuration file, by where they stand.
+    pub(crate) commands: BTreeMap<Source, ReadCommand>,
     /// Over the configuration file and the variables that were read: none of them holds a secret.
     digest: Sha256,
 }
@@ -43,7 +43,7 @@ impl<'a> Inputs<'a> {
             used_sockets: BTreeSet::new(),
             unknown_sockets: false,
             folder: None,
-            commands: BTreeSet::new(),
+            commands: BTreeMap::new(),
             digest: Sha256::new(),
         }
     }

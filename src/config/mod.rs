@@ -84,7 +84,13 @@ pub fn load(sources: Sources<'_>) -> Result<Loaded, ConfigErrors> {
         // A file that can't be parsed makes everything in it look missing: reporting that would only be noise.
         return Err(inputs.problems.into_errors());
     }
-    sources.commands.run_ahead(std::mem::take(&mut inputs.commands));
+    let roster = account::Roster::of(
+        &file.accounts,
+        file.listeners
+            .iter()
+            .filter_map(|listener| Some(&listener.account.as_ref()?.value)),
+    );
+    inputs.run_commands(&file, &roster);
     variable::check_unknown(&mut inputs);
     let limits = limits::build(&file.limits, &mut inputs.problems);
     let admin = admin::build(&file.admin, &mut inputs);
@@ -93,12 +99,6 @@ pub fn load(sources: Sources<'_>) -> Result<Loaded, ConfigErrors> {
     let drain_timeout = process::drain_timeout(&file, &mut inputs);
     let drain_delay = process::drain_delay(&file, &mut inputs);
     let log = log::build(&file.log, &mut inputs);
-    let roster = account::Roster::of(
-        &file.accounts,
-        file.listeners
-            .iter()
-            .filter_map(|listener| Some(&listener.account.as_ref()?.value)),
-    );
     let accounts = account::build(&file.accounts, &roster, limits.upstream, &mut inputs);
     #[cfg(feature = "token-store")]
     let token_store = token_store::build(file.token_store.as_ref(), &mut inputs);
@@ -199,7 +199,6 @@ fn read_file(inputs: &mut Inputs<'_>) -> FileConfig {
     match std::str::from_utf8(&bytes) {
         Ok(text) => {
             let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-            inputs.commands = secret_place::commands_of(text, inputs.sources.environment);
             FileConfig::parse(&path, text, &mut inputs.problems)
         }
         Err(error) => {

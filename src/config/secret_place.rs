@@ -1,17 +1,19 @@
 //! A secret of the configuration file: `X_file` names the file that holds it, `X_command` the command that prints it.
 
-use std::collections::BTreeSet;
 use std::fmt::Display;
+use std::sync::Arc;
 
-use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
 
-use super::credential::all_variables;
+use super::account::Roster;
+use super::credential;
+use super::document::Table;
+use super::file::FileConfig;
 use super::inputs::{GivenList, Inputs};
 use super::problem::{looks_like_a_secret, shown};
 use super::secret_value;
-use super::source::{Check, Environment, Given, Source};
-use crate::secret_command::{CommandError, SecretCommand};
+use super::source::{Check, Given, Output, Source};
+use crate::secret_command::{CommandError, Printer, SecretCommand};
 
 /// What a table says of one secret.
 #[derive(Clone, Copy)]
@@ -20,8 +22,23 @@ pub(crate) struct SecretPlace<'t> {
     pub(crate) file: Option<&'t Given<String>>,
     /// `X_command`
     pub(crate) command: Option<&'t GivenList>,
+}
+
+/// The commands of one table.
+#[derive(Default)]
+pub(crate) struct TableCommands<'t> {
+    /// Each `X_command`.
+    pub(crate) commands: Vec<&'t GivenList>,
     /// `command_environment`
-    pub(crate) environment: Option<&'t GivenList>,
+    pub(crate) variables: Option<&'t GivenList>,
+}
+
+/// A command as it is run.
+#[derive(Clone)]
+pub(crate) struct ReadCommand {
+    run: SecretCommand,
+    /// Variables that it is to get, and that are not set.
+    unset: Vec<String>,
 }
 
 impl SecretPlace<'_> {
@@ -60,7 +77,7 @@ impl Inputs<'_> {
                 (bytes, &file.source, format!("{}: ", shown(&path.display().to_string())))
             }
             (None, Some(command)) => {
-                let bytes = self.printed(command, place.environment, &|bytes| parse(bytes).map(|_| None))?;
+                let bytes = self.printed(command, &|bytes| parse(bytes).map(|_| None))?;
                 (bytes, &command.source, String::new())
             }
         };
@@ -80,58 +97,79 @@ impl Inputs<'_> {
         );
     }
 
-    /// What a command prints, when `good` takes it.
-    pub(crate) fn printed(
-        &mut self,
-        argv: &GivenList,
-        environment: Option<&GivenList>,
-        good: Check<'_>,
-    ) -> Option<Zeroizing<Vec<u8>>> {
-        self.printed_by(argv, environment, good).map(|(_, value)| value)
+    /// Reads the commands of all tables, and runs those that are due. Only these can be asked for, and each of them is, unless
+    /// the settings are refused.
+    pub(crate) fn run_commands(&mut self, file: &FileConfig, roster: &Roster) {
+        let mut tables = Vec::new();
+        file.commands(&mut tables);
+        for TableCommands { commands, variables } in tables {
+            if let Some(variables) = variables.filter(|_| commands.is_empty()) {
+                self.problems.add(
+                    &variables.source,
+                    "this is for commands that print secrets, and there is none in this table: remove it",
+                );
+            }
+            for argv in commands {
+                if let Some(command) = self.secret_command(argv, variables) {
+                    self.commands.insert(argv.source.clone(), command);
+                }
+            }
+        }
+        if let Some(table) = roster.target.as_ref().and_then(|name| file.accounts.get(name)) {
+            credential::drop_overridden(table, self);
+        }
+        let commands = self.commands.values().map(|command| command.run.clone());
+        self.sources.commands.run_ahead(commands.collect());
     }
 
-    /// The same, and the command.
+    /// What a command prints, when `good` takes it. `None`: what is wrong has been noted.
+    pub(crate) fn printed(&mut self, argv: &GivenList, good: Check<'_>) -> Option<Zeroizing<Vec<u8>>> {
+        let command = self.commands.get(&argv.source)?.clone();
+        let output = self.sources.commands.output(&command.run, good);
+        self.value_of(output, &argv.source, &command)
+    }
+
+    /// The same for whoever asks the command again by itself, and the command.
     pub(crate) fn printed_by(
         &mut self,
         argv: &GivenList,
-        environment: Option<&GivenList>,
         good: Check<'_>,
-    ) -> Option<(SecretCommand, Zeroizing<Vec<u8>>)> {
-        let command = self.secret_command(argv, environment)?;
-        match self.sources.commands.output(&command, good) {
-            Ok(output) => {
-                if let Some(error) = output.failed {
+    ) -> Option<(Arc<Printer>, Zeroizing<Vec<u8>>)> {
+        let command = self.commands.get(&argv.source)?.clone();
+        let printer = self.sources.commands.printer(&command.run);
+        let output = printer.clone().and_then(|printer| printer.output(good, false));
+        let value = self.value_of(output, &argv.source, &command)?;
+        Some((printer.ok()?, value))
+    }
+
+    fn value_of(
+        &mut self,
+        output: Result<Output, CommandError>,
+        source: &Source,
+        command: &ReadCommand,
+    ) -> Option<Zeroizing<Vec<u8>>> {
+        match output {
+            Ok(Output { value, failed }) => {
+                if let Some(error) = failed {
                     self.problems.warn(format_args!(
-                        "{}: {}; what it gave before stays in force, and the command is run again after 10 s, later after up to 5 min",
-                        argv.source,
-                        told(&error, &command, environment)
+                        "{source}: {}; what it gave before stays in force, and the command is run again after 10 s, later after up to 5 min",
+                        told(&error, command)
                     ));
                 }
-                Some((command, output.value))
+                Some(value)
             }
             Err(error) if error.may_pass() => {
-                self.problems
-                    .add_passing(&argv.source, told(&error, &command, environment));
+                self.problems.add_passing(source, told(&error, command));
                 None
             }
             Err(error) => {
-                self.problems.add(&argv.source, error);
+                self.problems.add(source, error);
                 None
             }
         }
     }
 
-    /// Notes names of variables that are for no command.
-    pub(crate) fn needs_command(&mut self, environment: Option<&GivenList>, commands: &[&Option<GivenList>]) {
-        if let Some(environment) = environment.filter(|_| commands.iter().all(|command| command.is_none())) {
-            self.problems.add(
-                &environment.source,
-                "this is for commands that print secrets, and there is none in this table: remove it",
-            );
-        }
-    }
-
-    fn secret_command(&mut self, argv: &GivenList, environment: Option<&GivenList>) -> Option<SecretCommand> {
+    fn secret_command(&mut self, argv: &GivenList, variables: Option<&GivenList>) -> Option<ReadCommand> {
         let before = self.problems.count();
         for word in &argv.value {
             if word.value.contains('\0') {
@@ -143,7 +181,8 @@ impl Inputs<'_> {
                 );
             }
         }
-        let program = argv.value.first().map_or("", |word| &word.value);
+        let mut words = argv.value.iter().map(|word| word.value.clone());
+        let program = words.next().unwrap_or_default();
         if !program.starts_with('/') {
             self.problems.add(
                 &argv.source,
@@ -151,97 +190,42 @@ impl Inputs<'_> {
                  \"kv\", \"get\", …]`; no shell reads it",
             );
         }
-        for name in environment.iter().flat_map(|list| &list.value) {
-            if !is_name(&name.value) {
-                self.problems.add(
-                    &name.source,
-                    format_args!("{} is no name of a variable", shown(&name.value)),
-                );
-            }
+        let named = || variables.iter().flat_map(|list| &list.value);
+        for name in named().filter(|name| !is_name(&name.value)) {
+            self.problems.add(
+                &name.source,
+                format_args!("{} is no name of a variable", shown(&name.value)),
+            );
         }
         if self.problems.count() > before {
             return None;
         }
-        let argv: Vec<&str> = argv.value.iter().map(|word| word.value.as_str()).collect();
-        let named = environment.iter().flat_map(|list| &list.value);
-        command_of(&argv, named.map(|name| name.value.as_str()), self.sources.environment)
+        let names = || named().map(|name| name.value.as_str());
+        let value_of = |name: &str| self.sources.environment.var(name);
+        Some(ReadCommand {
+            run: SecretCommand {
+                program: program.into(),
+                arguments: words.collect(),
+                environment: ALWAYS
+                    .into_iter()
+                    .chain(names())
+                    .filter_map(|name| Some((name.to_owned(), value_of(name)?)))
+                    .collect(),
+            },
+            unset: names()
+                .filter(|name| value_of(name).is_none())
+                .map(str::to_owned)
+                .collect(),
+        })
     }
-}
-
-fn command_of<'n>(
-    argv: &[&str],
-    named: impl Iterator<Item = &'n str>,
-    environment: &dyn Environment,
-) -> Option<SecretCommand> {
-    let (program, arguments) = argv.split_first()?;
-    let names = ALWAYS.into_iter().chain(named);
-    Some(SecretCommand {
-        program: program.into(),
-        arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
-        environment: names
-            .filter_map(|name| Some((name.to_owned(), environment.var(name)?)))
-            .collect(),
-    })
-}
-
-/// The commands of the tables in `text`, TOML: keys that end in `_command`. Those that will be refused are left out, and those of
-/// credentials where a variable may take their place.
-pub(crate) fn commands_of(text: &str, environment: &dyn Environment) -> BTreeSet<SecretCommand> {
-    let mut found = BTreeSet::new();
-    if let Ok(table) = DeTable::parse(text) {
-        collect(table.get_ref(), environment, &mut found);
-    }
-    found
-}
-
-fn collect(table: &DeTable<'_>, environment: &dyn Environment, found: &mut BTreeSet<SecretCommand>) {
-    let named = table.get("command_environment");
-    let named = named.and_then(|names| texts_of(names.get_ref())).unwrap_or_default();
-    for (key, value) in table {
-        match value.get_ref() {
-            DeValue::Table(table) => collect(table, environment, found),
-            value if key.get_ref().ends_with("_command") => {
-                if all_variables().any(|name| environment.var(name).is_some()) && of_credential(key.get_ref()) {
-                    continue;
-                }
-                let argv = texts_of(value).filter(|argv| may_run(argv)).unwrap_or_default();
-                found.extend(command_of(
-                    &argv,
-                    named.iter().copied().filter(|name| is_name(name)),
-                    environment,
-                ));
-            }
-            DeValue::Array(array) => {
-                for table in array.iter().filter_map(|value| value.get_ref().as_table()) {
-                    collect(table, environment, found);
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-fn of_credential(key: &str) -> bool {
-    ["client_", "public_key", "private_key"]
-        .iter()
-        .any(|start| key.starts_with(start))
-}
-
-fn may_run(argv: &[&str]) -> bool {
-    argv.first().is_some_and(|program| program.starts_with('/'))
-        && !argv.iter().any(|word| word.contains('\0') || looks_like_a_secret(word))
-}
-
-fn texts_of<'v>(value: &'v DeValue<'_>) -> Option<Vec<&'v str>> {
-    value.as_array()?.iter().map(|word| word.get_ref().as_str()).collect()
 }
 
 /// What went wrong, and how to see more of it.
-fn told(error: &CommandError, command: &SecretCommand, environment: Option<&GivenList>) -> String {
+fn told(error: &CommandError, command: &ReadCommand) -> String {
     if !error.is_of_the_run() {
         return error.to_string();
     }
-    let line = command.by_hand();
+    let line = command.run.by_hand();
     let see = match error {
         CommandError::TooLong | CommandError::Unusable(_) => "to see what it prints",
         _ => "what it says on standard error goes nowhere, since it may hold the secret: to see it",
@@ -249,14 +233,9 @@ fn told(error: &CommandError, command: &SecretCommand, environment: Option<&Give
     let mut told = format!(
         "{error}; {see}, run `{line}` with the arguments that the list has, as the user of the proxy and with its variables"
     );
-    let named = environment.iter().flat_map(|list| &list.value);
-    let unset: Vec<&str> = named
-        .map(|name| name.value.as_str())
-        .filter(|name| !command.environment.contains_key(*name))
-        .collect();
-    if !unset.is_empty() {
+    if !command.unset.is_empty() {
         told += "; not set: ";
-        told += &unset.join(", ");
+        told += &command.unset.join(", ");
     }
     told
 }

@@ -71,9 +71,12 @@ pub trait Commands: Sync {
     /// Runs those of them that are due, side by side: what they give is asked for next.
     fn run_ahead(&self, _: BTreeSet<SecretCommand>) {}
 
-    /// The command, for whoever asks it again by itself; `None`: it is never run.
-    fn printer(&self, _: &SecretCommand) -> Option<Arc<Printer>> {
-        None
+    /// The command, for whoever asks it again by itself.
+    ///
+    /// # Errors
+    /// When it is never run.
+    fn printer(&self, _: &SecretCommand) -> Result<Arc<Printer>, CommandError> {
+        Err(CommandError::NotRun)
     }
 }
 

@@ -9,6 +9,8 @@ macro_rules! held {
     (name) => { Option<$crate::config::source::Given<String>> };
     (boolean) => { Option<$crate::config::source::Given<bool>> };
     (texts) => { Option<$crate::config::inputs::GivenList> };
+    (command) => { Option<$crate::config::inputs::GivenList> };
+    (variables) => { Option<$crate::config::inputs::GivenList> };
     (texts_by_name) => { std::collections::BTreeMap<String, $crate::config::source::Given<String>> };
     (integers) => { Option<$crate::config::inputs::GivenList> };
     (table $table:ident) => { Option<$table> };
@@ -25,6 +27,29 @@ macro_rules! key {
     ($field:ident $key:literal) => {
         $key
     };
+}
+
+/// Takes the commands out of a field, by the same word.
+macro_rules! take_commands {
+    (command $field:expr, $own:ident, $all:ident) => {
+        $own.commands.extend(&$field)
+    };
+    (variables $field:expr, $own:ident, $all:ident) => {
+        $own.variables = $field.as_ref()
+    };
+    (section $field:expr, $own:ident, $all:ident) => {
+        $field.commands($all)
+    };
+    (table $field:expr, $own:ident, $all:ident) => {
+        $field.iter().for_each(|table| table.commands($all))
+    };
+    (tables $field:expr, $own:ident, $all:ident) => {
+        $field.iter().for_each(|table| table.commands($all))
+    };
+    (named $field:expr, $own:ident, $all:ident) => {
+        $field.values().for_each(|table| table.commands($all))
+    };
+    ($other:ident $field:expr, $own:ident, $all:ident) => {};
 }
 
 /// Each line is `field: how to read its key` or `field = "key": how to read it`, where the last part names a method of
@@ -55,6 +80,13 @@ macro_rules! tables {
                 }
             }
 
+            #[allow(unused_mut, reason = "not every table has commands of its own")]
+            fn commands<'t>(&'t self, all: &mut Vec<$crate::config::secret_place::TableCommands<'t>>) {
+                let mut own = $crate::config::secret_place::TableCommands::default();
+                $($crate::config::table::take_commands!($kind self.$field, own, all);)*
+                all.push(own);
+            }
+
             #[cfg(test)]
             fn keys(header: &str, all: &mut Vec<(String, &'static str)>) {$(
                 let key = $crate::config::table::key!($field $($key)?);
@@ -65,4 +97,4 @@ macro_rules! tables {
     )*};
 }
 
-pub(crate) use {held, key, tables};
+pub(crate) use {held, key, tables, take_commands};

@@ -12,11 +12,11 @@ tables! {
     FileTokenStore {
         url: text,
         key_file: text,
-        key_command: texts,
+        key_command: command,
         username: text,
         password_file: text,
-        password_command: texts,
-        command_environment: texts,
+        password_command: command,
+        command_environment: variables,
         ca_file: text,
         "key" => "no secret in this file: put it into a file of its own and name that with `key_file`",
         "password" => "no secret in this file: put it into a file of its own and name that with `password_file`",
@@ -65,18 +65,14 @@ mod shared {
     /// Reads the table, if there is one.
     pub(crate) fn build(table: Option<&FileTokenStore>, inputs: &mut Inputs<'_>) -> Option<TokenStoreSettings> {
         let table = table?;
-        let environment = table.command_environment.as_ref();
         let key = SecretPlace {
             file: table.key_file.as_ref(),
             command: table.key_command.as_ref(),
-            environment,
         };
         let password = SecretPlace {
             file: table.password_file.as_ref(),
             command: table.password_command.as_ref(),
-            environment,
         };
-        inputs.needs_command(environment, &[&table.key_command, &table.password_command]);
         for (key, is_given, what) in [
             (
                 "url",

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
@@ -51,8 +51,6 @@ pub struct Printer {
     known: Mutex<Known>,
     /// Held by a thread that waits for a run: there is one such thread, however many ask.
     aside: Arc<tokio::sync::Mutex<()>>,
-    /// Whoever uses the secret looks by itself whether it is due.
-    is_looked_at: AtomicBool,
 }
 
 #[derive(Default)]
@@ -60,6 +58,8 @@ struct Known {
     /// What a run gave that nobody has looked at, and the wall clock at its start.
     ahead: Option<(Result<Printed, CommandError>, SystemTime)>,
     value: Option<Zeroizing<Vec<u8>>>,
+    /// The settings have another value: somebody who uses the same command had it run.
+    is_news: bool,
     /// Of the last run.
     failed: Option<CommandError>,
     failures: u32,
@@ -114,6 +114,7 @@ impl Known {
         let boot = self.ran_at.unwrap_or_default();
         match result {
             Ok((value, until)) => {
+                self.is_news |= self.value.as_ref() != Some(&value);
                 self.value = Some(value);
                 (self.failed, self.failures) = (None, 0);
                 self.due = until.map(|end| {
@@ -149,7 +150,6 @@ impl Printer {
             running: Mutex::default(),
             known: Mutex::default(),
             aside: Arc::default(),
-            is_looked_at: AtomicBool::new(false),
         }
     }
 
@@ -176,6 +176,22 @@ impl Printer {
     /// When it failed, and never gave anything good.
     pub fn output(&self, good: Check<'_>, anew: bool) -> Result<Output, CommandError> {
         let _running = self.running.lock();
+        self.output_now(good, anew)
+    }
+
+    /// The same for settings, which have this value then. It is run where it is due.
+    ///
+    /// # Errors
+    /// As for [`Self::output`].
+    pub fn output_for_settings(&self, good: Check<'_>) -> Result<Output, CommandError> {
+        let _running = self.running.lock();
+        let output = self.output_now(good, false);
+        self.known.lock().is_news = false;
+        output
+    }
+
+    /// To be called with `running` held.
+    fn output_now(&self, good: Check<'_>, anew: bool) -> Result<Output, CommandError> {
         self.run(anew);
         let mut known = self.known.lock();
         if let Some((result, wall)) = known.ahead.take() {
@@ -249,24 +265,22 @@ impl Printer {
         self.known.lock().run_again();
     }
 
-    /// Whoever uses it asks for its output again and again: nobody is to be told that it is due.
-    pub fn is_looked_at(&self) {
-        self.is_looked_at.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether somebody is to be told that it is due. True once for each time, and again when that was in vain.
+    /// Whether the settings are to be read again: it is due, or gave what they don't have. True once for each time, and again
+    /// when that was in vain.
     pub fn tells(&self) -> bool {
-        if self.is_looked_at.load(Ordering::Relaxed) {
-            return false;
-        }
         let (boot, wall) = (self.clock.boot(), self.clock.wall());
         let mut known = self.known.lock();
         let told = known.told_at.is_some_and(|told| boot < told + TOLD_AGAIN);
-        let tells = known.ran_at.is_some() && known.is_due(boot, wall) && !told;
+        let tells = known.ran_at.is_some() && (known.is_news || known.is_due(boot, wall)) && !told;
         if tells {
             known.told_at = Some(boot);
         }
         tells
+    }
+
+    /// Whether its last run is too short ago for another one.
+    pub fn has_just_run(&self) -> bool {
+        !self.known.lock().may_run(self.clock.boot())
     }
 
     /// Whether it runs now.

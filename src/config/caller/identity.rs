@@ -22,8 +22,8 @@ tables! {
         certificate_names: texts,
         jwt: tables of FileJwt,
         secret_file: text,
-        secret_command: texts,
-        command_environment: texts,
+        secret_command: command,
+        command_environment: variables,
         max_requests_per_minute: integer,
         max_concurrent_requests: integer,
         own_account: boolean,
@@ -77,9 +77,7 @@ pub(super) fn build(
     let place = SecretPlace {
         file: table.secret_file.as_ref(),
         command: table.secret_command.as_ref(),
-        environment: table.command_environment.as_ref(),
     };
-    inputs.needs_command(place.environment, &[&table.secret_command]);
     let secrets = match place.source() {
         Some(_) => inputs.secret(place, secrets),
         None => Some(LocalSecrets::default()),

@@ -21,8 +21,8 @@ tables! {
         jwks_file: text,
         ca_file: text,
         token_file: text,
-        token_command: texts,
-        command_environment: texts,
+        token_command: command,
+        command_environment: variables,
         max_life: text,
         keep: text,
         spiffe: text,
@@ -125,9 +125,7 @@ fn keys(table: &FileIssuer, inputs: &mut Inputs<'_>) -> Option<JwksSource> {
     let token = SecretPlace {
         file: table.token_file.as_ref(),
         command: table.token_command.as_ref(),
-        environment: table.command_environment.as_ref(),
     };
-    inputs.needs_command(token.environment, &[&table.token_command]);
     match (&table.jwks_url, &table.jwks_file) {
         (Some(url), None) => {
             if let (Some(token), None) = (token.source(), &table.ca_file) {

@@ -11,8 +11,8 @@ tables! {
     /// `[passes]`.
     FilePasses {
         key_file: text,
-        key_command: texts,
-        command_environment: texts,
+        key_command: command,
+        command_environment: variables,
         life: text,
         "key" => "no secret in this file: put it into a file of its own and name that with `key_file`",
     }
@@ -22,9 +22,7 @@ pub(super) fn build(table: &FilePasses, inputs: &mut Inputs<'_>) -> Option<PassS
     let place = SecretPlace {
         file: table.key_file.as_ref(),
         command: table.key_command.as_ref(),
-        environment: table.command_environment.as_ref(),
     };
-    inputs.needs_command(place.environment, &[&table.key_command]);
     let keys = match place.source() {
         Some(_) => inputs.secret(place, parsed(KeyFile::parse)).map(Some),
         None => Some(None),

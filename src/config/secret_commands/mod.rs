@@ -19,13 +19,36 @@ pub struct SecretCommands {
     runner: Arc<Runner>,
     clock: SharedClock,
     runs: Arc<Runs>,
-    printers: Mutex<BTreeMap<SecretCommand, Used>>,
+    printers: Mutex<BTreeMap<SecretCommand, Known>>,
 }
 
-struct Used {
+struct Known {
     printer: Arc<Printer>,
-    /// The settings that were read last have it.
-    used: bool,
+    /// The settings that are being read have it, or those that were refused last.
+    asked: Option<RenewedBy>,
+    /// The last good settings have it.
+    in_force: Option<RenewedBy>,
+}
+
+/// Who sees to it that a new value is used. Where several settings have one command, the greatest counts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum RenewedBy {
+    /// Who uses it asks for it again and again.
+    User,
+    /// The settings have to be read again.
+    Reading,
+}
+
+impl Known {
+    fn renewed_by(&self) -> Option<RenewedBy> {
+        self.asked.max(self.in_force)
+    }
+
+    /// Those that somebody looks at stay, since their settings may come back; and those that have just run, since no
+    /// command runs twice within ten seconds.
+    fn is_needed(&self) -> bool {
+        self.renewed_by().is_some() || Arc::strong_count(&self.printer) > 1 || self.printer.has_just_run()
+    }
 }
 
 /// What has become of runs, for the metrics.
@@ -58,15 +81,15 @@ impl SecretCommands {
 
     /// To be called before the settings are read.
     pub fn reading(&self) {
-        self.printers.lock().values_mut().for_each(|known| known.used = false);
+        self.printers.lock().values_mut().for_each(|known| known.asked = None);
     }
 
-    /// To be called when the settings were read and are good: what commands printed that are gone from them is forgotten. Those
-    /// that somebody looks at stay: these settings may be refused yet.
+    /// To be called when the settings were read and are good: what commands printed that are gone from them is forgotten.
     pub fn read(&self) {
-        let is_looked_at = |printer: &Arc<Printer>| Arc::strong_count(printer) > 1;
         let mut printers = self.printers.lock();
-        printers.retain(|_, known| known.used || is_looked_at(&known.printer));
+        printers
+            .values_mut()
+            .for_each(|known| known.in_force = known.asked.take());
     }
 
     /// Every command is to be run again, as soon as its last run is long enough ago.
@@ -77,7 +100,11 @@ impl SecretCommands {
     /// Whether a command is to be run again, and so the settings to be read. True once for each time, and again when that was
     /// in vain.
     pub fn due(&self) -> bool {
-        self.all().filter(|printer| printer.tells()).count() > 0
+        let mut printers = self.printers.lock();
+        let told_of = printers
+            .values_mut()
+            .filter(|known| known.renewed_by() == Some(RenewedBy::Reading));
+        told_of.filter(|known| known.printer.tells()).count() > 0
     }
 
     /// The programs that run, if any do.
@@ -99,16 +126,13 @@ impl SecretCommands {
     }
 
     fn all(&self) -> impl Iterator<Item = Arc<Printer>> {
-        let all: Vec<_> = self
-            .printers
-            .lock()
-            .values()
-            .map(|known| Arc::clone(&known.printer))
-            .collect();
+        let mut printers = self.printers.lock();
+        printers.retain(|_, known| known.is_needed());
+        let all: Vec<_> = printers.values().map(|known| Arc::clone(&known.printer)).collect();
         all.into_iter()
     }
 
-    fn printer_of(&self, command: &SecretCommand, used: bool) -> Arc<Printer> {
+    fn printer_of(&self, command: &SecretCommand, renewed_by: RenewedBy) -> Arc<Printer> {
         let mut printers = self.printers.lock();
         let known = printers.entry(command.clone()).or_insert_with(|| {
             let (runner, clock, runs) = (
@@ -116,19 +140,23 @@ impl SecretCommands {
                 Arc::clone(&self.clock),
                 Arc::clone(&self.runs),
             );
-            Used {
+            Known {
                 printer: Arc::new(Printer::new(command.clone(), runner, clock, runs)),
-                used: false,
+                asked: None,
+                in_force: None,
             }
         });
-        known.used |= used;
+        known.asked = known.asked.max(Some(renewed_by));
         Arc::clone(&known.printer)
     }
 }
 
 impl Commands for SecretCommands {
     fn run_ahead(&self, commands: BTreeSet<SecretCommand>) {
-        let all: Vec<_> = commands.iter().map(|command| self.printer_of(command, false)).collect();
+        let all: Vec<_> = commands
+            .iter()
+            .map(|command| self.printer_of(command, RenewedBy::User))
+            .collect();
         let next = AtomicUsize::new(0);
         let work = || {
             while let Some(printer) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -146,13 +174,11 @@ impl Commands for SecretCommands {
     }
 
     fn output(&self, command: &SecretCommand, good: Check<'_>) -> Result<Output, CommandError> {
-        self.printer_of(command, true).output(good, false)
+        self.printer_of(command, RenewedBy::Reading).output_for_settings(good)
     }
 
-    fn printer(&self, command: &SecretCommand) -> Option<Arc<Printer>> {
-        let printer = self.printer_of(command, true);
-        printer.is_looked_at();
-        Some(printer)
+    fn printer(&self, command: &SecretCommand) -> Result<Arc<Printer>, CommandError> {
+        Ok(self.printer_of(command, RenewedBy::User))
     }
 }
 

@@ -1,5 +1,7 @@
 //! When commands run, and how often.
 
+mod users;
+
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -158,7 +160,40 @@ fn what_is_gone_from_the_settings_is_forgotten() {
     case.commands.read();
     case.passes(10);
     assert!(!case.commands.due());
-    assert!(case.commands.printers.lock().is_empty());
+    assert_eq!(case.commands.all().count(), 0);
+}
+
+/// Settings without it, and at once those with it again.
+#[test]
+fn what_comes_back_to_the_settings_runs_ten_seconds_after_its_last_run() {
+    let case = Case::new();
+    case.prints("one");
+    case.output().unwrap();
+    case.commands.renew();
+    case.commands.reading();
+    case.commands.read();
+    // Looked at every second, and what is not needed is forgotten then.
+    assert_eq!(case.commands.runs().failing, 0);
+    case.prints("two");
+    case.passes(9);
+    assert_eq!(case.output().unwrap().0, "one");
+    assert_eq!(case.runs(), 1);
+    case.passes(1);
+    assert!(case.commands.due());
+    assert_eq!(case.output().unwrap().0, "two");
+}
+
+/// Whoever runs it ahead need not ask for what it gives.
+#[test]
+fn what_nobody_asks_for_runs_ten_seconds_apart_too() {
+    let case = Case::new();
+    for _ in 0..3 {
+        case.commands.renew();
+        case.commands.reading();
+        case.commands.run_ahead(BTreeSet::from([case.command()]));
+        case.commands.read();
+    }
+    assert_eq!(case.runs(), 1);
 }
 
 #[test]
@@ -188,7 +223,9 @@ fn it_runs_again_before_the_secret_ends_by_its_own_word() {
     case.passes(20);
     assert!(case.commands.due());
     // Whoever looks at it by itself is told nothing.
+    case.commands.reading();
     let printer = case.commands.printer(&case.command()).unwrap();
+    case.commands.read();
     case.passes(60);
     assert!(!case.commands.due());
     assert_eq!(case.runs(), 1);
@@ -285,7 +322,8 @@ fn a_command_that_somebody_looks_at_is_asked_again_after_settings_without_it() {
     drop((printer, again));
     case.commands.reading();
     case.commands.read();
-    assert!(case.commands.printers.lock().is_empty());
+    case.passes(10);
+    assert_eq!(case.commands.all().count(), 0);
 }
 
 /// Each waits until all the others run.

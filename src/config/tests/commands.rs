@@ -36,10 +36,11 @@ impl Commands for Echo {
         self.ahead.lock().extend(commands);
     }
 
-    fn printer(&self, command: &SecretCommand) -> Option<Arc<Printer>> {
+    /// This one runs.
+    fn printer(&self, command: &SecretCommand) -> Result<Arc<Printer>, CommandError> {
         let clock: SharedClock = Arc::new(SystemClock);
         let runner = Arc::new(Runner::new(Arc::clone(&clock)));
-        Some(Arc::new(Printer::new(command.clone(), runner, clock, Arc::default())))
+        Ok(Arc::new(Printer::new(command.clone(), runner, clock, Arc::default())))
     }
 }
 
@@ -160,12 +161,55 @@ fn those_of_a_service_account_too_and_the_next_one_may_be_missing() {
     };
     assert_eq!((&*key.client_id, key.secrets.current.expose()), (ID, SECRET));
     assert_eq!(key.secrets.next, None);
-    // A variable wins, and then nothing is run.
+}
+
+#[test]
+fn a_variable_wins_and_then_its_command_alone_is_not_run() {
     let case = Case::new().toml("[account.default]\nclient_secret_command = ['/x', 'secret']");
     assert!(try_load(&case, &NoCommands).is_ok());
+    let case = case.toml(
+        "[account.default]\nclient_secret_command = ['/x', 'secret']\n\
+         [account.other]\npublic_key_command = ['/x', 'abcdefgh']\nprivate_key_command = ['/x', 'no-uuid']\n\
+         [[listener]]\naccount = 'default'",
+    );
     let echo = Echo::default();
-    assert!(try_load(&case, &echo).is_ok());
-    assert!(echo.ahead.lock().is_empty());
+    try_load(&case, &echo).unwrap();
+    let ahead = echo.ahead.lock();
+    let ran: Vec<_> = ahead.iter().map(|command| &*command.arguments[0]).collect();
+    assert_eq!(ran, ["abcdefgh", "no-uuid"]);
+}
+
+/// Else nobody asks for it, and it would be run in vain.
+#[test]
+fn a_secret_that_can_not_be_used_is_refused_whether_in_a_file_or_by_a_command() {
+    for (account, key, says) in [
+        (
+            "public_key = 'abcdefgh'\nprivate_key_file = '/key'",
+            "client_secret_next",
+            "for service accounts only",
+        ),
+        (
+            "public_key = 'abcdefgh'\nprivate_key_file = '/key'\nproxy = 'none'",
+            "proxy_credentials",
+            "for a proxy, and `proxy = \"none\"` says that there is none",
+        ),
+        (
+            "public_key = 'abcdefgh'\nprivate_key_file = '/key'",
+            "proxy_credentials",
+            "for `proxy`, which is not set",
+        ),
+    ] {
+        for given in ["file = '/key'", "command = ['/x', 'a']"] {
+            let case = Case::bare()
+                .file("/key", "no-uuid-but-a-key")
+                .toml(&format!("[account.a]\n{account}\n{key}_{given}"));
+            let said = try_load(&case, &Echo::default()).unwrap_err();
+            assert!(
+                said.len() == 1 && said[0].contains(says) && said[0].contains(&format!("account.a.{key}")),
+                "{said:?}"
+            );
+        }
+    }
 }
 
 const GATEWAY: &str = "gateway = 'https://gateway:8443'\n";
@@ -173,7 +217,7 @@ const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.e30.c2ln";
 
 #[test]
 fn the_token_that_a_gateway_is_shown_too_and_nothing_beside_it() {
-    let command = format!("{GATEWAY}identity_token_command = ['/x', '{TOKEN}']\ncommand_environment = ['A']\n");
+    let command = format!("{GATEWAY}identity_token_command = ['/bin/echo', '{TOKEN}']\ncommand_environment = ['A']\n");
     let load = |toml: &str| try_load(&Case::bare().toml(&format!("[account.a]\n{toml}")), &Echo::default());
     let settings = load(&command).unwrap().settings;
     let CredentialSettings::Identity(identity) = &settings.accounts["a"].credential else {
