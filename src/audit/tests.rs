@@ -662,6 +662,43 @@ async fn chains_of_several_files_are_joined_and_a_missing_one_is_found() {
     assert!(!verify_with(&[KEY], &[&first], &heads).whole());
 }
 
+/// The next process names the last line that it found, and knows nothing of those that were cut off before.
+#[tokio::test]
+async fn what_the_next_process_found_does_not_prove_the_end_of_a_chain_without_close() {
+    let log = Log::new();
+    let one = log.start(|_| ()).unwrap();
+    change(&one).await;
+    change(&one).await;
+    one.close(PATIENCE).await;
+    let whole = fs::read_to_string(log.file()).unwrap();
+    let chain = one.head().unwrap().chain;
+    let head_at = |seq: usize| {
+        let hash = &log.lines()[seq - 1]["hash"];
+        json!({"audit": {"chain": chain, "seq": seq, "hash": hash}}).to_string()
+    };
+    let (of_first_change, of_second_change) = (head_at(3), head_at(5));
+    // With `close`, with a line after the first change, and with none.
+    for kept in [6, 4, 3] {
+        let lines: Vec<&str> = whole.lines().take(kept).collect();
+        fs::write(log.file(), lines.join("\n") + "\n").unwrap();
+        let two = log.start(|_| ()).unwrap();
+        change(&two).await;
+        two.close(PATIENCE).await;
+        let not_proven = format!("end not proven of chain {chain}: it has no `close`");
+        let told = |head: &str| {
+            let report = verify_with(&[KEY], &[&log.file()], head);
+            let is_told = |text: &str| report.notes.iter().any(|note| note.contains(text));
+            let proven = format!("the end is proven up to line 3 of chain {chain}");
+            let more = "; lines after 4 could be cut off without a trace before the next chain was opened";
+            (report.whole(), is_told(&not_proven), is_told(&proven), is_told(more))
+        };
+        let is_cut = kept < 6;
+        assert_eq!(told(""), (true, is_cut, false, false), "{kept}");
+        assert_eq!(told(&of_first_change), (true, false, is_cut, kept == 4), "{kept}");
+        assert_eq!(told(&of_second_change).0, !is_cut, "{kept}");
+    }
+}
+
 #[tokio::test]
 async fn what_clients_make_the_log_say_is_no_head() {
     let real = r#"{"chain":"ab","seq":7,"hash":"cd"}"#;

@@ -69,7 +69,7 @@ impl Verifier {
         }
         for name in &self.order {
             let Some(chain) = self.chains.get(name) else { continue };
-            // The chain after it has found its last line.
+            // The chain after it has found its last line; that it was the last one that was written, `close` alone says.
             let followed = chain.hash.as_ref().is_some_and(|hash| self.followed.contains(hash));
             let head = last_of.get(name.as_str());
             if let Some(head) = head.filter(|head| chain.last < head.seq) {
@@ -77,15 +77,24 @@ impl Verifier {
                     "the end of chain {name} was cut off: its last line is {}, and the log or status page tells of {}",
                     chain.last, head.seq
                 ));
-            } else if followed {
+            } else if followed && chain.closed {
                 continue;
             } else if let Some(head) = head {
                 let proven = format!("the end is proven up to line {} of chain {name}", head.seq);
                 self.report.notes.push(match chain.last - head.seq {
                     0 => proven,
+                    _ if followed => format!(
+                        "{proven}; lines after {} could be cut off without a trace before the next chain was opened",
+                        chain.last
+                    ),
                     1 => format!("{proven}; the line after it could be cut off without a trace"),
                     after => format!("{proven}; the {after} lines after it could be cut off without a trace"),
                 });
+            } else if followed {
+                self.report.notes.push(format!(
+                    "end not proven of chain {name}: it has no `close`, and lines could be cut off at its end before the next chain was \
+                     opened; `--head FILE`, the log of its process, shows whether they were"
+                ));
             } else {
                 self.report.notes.push(format!(
                     "end not proven of chain {name}: `--head FILE`, the log of its process or what /status.json gave there, shows \

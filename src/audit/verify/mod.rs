@@ -322,7 +322,7 @@ impl Verifier {
         if !chain.closed {
             let current = self.order.last().map_or("", String::as_str);
             self.report.notes.push(format!(
-                "{place}: chain {current} before it has no `close`: its process was killed, still runs, or its later lines are in a file that was not given"
+                "{place}: chain {current} before it has no `close`: its process was killed, still runs, or its later lines are in a file that was not given or were cut off"
             ));
         }
         if chain.key != line.key && !own_file {
