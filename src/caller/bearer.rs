@@ -12,7 +12,7 @@ use super::good_tokens::{self, Good};
 use super::issuer_keys::IssuerKeys;
 use super::jwt::{LEEWAY, Signed, Token};
 use super::pass::{self, Content, MadeFrom, Opened, Vouched};
-use super::shown::{Channel, Placeholder};
+use super::shown::{Channel, Recognised};
 use super::{By, CallerState, CallersSettings, IssuerKind, IssuerSettings, NotIdentified, Shown};
 
 const NOT_OURS: NotIdentified = NotIdentified::unknown(
@@ -86,16 +86,12 @@ fn is_of(token: &Token<'_>, issuer: &IssuerSettings) -> bool {
 }
 
 impl Callers {
-    pub(super) async fn by_bearer(
-        &self,
-        text: &str,
-        shown: &Shown<'_>,
-    ) -> Result<Result<Found, Placeholder>, NotIdentified> {
+    pub(super) async fn by_bearer(&self, text: &str, shown: &Shown<'_>) -> Result<Recognised<Found>, NotIdentified> {
         if pass::looks_like_one(text) {
-            return Ok(Ok((self.by_pass(text, shown)?, By::Pass)));
+            return Ok(Recognised::Caller((self.by_pass(text, shown)?, By::Pass)));
         }
         if self.issuers.is_empty() {
-            return Ok(Err(
+            return Ok(Recognised::Placeholder(
                 "the bearer token is no pass, and no `[[issuer]]` is there that it could be of".into(),
             ));
         }
@@ -104,11 +100,13 @@ impl Callers {
             && let Some(good) = self.good_tokens.lock().get(&hash)
             && self.still_holds(good)
         {
-            return Ok(Ok((good.index, By::Jwt)));
+            return Ok(Recognised::Caller((good.index, By::Jwt)));
         }
         let proven = match self.by_token(text, shown).await? {
-            Ok(proven) => proven,
-            Err(Placeholder(text)) => return Ok(Err(Placeholder(format!("the bearer token {text}").into()))),
+            Recognised::Caller(proven) => proven,
+            Recognised::Placeholder(why) => {
+                return Ok(Recognised::Placeholder(format!("the bearer token {why}").into()));
+            }
         };
         let good = Good {
             index: proven.index,
@@ -117,7 +115,7 @@ impl Callers {
             generation: proven.generation,
         };
         self.good_tokens.lock().add(hash, good, self.state.now());
-        Ok(Ok((proven.index, By::Jwt)))
+        Ok(Recognised::Caller((proven.index, By::Jwt)))
     }
 
     fn still_holds(&self, good: Good) -> bool {
@@ -162,14 +160,10 @@ impl Callers {
         }
     }
 
-    /// A token of an issuer, by its own word one that is known here. The inner error follows `the token`.
-    pub(super) async fn by_token(
-        &self,
-        text: &str,
-        shown: &Shown<'_>,
-    ) -> Result<Result<Proven, Placeholder>, NotIdentified> {
+    /// A token of an issuer, by its own word one that is known here. Why it is none follows `the token`.
+    pub(super) async fn by_token(&self, text: &str, shown: &Shown<'_>) -> Result<Recognised<Proven>, NotIdentified> {
         let Some(token) = Token::read(text) else {
-            return Ok(Err("is no JSON Web Token".into()));
+            return Ok(Recognised::Placeholder("is no JSON Web Token".into()));
         };
         let all = self.settings.issuers().iter().enumerate();
         let known: Vec<usize> = all
@@ -181,7 +175,7 @@ impl Callers {
                 "is of an issuer that no `[[issuer]]` here is: its `iss` is {}",
                 token.told("iss")
             );
-            return Ok(Err(Placeholder(text.into())));
+            return Ok(Recognised::Placeholder(text.into()));
         }
         if shown.channel != Channel::Confidential {
             return Err(PLAIN);
@@ -189,7 +183,7 @@ impl Callers {
         let peer = Peer::of(shown);
         self.may_check(peer)?;
         match self.verify(&token, known, shown.listener, peer).await {
-            Ok(proven) => Ok(Ok(proven)),
+            Ok(proven) => Ok(Recognised::Caller(proven)),
             Err(fault) => {
                 if fault.is_senders {
                     self.state.failures.lock().add(peer, self.state.clock.boot());

@@ -17,7 +17,7 @@ use super::digest::{self, UserHashes};
 use super::good_tokens::GoodTokens;
 use super::issuer_keys::IssuerKeys;
 use super::keys::{Derived, SecretHash};
-use super::shown::{Channel, Placeholder};
+use super::shown::{Channel, Recognised};
 use super::{
     By, CallerIdentity, CallerName, CallerState, CallersSettings, Identified, IssuerStatus, LocalSecrets,
     NotIdentified, Shown,
@@ -134,8 +134,8 @@ impl Callers {
             None => None,
         };
         let (authorization, unrecognised) = match authorization {
-            Some(Ok(found)) => (Some(found), None),
-            Some(Err(Placeholder(text))) => (None, Some(text)),
+            Some(Recognised::Caller(found)) => (Some(found), None),
+            Some(Recognised::Placeholder(why)) => (None, Some(why)),
             None => (None, None),
         };
         let found = agreed(connection, authorization)?;
@@ -221,28 +221,28 @@ impl Callers {
         &self,
         field: &HeaderValue,
         shown: &Shown<'_>,
-    ) -> Result<Result<Found, Placeholder>, NotIdentified> {
+    ) -> Result<Recognised<Found>, NotIdentified> {
         Ok(match Authorization::of(field) {
             Authorization::Basic(user) => self.by_secret(&user, shown)?.map(|index| (index, By::Basic)),
             Authorization::Digest(parameters) => self.by_digest(parameters, shown)?.map(|index| (index, By::Digest)),
             Authorization::Bearer(token) => self.by_bearer(token, shown).await?,
-            Authorization::Other => Err("`Authorization` is none of Basic, Digest and Bearer, or can't be read".into()),
+            Authorization::Other => {
+                Recognised::Placeholder("`Authorization` is none of Basic, Digest and Bearer, or can't be read".into())
+            }
         })
     }
 
     /// By name and local secret.
-    pub(super) fn by_secret(
-        &self,
-        user: &UserPass,
-        shown: &Shown<'_>,
-    ) -> Result<Result<usize, Placeholder>, NotIdentified> {
+    pub(super) fn by_secret(&self, user: &UserPass, shown: &Shown<'_>) -> Result<Recognised<usize>, NotIdentified> {
         let index = self.by_name.get(user.name()).copied();
         let secrets = index.map_or(&self.dummy, |index| &self.secrets[index]);
         let given = self.derived[0].hash_secret(user.secret().as_bytes());
         let right = secrets.is(0, given.as_bytes());
         // What was given as a name may be a secret in the wrong place.
         let Some(index) = index else {
-            return Ok(Err("HTTP Basic with a name that no caller has".into()));
+            return Ok(Recognised::Placeholder(
+                "HTTP Basic with a name that no caller has".into(),
+            ));
         };
         // A wrong secret must not tell that the name is one.
         let caller = &self.settings.callers()[index];
@@ -259,11 +259,11 @@ impl Callers {
         if shown.channel != Channel::Confidential {
             return Err(PLAIN);
         }
-        Ok(Ok(index))
+        Ok(Recognised::Caller(index))
     }
 
     /// By a Digest answer.
-    fn by_digest(&self, parameters: &[u8], shown: &Shown<'_>) -> Result<Result<usize, Placeholder>, NotIdentified> {
+    fn by_digest(&self, parameters: &[u8], shown: &Shown<'_>) -> Result<Recognised<usize>, NotIdentified> {
         let answer = digest::Credentials::read(parameters);
         let index = answer.username().and_then(|name| self.by_name.get(name)).copied();
         let secrets = index.map_or(&self.dummy, |index| &self.secrets[index]);
@@ -274,7 +274,9 @@ impl Callers {
         };
         let is_right = answer.is_right(request, &secrets.digest);
         let Some(index) = index else {
-            return Ok(Err("HTTP Digest with a name that no caller has".into()));
+            return Ok(Recognised::Placeholder(
+                "HTTP Digest with a name that no caller has".into(),
+            ));
         };
         let caller = &self.settings.callers()[index];
         if !is_right {
@@ -289,7 +291,7 @@ impl Callers {
             return Err(not_here(caller));
         }
         answer.take(&caller.name, &self.state, &self.derived, shown.listener, shown.channel)?;
-        Ok(Ok(index))
+        Ok(Recognised::Caller(index))
     }
 
     /// The fields `WWW-Authenticate` of a 401, the strongest first. `md5`: whether MD5 is offered, too.

@@ -193,11 +193,19 @@ pub struct IssuerStatus {
     pub last_error: Option<String>,
 }
 
-/// What is shown and names nobody, for the log.
-pub(super) struct Placeholder(pub(super) Cow<'static, str>);
+/// What something that is shown stands for, where it is not wrong.
+pub(super) enum Recognised<T> {
+    /// A caller.
+    Caller(T),
+    /// Nobody: what clients send that must send something. Why, for the log.
+    Placeholder(Cow<'static, str>),
+}
 
-impl From<&'static str> for Placeholder {
-    fn from(text: &'static str) -> Self {
-        Self(text.into())
+impl<T> Recognised<T> {
+    pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Recognised<U> {
+        match self {
+            Self::Caller(caller) => Recognised::Caller(change(caller)),
+            Self::Placeholder(why) => Recognised::Placeholder(why),
+        }
     }
 }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::authorization::{Authorization, only_field};
 use super::callers::{Callers, agreed};
 use super::pass::{self, Content, MadeFrom, Opened};
-use super::shown::Placeholder;
+use super::shown::Recognised;
 use super::{By, CallerName, NotIdentified, Shown, TokenAnswer};
 use crate::secret::Secret;
 
@@ -42,63 +42,59 @@ impl Callers {
 
     async fn try_token(&self, shown: &Shown<'_>) -> Result<TokenAnswer, NotIdentified> {
         let connection = self.by_connection(shown)?;
-        match self.proof(shown).await? {
-            Err(unrecognised) => {
-                let unrecognised = unrecognised.map(|Placeholder(text)| text);
-                Ok(TokenAnswer::Placeholder(self.or_by_network(
-                    connection,
-                    shown,
-                    unrecognised,
-                )))
-            }
-            Ok(proof) => {
+        let unrecognised = match self.proof(shown).await? {
+            Some(Recognised::Caller(proof)) => {
                 agreed(connection, Some((proof.index, proof.by)))?;
-                self.sell(proof, shown)
+                return self.sell(proof, shown);
             }
-        }
+            Some(Recognised::Placeholder(why)) => Some(why),
+            None => None,
+        };
+        let identified = self.or_by_network(connection, shown, unrecognised);
+        Ok(TokenAnswer::Placeholder(identified))
     }
 
-    /// The inner error is a placeholder; `None`: nothing is shown.
-    async fn proof(&self, shown: &Shown<'_>) -> Result<Result<Proof, Option<Placeholder>>, NotIdentified> {
+    /// `None`: nothing is shown.
+    async fn proof(&self, shown: &Shown<'_>) -> Result<Option<Recognised<Proof>>, NotIdentified> {
         let Some(field) = only_field(shown.headers)? else {
-            return Ok(Err(None));
+            return Ok(None);
         };
         let Authorization::Basic(user) = Authorization::of(field) else {
             // Right or wrong, it is not what is wanted here.
             return match self.by_authorization(field, shown).await? {
-                Ok(_) => Err(BASIC_ALONE),
-                Err(placeholder) => Ok(Err(Some(placeholder))),
+                Recognised::Caller(_) => Err(BASIC_ALONE),
+                Recognised::Placeholder(why) => Ok(Some(Recognised::Placeholder(why))),
             };
         };
         if pass::looks_like_one(user.secret()) {
             return Err(BASIC_ALONE);
         }
         let no_token = match self.by_token(user.secret(), shown).await? {
-            Ok(token) => {
-                return Ok(Ok(Proof {
+            Recognised::Caller(token) => {
+                return Ok(Some(Recognised::Caller(Proof {
                     index: token.index,
                     by: By::Jwt,
                     from: MadeFrom::Token(token.vouched),
                     ends: token.ends,
-                }));
+                })));
             }
-            Err(Placeholder(text)) => text,
+            Recognised::Placeholder(why) => why,
         };
         let index = match self.by_secret(&user, shown)? {
-            Ok(index) => index,
-            Err(Placeholder(text)) => {
-                return Ok(Err(Some(Placeholder(
-                    format!("{text}; as a token its secret {no_token}").into(),
-                ))));
+            Recognised::Caller(index) => index,
+            Recognised::Placeholder(why) => {
+                return Ok(Some(Recognised::Placeholder(
+                    format!("{why}; as a token its secret {no_token}").into(),
+                )));
             }
         };
         let hash = self.derived[0].hash_secret(user.secret().as_bytes());
-        Ok(Ok(Proof {
+        Ok(Some(Recognised::Caller(Proof {
             index,
             by: By::Basic,
             from: MadeFrom::Secret(URL_SAFE_NO_PAD.encode(hash.as_bytes()).into()),
             ends: u64::MAX,
-        }))
+        })))
     }
 
     fn sell(&self, proof: Proof, shown: &Shown<'_>) -> Result<TokenAnswer, NotIdentified> {
