@@ -117,13 +117,20 @@ impl AppCallers {
         Arc::clone(&self.current)
     }
 
-    /// The callers of one listener, with its account's name; `None`: it asks nobody.
+    /// The names of all callers, in their order; `None`: one that this listener does not know.
+    pub(super) fn names_at(&self, listener: &str) -> Vec<Option<CallerName>> {
+        let all = self.terms.iter().enumerate();
+        all.map(|(index, (terms, _))| self.current.is_on(index, listener).then(|| terms.name.clone()))
+            .collect()
+    }
+
+    /// The callers of one listener, with its account's name, and the portion of each that it knows; `None`: it asks nobody.
     pub(super) fn of_listener(
         &self,
         name: &str,
         account: &str,
         rules: &RequestRules,
-        portions: impl FnMut(&CallerName) -> Portion,
+        portions: Vec<Option<Portion>>,
         metrics: &Metrics,
     ) -> Option<ListenerCallers> {
         rules.callers?;
@@ -132,7 +139,7 @@ impl AppCallers {
             Arc::clone(&self.current),
             self.names.at(account),
             Arc::clone(&self.terms),
-            self.terms.iter().map(|(terms, _)| &terms.name).map(portions).collect(),
+            portions,
             metrics,
             name,
         ))

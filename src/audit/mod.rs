@@ -60,7 +60,7 @@ const OTHER: Lost = Lost { changes: 0, others: 1 };
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotRecorded {
     /// So many are under way that another one has no room.
-    #[error("so many changes are under way that another one can't be recorded")]
+    #[error("so many changes are under way, the caller's own or all together, that another one can't be recorded")]
     TooMany,
     /// The disk is full.
     #[error("the disk of the audit log is full")]

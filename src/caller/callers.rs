@@ -83,6 +83,12 @@ impl Secrets {
 }
 
 impl Callers {
+    /// Whether the caller of this index is one of the listener's.
+    pub fn is_on(&self, index: usize, listener: &str) -> bool {
+        let caller = self.settings.callers().get(index);
+        caller.is_some_and(|caller| caller.is_on(listener))
+    }
+
     /// Prepares the settings.
     pub fn new(settings: CallersSettings, state: Arc<CallerState>) -> Self {
         let keys = match &settings.passes().keys {

@@ -1,17 +1,20 @@
 //! Shares out what is scarce: half of the places are for anybody, the other half is divided into equal parts.
 //!
-//! So one listener, or one caller, alone may use all but its neighbours' parts, and none is ever left without a place.
+//! So one listener, or one caller, alone may use all but its neighbours' parts, and none is ever left without a place. A part
+//! may be shared out in turn, by the same rule.
 
 mod amount;
+mod pool;
 mod turns;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
-use tokio::sync::{MutexGuard, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{MutexGuard, Semaphore};
 
 pub use amount::Amount;
+pub use pool::Place;
+use pool::Pool;
 pub use turns::{Sharer, Step, Turns};
 
 /// Queues that all parts wait in: one for each thing, since a waiter for one thing may hold another.
@@ -28,9 +31,7 @@ pub enum Line {
 /// Places that several share.
 #[derive(Debug)]
 pub struct Places {
-    total: usize,
     common: Arc<Pool>,
-    parts: Mutex<Vec<Weak<Pool>>>,
 }
 
 /// One sharer's part of the places.
@@ -44,76 +45,58 @@ pub struct Part {
     lines: [tokio::sync::Mutex<()>; 3],
 }
 
-/// A place; free again when it is dropped.
-#[derive(Debug)]
-pub struct Place {
-    pool: Arc<Pool>,
-    permit: Option<OwnedSemaphorePermit>,
-}
-
-#[derive(Debug)]
-struct Pool {
-    free: Arc<Semaphore>,
-    size: Mutex<usize>,
-    /// Places that are taken away as soon as they are free.
-    owed: AtomicUsize,
-    /// The places that it is a part of; none for the common ones.
-    places: Weak<Places>,
-}
-
 impl Places {
     /// `total` places, at least one.
     pub fn new(total: usize) -> Arc<Self> {
-        let total = total.clamp(1, Semaphore::MAX_PERMITS);
-        Arc::new(Self {
-            total,
-            common: Pool::new(total, Weak::new()),
-            parts: Mutex::default(),
-        })
+        Self::amount(total.max(1))
     }
 
     /// Places by the byte, or another amount that is taken many at a time; it may be 0.
     pub fn amount(total: usize) -> Arc<Self> {
-        let total = total.min(Semaphore::MAX_PERMITS);
         Arc::new(Self {
-            total,
-            common: Pool::new(total, Weak::new()),
-            parts: Mutex::default(),
+            common: Pool::all(total.min(Semaphore::MAX_PERMITS)),
         })
     }
 
     /// A part for one more sharer. All parts are equal, and smaller than before: a place held beyond a part is taken
     /// away as it becomes free, and the new part has its places at once.
-    pub fn part(self: &Arc<Self>) -> Arc<Part> {
-        let own = Pool::new(0, Arc::downgrade(self));
-        self.deal_out(Some(&own));
-        Arc::new(Part {
+    pub fn part(&self) -> Arc<Part> {
+        self.parts(1).remove(0)
+    }
+
+    /// The same for several: at once, since each dealing out goes through all parts.
+    pub fn parts(&self, more: usize) -> Vec<Arc<Part>> {
+        let part = |own| Part::of(own, &self.common);
+        self.common.divide(more).into_iter().map(part).collect()
+    }
+}
+
+impl Part {
+    fn of(own: Arc<Pool>, common: &Arc<Pool>) -> Arc<Self> {
+        Arc::new(Self {
             own,
-            common: Arc::clone(&self.common),
+            common: Arc::clone(common),
             waiting: AtomicUsize::new(0),
             lines: Default::default(),
         })
     }
 
-    /// Divides the places anew, for one part more or less. A part that is gone counts for as long as places of it are
-    /// held.
-    fn deal_out(&self, one_more: Option<&Arc<Pool>>) {
-        let mut parts = self.parts.lock();
-        parts.extend(one_more.map(Arc::downgrade));
-        parts.retain(|part| part.strong_count() > 0);
-        let alive: Vec<_> = parts.iter().filter_map(Weak::upgrade).collect();
-        let each = (self.total / 2).checked_div(alive.len()).unwrap_or(0);
-        self.common.resize(self.total - each * alive.len());
-        for part in &alive {
-            part.resize(each);
-        }
-        // One of these may be the last reference to its part by now: dropped, it divides the places again.
-        drop(parts);
-        drop(alive);
+    /// Parts of this part's own places, for those who share it: half stays its own, half is dealt out to them.
+    pub fn parts(&self, more: usize) -> Vec<Arc<Self>> {
+        let part = |own| Self::of(own, &self.common);
+        self.own.divide(more).into_iter().map(part).collect()
     }
-}
 
-impl Part {
+    /// Whether a place is of this part's own.
+    pub fn owns(&self, place: &Place) -> bool {
+        place.is_of(&self.own)
+    }
+
+    /// How many places are nobody else's, free or not.
+    pub fn size(&self) -> usize {
+        self.own.size()
+    }
+
     /// Whether so many places are free now.
     pub fn has(&self, places: usize) -> bool {
         let free = |pool: &Pool| pool.free.available_permits();
@@ -138,7 +121,7 @@ impl Part {
             return true;
         }
         // A common one is anybody's.
-        if Arc::ptr_eq(&place.pool, &self.common) {
+        if place.is_of(&self.common) {
             return true;
         }
         self.common.try_take().is_some_and(|common| {
@@ -175,95 +158,12 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl Pool {
-    fn new(size: usize, places: Weak<Places>) -> Arc<Self> {
-        Arc::new(Self {
-            free: Arc::new(Semaphore::new(size)),
-            size: Mutex::new(size),
-            owed: AtomicUsize::new(0),
-            places,
-        })
-    }
-
-    fn try_take(self: &Arc<Self>) -> Option<Place> {
-        let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
-        Some(self.place(permit))
-    }
-
-    async fn take(self: &Arc<Self>) -> Option<Place> {
-        let permit = Arc::clone(&self.free).acquire_owned().await.ok()?;
-        Some(self.place(permit))
-    }
-
-    fn place(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Place {
-        Place {
-            pool: Arc::clone(self),
-            permit: Some(permit),
-        }
-    }
-
-    fn resize(&self, to: usize) {
-        let mut size = self.size.lock();
-        let less = size.saturating_sub(to);
-        let more = to.saturating_sub(*size);
-        *size = to;
-        if less > 0 {
-            let taken = self.free.forget_permits(less);
-            self.owed.fetch_add(less - taken, Ordering::Relaxed);
-        }
-        self.give_back(more);
-    }
-
-    fn try_take_many(&self, places: usize) -> bool {
-        let Ok(many) = u32::try_from(places) else { return false };
-        match self.free.try_acquire_many(many) {
-            Ok(permits) => {
-                permits.forget();
-                true
-            }
-            Err(_) => false,
-        }
-    }
-
-    /// Makes so many places free, as far as they are not owed.
-    fn give_back(&self, places: usize) {
-        self.free.add_permits(places - self.pay(places));
-    }
-
-    /// How many of these places were owed; they are not any more.
-    fn pay(&self, places: usize) -> usize {
-        if places == 0 || self.owed.load(Ordering::Relaxed) == 0 {
-            return 0;
-        }
-        let owed = self
-            .owed
-            .update(Ordering::Relaxed, Ordering::Relaxed, |owed| owed.saturating_sub(places));
-        owed.min(places)
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        if let Some(places) = self.places.upgrade() {
-            places.deal_out(None);
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Some(permit) = self.permit.take()
-            && self.pool.pay(1) == 1
-        {
-            permit.forget();
-        }
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::time::Duration;
+
+    use parking_lot::Mutex;
 
     use super::*;
 
@@ -326,13 +226,57 @@ mod tests {
         assert_eq!(held.len(), 6, "its part, and the common half");
         assert!(held.iter_mut().take(2).all(|place| to.take_over(place)), "its part");
         assert_eq!(all(&from).len(), 2, "what it gave up is free again");
-        let common = |place: &&mut Place| Arc::ptr_eq(&place.pool, &to.common);
+        let common = |place: &&mut Place| place.is_of(&to.common);
         assert!(held.iter_mut().filter(common).all(|place| to.take_over(place)));
         let mut last = from.try_take().unwrap();
         assert!(!to.take_over(&mut last), "neither its part nor a common place is free");
         assert!(from.try_take().is_some(), "the place is still what it was");
         held.clear();
         assert!(to.take_over(&mut last));
+    }
+
+    #[test]
+    fn a_part_is_shared_out_in_turn_and_keeps_half() {
+        let places = Places::new(64);
+        let (one, other) = (places.part(), places.part());
+        let below = one.parts(4);
+        assert_eq!(below.iter().map(|part| part.size()).collect::<Vec<_>>(), [2; 4]);
+        assert_eq!((one.size(), other.size()), (8, 16));
+        // The greedy one has its part, and what is anybody's; not what its listener keeps for others.
+        let held = all(&below[0]);
+        assert_eq!(
+            (held.len(), all(&one).len(), all(&below[1]).len(), all(&other).len()),
+            (34, 8, 2, 16)
+        );
+        let third = places.part();
+        assert_eq!((one.size(), below[1].size(), third.size()), (6, 1, 10));
+        drop(third);
+        // Who is gone counts for as long as it holds places.
+        drop(below);
+        assert_eq!(one.size(), 8);
+        drop(held);
+        assert_eq!((one.size(), all(&one).len()), (16, 48));
+        // A part whose sharers hold places is not lent again.
+        let below = one.parts(1).remove(0);
+        let held = below.own.try_take().unwrap();
+        drop((one, below));
+        assert_eq!(all(&other).len(), 48);
+        drop(held);
+        assert_eq!(all(&other).len(), 64);
+    }
+
+    #[test]
+    fn thousands_of_parts_are_made_and_dropped_and_no_place_is_lost() {
+        let places = Places::new(100_000);
+        let first = places.part();
+        let mut many = places.parts(9_999);
+        assert_eq!((first.size(), many[0].size()), (5, 5));
+        many.truncate(9_000);
+        let fewer = first.size();
+        assert!((5..=6).contains(&fewer), "{fewer}");
+        assert_eq!(all(&many[0]).len(), 100_000 - 9_000 * fewer);
+        many.clear();
+        assert_eq!((first.size(), all(&first).len()), (50_000, 100_000));
     }
 
     #[tokio::test(start_paused = true)]

@@ -50,7 +50,7 @@ pub struct ListenerCallers {
     /// In the order of `terms`.
     metrics: Vec<CallerMetrics>,
     /// In the same order.
-    portions: Vec<Portion>,
+    portions: Vec<Option<Portion>>,
     anonymous: CallerMetrics,
     unknown: CallerMetrics,
 }
@@ -98,7 +98,7 @@ impl ListenerCallers {
         callers: Arc<Callers>,
         own: OwnCredential,
         terms: Arc<[(CallerTerms, Arc<Usage>)]>,
-        portions: Vec<Portion>,
+        portions: Vec<Option<Portion>>,
         metrics: &Metrics,
         listener: &str,
     ) -> Self {
@@ -247,7 +247,7 @@ impl ListenerCallers {
     /// What the caller has of what all share; `None`: it is none.
     pub(super) fn portion(&self, who: Who) -> Option<&Portion> {
         match who {
-            Who::Caller(index, _) => self.portions.get(index),
+            Who::Caller(index, _) => self.portions.get(index)?.as_ref(),
             _ => None,
         }
     }

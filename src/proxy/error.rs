@@ -181,10 +181,11 @@ impl ProxyError {
         )
     }
 
-    pub(super) fn too_many_connections(caller: &str) -> Self {
+    /// `own`: how many are the caller's own.
+    pub(super) fn too_many_connections(caller: &str, own: usize) -> Self {
         let detail = format!(
-            "Caller `{caller}` has as many connections as leave the other callers their part (`max_connections`): use those \
-             that are open again, or close some."
+            "There is no room for another connection of caller `{caller}`: its own {own} are in use, and so is the half that \
+             is anybody's (`max_connections`). Use those that are open, close some, or come again later."
         );
         let mut error = Self::refused(ErrorCode::Overloaded, &detail);
         error.counts_as = Some(DenyReason::Connections);

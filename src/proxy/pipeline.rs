@@ -22,7 +22,7 @@ use super::{
 use crate::access::Reading;
 use crate::caller;
 use crate::catalogue::{self, OperationId};
-use crate::fair::Step;
+use crate::fair::{Part, Step};
 use crate::guard;
 use crate::metrics::{CallerMetrics, DenyReason, ListenerMetrics, UpstreamErrorKind};
 use crate::upstream::UpstreamBody;
@@ -41,6 +41,8 @@ pub struct Pipeline {
     pub callers: Option<ListenerCallers>,
     /// What it has used of Atlas.
     pub usage: Arc<Usage>,
+    /// Its part of all connections: what connects takes a place of it.
+    pub connections: Arc<Part>,
     /// Its part of what all share, for whoever is no caller.
     pub portion: Portion,
     /// Whose credential is added.

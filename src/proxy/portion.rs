@@ -13,7 +13,7 @@ use crate::fair::{Part, Place, Places, Sharer};
 pub struct Portion {
     /// Of the places on the way to the account's upstream.
     pub upstream: Arc<Part>,
-    /// Of the connections of clients.
+    /// Of the listener's connections.
     pub connections: Arc<Part>,
     /// Of the bytes of request bodies that are recorded.
     pub replay: Arc<Part>,
@@ -24,15 +24,33 @@ pub struct Portion {
 }
 
 impl Portion {
-    /// One more.
-    pub fn of(upstream: &Arc<Places>, shared: &Shared) -> Self {
-        Self {
-            upstream: upstream.part(),
-            connections: shared.connections.part(),
-            replay: shared.replay_budget.part(),
-            audit: shared.audit_room.part(),
-            processor: shared.processor.sharer(),
-        }
+    /// So many more.
+    pub fn several(
+        how_many: usize,
+        upstream: &Places,
+        connections: &Part,
+        shared: &Shared,
+    ) -> impl Iterator<Item = Self> {
+        let replay = shared.replay_budget.parts(how_many);
+        let audit = shared.audit_room.parts(how_many);
+        upstream
+            .parts(how_many)
+            .into_iter()
+            .zip(connections.parts(how_many))
+            .zip(replay)
+            .zip(audit)
+            .map(|(((upstream, connections), replay), audit)| Self {
+                upstream,
+                connections,
+                replay,
+                audit,
+                processor: shared.processor.sharer(),
+            })
+    }
+
+    /// Whether it has places that are nobody else's: with thousands of sharers there may be too few.
+    pub fn has_own(&self) -> bool {
+        self.upstream.size() > 0 && self.connections.size() > 0
     }
 }
 
@@ -46,13 +64,13 @@ struct Held {
     whose: Whose,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum Whose {
     Listener,
     /// The first's that was known: whatever passes on requests of several callers counts to one of them.
     Caller,
-    /// A caller's that has as many as it may.
-    TooMany,
+    /// The caller's with this part, who has as many as it may.
+    TooMany(Arc<Part>),
 }
 
 impl ConnectionPlace {
@@ -64,22 +82,34 @@ impl ConnectionPlace {
         }))
     }
 
-    /// Counts the connection to the caller whose part this is, if it is nobody's yet. Whether it may serve on.
-    pub(super) fn count_to(&self, part: &Part) -> bool {
+    /// Counts the connection to the caller whose part this is, if it is nobody's yet. Whether its request is served.
+    fn count_to(&self, part: &Arc<Part>) -> bool {
         let mut held = self.0.lock();
-        if held.whose == Whose::Listener {
-            held.whose = if part.take_over(&mut held.place) {
-                Whose::Caller
-            } else {
-                Whose::TooMany
-            };
+        match &held.whose {
+            Whose::Caller => return true,
+            // Another one, whose request comes over the same connection, is not refused for what this one has.
+            Whose::TooMany(of) if Arc::ptr_eq(of, part) => return false,
+            Whose::TooMany(_) | Whose::Listener => {}
         }
-        held.whose == Whose::Caller
+        let counted = part.take_over(&mut held.place);
+        held.whose = if counted {
+            Whose::Caller
+        } else {
+            Whose::TooMany(Arc::clone(part))
+        };
+        counted
     }
 
     /// Whether the connection is one too many of its caller's.
     pub fn is_too_many(&self) -> bool {
-        self.0.lock().whose == Whose::TooMany
+        matches!(self.0.lock().whose, Whose::TooMany(_))
+    }
+
+    /// Whether it is nobody's yet, and holds one of the few places that its listener, whose part this is, keeps for whoever
+    /// comes.
+    pub fn is_in_the_way(&self, listener: &Part) -> bool {
+        let held = self.0.lock();
+        matches!(held.whose, Whose::Listener) && listener.owns(&held.place)
     }
 }
 
@@ -90,12 +120,11 @@ impl Pipeline {
     /// When the caller has as many as it may.
     pub(super) fn count_connection(&self, client: Client<'_>, who: Who) -> Result<(), ProxyError> {
         let Some(callers) = &self.callers else { return Ok(()) };
-        match callers.portion(who) {
-            Some(portion) if !client.place.count_to(&portion.connections) => {
-                Err(ProxyError::too_many_connections(callers.label(who)))
-            }
-            _ => Ok(()),
+        let part = &self.portion(who).connections;
+        if matches!(who, Who::Unknown | Who::NotAsked) || client.place.count_to(part) {
+            return Ok(());
         }
+        Err(ProxyError::too_many_connections(callers.label(who), part.size()))
     }
 
     /// What the request's sharer has of what all share.

@@ -183,6 +183,8 @@ async fn serve_tls(
             let chain = connection.peer_certificates();
             let standing =
                 Standing::encrypted(peer, slot, chain, tls.clients(), snapshot.clock.wall()).through(at.balancer);
+            // What a reload takes away has its parts for as long as its snapshot lives.
+            drop(snapshot);
             return if connection.alpn_protocol() == Some(b"h2") {
                 connection::serve_http2(stream, standing, listener, drain).await;
             } else {

@@ -65,8 +65,7 @@ impl Listener {
     /// # Errors
     /// When there is none.
     pub(super) fn reserve(&self) -> Result<Slot, Full> {
-        self.capacity
-            .reserve(&self.snapshot.load().pipeline.portion.connections)
+        self.capacity.reserve(&self.snapshot.load().pipeline.connections)
     }
 
     /// A reserved slot as that of `peer`.

@@ -129,9 +129,18 @@ impl Standing {
         }
     }
 
-    /// Whether no further request is served: it has lived as long as it may, or its caller has too many.
-    pub(super) fn is_over(&self, most: Duration) -> bool {
-        self.is_old(most) || self.slot.place.is_too_many()
+    /// Whether no further request is served: it has lived as long as it may, its caller has too many, or it has asked without
+    /// telling whose it is, and others find no room.
+    pub(super) fn is_over(&self, snapshot: &Snapshot) -> bool {
+        let pipeline = &snapshot.pipeline;
+        let is_asked = || pipeline.callers.is_some();
+        self.is_old(snapshot.limits.max_age)
+            || is_asked() && (self.is_too_many() || self.slot.place.is_in_the_way(&pipeline.connections))
+    }
+
+    /// Whether it is one too many of its caller's.
+    pub(super) fn is_too_many(&self) -> bool {
+        self.slot.place.is_too_many()
     }
 
     /// Whether the next request may be served by the snapshot in force.

@@ -139,7 +139,8 @@ async fn a_caller_full_of_stuck_requests_leaves_the_others_their_places() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_that_opens_all_connections_leaves_the_others_theirs() {
     let upstream = patient_upstream().await;
-    // Of 160 descriptors, 74 are for clients: 37 for anybody, and 12 each for both callers and for whoever has just come.
+    // Of 160 descriptors, 74 are for clients: 37 for anybody, and 37 for the listener, which keeps 19 of them for whoever has
+    // just come; both callers and whoever is none have 6 each.
     let (program, _folder) = with_descriptors(160, &upstream, EQUALS, &[]).await;
     let head = |who: String| {
         format!(
@@ -160,13 +161,13 @@ async fn a_caller_that_opens_all_connections_leaves_the_others_theirs() {
         }
         held.push(stream);
     };
-    assert!((48..=51).contains(&held.len()), "{}", held.len());
+    assert_eq!(held.len(), 37 + 6);
     assert!(
         answer.starts_with("HTTP/1.1 503 ") && answer.contains("PROXY_OVERLOADED"),
         "{answer}"
     );
     assert!(
-        answer.contains("Caller `billing`") && answer.to_lowercase().contains("connection: close"),
+        answer.contains("caller `billing`: its own 6 ") && answer.to_lowercase().contains("connection: close"),
         "{answer}"
     );
     ends(refused).await;
@@ -177,8 +178,20 @@ async fn a_caller_that_opens_all_connections_leaves_the_others_theirs() {
     );
     // It may go on with those that it has.
     assert!(exchange(&mut held[0], &greedy).await.starts_with("HTTP/1.1 200 "));
+    // Whoever comes and says nothing, or not who it is, keeps nobody out.
+    let mut idle = Vec::new();
+    for n in 0..15 {
+        idle.push(connect(program.address, n).await);
+    }
+    let mut stranger = connect(program.address, 0).await;
+    let answer = exchange(&mut stranger, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert!(
+        answer.starts_with("HTTP/1.1 401 ") && answer.to_lowercase().contains("connection: close"),
+        "{answer}"
+    );
+    ends(stranger).await;
     let mut others = Vec::new();
-    for n in 0..12 {
+    for n in 0..6 {
         let mut stream = connect(program.address, n).await;
         assert!(
             exchange(&mut stream, &modest).await.starts_with("HTTP/1.1 200 "),
@@ -186,7 +199,7 @@ async fn a_caller_that_opens_all_connections_leaves_the_others_theirs() {
         );
         others.push(stream);
     }
-    held.truncate(40);
+    held.truncate(30);
     until("it has one again", || async {
         let mut stream = connect(program.address, 0).await;
         exchange(&mut stream, &greedy).await.starts_with("HTTP/1.1 200 ")

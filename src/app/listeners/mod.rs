@@ -369,6 +369,7 @@ impl Listeners {
                 scheme,
                 rules,
                 usage: Arc::clone(usage),
+                connections: Arc::clone(&portions.connections),
                 portion: portions.own.clone(),
                 account: Arc::clone(account),
                 shared: Arc::clone(&self.shared),

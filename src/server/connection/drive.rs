@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use hyper_util::server::graceful::GracefulConnection;
+use tokio::time::Instant;
 
 use crate::code::ErrorCode;
 use crate::server::clock::{ConnectionClock, Expired};
@@ -16,6 +17,10 @@ pub(in crate::server) const LAST_CALL: Duration = Duration::from_millis(500);
 /// How long a connection of HTTP/2 that ends for its age, or because nothing happened, stays silent before it is dropped: its
 /// client may be far away, and confirm the end late.
 const LAST_NEWS: Duration = Duration::from_secs(5);
+
+/// How long a connection that is one too many of its caller's may take for the answer that says so: it holds a place that its
+/// listener keeps for whoever comes.
+const REFUSED_FOR: Duration = Duration::from_secs(1);
 
 /// How serving ended.
 pub(super) enum End {
@@ -67,6 +72,8 @@ where
     let mut leaving = draining;
     let mut quiet = std::pin::pin!(clock.quiet(LAST_CALL));
     let mut last_call = false;
+    let mut refused = std::pin::pin!(tokio::time::sleep(REFUSED_FOR));
+    let mut is_refused = false;
     loop {
         tokio::select! {
             biased;
@@ -123,6 +130,14 @@ where
                 if !draining {
                     quiet.set(clock.quiet(LAST_NEWS));
                 }
+                is_refused = standing.is_too_many();
+                refused.as_mut().reset(Instant::now() + REFUSED_FOR);
+            }
+            () = refused.as_mut(), if is_refused => {
+                if standing.is_too_many() {
+                    return End::Abandoned;
+                }
+                is_refused = false;
             }
             () = quiet.as_mut(), if leaving => {
                 if !last_call {

@@ -72,8 +72,7 @@ async fn serve_awake<S>(
 where
     S: AsyncRead + AsyncWrite + Parkable + Send + Unpin + 'static,
 {
-    let snapshot = listener.snapshot();
-    let limits = &snapshot.limits;
+    let limits = listener.snapshot().limits;
     let refuse = {
         let (listener, peer) = (Arc::clone(listener), standing.peer);
         move |refusal: &Refusal| {

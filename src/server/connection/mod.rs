@@ -27,7 +27,7 @@ async fn serve_one(listener: &Listener, standing: &Standing, request: Request<Cl
     let (mut response, last) = match standing.check(&snapshot) {
         Ok(()) => {
             let response = snapshot.pipeline.serve(standing.client(&snapshot), request).await;
-            (response, standing.is_over(snapshot.limits.max_age))
+            (response, standing.is_over(&snapshot))
         }
         Err(lost) => (
             snapshot

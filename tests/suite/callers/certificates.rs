@@ -28,9 +28,9 @@ action = "allow"
 "#;
 
 pub(super) struct Tls {
-    gateway: Gateway,
+    pub(super) gateway: Gateway,
     ca: TestCa,
-    listeners: String,
+    pub(super) listeners: String,
 }
 
 impl Tls {
@@ -62,6 +62,11 @@ impl Tls {
     }
 
     pub(super) async fn connect_from(&self, address: &str, identity: Option<&Identity>) -> Sender {
+        self.connect_with(address, identity, 65_535).await
+    }
+
+    /// `window`: how much of an answer it takes.
+    pub(super) async fn connect_with(&self, address: &str, identity: Option<&Identity>, window: u32) -> Sender {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(format!("{address}:0").parse().unwrap()).unwrap();
         let tcp = socket.connect(self.gateway.address(0)).await.unwrap();
@@ -70,7 +75,9 @@ impl Tls {
             .connect(name, tcp)
             .await
             .unwrap();
-        let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(window)
+            .handshake(TokioIo::new(stream))
             .await
             .unwrap();
         tokio::spawn(connection);
