@@ -163,7 +163,7 @@ async fn parts_are_for_those_who_may_come() {
         .replacen("name = \"deployer\"", "name = \"deployer\"\nlisteners = [\"other\"]", 1);
     let listeners = format!(
         "{}[[listener]]\nname = \"other\"\nbind = \"127.0.0.1:0\"\n",
-        listener("callers = \"optional\"")
+        listener("callers = \"optional\"\n[[listener.rule]]\npath = \"/api/atlas/v2/groups/**\"\naction = \"allow\"")
     );
     let gateway = Gateway::start_with(&listeners, &[&callers, CONNECTIONS].concat()).await;
     let connect = async |who: Option<&str>| {
