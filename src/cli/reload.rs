@@ -211,7 +211,7 @@ impl Reloader {
             tokio::select! {
                 done = done.as_mut() => {
                     if said {
-                        tracing::info!("the files and commands that the settings come from give something again");
+                        tracing::info!("no file or command that the settings come from is waited for any more; what came of it follows");
                     }
                     return done;
                 }

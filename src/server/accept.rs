@@ -195,6 +195,14 @@ async fn serve_tls(
             tracing::debug!(listener = %pipeline.name, %peer, "a connection was closed before its TLS handshake");
             return;
         }
+        Ok(Handshake::Preamble) => {
+            tracing::warn!(
+                listener = %pipeline.name, %peer,
+                "refused a connection: a PROXY protocol preamble, as it seems, from an address that is not in `proxy_protocol`"
+            );
+            pipeline.metrics.denied(DenyReason::Preamble);
+            return;
+        }
         Ok(Handshake::PlainHttp(mut stream)) => {
             tracing::warn!(listener = %pipeline.name, %peer, "refused a connection: plain HTTP on a port that speaks TLS");
             let detail = "This port speaks TLS: call it with https:// in place of http://.";
@@ -226,6 +234,8 @@ enum Handshake {
     Done(TlsStream<TcpStream>),
     /// The peer closed without sending a byte, as health checks of load balancers do.
     Nothing,
+    /// What stands before it is a load balancer's, as it seems, that is not trusted to say who its client is.
+    Preamble,
     PlainHttp(TcpStream),
     Failed(FailedHandshake<TcpStream>),
     /// The connection broke before.
@@ -236,6 +246,7 @@ async fn shake_hands(stream: TcpStream, tls: &ListenerTls) -> Handshake {
     let mut first = [0; 1];
     match stream.peek(&mut first).await {
         Ok(0) => return Handshake::Nothing,
+        Ok(_) if first[0] == proxy_protocol::FIRST_BYTE => return Handshake::Preamble,
         // A method's first letter. TLS begins with 22, the type of a handshake record (RFC 8446 section 5.1).
         Ok(_) if first[0].is_ascii_alphabetic() => return Handshake::PlainHttp(stream),
         Ok(_) => {}

@@ -7,6 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
+/// With this no TLS handshake begins.
+pub(super) const FIRST_BYTE: u8 = SIGNATURE[0];
 /// Signature, version and command, family and protocol, length of the rest.
 const HEAD: usize = 16;
 /// The most that a preamble may have, bytes.

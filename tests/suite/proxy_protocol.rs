@@ -231,6 +231,10 @@ async fn the_preamble_stands_before_tls() {
         assert!(connector.connect(name, stream).await.is_err(), "{before:?}");
     }
     assert_eq!((denied(&proxy, "ip").await, denied(&proxy, "tls").await), (1.0, 0.0));
+    // One that nobody trusts is told as what it is.
+    let before = denied(&proxy, "preamble").await;
+    assert_eq!(answer(OTHER, &proxy, &preamble(CLIENT)).await, "");
+    assert_eq!(denied(&proxy, "preamble").await, before + 1.0);
 }
 
 #[tokio::test]

@@ -74,7 +74,7 @@ impl Verifier {
             let head = last_of.get(name.as_str());
             if let Some(head) = head.filter(|head| chain.last < head.seq) {
                 self.report.find(format!(
-                    "the end of chain {name} was cut off: its last line is {}, and the log or status page tells of {}",
+                    "the end of chain {name} was cut off, or its later lines are in a file that was not given: its last line is {}, and the log or status page tells of {}",
                     chain.last, head.seq
                 ));
             } else if followed && chain.closed {

@@ -66,7 +66,7 @@ async fn a_request_that_the_listener_refuses_is_not_counted_against_its_caller()
     assert!(said.contains("billing"), "{said}");
 }
 
-/// Of 64 connections half are for anybody, and half are the listener's: it keeps 16 of these for whoever has just come, and
+/// Of 64 connections half are for anybody, and half are the listener's: it keeps 17 of these for whoever has just come, and
 /// two callers and whoever is none have 5 each.
 const CONNECTIONS: &str = "\n[limits]\nmax_connections = 64\n";
 const COMMON: usize = 32;
