@@ -114,6 +114,11 @@ impl Part {
         self.own.try_take().or_else(|| self.common.try_take())
     }
 
+    /// The same, but of its own only where there is no other: what it has may be kept for a time when others have all.
+    pub fn try_take_sparing(&self) -> Option<Place> {
+        self.common.try_take().or_else(|| self.own.try_take())
+    }
+
     /// Makes a place of another part of the same places one of this part's; whether there was one.
     pub fn take_over(&self, place: &mut Place) -> bool {
         if let Some(own) = self.own.try_take() {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::fair::Part;
+use crate::fair::Place;
 use crate::proxy::{ConnectionPlace, Peer};
 
 /// Connections that are being told at a time that there is no room, at most; further ones are closed without an answer.
@@ -98,9 +98,9 @@ impl Capacity {
         quarter.into_iter().chain(configured).min()
     }
 
-    /// A slot of a listener's `part`, and of no peer yet.
-    pub(super) fn reserve(self: &Arc<Self>, part: &Part) -> Result<Slot, Full> {
-        let place = part.try_take().ok_or(Full::Connections)?;
+    /// A slot with this place, if there is one, and of no peer yet.
+    pub(super) fn reserve(self: &Arc<Self>, place: Option<Place>) -> Result<Slot, Full> {
+        let place = place.ok_or(Full::Connections)?;
         self.open.fetch_add(1, Ordering::Relaxed);
         Ok(Slot {
             place: ConnectionPlace::new(place),
@@ -156,11 +156,11 @@ impl Drop for Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fair::Places;
+    use crate::fair::{Part, Places};
 
     impl Capacity {
         fn admit(self: &Arc<Self>, part: &Part, peer: Peer, strangers: bool) -> Result<Slot, Full> {
-            self.reserve(part)?.assign(peer, strangers)
+            self.reserve(part.try_take())?.assign(peer, strangers)
         }
     }
 

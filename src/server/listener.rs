@@ -65,7 +65,13 @@ impl Listener {
     /// # Errors
     /// When there is none.
     pub(super) fn reserve(&self) -> Result<Slot, Full> {
-        self.capacity.reserve(&self.snapshot.load().pipeline.connections)
+        let pipeline = &self.snapshot.load().pipeline;
+        let part = &pipeline.connections;
+        self.capacity.reserve(match &pipeline.callers {
+            // What it keeps for whoever comes is the last.
+            Some(_) => part.try_take_sparing(),
+            None => part.try_take(),
+        })
     }
 
     /// A reserved slot as that of `peer`.

@@ -281,7 +281,7 @@ mod tests {
     async fn connections_that_were_made_together_end_one_by_one_and_none_later_than_it_may() {
         let most = Duration::from_secs(1000);
         let (capacity, part) = (Capacity::new(100, 0), Places::new(100).part());
-        let standing = || Standing::plain(Peer::Unix(1), capacity.reserve(&part).unwrap());
+        let standing = || Standing::plain(Peer::Unix(1), capacity.reserve(part.try_take()).unwrap());
         let all: Vec<_> = (0..100).map(|_| standing()).collect();
         let mut lives: Vec<_> = all.iter().map(|one| one.life(most)).collect();
         lives.sort();
