@@ -141,6 +141,8 @@ impl Pipeline {
         let claimed = |callers: &ListenerCallers| callers.claimed_by(record.who, &parts.headers);
         record.claimed_caller = self.callers.as_ref().and_then(claimed);
         self.permit(&parts.method, path.path(), &reading, record)?;
+        // Not before: whoever is asked who it is need not be anonymous.
+        self.count_anonymous(client, record.who)?;
         if self.rules.digest_compatible && callers::is_trial(&parts) && self.needs_content(record.operation) {
             return Err(ProxyError::content_is_missing(self.trial_challenges()));
         }

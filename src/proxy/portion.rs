@@ -67,6 +67,8 @@ struct Held {
 #[derive(Debug)]
 enum Whose {
     Listener,
+    /// Of those who show nothing. A caller's from its first request on: clients of HTTP Digest show nothing at first.
+    Anonymous,
     /// The first's that was known: whatever passes on requests of several callers counts to one of them.
     Caller,
     /// The caller's with this part, who has as many as it may.
@@ -82,20 +84,22 @@ impl ConnectionPlace {
         }))
     }
 
-    /// Counts the connection to the caller whose part this is, if it is nobody's yet. Whether its request is served.
-    fn count_to(&self, part: &Arc<Part>) -> bool {
+    /// Counts the connection to the caller whose part this is, or to all who are `anonymous`, if it is no caller's yet. Whether
+    /// its request is served.
+    fn count_to(&self, part: &Arc<Part>, anonymous: bool) -> bool {
         let mut held = self.0.lock();
         match &held.whose {
             Whose::Caller => return true,
+            Whose::Anonymous if anonymous => return true,
             // Another one, whose request comes over the same connection, is not refused for what this one has.
             Whose::TooMany(of) if Arc::ptr_eq(of, part) => return false,
-            Whose::TooMany(_) | Whose::Listener => {}
+            Whose::TooMany(_) | Whose::Anonymous | Whose::Listener => {}
         }
         let counted = part.take_over(&mut held.place);
-        held.whose = if counted {
-            Whose::Caller
-        } else {
-            Whose::TooMany(Arc::clone(part))
+        held.whose = match counted {
+            true if anonymous => Whose::Anonymous,
+            true => Whose::Caller,
+            false => Whose::TooMany(Arc::clone(part)),
         };
         counted
     }
@@ -119,9 +123,28 @@ impl Pipeline {
     /// # Errors
     /// When the caller has as many as it may.
     pub(super) fn count_connection(&self, client: Client<'_>, who: Who) -> Result<(), ProxyError> {
-        let Some(callers) = &self.callers else { return Ok(()) };
-        let part = &self.portion(who).connections;
-        if matches!(who, Who::Unknown | Who::NotAsked) || client.place.count_to(part) {
+        match who {
+            Who::Caller(..) => self.count(client, who, false),
+            Who::Anonymous | Who::Unknown | Who::NotAsked => Ok(()),
+        }
+    }
+
+    /// Counts the connection to those who show nothing, if its request is one of theirs that is served.
+    ///
+    /// # Errors
+    /// When they have as many as they may.
+    pub(super) fn count_anonymous(&self, client: Client<'_>, who: Who) -> Result<(), ProxyError> {
+        match who {
+            Who::Anonymous => self.count(client, who, true),
+            Who::Caller(..) | Who::Unknown | Who::NotAsked => Ok(()),
+        }
+    }
+
+    fn count(&self, client: Client<'_>, who: Who, anonymous: bool) -> Result<(), ProxyError> {
+        let (Some(callers), part) = (&self.callers, &self.portion(who).connections) else {
+            return Ok(());
+        };
+        if client.place.count_to(part, anonymous) {
             return Ok(());
         }
         Err(ProxyError::too_many_connections(callers.label(who), part.size()))

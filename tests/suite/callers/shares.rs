@@ -1,14 +1,12 @@
 //! A caller's share refuses the greedy and touches nobody else.
 
-use std::time::Duration;
-
 use http_body_util::Full;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::certificates::{Sender, Tls, basic};
 use super::*;
-use crate::support::client::read_head;
+use crate::support::client::{read_body, read_head};
 use crate::support::{PATIENCE, until};
 
 #[tokio::test]
@@ -124,11 +122,7 @@ async fn a_connection_that_is_one_too_many_ends_over_http_2() {
         .await
         .unwrap();
     assert_eq!(answer.status(), 503);
-    let ends = async {
-        while !slow.0.is_closed() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
+    let ends = until("it ends", || async { slow.0.is_closed() });
     tokio::time::timeout(PATIENCE / 2, ends)
         .await
         .expect("long before a client that stalls is given up");
@@ -172,6 +166,7 @@ async fn parts_are_for_those_who_may_come() {
         let request = format!("GET {} HTTP/1.1\r\nHost: localhost\r\n{who}\r\n", clusters());
         stream.write_all(request.as_bytes()).await.unwrap();
         let head = read_head(&mut stream).await;
+        read_body(&mut stream, &head).await;
         head.starts_with("HTTP/1.1 200 ").then_some(stream)
     };
     // Of each listener's 16, 8 are for whoever has just come: 4 for its caller, 4 for whoever is none.
@@ -181,7 +176,23 @@ async fn parts_are_for_those_who_may_come() {
     }
     assert_eq!(anonymous.len(), COMMON + 4);
     let billing = basic("billing", BILLING_SECRET);
-    let mut named = Vec::new();
+    // A client of HTTP Digest shows nothing at first, and is asked, however many anonymous ones there are.
+    let mut digest = TcpStream::connect(gateway.address(0)).await.unwrap();
+    let post = "POST /api/atlas/v2/orgs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
+    digest.write_all(post.as_bytes()).await.unwrap();
+    let head = read_head(&mut digest).await;
+    assert!(head.starts_with("HTTP/1.1 401 "), "{head}");
+    // A connection of an anonymous one that tells who it is is that caller's from then on.
+    let get = format!(
+        "GET {} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {billing}\r\n\r\n",
+        clusters()
+    );
+    let mut turned = anonymous.pop().unwrap();
+    turned.write_all(get.as_bytes()).await.unwrap();
+    let head = read_head(&mut turned).await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    anonymous.push(connect(None).await.expect("its place is free"));
+    let mut named = vec![turned];
     while let Some(stream) = connect(Some(&billing)).await {
         named.push(stream);
     }
