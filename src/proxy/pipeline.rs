@@ -10,6 +10,7 @@ use hyper::body::Body as _;
 
 use super::body::{BodySource, ClientBody, Inbound};
 use super::callers::{self, ListenerCallers, Place, Who};
+use super::default_accept::is_versioned;
 use super::exchange::{Answered, Exchange};
 use super::framing::{close_after_half_a_body, close_without_length, ends_connection, frame};
 use super::links::{self, BodyPlan, LinkBody, LinkRewriter};
@@ -168,6 +169,12 @@ impl Pipeline {
         }
         if self.rules.rewrite_links {
             links::restrict_accept_encoding(&mut parts.headers);
+        }
+        if let Some(default) = &self.rules.default_accept
+            && is_versioned(reading.template(), path.path())
+        {
+            let operation = record.operation.map(|id| self.shared.catalogue.get(id));
+            default.give(&mut parts.headers, operation);
         }
         let source = self.source(incoming, parts.version, record);
         frame(&mut parts.headers, &parts.method, &source, had_length);

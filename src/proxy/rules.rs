@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::FairnessLimits;
+use super::{DefaultAccept, FairnessLimits};
 use crate::crypto;
 use crate::guard::{HostNames, Policy, RequiredHeader};
 
@@ -37,6 +37,8 @@ pub struct RequestRules {
     pub digest_md5: bool,
     /// How long a request that Atlas answers 429 may wait for another try; `None`: it doesn't.
     pub retry_429: Option<Duration>,
+    /// The version that a request gets whose client names none; `None`: Atlas says what it thinks of that.
+    pub default_accept: Option<DefaultAccept>,
 }
 
 impl RequestRules {
@@ -59,6 +61,7 @@ impl Default for RequestRules {
             digest_compatible: true,
             digest_md5: crypto::MD5_ALLOWED,
             retry_429: None,
+            default_accept: None,
         }
     }
 }

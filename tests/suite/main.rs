@@ -22,6 +22,7 @@ mod callers;
 #[cfg(feature = "emulator")]
 mod check;
 mod contradictions;
+mod default_accept;
 mod dependencies;
 #[cfg(feature = "emulator")]
 mod digest;

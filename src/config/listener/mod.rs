@@ -17,7 +17,7 @@ use super::table::tables;
 use super::tls::FileTls;
 use super::{caller, tls, value, variable};
 use crate::guard::{Allowlist, HostName, HostNames, RequiredHeader};
-use crate::proxy::{FairnessLimits, RequestRules};
+use crate::proxy::{DefaultAccept, FairnessLimits, RequestRules};
 use crate::server::{Bind, ListenerSettings};
 
 use address::{Entry, entries, with_unix_settings};
@@ -43,6 +43,7 @@ tables! {
         max_requests_per_minute: integer,
         max_concurrent_requests: integer,
         retry_429: text,
+        default_accept: text,
         callers: text,
         digest_compatible: boolean,
         digest_md5: boolean,
@@ -191,6 +192,10 @@ fn listener(
         .and_then(|table| table.retry_429.clone())
         .and_then(|given| inputs.problems.parse(given, retry_limit))
         .map(|given| given.value);
+    let default_accept = table
+        .and_then(|table| table.default_accept.clone())
+        .and_then(|given| inputs.problems.parse(given, version))
+        .map(|given| given.value);
     if let Some(Bind::Tcp(address)) = &bind {
         check_exposure(
             *address,
@@ -231,6 +236,7 @@ fn listener(
                     .is_none_or(|given| given.value),
                 digest_md5: digest_md5?,
                 retry_429,
+                default_accept,
             },
         },
         source,
@@ -247,6 +253,10 @@ fn retry_limit(text: &str) -> Result<Duration, String> {
         ));
     }
     Ok(limit)
+}
+
+fn version(text: &str) -> Result<DefaultAccept, String> {
+    DefaultAccept::parse(text).map_err(|why| format!("{} {why}", shown(text)))
 }
 
 pub(crate) fn account(table: Option<&FileListener>, roster: &Roster, problems: &mut Problems) -> Option<String> {

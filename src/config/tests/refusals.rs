@@ -71,6 +71,22 @@ const BAD_FILES: &[(&str, &str)] = &[
     ),
     ("drain_timeout = '30'", "1:17: `30` is not a duration"),
     ("drain_timeout = '2d'", "1:17: more than a day"),
+    (
+        "[[listener]]\ndefault_accept = 2025-03-12",
+        "2:18: this must be a string, in quotes, not a",
+    ),
+    (
+        "[[listener]]\ndefault_accept = '2025-02-29'",
+        "2:18: `2025-02-29` is not a date: write a day that there is as `YYYY-MM-DD`, such as `2025-03-12`",
+    ),
+    (
+        "[[listener]]\ndefault_accept = '2022-12-31'",
+        "2:18: is before the first version of Atlas's API: write `2023-01-01` or later",
+    ),
+    (
+        "[[listener]]\ndefault_accept = 'preview'",
+        "2:18: `preview` is a version that few operations have",
+    ),
     ("[limits]\nmax_headers = 0", "2:15: `0` is not within 1 and 4096"),
     (
         "[limits]\nmax_header_bytes = '1KiB'",
