@@ -131,6 +131,7 @@ impl App {
             settings.limits.body,
             audit.clone(),
         );
+        let radar = Arc::clone(&shared.radar);
         let callers = AppCallers::start(&settings, Arc::clone(&clock))?;
         let capacity = Capacity::new(shares.clients, settings.limits.capacity.max_connections_per_peer);
         let only_at_start = OnlyAtStart::of(&settings);
@@ -147,6 +148,7 @@ impl App {
             started,
             sharing: sharing.clone(),
             audit,
+            radar,
             draining: CancellationToken::new(),
             quit: Notify::new(),
         });

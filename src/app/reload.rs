@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{App, Prepared, StartError, admin};
 use crate::audit::AuditSettings;
+use crate::caller::CallerName;
 use crate::log::LogSettings;
 use crate::metrics::ReloadOutcome;
 use crate::server::{Bind, CapacityLimits};
@@ -124,7 +125,20 @@ impl App {
         self.state.accounts.forget_others(&settings.accounts);
         self.state.listeners.store(Arc::new(self.listeners.status()));
         self.state.callers.store(self.listeners.callers());
+        self.forget_calls();
         Ok(later)
+    }
+
+    /// What listeners and callers that are gone have asked for keeps no room.
+    fn forget_calls(&self) {
+        let (listeners, callers) = (self.state.listeners.load(), self.state.callers.load());
+        self.state.radar.forget_others(|listener, caller| {
+            let mut named = callers.settings().callers().iter();
+            // Nobody can have the names of those who are no caller: `none`, `anonymous`.
+            let exists = CallerName::parse(caller).is_err()
+                || named.any(|known| known.name.as_str() == caller && known.is_on(listener));
+            exists && listeners.iter().any(|known| known.name == listener)
+        });
     }
 }
 

@@ -16,7 +16,7 @@ use crate::audit::Audit;
 use crate::caller::Callers;
 use crate::guard::HostNames;
 use crate::metrics::Metrics;
-use crate::proxy::{AccountSlot, Authorizer};
+use crate::proxy::{AccountSlot, Authorizer, Radar};
 use crate::server::Bind;
 use crate::settings::AdminSettings;
 
@@ -29,6 +29,7 @@ pub(super) struct State {
     pub(super) hosts: HostNames,
     pub(super) sharing: Sharing,
     pub(super) audit: Option<Arc<Audit>>,
+    pub(super) radar: Arc<Radar>,
     /// Who may do what at the admin port.
     pub(super) admin: ArcSwap<AdminSettings>,
     pub(super) started: SystemTime,
@@ -144,6 +145,17 @@ impl AdminState for State {
                     "needs": seen.last.needs,
                     "hint": seen.last.hint(),
                 })).collect::<Vec<_>>(),
+            })).collect::<Vec<_>>(),
+            "sunset": self.radar.seen().iter().map(|(call, seen)| json!({
+                "listener": call.listener,
+                "caller": call.caller,
+                "operation": call.operation,
+                "kind": seen.fate.as_str(),
+                "version": seen.version.map(|version| version.to_string()),
+                "sunset": seen.sunset.map(|date| date.to_string()),
+                "newestVersion": seen.newest.map(|version| version.to_string()),
+                "count": seen.count,
+                "lastAt": timestamp(seen.last_at),
             })).collect::<Vec<_>>(),
         })
     }

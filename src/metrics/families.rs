@@ -108,6 +108,8 @@ families! {
     requests_by_tag: IntCounterVec "requests_by_tag_total" ["account", "tag", "class"];
     /// Requests by caller and class of the answer; absent where no callers are named.
     requests_by_caller: IntCounterVec "requests_by_caller_total" ["listener", "caller", "class"];
+    /// Requests for versions that Atlas has ended, will end, or does not know; series appear when first seen, other: beyond 1,000.
+    sunset_requests: IntCounterVec "sunset_requests_total" ["listener", "caller", "operation"];
     /// Bytes of bodies forwarded.
     bytes: IntCounterVec "bytes_total" ["direction"];
     /// Reloads of the configuration.

@@ -150,6 +150,18 @@ impl Metrics {
             .inc_by(lines);
     }
 
+    /// Counts a request for a version that comes to its end, by listener, caller and operation. Whoever calls it bounds how many
+    /// there are.
+    pub fn sunset_request(&self, labels: [&str; 3]) {
+        self.families.sunset_requests.with_label_values(&labels).inc();
+    }
+
+    /// Ends such a series.
+    pub fn forget_sunset_requests(&self, labels: [&str; 3]) {
+        // An error says that it was absent already.
+        let _ = self.families.sunset_requests.remove_label_values(&labels);
+    }
+
     /// Counts bytes of a body.
     pub fn bytes(&self, direction: Direction, bytes: u64) {
         match direction {

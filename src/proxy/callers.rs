@@ -356,7 +356,7 @@ fn without_caller(names: &SubjectNames) -> String {
 
 const ANONYMOUS: &str = "anonymous";
 const UNKNOWN: &str = "unknown";
-const NOT_ASKED: &str = "none";
+pub(super) const NOT_ASKED: &str = "none";
 
 const NOT_ANONYMOUS: &str = "whoever shows nothing may not do this; show who you are: docs/CALLERS.md tells how";
 

@@ -3,6 +3,9 @@
 use http::{HeaderMap, HeaderValue, header};
 use jiff::civil::Date;
 
+use super::Pipeline;
+use super::radar::VersionFrom;
+use crate::access::Reading;
 use crate::catalogue::{Media, Operation};
 
 /// The date of the first version of the versioned API: Atlas has no operation for an earlier one.
@@ -64,7 +67,7 @@ impl DefaultAccept {
 
     /// Makes a request that leaves the version open ask for this one, with one `Accept`; whether it did. `operation` is what
     /// the catalogue takes the request for.
-    pub(super) fn give(&self, headers: &mut HeaderMap, operation: Option<&Operation>) -> bool {
+    fn give(&self, headers: &mut HeaderMap, operation: Option<&Operation>) -> bool {
         let Some(media) = Wanted::of(headers).and_then(|wanted| wanted.of_operation(operation)) else {
             return false;
         };
@@ -78,9 +81,26 @@ impl DefaultAccept {
     }
 }
 
+impl Pipeline {
+    /// Makes a request that leaves the version open ask for the listener's, where it has one and the path has versions. Returns
+    /// where the version is from.
+    pub(super) fn settle_version(&self, reading: &Reading<'_>, path: &str, headers: &mut HeaderMap) -> VersionFrom {
+        if !is_versioned(reading.template(), path) {
+            return VersionFrom::Path;
+        }
+        let operation = reading.operation().map(|id| self.shared.catalogue.get(id));
+        let default = self.rules.default_accept.as_ref();
+        if default.is_some_and(|default| default.give(headers, operation)) {
+            VersionFrom::Default
+        } else {
+            VersionFrom::Client
+        }
+    }
+}
+
 /// Whether Atlas reads a version from `Accept` on this path. `template`: the path of the operation that it is, empty where it
 /// is none of the catalogue.
-pub(super) fn is_versioned(template: &str, path: &str) -> bool {
+fn is_versioned(template: &str, path: &str) -> bool {
     let path = if template.is_empty() { path } else { template };
     let rest = path.strip_prefix(VERSIONED);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

@@ -10,7 +10,6 @@ use hyper::body::Body as _;
 
 use super::body::{BodySource, ClientBody, Inbound};
 use super::callers::{self, ListenerCallers, Place, Who};
-use super::default_accept::is_versioned;
 use super::exchange::{Answered, Exchange};
 use super::framing::{close_after_half_a_body, close_without_length, ends_connection, frame};
 use super::links::{self, BodyPlan, LinkBody, LinkRewriter};
@@ -170,12 +169,7 @@ impl Pipeline {
         if self.rules.rewrite_links {
             links::restrict_accept_encoding(&mut parts.headers);
         }
-        if let Some(default) = &self.rules.default_accept
-            && is_versioned(reading.template(), path.path())
-        {
-            let operation = record.operation.map(|id| self.shared.catalogue.get(id));
-            default.give(&mut parts.headers, operation);
-        }
+        let version_from = self.settle_version(&reading, path.path(), &mut parts.headers);
         let source = self.source(incoming, parts.version, record);
         frame(&mut parts.headers, &parts.method, &source, had_length);
         if wants_trailers {
@@ -196,6 +190,7 @@ impl Pipeline {
         // What Atlas said is known from now on, also if the client goes away while it waits for its turn.
         if let Ok(answered) = &answered {
             record.answered(&answered.account, &answered.response);
+            self.watch_for_sunset(record, answered, version_from);
         }
         // Failures, too: what fails often fails for many at once.
         self.portion(record.who).processor.turn(Step::Answer).await;
@@ -203,6 +198,7 @@ impl Pipeline {
             response,
             account,
             authorization,
+            ..
         } = answered?;
         record.authorization = authorization;
 

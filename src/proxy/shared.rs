@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::Radar;
 use super::body::BodyLimits;
 use crate::audit::{Audit, ROOM_FOR_CHANGES};
 use crate::catalogue::Catalogue;
@@ -25,6 +26,8 @@ pub struct Shared {
     pub audit_room: Arc<Places>,
     /// Turns at the processor.
     pub processor: Arc<Turns>,
+    /// Who asks for what will vanish.
+    pub radar: Arc<Radar>,
     /// Where who changed what is recorded.
     pub(super) audit: Option<Arc<Audit>>,
 }
@@ -39,6 +42,7 @@ impl Shared {
         limits: BodyLimits,
         audit: Option<Arc<Audit>>,
     ) -> Self {
+        let radar = Radar::new(&catalogue, Arc::clone(&metrics), Arc::clone(&clock));
         Self {
             metrics,
             catalogue,
@@ -48,6 +52,7 @@ impl Shared {
             replay_budget: Places::amount(limits.replay_budget),
             audit_room: Places::amount(ROOM_FOR_CHANGES),
             processor: Arc::default(),
+            radar: Arc::new(radar),
             audit,
         }
     }
@@ -64,6 +69,7 @@ impl Shared {
             replay_budget: Arc::clone(&self.replay_budget),
             audit_room: Arc::clone(&self.audit_room),
             processor: Arc::clone(&self.processor),
+            radar: Arc::clone(&self.radar),
             audit: self.audit.clone(),
         }
     }

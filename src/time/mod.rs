@@ -54,7 +54,7 @@ pub fn retry_after(headers: &HeaderMap, now: Option<SystemTime>) -> Option<Durat
 }
 
 /// RFC 9110 section 5.6.7: the one format in use and the two obsolete ones that must be understood.
-fn http_date(text: &str) -> Option<SystemTime> {
+pub fn http_date(text: &str) -> Option<SystemTime> {
     ["%a, %d %b %Y %T GMT", "%A, %d-%b-%y %T GMT", "%a %b %e %T %Y"]
         .iter()
         .find_map(|format| {

@@ -66,6 +66,7 @@ mod signals;
 mod skipping;
 mod smuggling;
 mod structure;
+mod sunset;
 mod systemd;
 mod tls_listener;
 #[cfg(feature = "token-store")]

@@ -62,6 +62,8 @@ pub(super) struct Answered {
     pub(super) response: UpstreamResponse,
     /// The account that the request was sent for.
     pub(super) account: Arc<Account>,
+    /// The request's own header fields, as sent.
+    pub(super) asked: HeaderMap,
     /// The credential that the request was sent with; nothing of it may come back.
     pub(super) authorization: Option<HeaderValue>,
 }
@@ -128,6 +130,7 @@ impl<'a> Exchange<'a> {
                 return Ok(Answered {
                     response,
                     account: self.account,
+                    asked: self.headers,
                     authorization: self.last_authorization,
                 });
             };
