@@ -10,10 +10,9 @@ mod faults;
 mod logs;
 mod oauth;
 mod record;
+mod resources;
 mod respond;
-mod seeds;
 mod server;
-mod service_accounts;
 mod settings;
 mod tls;
 
@@ -180,7 +179,7 @@ fn base_url(address: SocketAddr) -> String {
 }
 
 /// The id of a project that exists from the start, and a host of its cluster: for samples to paste.
-pub const SAMPLE: (&str, &str) = api::SAMPLE;
+pub const SAMPLE: (&str, &str) = resources::SAMPLE;
 
 /// The emulator stands for a server elsewhere, which has a clock of its own.
 #[allow(

@@ -93,6 +93,12 @@ impl OAuth {
         self.accounts.lock().get(client_id).cloned()
     }
 
+    /// Takes a service account away, with its secrets and tokens; `false`: there is no such account.
+    pub(super) fn remove(&self, client_id: &str) -> bool {
+        self.revoke_tokens_of(client_id);
+        self.accounts.lock().remove(client_id).is_some()
+    }
+
     /// Every token of a service account is invalid from now on.
     pub(super) fn revoke_tokens_of(&self, client_id: &str) {
         self.tokens.lock().retain(|_, (owner, _)| owner != client_id);

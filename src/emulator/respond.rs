@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
@@ -125,37 +125,6 @@ pub(super) struct Format {
     pub(super) envelope: bool,
     pub(super) gzip: bool,
     pub(super) v1: bool,
-}
-
-/// The version that `Accept` asks for: `Ok(None)`: any; `Err`: a senseless one.
-pub(super) fn version(headers: &HeaderMap) -> Result<Option<String>, Answer> {
-    let accept = headers
-        .get(header::ACCEPT)
-        .and_then(|v| v.to_str().ok())
-        .unwrap_or("*/*");
-    let Some((_, rest)) = accept.split_once("application/vnd.atlas.") else {
-        return Ok(None);
-    };
-    let version = rest.split(['+', ';', ',']).next().unwrap_or_default();
-    let date = |v: &str| {
-        v.len() == 10
-            && v.bytes().enumerate().all(|(n, b)| {
-                if n == 4 || n == 7 {
-                    b == b'-'
-                } else {
-                    b.is_ascii_digit()
-                }
-            })
-    };
-    if version == "preview" || (date(version) && version >= "2023-01-01") {
-        return Ok(Some(version.to_owned()));
-    }
-    Err(error(
-        StatusCode::NOT_ACCEPTABLE,
-        "INVALID_VERSION_DATE",
-        "Invalid accept header or version date.",
-        &[version],
-    ))
 }
 
 /// A document of the API.

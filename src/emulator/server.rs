@@ -1,6 +1,6 @@
 //! Accepts, checks credentials and limits, and hands over to the API.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,13 +19,15 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
-use super::api::{self, State};
+use super::api;
 use super::digest::{Digest, Verdict};
 use super::faults::{Faults, Target};
 use super::oauth::OAuth;
 use super::record::{Record, SeenRequest};
+use super::resources::Store;
 use super::respond::{self, Answer};
 use super::settings::EmulatorSettings;
+use crate::catalogue::{Catalogue, OperationId};
 
 /// All that requests share.
 #[derive(Debug)]
@@ -34,7 +36,10 @@ pub(super) struct Shared {
     pub(super) oauth: OAuth,
     pub(super) digest: Digest,
     pub(super) faults: Faults,
-    pub(super) state: Mutex<State>,
+    store: Mutex<Store>,
+    pub(super) catalogue: Catalogue,
+    /// Operations of Atlas that were asked for, and that the emulator lacks.
+    pub(super) lacking: Mutex<BTreeSet<OperationId>>,
     pub(super) api_requests: AtomicU64,
     pub(super) record: Mutex<Record>,
     recent: Mutex<VecDeque<Instant>>,
@@ -46,7 +51,9 @@ impl Shared {
             oauth: OAuth::new(&settings.service_accounts),
             digest: Digest::default(),
             faults: Faults::default(),
-            state: Mutex::new(State::seeded(settings.realm, base_url)),
+            store: Mutex::new(Store::seeded(&settings, base_url)),
+            catalogue: Catalogue::new(),
+            lacking: Mutex::default(),
             api_requests: AtomicU64::new(0),
             record: Mutex::default(),
             recent: Mutex::default(),
@@ -54,8 +61,8 @@ impl Shared {
         }
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
+    pub(super) fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock()
     }
 
     /// Counts a request; returns how many are left in this minute. `None`: it is one too many.

@@ -59,6 +59,10 @@ pub struct EmulatorSettings {
     pub access_list: Option<Vec<IpAddr>>,
     /// Refuses requests without a version in `Accept` (406), as Atlas does; else they get the latest.
     pub strict_versions: bool,
+    /// The day that it lives in: what Atlas has put an end to by then is gone. `YYYY-MM-DD`.
+    pub today: &'static str,
+    /// How long a cluster takes to be made, and to be removed.
+    pub cluster_time: Duration,
     /// API requests in 60 s.
     pub requests_per_minute: usize,
     /// The address that it listens at, which its certificate names, too.
@@ -81,6 +85,9 @@ impl Default for EmulatorSettings {
             algorithm: Algorithm::Md5,
             access_list: None,
             strict_versions: false,
+            // When the catalogue of operations was made, so that what works today works on.
+            today: "2026-08-21",
+            cluster_time: Duration::from_secs(2),
             requests_per_minute: 10_000,
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             record: false,

@@ -1,8 +1,7 @@
-//! The resources: projects, database users, clusters, cloud provider access, logs; and what helps tests.
+//! The API: how a request is read, which operation and version it is for, and what Atlas answers to any.
 
-mod paging;
-mod resources;
 mod test_aids;
+mod versions;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -11,78 +10,37 @@ use std::sync::Arc;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
+use super::resources::{self, number};
 use super::respond::{self, Answer, Format};
-use super::seeds;
 use super::server::Shared;
-use super::service_accounts;
-use super::settings::Realm;
+use crate::catalogue::{Found, OperationId};
 
-use paging::{number, page};
-use resources::{groups, log, members, one_group};
 use test_aids::{echo, sink};
 
 /// A document that is larger is refused.
 const MAX_DOCUMENT: usize = 1 << 20;
 
-/// What exists.
-#[derive(Debug)]
-pub(super) struct State {
-    base: String,
-    groups: Vec<Value>,
-    /// By collection (`databaseUsers`, `clusters`, `cloudProviderAccess`) and project.
-    members: HashMap<(&'static str, String), Vec<Value>>,
-    made: usize,
-}
-
-impl State {
-    pub(super) fn seeded(realm: Realm, base: String) -> Self {
-        let groups = seeds::groups(&base, realm);
-        let mut members = HashMap::new();
-        for group in &groups {
-            let id = id_of(group);
-            members.insert(
-                ("databaseUsers", id.clone()),
-                vec![seeds::user(&base, &id, "app"), seeds::user(&base, &id, "user-253")],
-            );
-            members.insert(
-                ("clusters", id.clone()),
-                vec![seeds::cluster(&base, &id, "cluster-634")],
-            );
-            members.insert(("cloudProviderAccess", id), Vec::new());
-        }
-        Self {
-            base,
-            groups,
-            members,
-            made: 0,
-        }
-    }
-
-    fn group(&self, id: &str) -> Option<&Value> {
-        self.groups.iter().find(|group| group["id"] == id)
-    }
-}
-
-fn id_of(group: &Value) -> String {
-    group["id"].as_str().unwrap_or_default().to_owned()
-}
+/// Stands for a slash within a segment while the operation of a path is looked for: no path has it.
+const SLASH: char = '\0';
 
 /// A request, as every resource gets it.
 pub(super) struct Call {
     pub(super) method: Method,
-    query: HashMap<String, String>,
+    pub(super) query: HashMap<String, String>,
     shape: Format,
-    pub(super) version: Option<String>,
-    /// The path, for `links`.
-    path: String,
+    /// The version that it gets; `None` below `/api/atlas/v1.0`, which has none.
+    pub(super) version: Option<&'static str>,
+    /// The path as it was sent, for `links`.
+    pub(super) path: String,
     pub(super) body: Value,
 }
 
 impl Call {
     pub(super) fn document(&self, status: StatusCode, value: Value) -> Answer {
-        respond::document(status, value, self.shape, self.version.as_deref())
+        respond::document(status, value, self.shape, self.version)
     }
 }
 
@@ -108,21 +66,16 @@ pub(super) async fn answer(request: Request<Incoming>, peer: SocketAddr, shared:
         }
         _ => {}
     }
-    let v1 = path.starts_with("/api/atlas/v1.0/") || path.starts_with("/api/atlas/v1.5/");
-    let Some(rest) = path
-        .strip_prefix("/api/atlas/v")
-        .and_then(|rest| rest.split_once('/'))
-        .map(|(_, rest)| rest)
-    else {
-        return not_found(&path);
+    let decoded = decoded(&path);
+    let Some(found) = shared.catalogue.find(request.method(), &decoded) else {
+        return unknown(&path, &decoded, shared);
     };
-    let version = match respond::version(request.headers()) {
+    let operation = shared.catalogue.get(found.operation);
+    let v1 = !path.starts_with("/api/atlas/v2/");
+    let strict = shared.settings.strict_versions;
+    let version = match versions::chosen(operation, request.headers(), strict, shared.settings.today) {
         _ if v1 => None,
-        Ok(None) if shared.settings.strict_versions => {
-            let detail = "Invalid accept header or version date.";
-            return respond::error(StatusCode::NOT_ACCEPTABLE, "INVALID_VERSION_DATE", detail, &[]);
-        }
-        Ok(version) => version,
+        Ok(version) => Some(version),
         Err(refused) => return refused,
     };
     let flag = |name: &str| query.get(name).is_some_and(|value| value == "true");
@@ -138,74 +91,105 @@ pub(super) async fn answer(request: Request<Incoming>, peer: SocketAddr, shared:
         v1,
     };
     let method = request.method().clone();
-    let body = match Limited::new(request.into_body(), MAX_DOCUMENT).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(_) => {
-            return respond::error(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "PAYLOAD_TOO_LARGE",
-                "The body is too large.",
-                &[],
-            );
-        }
-    };
-    let body = match serde_json::from_slice(&body) {
-        Ok(value) => value,
-        Err(_) if body.is_empty() => Value::Null,
-        Err(_) => {
-            return respond::error(
-                StatusCode::BAD_REQUEST,
-                "MALFORMED_JSON",
-                "Received JSON is malformed.",
-                &[],
-            );
-        }
+    let body = match body(request).await {
+        Ok(body) => body,
+        Err(refused) => return refused,
     };
     let call = Call {
         method,
         query,
         shape,
-        version,
-        path: path.clone(),
+        version: version.map(|version| version.date),
+        path,
         body,
     };
-    let segments: Vec<&str> = rest.split('/').collect();
-    match segments[..] {
-        ["orgs"] => {
-            let base = &shared.state().base;
-            let link = json!({"href": format!("{base}/api/atlas/v2/orgs/{}", seeds::ORG), "rel": "self"});
-            let org = json!({"id": seeds::ORG, "isDeleted": false, "links": [link], "name": "emulated"});
-            page(&call, base, &[org])
-        }
-        ["orgs", seeds::ORG, "serviceAccounts", ref rest @ ..] => service_accounts::answer(&call, rest, shared),
-        ["groups", id, "serviceAccounts", ref rest @ ..] => {
-            let known = shared.state().group(id).is_some();
-            if known {
-                service_accounts::answer(&call, rest, shared)
-            } else {
-                no_group(id)
-            }
-        }
-        ["groups"] => groups(&call, shared),
-        ["groups", id] => one_group(&call, id, shared),
-        ["groups", id, "clusters", host, "logs", name] if name.ends_with(".gz") => log(&call, id, host, name, shared),
-        ["groups", id, collection, ..] => {
-            let Some(collection) = ["databaseUsers", "clusters", "cloudProviderAccess"]
-                .into_iter()
-                .find(|known| *known == collection)
-            else {
-                return not_found(&path);
-            };
-            members(
-                &call,
-                id,
-                collection,
-                segments.last().copied().filter(|_| segments.len() > 3),
-                shared,
-            )
-        }
-        _ => not_found(&path),
+    let at = segments(&found, &decoded, shared);
+    let Some(mut answer) = resources::answer(&call, operation.path, &at, shared) else {
+        return lacking(found.operation, &call, shared);
+    };
+    if let Some(version) = version {
+        versions::announce(operation, version, answer.headers_mut());
     }
+    answer
+}
+
+/// The content of a request: nothing, or JSON.
+async fn body(request: Request<Incoming>) -> Result<Value, Answer> {
+    let Ok(body) = Limited::new(request.into_body(), MAX_DOCUMENT).collect().await else {
+        return Err(respond::error(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "PAYLOAD_TOO_LARGE",
+            "The body is too large.",
+            &[],
+        ));
+    };
+    let body = body.to_bytes();
+    match serde_json::from_slice(&body) {
+        Ok(value) => Ok(value),
+        Err(_) if body.is_empty() => Ok(Value::Null),
+        Err(_) => Err(respond::error(
+            StatusCode::BAD_REQUEST,
+            "MALFORMED_JSON",
+            "Received JSON is malformed.",
+            &[],
+        )),
+    }
+}
+
+/// A path with each segment percent-decoded: a slash within one becomes [`SLASH`].
+fn decoded(path: &str) -> String {
+    let segments = path.split('/').map(|segment| {
+        percent_decode_str(segment)
+            .decode_utf8_lossy()
+            .replace('/', &SLASH.to_string())
+    });
+    segments.collect::<Vec<_>>().join("/")
+}
+
+/// What stands at a path below `/api/atlas/v2`, whichever version of the API it is a path of.
+fn segments(found: &Found<'_>, decoded: &str, shared: &Shared) -> Vec<String> {
+    let own = shared.catalogue.get(found.operation).path;
+    let plain = |segment: &str| segment.replace(SLASH, "/");
+    if found.template == own {
+        let path = decoded.strip_suffix('/').unwrap_or(decoded);
+        return path.split('/').skip(4).map(plain).collect();
+    }
+    let mut twins = shared.catalogue.twins(found.operation, found.template, decoded);
+    // The operation's own path is the first of them.
+    let twin = twins.next().into_iter().flatten();
+    twin.skip(3).map(|segment| plain(&segment)).collect()
+}
+
+/// What Atlas has, and the emulator lacks: said once for each operation, so that nobody takes it for an answer of Atlas.
+fn lacking(operation: OperationId, call: &Call, shared: &Shared) -> Answer {
+    let lacked = shared.catalogue.get(operation);
+    if shared.lacking.lock().insert(operation) {
+        let (method, path, name) = (&lacked.method, lacked.path, lacked.name);
+        tracing::warn!("the emulator lacks {name} ({method} {path}), which Atlas has: it answers 404");
+    }
+    let path = &call.path;
+    let detail = format!(
+        "Cannot find resource {path}: the emulator lacks it, Atlas has it ({}).",
+        lacked.name
+    );
+    respond::error(StatusCode::NOT_FOUND, "RESOURCE_NOT_FOUND", &detail, &[path])
+}
+
+/// A path that Atlas does not have with this method, or at all.
+fn unknown(path: &str, decoded: &str, shared: &Shared) -> Answer {
+    let methods = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+    if methods
+        .iter()
+        .any(|method| shared.catalogue.find(method, decoded).is_some())
+    {
+        return method_not_allowed();
+    }
+    respond::error(
+        StatusCode::NOT_FOUND,
+        "RESOURCE_NOT_FOUND",
+        &format!("Cannot find resource {path}."),
+        &[path],
+    )
 }
 
 /// Tells an API key its id.
@@ -218,27 +202,9 @@ fn system_status<B>(request: &Request<B>, shared: &Shared) -> Answer {
     });
     let mut status = json!({"appName": "MongoDB Atlas", "build": "0".repeat(40), "throttling": false});
     if let Some((public_key, _)) = key {
-        status["apiKey"] = json!({"id": seeds::API_KEY_ID, "publicKey": public_key});
+        status["apiKey"] = json!({"id": resources::API_KEY_ID, "publicKey": public_key});
     }
     respond::json(StatusCode::OK, &status)
-}
-
-fn no_group(id: &str) -> Answer {
-    respond::error(
-        StatusCode::NOT_FOUND,
-        "GROUP_NOT_FOUND",
-        &format!("No group with ID {id} exists."),
-        &[id],
-    )
-}
-
-fn not_found(path: &str) -> Answer {
-    respond::error(
-        StatusCode::NOT_FOUND,
-        "RESOURCE_NOT_FOUND",
-        &format!("Cannot find resource {path}."),
-        &[path],
-    )
 }
 
 pub(super) fn method_not_allowed() -> Answer {
@@ -249,6 +215,3 @@ pub(super) fn method_not_allowed() -> Answer {
         &[],
     )
 }
-
-/// A project and a host that exist, for those who print samples.
-pub(super) const SAMPLE: (&str, &str) = (seeds::GROUP, seeds::HOST);
