@@ -134,7 +134,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("admin", &["guard"]),
-    ("emulator", &["crypto"]),
+    ("emulator", &["catalogue", "crypto"]),
     (
         "settings",
         &[
@@ -385,7 +385,7 @@ fn some_crates_have_one_home() {
         ("clap::", &["cli"]),
         ("toml::", &["config"]),
         ("redis::", &["token_store"]),
-        ("ipnet::", &["guard", "config", "caller"]),
+        ("ipnet::", &["guard", "config", "caller", "emulator"]),
         ("prometheus::", &["metrics"]),
         ("secrecy::", &["secret"]),
         ("listenfd::", &["cli"]),

@@ -8,33 +8,16 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::generic::merge;
+use super::seeds::MADE;
 use super::store::Store;
-use super::{Adds, Collection, Listing, Place, rules, segments, service_accounts};
-use crate::emulator::settings::{EmulatorSettings, Realm};
-
-/// The organisation that Atlas's own samples name.
-const ORG: &str = "5a0a1e7e0f2912c554080adc";
-/// Of every API key.
-pub(in crate::emulator) const API_KEY_ID: &str = "5c47503320eef5699e1cce8d";
-/// The first project.
-const GROUP: &str = "6a793f8a2c88faeba59bc7c2";
-const GROUP_2: &str = "b0123456789abcdef012345b";
-/// A host of the first project's cluster.
-const HOST: &str = "atlas-3mu7hn-shard-00-00.zsv9js.mongodb.net";
-/// Of the cluster that every project has from the start.
-const CLUSTER: &str = "cluster-634";
-/// When everything was made that exists from the start.
-const MADE: &str = "2026-08-10T03:03:41Z";
-
-/// A project and a host that exist, for those who print samples.
-pub(in crate::emulator) const SAMPLE: (&str, &str) = (GROUP, HOST);
+use super::{Adds, Collection, Listing, Place, rules, segments};
 
 /// What a segment of a path needs no escape for (RFC 3986 section 2.3).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 impl Place<'_> {
     /// The address of a member, by the segments that name it.
-    fn href(&self, key: &[&str]) -> String {
+    pub(super) fn href(&self, key: &[&str]) -> String {
         let mut href = format!("{}/api/atlas/v2", self.base);
         for segment in self.at.iter().map(String::as_str).chain(key.iter().copied()) {
             href.push('/');
@@ -44,63 +27,9 @@ impl Place<'_> {
     }
 
     /// The `links` of a member.
-    fn links(&self, key: &[&str]) -> Value {
+    pub(super) fn links(&self, key: &[&str]) -> Value {
         json!([{"href": self.href(key), "rel": "self"}])
     }
-}
-
-/// What exists from the start.
-pub(super) fn seeded(settings: &EmulatorSettings, base: String) -> Store {
-    let mut store = Store::new(base.clone());
-    let mut add = |at: &[&str], make: &dyn Fn(&Place<'_>) -> Value| {
-        let at: Vec<String> = at.iter().copied().map(str::to_owned).collect();
-        let place = Place {
-            base: &base,
-            realm: settings.realm,
-            at: &at,
-            path: "",
-            deletes: false,
-        };
-        let document = make(&place);
-        store.add(&at, document, None);
-    };
-    add(&["orgs"], &|place| {
-        json!({
-            "id": ORG,
-            "isDeleted": false,
-            "links": place.links(&[ORG]),
-            "name": "emulated",
-            "skipDefaultAlertsSettings": false,
-        })
-    });
-    let owner = json!({"username": "owner@example.com", "roles": {"orgRoles": ["ORG_OWNER"]}});
-    add(&["orgs", ORG, "users"], &|place| {
-        user(place, "5a0a1e7e0f2912c554080a01", &owner)
-    });
-    for (client, _) in &settings.service_accounts {
-        add(&["orgs", ORG, "serviceAccounts"], &|_| service_accounts::first(client));
-    }
-    for (id, name) in [(GROUP, "payments"), (GROUP_2, "search-e2e-200")] {
-        let restriction = match settings.realm {
-            Realm::Government => json!("GOV_REGIONS_ONLY"),
-            Realm::Commercial => Value::Null,
-        };
-        let given = json!({"name": name, "orgId": ORG, "regionUsageRestrictions": restriction});
-        add(&["groups"], &|place| group(place, id, &given));
-        for name in ["app", "user-253"] {
-            add(&["groups", id, "databaseUsers"], &|place| {
-                database_user(
-                    place,
-                    id,
-                    &json!({"username": name, "roles": [{"databaseName": "admin", "roleName": "atlasAdmin"}]}),
-                )
-            });
-        }
-        add(&["groups", id, "clusters"], &|place| {
-            cluster(place, "6a793f52c0eb9e7a177137b2", &json!({"name": CLUSTER}))
-        });
-    }
-    store
 }
 
 /// The members that were given, and an id.
@@ -198,7 +127,7 @@ pub(super) const USERS: Collection = Collection {
     slow: false,
 };
 
-fn user(place: &Place<'_>, id: &str, given: &Value) -> Value {
+pub(super) fn user(place: &Place<'_>, id: &str, given: &Value) -> Value {
     let mut user = json!({
         "createdAt": MADE,
         "id": id,
@@ -285,102 +214,7 @@ pub(super) fn database_user(place: &Place<'_>, _: &str, given: &Value) -> Value 
     user
 }
 
-pub(super) fn cluster(place: &Place<'_>, id: &str, given: &Value) -> Value {
-    let name = given["name"].as_str().unwrap_or_default();
-    let mut cluster = json!({
-        "backupEnabled": false,
-        "biConnector": {"enabled": false, "readPreference": "secondary"},
-        "clusterType": "REPLICASET",
-        "configServerManagementMode": "ATLAS_MANAGED",
-        "connectionStrings": {
-            "standard": format!("mongodb://{}", hosts(name).map(|host| format!("{host}:27017")).join(",")),
-            "standardSrv": format!("mongodb+srv://{name}.zsv9js.mongodb.net"),
-        },
-        "createDate": "2026-08-10T03:02:42Z",
-        "diskWarmingMode": "FULLY_WARMED",
-        "encryptionAtRestProvider": "NONE",
-        "groupId": place.owner(),
-        "id": id,
-        "labels": [],
-        "links": [
-            {"href": place.href(&[name]), "rel": "self"},
-            {"href": place.href(&[name, "backup", "restoreJobs"]), "rel": "https://cloud.mongodb.com/restoreJobs"},
-            {"href": place.href(&[name, "backup", "snapshots"]), "rel": "https://cloud.mongodb.com/snapshots"},
-        ],
-        "mongoDBMajorVersion": "8.0",
-        "mongoDBVersion": "8.0.29",
-        "paused": false,
-        "pitEnabled": false,
-        "replicationSpecs": [{
-            "id": "6a793f52c0eb9e7a177137a2",
-            "regionConfigs": [{
-                "electableSpecs": {"diskSizeGB": 30.0, "instanceSize": "M10", "nodeCount": 3},
-                "priority": 7,
-                "providerName": "AWS",
-                "regionName": "US_EAST_1",
-            }],
-            "zoneName": "Zone 1",
-        }],
-        "rootCertType": "ISRGROOTX1",
-        "stateName": "IDLE",
-        "tags": [],
-        "terminationProtectionEnabled": false,
-        "versionReleaseSystem": "LTS",
-    });
-    merge(&mut cluster, given);
-    cluster
-}
-
-/// The hosts of a cluster.
-pub(super) fn hosts(cluster: &str) -> [String; 3] {
-    let of = match cluster {
-        CLUSTER => "atlas-3mu7hn",
-        other => other,
-    };
-    [0, 1, 2].map(|n| format!("{of}-shard-00-0{n}.zsv9js.mongodb.net"))
-}
-
-pub(super) fn process_args(_: &Place<'_>) -> Value {
-    json!({
-        "defaultWriteConcern": null,
-        "javascriptEnabled": true,
-        "minimumEnabledTlsProtocol": "TLS1_2",
-        "noTableScan": false,
-        "oplogMinRetentionHours": null,
-        "oplogSizeMB": null,
-        "sampleRefreshIntervalBIConnector": null,
-        "sampleSizeBIConnector": null,
-        "tlsCipherConfigMode": "DEFAULT",
-        "transactionLifetimeLimitSeconds": null,
-    })
-}
-
-pub(super) fn flex_cluster(place: &Place<'_>, id: &str, given: &Value) -> Value {
-    let name = given["name"].as_str().unwrap_or_default();
-    let mut cluster = json!({
-        "backupSettings": {"enabled": true},
-        "clusterType": "REPLICASET",
-        "connectionStrings": {
-            "standard": format!("mongodb://{}", hosts(name).map(|host| format!("{host}:27017")).join(",")),
-            "standardSrv": format!("mongodb+srv://{name}.zsv9js.mongodb.net"),
-        },
-        "createDate": MADE,
-        "groupId": place.owner(),
-        "id": id,
-        "links": place.links(&[name]),
-        "mongoDBVersion": "8.0.29",
-        "stateName": "IDLE",
-        "tags": [],
-        "terminationProtectionEnabled": false,
-        "versionReleaseSystem": "LTS",
-    });
-    merge(&mut cluster, given);
-    cluster["providerSettings"]["diskSizeGB"] = 5.0.into();
-    cluster["providerSettings"]["providerName"] = "FLEX".into();
-    cluster
-}
-
-pub(super) fn access_role(place: &Place<'_>, id: &str, given: &Value) -> Value {
+pub(super) fn access_role(_: &Place<'_>, id: &str, given: &Value) -> Value {
     let mut role = match given["providerName"].as_str() {
         Some("AWS") => json!({
             "atlasAWSAccountArn": "arn:aws:iam::123456789012:root",
@@ -407,8 +241,6 @@ pub(super) fn access_role(place: &Place<'_>, id: &str, given: &Value) -> Value {
         }),
     };
     merge(&mut role, given);
-    // The path of one is `cloudProviderAccess/ROLE`.
-    let _ = place;
     role
 }
 

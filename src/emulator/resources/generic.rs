@@ -1,6 +1,6 @@
 //! How a resource is listed, made, read, changed and removed: the same for all of them.
 
-use std::borrow::Cow;
+use std::time::Duration;
 
 use http::{Method, StatusCode};
 use serde_json::Value;
@@ -104,7 +104,7 @@ fn add(
     collection: &Collection,
     place: &Place<'_>,
     store: &mut Store,
-    being_made: Option<std::time::Duration>,
+    being_made: Option<Duration>,
 ) -> Answer {
     let one;
     let given = match (&collection.adds, &call.body) {
@@ -168,7 +168,7 @@ fn member(
     place: &Place<'_>,
     key: &[String],
     store: &mut Store,
-    being_removed: Option<std::time::Duration>,
+    being_removed: Option<Duration>,
 ) -> Answer {
     let is = |one: &Value| (collection.is)(one, key);
     let Some(mut document) = store.member(place.at, is).cloned() else {
@@ -246,7 +246,7 @@ pub(super) fn merge(document: &mut Value, given: &Value) {
     }
 }
 
-fn malformed(expected: &'static str) -> Answer {
-    let detail: Cow<'_, str> = format!("Received JSON is malformed: it is not {expected}.").into();
+fn malformed(expected: &str) -> Answer {
+    let detail = format!("Received JSON is malformed: it is not {expected}.");
     respond::error(StatusCode::BAD_REQUEST, "MALFORMED_JSON", &detail, &[])
 }

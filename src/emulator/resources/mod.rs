@@ -1,9 +1,11 @@
 //! The resources of the API: which there are, is one table; how they are read and written, is the same for all.
 
+mod clusters;
 mod documents;
 mod generic;
 mod paging;
 mod rules;
+mod seeds;
 mod service_accounts;
 mod store;
 mod table;
@@ -17,9 +19,9 @@ use super::respond::Answer;
 use super::server::Shared;
 use super::settings::{EmulatorSettings, Realm};
 
-pub(super) use documents::{API_KEY_ID, SAMPLE};
 pub(super) use generic::answer;
 pub(super) use paging::number;
+pub(super) use seeds::{API_KEY_ID, SAMPLE};
 pub(super) use store::Store;
 
 use store::Segments;
@@ -110,7 +112,7 @@ impl Place<'_> {
 impl Store {
     /// What exists from the start.
     pub(super) fn seeded(settings: &EmulatorSettings, base: String) -> Self {
-        documents::seeded(settings, base)
+        seeds::seeded(settings, base)
     }
 }
 

@@ -59,14 +59,13 @@ pub(super) fn region_restriction(place: &Place<'_>, given: &Value) -> Option<Ans
     (!fits).then(|| invalid(ATTRIBUTE, "is supported in Atlas for Government only."))
 }
 
-pub(super) fn has_clusters(store: &mut Store, place: &Place<'_>, group: &Value) -> Option<Answer> {
+pub(super) fn has_clusters(store: &mut Store, _: &Place<'_>, group: &Value) -> Option<Answer> {
     let id = group["id"].as_str().unwrap_or_default();
     let clusters = ["clusters", "flexClusters"]
         .into_iter()
         .any(|kind| !store.members(&segments(["groups", id, kind])).is_empty());
     let detail = "There are active Atlas clusters in this group. Terminate these clusters before closing the group.";
     let code = "CANNOT_CLOSE_GROUP_ACTIVE_ATLAS_CLUSTERS";
-    let _ = place;
     clusters.then(|| respond::error(StatusCode::CONFLICT, code, detail, &[]))
 }
 

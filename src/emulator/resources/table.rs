@@ -3,7 +3,7 @@
 use http::StatusCode;
 
 use super::Kind::{Collection as Members, Document, View};
-use super::{Adds, Collection, Listing, Resource, documents, rules, views};
+use super::{Adds, Collection, Listing, Resource, clusters, documents, rules, views};
 
 /// What most collections are like.
 const USUAL: Collection = Collection {
@@ -142,7 +142,7 @@ pub(super) const TABLE: &[Resource] = &[
             member: &["/{clusterName}"],
             is: rules::is_named,
             needs: &["name"],
-            make: documents::cluster,
+            make: clusters::cluster,
             holds: rules::is_protected,
             unknown: rules::no_cluster,
             taken: Some(rules::cluster_exists),
@@ -153,7 +153,7 @@ pub(super) const TABLE: &[Resource] = &[
     ),
     of(
         "groups/{groupId}/clusters/{clusterName}/processArgs",
-        Document(documents::process_args),
+        Document(clusters::process_args),
     ),
     of(
         "groups/{groupId}/clusters/{clusterName}/status",
@@ -169,7 +169,7 @@ pub(super) const TABLE: &[Resource] = &[
             member: &["/{name}"],
             is: rules::is_named,
             needs: &["name", "providerSettings"],
-            make: documents::flex_cluster,
+            make: clusters::flex_cluster,
             holds: rules::is_protected,
             unknown: rules::no_flex_cluster,
             taken: Some(rules::cluster_exists),

@@ -3,7 +3,8 @@
 use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
 
-use super::documents::{LIMITS, hosts};
+use super::clusters::hosts;
+use super::documents::LIMITS;
 use super::paging::{number, page};
 use super::store::Store;
 use super::{Place, rules, segments, service_accounts};
