@@ -21,6 +21,8 @@ mod browser;
 mod callers;
 #[cfg(feature = "emulator")]
 mod check;
+#[cfg(feature = "emulator")]
+mod clients;
 mod contradictions;
 mod default_accept;
 mod dependencies;
@@ -29,6 +31,8 @@ mod digest;
 mod digest_places;
 mod early_answers;
 mod egress;
+#[cfg(feature = "emulator")]
+mod emulated;
 mod endings;
 mod faults;
 mod forwarding;

@@ -41,8 +41,8 @@ pub(super) fn group_by_name(call: &Call, place: &Place<'_>, shared: &Shared) -> 
     match store.member(&segments(["groups"]), |group| group["name"] == name) {
         Some(group) => call.document(StatusCode::OK, group.clone()),
         None => {
-            let detail = format!("The current user is not in the group, or there is no group named {name}.");
-            respond::error(StatusCode::NOT_FOUND, "GROUP_NAME_NOT_FOUND", &detail, &[name])
+            let detail = format!("The current user is not in the group, or the group does not exist: {name}.");
+            respond::error(StatusCode::NOT_FOUND, "NOT_IN_GROUP", &detail, &[name])
         }
     }
 }
