@@ -359,7 +359,7 @@ async fn a_service_account_that_is_made_gets_tokens_until_it_is_deleted() {
         emulated.call(Method::DELETE, &format!("{accounts}/{id}"), None).await.0,
         204
     );
-    assert_eq!(served().await, 503);
+    assert_eq!(served().await, 502);
     assert_eq!(
         emulated.call(Method::GET, &format!("{accounts}/{id}"), None).await.0,
         404
