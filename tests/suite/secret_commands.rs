@@ -14,6 +14,7 @@ use crate::support::atlas::{Atlas, GROUPS, NEXT_SECRET, reloaded, write_secret};
 use crate::support::client::client;
 use crate::support::metrics::metric;
 use crate::support::needs::skip;
+use crate::support::ports::free_address;
 use crate::support::program::{PROGRAM, Program};
 use crate::support::proxy::{CLIENT_ID, CLIENT_SECRET};
 use crate::support::traffic::Traffic;
@@ -254,7 +255,8 @@ async fn only_run_and_check_run_commands() {
     assert!(text.contains("only `run` and `check` run commands"), "{text}");
     let said = setup.run(&["rules", "table"]).await;
     assert_eq!(said.status.code(), Some(0), "{said:?}");
-    let said = setup.run(&["healthcheck"]).await;
+    let nobody = free_address().to_string();
+    let said = setup.run(&["healthcheck", "--admin-listen", &nobody]).await;
     assert_eq!(said.status.code(), Some(1), "nothing runs there: {said:?}");
     assert_eq!(setup.runs(), 0);
     setup.run(&["check"]).await;
