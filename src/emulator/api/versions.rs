@@ -50,7 +50,7 @@ pub(super) fn chosen<'o>(
     today: &str,
 ) -> Result<&'o Version, Answer> {
     let of_media = |media| operation.versions.iter().filter(move |version| version.media == media);
-    let newest = |versions: &mut dyn Iterator<Item = &'o Version>| versions.max_by_key(|version| stable(version));
+    let newest = |versions: &mut dyn Iterator<Item = &'o Version>| versions.max_by_key(stable);
     let found = match asked(headers) {
         Asked::Senseless(version) => return Err(invalid(&[version])),
         Asked::Any if strict => return Err(invalid(&[])),
