@@ -102,6 +102,17 @@ pub fn wait<T: Send + 'static>(
         .map_err(|_| io::Error::other("a defect ended the work on its thread"))
 }
 
+/// The same for at most `limit`; `None`: there is no result by then, or none at all. The work goes on.
+pub fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (done, result) = mpsc::channel();
+    THREADS
+        .submit(Box::new(move || {
+            let _ = done.send(work());
+        }))
+        .ok()?;
+    result.recv_timeout(limit).ok()
+}
+
 /// What a file holds.
 pub struct FileContent {
     /// Wiped when they are dropped: they may be a secret.

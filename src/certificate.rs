@@ -9,6 +9,20 @@ const LONGEST_SHOWN: usize = 256;
 /// The most characters of each part of a distinguished name: X.520 gives a common name 64.
 const LONGEST_PART: usize = 64;
 
+/// The mark of `make-ca`, an organizational unit: in the subject of the authority and of the server's certificate. It stands
+/// in names because these are what every chain has: a server need not send its authority, and of a trusted authority rustls
+/// keeps the name and the key, no extension.
+pub const MAKE_CA_MARK: &str = "a proxy, not Atlas: 5d0c5f2e-86c3-4e0c-9b0e-3f6d2a91c7b4";
+
+/// Whether a certificate in DER is of a chain that `make-ca` began: the mark is in its subject, or in its issuer.
+pub fn is_of_make_ca(der: &[u8]) -> bool {
+    let marked = |name: &[u8]| {
+        name.windows(MAKE_CA_MARK.len())
+            .any(|part| part == MAKE_CA_MARK.as_bytes())
+    };
+    [subject_der(der), issuer_der(der)].into_iter().flatten().any(marked)
+}
+
 /// From when until when a certificate in DER is valid (section 4.1.2.5); `None`: it can't be read.
 pub fn validity(der: &[u8]) -> Option<(SystemTime, SystemTime)> {
     let (_, validity, _) = element(skip(to_be_signed(der)?, 3)?)?;
@@ -94,6 +108,11 @@ pub fn list_issuer_der(der: &[u8]) -> Option<&[u8]> {
 /// The subject's name of a certificate, as it is encoded.
 pub fn subject_der(der: &[u8]) -> Option<&[u8]> {
     Some(element(skip(to_be_signed(der)?, 4)?)?.1)
+}
+
+/// The issuer's name of a certificate, as it is encoded.
+fn issuer_der(der: &[u8]) -> Option<&[u8]> {
+    Some(element(skip(to_be_signed(der)?, 2)?)?.1)
 }
 
 /// `nextUpdate` of a revocation list in DER (section 5.1.2.5); `None`: there is none.

@@ -21,8 +21,8 @@ use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::upstream::{
-    AUTHORITY_AS_SERVER, EgressProxy, HttpVersion, TunnelError, UNKNOWN_ISSUER, Untrusted, UpstreamSettings,
-    connect_host, connect_through, is_authority_as_server,
+    AUTHORITY_AS_SERVER, ConnectTo, EgressProxy, HttpVersion, PROXY_NOT_ATLAS, TunnelError, UNKNOWN_ISSUER, Untrusted,
+    UpstreamSettings, connect_host, connect_through, is_authority_as_server, is_of_make_ca,
 };
 
 /// The longest error text of a library or peer that is repeated, in characters.
@@ -38,6 +38,8 @@ pub struct HttpClient {
     tls: Arc<rustls::ClientConfig>,
     connect_timeout: Duration,
     egress: Option<EgressProxy>,
+    /// Where TLS connections go in place of what the URI names.
+    connect_to: Option<ConnectTo>,
     version: HttpVersion,
 }
 
@@ -101,6 +103,9 @@ impl HttpError {
         }
         if self.tls_error().is_some_and(is_authority_as_server) {
             return AUTHORITY_AS_SERVER.to_owned();
+        }
+        if self.tls_error().is_some_and(is_of_make_ca) {
+            return PROXY_NOT_ATLAS.to_owned();
         }
         // Clients are told of it, too.
         if self.tls_error().and_then(Untrusted::of_tls).is_some() {
@@ -198,18 +203,23 @@ impl HttpClient {
             tls: Arc::new(tls),
             connect_timeout,
             egress,
+            connect_to: None,
             version,
         }
     }
 
     /// A client for the proxy's own requests to an account's upstream.
     pub fn to(upstream: &UpstreamSettings, tls: rustls::ClientConfig) -> Self {
-        Self::new(
+        let client = Self::new(
             tls,
             upstream.limits.connect_timeout,
             upstream.egress.clone(),
             upstream.http,
-        )
+        );
+        Self {
+            connect_to: upstream.connect_to.clone(),
+            ..client
+        }
     }
 
     /// Sends one request to the absolute URI in `request`. `limit` bounds everything from the name look-up to the last
@@ -235,13 +245,17 @@ impl HttpClient {
             let h2 = self.version == HttpVersion::Http2;
             return ask(connect.map_err(HttpError::Connect)?, h2, request, deadline).await;
         }
+        let (host, port) = match &self.connect_to {
+            Some(to) => (to.host(), to.port()),
+            None => (name.as_str(), port),
+        };
         let connect = async {
             let stream = match &self.egress {
-                None => connect_host(&name, port).await.map_err(HttpError::Connect)?,
-                Some(egress) => connect_through(egress, &name, port)
+                None => connect_host(host, port).await.map_err(HttpError::Connect)?,
+                Some(egress) => connect_through(egress, host, port)
                     .await
                     .map_err(|source| HttpError::Tunnel {
-                        host: name.clone(),
+                        host: host.to_owned(),
                         proxy: egress.to_string(),
                         source,
                     })?,

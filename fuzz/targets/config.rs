@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use atlas_auth_proxy::config::{Flags, Machine, NoCommands, Sources, load};
+use atlas_auth_proxy::config::{Flags, Machine, NoCommands, NoNetwork, Sources, load};
 use libfuzzer_sys::fuzz_target;
 
 const SECRET: &str = "mdb_sa_sk_Secret-Of-The-Fuzzer";
@@ -46,6 +46,7 @@ fuzz_target!(|data: &[u8]| {
         files: &files,
         sockets: None,
         commands: &NoCommands,
+        network: &NoNetwork,
         machine: Machine {
             overflow_uid: 65534,
             cores: NonZeroUsize::MIN,

@@ -12,7 +12,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use atlas_auth_proxy::app::App;
-use atlas_auth_proxy::config::{Flags, Machine, NoCommands, Sources, load};
+use atlas_auth_proxy::config::{Flags, Machine, NoCommands, NoNetwork, Sources, load};
 use libfuzzer_sys::fuzz_target;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -76,6 +76,7 @@ async fn start(seen: Arc<Mutex<Vec<Result<strict::Request, String>>>>) -> (App, 
         files: &files,
         sockets: None,
         commands: &NoCommands,
+        network: &NoNetwork,
         machine: Machine {
             overflow_uid: 65534,
             cores: NonZeroUsize::MIN,

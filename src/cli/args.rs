@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::audit::AuditArgs;
+use super::make_ca::MakeCaArgs;
 use super::rotate_secret::RotateArgs;
 use super::rules::RulesArgs;
 use crate::config::Flags;
@@ -54,6 +55,11 @@ pub(crate) enum Command {
     Rules(RulesArgs),
     /// Examine the audit log.
     Audit(AuditArgs),
+    /// Make a private certificate authority and a server certificate, for clients whose base URL is always Atlas's own.
+    ///
+    /// A listener with this certificate is Atlas to clients that trust the authority; prints what to put where. Exits with 1 when
+    /// nothing was made, with 2 on wrong usage.
+    MakeCa(MakeCaArgs),
     /// Print a new local secret for a caller: 43 characters with 256 random bits.
     ///
     /// Put it into a file that only the proxy and the caller can read, and name that file with `secret_file` of a `[[caller]]`.

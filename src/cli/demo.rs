@@ -233,6 +233,7 @@ fn account(
         api_key_id: None,
         upstream: UpstreamSettings {
             origin: Origin::parse(&emulator.base_url())?,
+            connect_to: None,
             ca_file: Some(ca_file.to_owned()),
             http: HttpVersion::Auto,
             egress: None,

@@ -7,6 +7,7 @@ mod check;
 mod demo;
 mod exit;
 mod healthcheck;
+mod make_ca;
 mod reload;
 mod rotate_secret;
 mod rules;
@@ -25,7 +26,8 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use crate::config::{
-    self, Commands, ConfigErrors, Disk, Environment, Flags, Machine, NoCommands, SecretCommands, Sources, WatchedFiles,
+    self, Commands, ConfigErrors, Disk, Environment, Flags, Machine, NoCommands, SecretCommands, Sources,
+    SystemNetwork, WatchedFiles,
 };
 use crate::hardening::NotHardened;
 use crate::time::SystemClock;
@@ -75,6 +77,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, environment: &'static dyn 
         Some(Command::Healthcheck(args)) => healthcheck(&args.into(), environment),
         Some(Command::Audit(args)) => audit::audit(&args),
         Some(Command::Rules(args)) => rules::rules(&args, environment),
+        Some(Command::MakeCa(args)) => make_ca::make_ca(&args, environment),
         Some(Command::MakeSecret) => make_secret(),
     };
     crate::log::flush();
@@ -153,6 +156,7 @@ fn sources<'a>(flags: &'a Flags, environment: &'a dyn Environment, commands: &'a
         files: &Disk,
         sockets: None,
         commands,
+        network: &SystemNetwork,
         machine: Machine {
             cores: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             overflow_uid: crate::caller::overflow_uid(),

@@ -15,7 +15,7 @@ use crate::app::{App, Prepared, StartError};
 use crate::audit::Audit;
 use crate::blocking;
 use crate::config::{
-    self, CommandRuns, ConfigErrors, Environment, Flags, Machine, SecretCommands, Sources, WatchedFiles,
+    self, CommandRuns, ConfigErrors, Environment, Flags, Machine, SecretCommands, Sources, SystemNetwork, WatchedFiles,
 };
 use crate::metrics::Metrics;
 use crate::server::HandedSockets;
@@ -48,6 +48,7 @@ impl SettingsSource {
             files: &self.files,
             sockets: Some(&self.sockets),
             commands: &self.commands,
+            network: &SystemNetwork,
             machine: self.machine,
         }
     }

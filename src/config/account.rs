@@ -17,13 +17,14 @@ use super::{value, variable};
 use crate::catalogue::is_id;
 use crate::credential::CredentialSettings;
 use crate::settings::AccountSettings;
-use crate::upstream::{HttpVersion, Origin, UpstreamLimits, UpstreamSettings};
+use crate::upstream::{ConnectTo, HttpVersion, Origin, UpstreamLimits, UpstreamSettings};
 
 tables! {
     /// One `[account.NAME]`.
     FileAccount {
         environment: text,
         base_url: text,
+        connect_to: text,
         gateway: text,
         identity_token_file: text,
         identity_token_command: command,
@@ -99,10 +100,11 @@ impl Roster {
     }
 }
 
-/// An account, and where its base URL was given, if it was.
+/// An account, and where its base URL and `connect_to` were given, if they were.
 pub(crate) struct BuiltAccount {
     pub(crate) settings: AccountSettings,
     pub(crate) base_url: Option<Source>,
+    pub(crate) connect_to: Option<Source>,
 }
 
 /// What flags and variables say of their account.
@@ -177,7 +179,16 @@ pub(crate) fn build(
                 api_key_id,
                 upstream,
             };
-            accounts.insert(name.clone(), BuiltAccount { settings, base_url });
+            let connect_to = settings.upstream.connect_to.as_ref();
+            let connect_to = connect_to.and_then(|_| Some(table?.connect_to.as_ref()?.source.clone()));
+            accounts.insert(
+                name.clone(),
+                BuiltAccount {
+                    settings,
+                    base_url,
+                    connect_to,
+                },
+            );
         }
     }
     accounts
@@ -263,9 +274,11 @@ fn upstream(
     }
     let source = base_url.as_ref().map(|given| given.source.clone());
     let origin = base_url.or(realm).map_or_else(Origin::commercial, |given| given.value);
-    let egress = egress::choose(table, &origin, inputs);
+    let connect_to = connect_to(table, &origin, inputs);
+    let egress = egress::choose(table, &origin, connect_to.as_ref(), inputs);
     let settings = UpstreamSettings {
         origin,
+        connect_to,
         ca_file,
         http,
         egress,
@@ -274,8 +287,28 @@ fn upstream(
     (settings, source)
 }
 
+/// Plain HTTP goes to this machine only: elsewhere the credential would be seen.
+fn connect_to(table: Option<&FileAccount>, origin: &Origin, inputs: &mut Inputs<'_>) -> Option<ConnectTo> {
+    let given = table?.connect_to.clone()?;
+    if !origin.is_tls() {
+        inputs.problems.add(
+            &given.source,
+            format_args!("the upstream {origin} is this machine, by plain HTTP, which goes nowhere else: remove this"),
+        );
+        return None;
+    }
+    let parsed = inputs.problems.parse(given, |text| {
+        ConnectTo::parse(text).map_err(|error| format!("{}: {error}", shown(text)))
+    });
+    parsed.map(|given| given.value)
+}
+
 /// The realm that was chosen by name, as its origin.
-fn realm(table: Option<&FileAccount>, over: Option<Given<String>>, inputs: &mut Inputs<'_>) -> Option<Given<Origin>> {
+pub(crate) fn realm(
+    table: Option<&FileAccount>,
+    over: Option<Given<String>>,
+    inputs: &mut Inputs<'_>,
+) -> Option<Given<Origin>> {
     let given = over.or_else(|| table.and_then(|t| t.environment.clone()))?;
     // Atlas's own tools read this variable, too, so it takes their words.
     let [commercial, gov] = match given.source {

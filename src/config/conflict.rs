@@ -1,28 +1,35 @@
 //! Conflicts between parts that are valid by themselves: two listeners on one address, a base URL that is our own.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::account;
 use super::listener;
 use super::problem::Problems;
-use super::source::{Given, Source};
+use super::source::{Given, Network, Source};
 use crate::credential::CredentialSettings;
 use crate::server::{Bind, ListenerSettings};
 use crate::settings::{AccountSettings, AdminSettings};
-use crate::upstream::Origin;
+use crate::upstream::{ConnectTo, Origin};
 
 /// Notes every conflict.
 pub(crate) fn check(
     listeners: &[Given<ListenerSettings>],
     accounts: &BTreeMap<String, account::BuiltAccount>,
     admin: &Given<AdminSettings>,
+    network: &dyn Network,
     problems: &mut Problems,
 ) {
     check_addresses(listeners, admin, problems);
     check_names(listeners, problems);
     for (name, account) in accounts {
-        if let Some(source) = &account.base_url {
+        let upstream = &account.settings.upstream;
+        if let (Some(to), Some(source)) = (&upstream.connect_to, &account.connect_to) {
+            // An egress proxy connects from another machine, to what is there.
+            if upstream.egress.is_none() {
+                check_connect_to(to, source, listeners, admin, network, problems);
+            }
+        } else if let Some(source) = &account.base_url {
             check_base_url(&account.settings, source, listeners, admin, problems);
         }
         if !listeners.iter().any(|l| l.value.account == *name) {
@@ -118,7 +125,8 @@ fn check_base_url(
             source,
             format_args!(
                 "`{origin}` is this proxy's own listener, not Atlas. The variable that shows clients the way to the \
-                 proxy must not reach the proxy: unset it here, or set ATLAS_PROXY_BASE_URL (--base-url), which wins"
+                 proxy must not reach the proxy: unset it here, or set ATLAS_PROXY_BASE_URL (--base-url), which wins; or, if \
+                 clients call the proxy by Atlas's own name, set `connect_to` of the account"
             ),
         );
     } else if matches!(admin.value.bind, Some(Bind::Tcp(address)) if names(origin, address)) {
@@ -130,6 +138,59 @@ fn check_base_url(
             ),
         );
     }
+}
+
+/// In transparent mode the upstream's name leads to the proxy itself, and `connect_to` must not lead there, too. What it does
+/// beyond this machine, or once a name has another address, is found out by the certificate that is shown there.
+fn check_connect_to(
+    to: &ConnectTo,
+    source: &Source,
+    listeners: &[Given<ListenerSettings>],
+    admin: &Given<AdminSettings>,
+    network: &dyn Network,
+    problems: &mut Problems,
+) {
+    let at_port = |binds: &mut dyn Iterator<Item = &Bind>| -> Vec<IpAddr> {
+        let addresses = binds.flat_map(Bind::addresses);
+        let at_port = addresses.filter(|address| address.port() == to.port());
+        at_port.map(|address| address.ip().to_canonical()).collect()
+    };
+    let ours = at_port(&mut listeners.iter().map(|listener| &listener.value.bind));
+    let admins = at_port(&mut admin.value.bind.iter());
+    if ours.is_empty() && admins.is_empty() {
+        return;
+    }
+    let addresses = match to.host().parse() {
+        Ok(address) => vec![address],
+        Err(_) if to.host() == "localhost" => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        Err(_) => network.addresses(to.host()),
+    };
+    let leads_to = |bound: &[IpAddr]| {
+        addresses.iter().map(IpAddr::to_canonical).find(|address| {
+            let reaches = |at: &IpAddr| {
+                // Whoever connects to the address 0.0.0.0 gets to this machine, too.
+                at == address || address.is_unspecified() || at.is_unspecified() && network.is_own(*address)
+            };
+            bound.iter().any(reaches)
+        })
+    };
+    let (address, what) = match (leads_to(&ours), leads_to(&admins)) {
+        (Some(address), _) => (address, "listener"),
+        (None, Some(address)) => (address, "admin port"),
+        (None, None) => return,
+    };
+    let found = if to.host().parse::<IpAddr>().is_ok() {
+        String::new()
+    } else {
+        format!(" (`{}` is {address} on this machine)", to.host())
+    };
+    problems.add(
+        source,
+        format_args!(
+            "`{to}` is this proxy's own {what}{found}, not Atlas: name the address at which Atlas is, or a name that leads there \
+             from this machine (docs/TRANSPARENT.md)"
+        ),
+    );
 }
 
 /// Whether the origin is this address, or loopback with its port.

@@ -7,14 +7,19 @@ use super::inputs::Inputs;
 use super::secret_place::SecretPlace;
 use super::source::{Given, Source};
 use super::variable;
-use crate::upstream::{EgressProxy, Origin};
+use crate::upstream::{ConnectTo, EgressProxy, Origin};
 use ipnet::IpNet;
 
 /// The value of `proxy` for a direct connection, whatever the variables say.
 const NONE: &str = "none";
 
 /// The proxy for an account's traffic, if there is one.
-pub(crate) fn choose(table: Option<&FileAccount>, origin: &Origin, inputs: &mut Inputs<'_>) -> Option<EgressProxy> {
+pub(crate) fn choose(
+    table: Option<&FileAccount>,
+    origin: &Origin,
+    connect_to: Option<&ConnectTo>,
+    inputs: &mut Inputs<'_>,
+) -> Option<EgressProxy> {
     let credentials = SecretPlace {
         file: table.and_then(|table| table.proxy_credentials_file.as_ref()),
         command: table.and_then(|table| table.proxy_credentials_command.as_ref()),
@@ -25,7 +30,7 @@ pub(crate) fn choose(table: Option<&FileAccount>, origin: &Origin, inputs: &mut 
             if let Some(source) = credentials.source() {
                 inputs.problems.add(source, "this is for `proxy`, which is not set");
             }
-            of_machine(origin, inputs)
+            of_machine(origin, connect_to, inputs)
         }
     }
 }
@@ -69,8 +74,9 @@ fn own(
     })
 }
 
-/// `HTTPS_PROXY`, else `ALL_PROXY`, unless `NO_PROXY` names the upstream; capitals win. Plain HTTP goes to this machine only.
-fn of_machine(origin: &Origin, inputs: &mut Inputs<'_>) -> Option<EgressProxy> {
+/// `HTTPS_PROXY`, else `ALL_PROXY`, unless `NO_PROXY` names the upstream, or where connections to it go; capitals win. Plain HTTP
+/// goes to this machine only.
+fn of_machine(origin: &Origin, connect_to: Option<&ConnectTo>, inputs: &mut Inputs<'_>) -> Option<EgressProxy> {
     if !origin.is_tls() {
         return None;
     }
@@ -79,7 +85,11 @@ fn of_machine(origin: &Origin, inputs: &mut Inputs<'_>) -> Option<EgressProxy> {
     let given = first([variable::HTTPS_PROXY, variable::HTTPS_PROXY_SMALL], inputs)
         .or_else(|| first([variable::ALL_PROXY, variable::ALL_PROXY_SMALL], inputs))?;
     let no = first([variable::NO_PROXY, variable::NO_PROXY_SMALL], inputs);
-    if no.is_some_and(|no| is_direct(&no.value, origin.host(), origin.port())) {
+    let direct = |no: Given<String>| {
+        is_direct(&no.value, origin.host(), origin.port())
+            || connect_to.is_some_and(|to| is_direct(&no.value, to.host(), to.port()))
+    };
+    if no.is_some_and(direct) {
         return None;
     }
     parse(&given, inputs)

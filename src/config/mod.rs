@@ -5,7 +5,7 @@
 //! Flags and variables about the account, credentials among them, apply to the account `default`, or to the only one
 //! that the file mentions. `docs/CONFIGURATION.md` is the reference for users.
 //!
-//! It does no I/O but reading files, and knows nothing of what runs with the settings.
+//! It does no I/O but reading files and asking for the addresses of names, and knows nothing of what runs with the settings.
 
 mod account;
 mod admin;
@@ -47,12 +47,16 @@ use std::sync::Arc;
 pub use problem::ConfigErrors;
 pub use rule_book::{Expectation, expectations, rule_book};
 pub use secret_commands::{CommandRuns, SecretCommands};
-pub use source::{Check, Commands, Contents, Disk, Environment, Files, Flags, Machine, NoCommands, Output, Sources};
+pub use source::{
+    Check, Commands, Contents, Disk, Environment, Files, Flags, Machine, Network, NoCommands, NoNetwork, Output,
+    Sources, SystemNetwork,
+};
 pub use watch::WatchedFiles;
 
 use crate::catalogue::Catalogue;
 use crate::server::Bind;
 use crate::settings::Settings;
+use crate::upstream::Origin;
 use file::FileConfig;
 use inputs::Inputs;
 use source::{Given, Source};
@@ -110,7 +114,7 @@ pub fn load(sources: Sources<'_>) -> Result<Loaded, ConfigErrors> {
     caller::check_balancers(&file, &listeners, &callers, &mut inputs.problems);
     inputs.check_sockets();
     caller::warn(&file, &listeners, &callers, &mut inputs.problems);
-    conflict::check(&listeners, &accounts, &admin, &mut inputs.problems);
+    conflict::check(&listeners, &accounts, &admin, sources.network, &mut inputs.problems);
     if !inputs.problems.is_empty() {
         return Err(inputs.problems.into_errors());
     }
@@ -141,6 +145,25 @@ pub fn load(sources: Sources<'_>) -> Result<Loaded, ConfigErrors> {
         notes,
         secret_files: inputs.secret_files,
     })
+}
+
+/// The Atlas realm that flag and variable choose, as its origin; nothing else is looked at.
+///
+/// # Errors
+/// When it is another word.
+pub fn realm(sources: Sources<'_>) -> Result<Origin, ConfigErrors> {
+    let mut inputs = Inputs::new(sources);
+    let over = inputs.setting(
+        "--environment",
+        inputs.sources.flags.environment.as_ref(),
+        variable::SERVICE,
+    );
+    let origin = account::realm(None, over, &mut inputs).map_or_else(Origin::commercial, |given| given.value);
+    if inputs.problems.is_empty() {
+        Ok(origin)
+    } else {
+        Err(inputs.problems.into_errors())
+    }
 }
 
 /// Where a running proxy can be asked whether it is ready.

@@ -5,14 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Read};
+use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
+use crate::blocking;
 pub use crate::secret_command::{Check, Output};
 use crate::secret_command::{CommandError, Printer, SecretCommand};
 use crate::server::HandedSockets;
@@ -145,6 +148,50 @@ fn within(bytes: Zeroizing<Vec<u8>>, limit: usize) -> io::Result<Zeroizing<Vec<u
     Ok(bytes)
 }
 
+/// Names and addresses as this machine knows them: only to find out whether a way leads back to it.
+pub trait Network: Sync {
+    /// The addresses of a name; none: it has none, or nobody says so in time.
+    fn addresses(&self, name: &str) -> Vec<IpAddr>;
+
+    /// Whether an address is this machine's own.
+    fn is_own(&self, address: IpAddr) -> bool;
+}
+
+/// The network of this machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemNetwork;
+
+/// How long a name may take. What is not known then is found out when a connection is made.
+const LOOKUP: Duration = Duration::from_secs(5);
+
+impl Network for SystemNetwork {
+    fn addresses(&self, name: &str) -> Vec<IpAddr> {
+        let asked = (name.to_owned(), 0);
+        let found = blocking::within(LOOKUP, move || asked.to_socket_addrs());
+        let found = found.into_iter().flatten().flatten();
+        found.map(|address| address.ip()).collect()
+    }
+
+    fn is_own(&self, address: IpAddr) -> bool {
+        // What can be bound is.
+        UdpSocket::bind((address, 0)).is_ok()
+    }
+}
+
+/// A network without names, in which loopback alone is this machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoNetwork;
+
+impl Network for NoNetwork {
+    fn addresses(&self, _: &str) -> Vec<IpAddr> {
+        Vec::new()
+    }
+
+    fn is_own(&self, address: IpAddr) -> bool {
+        address.is_loopback()
+    }
+}
+
 /// Facts about the machine that defaults depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Machine {
@@ -195,6 +242,8 @@ pub struct Sources<'a> {
     pub sockets: Option<&'a HandedSockets>,
     /// The commands that print secrets.
     pub commands: &'a dyn Commands,
+    /// The network.
+    pub network: &'a dyn Network,
     /// The machine.
     pub machine: Machine,
 }

@@ -153,6 +153,15 @@ impl<'a> Patient<'a> {
         }
     }
 
+    /// What says where connections go.
+    fn target_setting(&self) -> &'static str {
+        if self.account.upstream.connect_to.is_some() {
+            "`connect_to`"
+        } else {
+            self.address_setting()
+        }
+    }
+
     fn origin(&self) -> &'a Origin {
         &self.account.upstream.origin
     }

@@ -8,7 +8,7 @@ use rustls::{CertificateError, ClientConfig};
 use super::{Patient, span};
 use crate::certificate::not_after;
 use crate::report::Status;
-use crate::upstream::{AUTHORITY_AS_SERVER, is_authority_as_server};
+use crate::upstream::{AUTHORITY_AS_SERVER, PROXY_NOT_ATLAS, is_authority_as_server, is_of_make_ca};
 use crate::upstream::{ConnectError, TlsFacts, Untrusted, inspect};
 
 /// A certificate that expires sooner is worth a warning: most are replaced before.
@@ -58,7 +58,7 @@ impl Patient<'_> {
         let egress = self.account.upstream.egress.as_ref();
         let (host, whose) = match egress {
             Some(egress) => (egress.host(), "the egress proxy "),
-            None => (self.origin().host(), ""),
+            None => (self.account.upstream.target().0, ""),
         };
         match found.addresses {
             Some(Ok(addresses)) => {
@@ -78,7 +78,7 @@ impl Patient<'_> {
                     None => &format!(
                         "check the name ({}), /etc/resolv.conf, and in Kubernetes the DNS policy and network policies; where only an \
                          egress proxy knows names, set HTTPS_PROXY",
-                        self.address_setting()
+                        self.target_setting()
                     ),
                 };
                 let found = match &error {
@@ -113,7 +113,7 @@ impl Patient<'_> {
                     }
                     (_, None) => &format!(
                         "nobody listens there, or a firewall refuses: check the port in {}, and whether there is an egress proxy to use (HTTPS_PROXY)",
-                        self.address_setting()
+                        self.target_setting()
                     ),
                 };
                 self.add("tcp", Status::Fail, said(&error), Some(hint.to_owned()));
@@ -126,7 +126,10 @@ impl Patient<'_> {
             Some(Ok(())) => self.add(
                 "tunnel",
                 Status::Ok,
-                format!("the egress proxy connects to {}", self.origin()),
+                match &self.account.upstream.connect_to {
+                    None => format!("the egress proxy connects to {}", self.origin()),
+                    Some(to) => format!("the egress proxy connects to {to} for {}", self.origin()),
+                },
                 None,
             ),
             Some(Err(error)) => {
@@ -203,10 +206,12 @@ fn tls_trouble(error: &ConnectError, setting: &str, now: SystemTime) -> (String,
         );
     }
     let certificate = certificate_error(source);
-    let authority = source
-        .get_ref()
-        .and_then(|error| error.downcast_ref())
-        .is_some_and(is_authority_as_server);
+    let tls = source.get_ref().and_then(|error| error.downcast_ref());
+    if tls.is_some_and(is_of_make_ca) {
+        let found = format!("{host}:{port} shows what `make-ca` made");
+        return (found, PROXY_NOT_ATLAS.to_owned());
+    }
+    let authority = tls.is_some_and(is_authority_as_server);
     let found = match &certificate {
         Some(CertificateError::ExpiredContext { not_after, .. }) => format!(
             "the certificate of {host}:{port} expired on {}; this machine's clock says {}",

@@ -50,7 +50,7 @@ impl Emulator {
         let listener = TcpListener::bind((settings.address, 0)).await?;
         let control = TcpListener::bind("127.0.0.1:0").await?;
         let (address, control_address) = (listener.local_addr()?, control.local_addr()?);
-        let (ca_pem, tls) = tls::server_config(settings.address)?;
+        let (ca_pem, tls) = tls::server_config(settings.address, &settings.names)?;
         let shared = Arc::new(Shared::new(settings, base_url(address)));
         let tasks = vec![
             tokio::spawn(server::serve(listener, tls, Arc::clone(&shared))),

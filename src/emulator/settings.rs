@@ -67,6 +67,8 @@ pub struct EmulatorSettings {
     pub requests_per_minute: usize,
     /// The address that it listens at, which its certificate names, too.
     pub address: IpAddr,
+    /// Further names of its certificate.
+    pub names: Vec<String>,
     /// Keeps a [record](super::Emulator::record) of everything that it sees, without bound.
     pub record: bool,
 }
@@ -90,6 +92,7 @@ impl Default for EmulatorSettings {
             cluster_time: Duration::from_secs(2),
             requests_per_minute: 10_000,
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            names: Vec::new(),
             record: false,
         }
     }

@@ -10,12 +10,15 @@ use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::crypto;
 
-/// The authority (PEM), and a server configuration for localhost and this address that offers h2 and HTTP/1.1.
-pub(super) fn server_config(address: IpAddr) -> io::Result<(String, Arc<ServerConfig>)> {
-    make(address).map_err(|error| io::Error::other(format!("no certificate could be made: {error}")))
+/// The authority (PEM), and a server configuration for localhost, this address and these names that offers h2 and HTTP/1.1.
+pub(super) fn server_config(address: IpAddr, names: &[String]) -> io::Result<(String, Arc<ServerConfig>)> {
+    make(address, names).map_err(|error| io::Error::other(format!("no certificate could be made: {error}")))
 }
 
-fn make(address: IpAddr) -> Result<(String, Arc<ServerConfig>), Box<dyn std::error::Error + Send + Sync>> {
+fn make(
+    address: IpAddr,
+    more: &[String],
+) -> Result<(String, Arc<ServerConfig>), Box<dyn std::error::Error + Send + Sync>> {
     let mut ca = CertificateParams::new(Vec::new())?;
     ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -26,7 +29,7 @@ fn make(address: IpAddr) -> Result<(String, Arc<ServerConfig>), Box<dyn std::err
     let issuer = Issuer::new(ca, ca_key);
 
     let names = ["localhost", "127.0.0.1", "::1", &address.to_string()].map(str::to_owned);
-    let server = CertificateParams::new(names.to_vec())?;
+    let server = CertificateParams::new([&names, more].concat())?;
     let key = KeyPair::generate()?;
     let certificate = server.signed_by(&key, &issuer)?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));

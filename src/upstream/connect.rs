@@ -13,7 +13,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::tcp::{race, resolve};
-use super::{ConnectError, EgressProxy, Origin, UpstreamSettings, tunnel};
+use super::{ConnectError, EgressProxy, UpstreamSettings, tunnel};
 
 /// A byte stream to the upstream.
 pub(super) enum Stream {
@@ -38,10 +38,11 @@ pub(super) async fn connect(
     limit: Duration,
 ) -> Result<Stream, ConnectError> {
     let origin = &settings.origin;
+    let (host, port) = settings.target();
     let attempt = async {
         let tcp = match &settings.egress {
-            Some(egress) if origin.is_tls() => connect_through(egress, origin).await?,
-            _ => connect_tcp(origin.host(), origin.port()).await?,
+            Some(egress) if origin.is_tls() => connect_through(egress, host, port).await?,
+            _ => connect_tcp(host, port).await?,
         };
         if !origin.is_tls() {
             return Ok(Stream::Plain(tcp));
@@ -58,18 +59,18 @@ pub(super) async fn connect(
     };
     tokio::time::timeout(limit, attempt).await.unwrap_or_else(|_elapsed| {
         Err(ConnectError::Timeout {
-            host: origin.host().to_owned(),
-            port: origin.port(),
+            host: host.to_owned(),
+            port,
             after: limit,
         })
     })
 }
 
-/// The egress proxy looks up the origin's name, which may have no address here.
-async fn connect_through(egress: &EgressProxy, origin: &Origin) -> Result<TcpStream, ConnectError> {
-    let opened = tunnel::through(egress, origin.host(), origin.port()).await;
+/// The egress proxy looks up the name, which may have no address here.
+async fn connect_through(egress: &EgressProxy, host: &str, port: u16) -> Result<TcpStream, ConnectError> {
+    let opened = tunnel::through(egress, host, port).await;
     opened.map_err(|source| ConnectError::Tunnel {
-        host: origin.host().to_owned(),
+        host: host.to_owned(),
         proxy: egress.to_string(),
         source,
     })

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::Untrusted;
+use super::trust::{PROXY_NOT_ATLAS, Untrusted, is_of_make_ca};
 
 /// For a server that shows a certificate authority's certificate, which `openssl req -x509` makes by default; with the
 /// command that makes a right one.
@@ -69,6 +69,9 @@ pub(super) fn handshake_words(error: &io::Error) -> String {
     let tls = error.get_ref().and_then(|error| error.downcast_ref());
     if tls.is_some_and(is_authority_as_server) {
         return AUTHORITY_AS_SERVER.to_owned();
+    }
+    if tls.is_some_and(is_of_make_ca) {
+        return PROXY_NOT_ATLAS.to_owned();
     }
     match Untrusted::of(error) {
         Some(untrusted) => format!("{untrusted}; {}", untrusted.advice()),

@@ -41,7 +41,7 @@ pub async fn inspect(settings: &UpstreamSettings, tls: &ClientConfig) -> Inspect
     let limit = settings.limits.connect_timeout;
     let (host, port) = match &settings.egress {
         Some(egress) => (egress.host(), egress.port()),
-        None => (origin.host(), origin.port()),
+        None => settings.target(),
     };
     let timeout = || ConnectError::Timeout {
         host: host.to_owned(),
@@ -87,13 +87,13 @@ pub async fn inspect(settings: &UpstreamSettings, tls: &ClientConfig) -> Inspect
         }
     }
     if let Some(egress) = &settings.egress {
-        let opened =
-            match tokio::time::timeout(limit, tunnel::open(&mut stream, egress, origin.host(), origin.port())).await {
-                Ok(opened) => opened,
-                Err(_) => Err(TunnelError::Broken(std::io::ErrorKind::TimedOut.into())),
-            };
+        let (host, port) = settings.target();
+        let opened = match tokio::time::timeout(limit, tunnel::open(&mut stream, egress, host, port)).await {
+            Ok(opened) => opened,
+            Err(_) => Err(TunnelError::Broken(std::io::ErrorKind::TimedOut.into())),
+        };
         let opened = opened.map_err(|source| ConnectError::Tunnel {
-            host: origin.host().to_owned(),
+            host: host.to_owned(),
             proxy: egress.to_string(),
             source,
         });

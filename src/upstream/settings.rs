@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{EgressProxy, Origin};
+use super::{ConnectTo, EgressProxy, Origin};
 
 /// Which HTTP version to speak upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -22,6 +22,8 @@ pub enum HttpVersion {
 pub struct UpstreamSettings {
     /// Where requests and the credential go.
     pub origin: Origin,
+    /// Where connections go; `None`: to the origin's own host and port.
+    pub connect_to: Option<ConnectTo>,
     /// The proxy on the way to it; `None`: directly.
     pub egress: Option<EgressProxy>,
     /// PEM file of the certificate authorities to trust instead of the system's.
@@ -30,6 +32,16 @@ pub struct UpstreamSettings {
     pub http: HttpVersion,
     /// Bounds on its connections and answers.
     pub limits: UpstreamLimits,
+}
+
+impl UpstreamSettings {
+    /// The host, without brackets, and the port that connections go to.
+    pub fn target(&self) -> (&str, u16) {
+        match &self.connect_to {
+            Some(to) => (to.host(), to.port()),
+            None => (self.origin.host(), self.origin.port()),
+        }
+    }
 }
 
 /// Bounds on the connections to an upstream and on its answers.

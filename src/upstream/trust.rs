@@ -17,6 +17,21 @@ use crate::crypto;
 /// What is said of [`Untrusted`] to clients: neither a path of this machine nor what the server shows.
 pub const UNKNOWN_ISSUER: &str = "its certificate was issued by an authority that is not trusted";
 
+/// A server's certificate that `make-ca` made: it is a listener of this program, whose clients take it for Atlas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{PROXY_NOT_ATLAS}")]
+struct OfMakeCa;
+
+/// What is said where a server shows what `make-ca` made, to clients, too.
+pub const PROXY_NOT_ATLAS: &str = "that is a proxy, not Atlas: its certificate was made by `atlas-auth-proxy make-ca`, and no account \
+    trusts that, so that no request goes round in a circle. Set `connect_to` of the account to where Atlas is (see \
+    docs/TRANSPARENT.md); a gateway needs a certificate of another authority";
+
+/// Whether a handshake failed because the server shows what `make-ca` made.
+pub fn is_of_make_ca(error: &Error) -> bool {
+    matches!(error, Error::InvalidCertificate(CertificateError::Other(other)) if other.0.is::<OfMakeCa>())
+}
+
 /// A server's certificate that none of the trusted authorities has issued.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Untrusted {
@@ -86,7 +101,7 @@ impl fmt::Debug for Untrusted {
 
 impl std::error::Error for Untrusted {}
 
-/// webpki's verifier; it alone lets a server in.
+/// webpki's verifier: it alone lets a server in, and not one that shows what `make-ca` made.
 #[derive(Debug)]
 pub(super) struct Verifier {
     inner: Arc<WebPkiServerVerifier>,
@@ -114,6 +129,13 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        // Also where no authority of the account has issued it: then this is why it should not.
+        if std::iter::once(end_entity)
+            .chain(intermediates)
+            .any(|der| certificate::is_of_make_ca(der))
+        {
+            return Err(CertificateError::Other(OtherError(Arc::new(OfMakeCa))).into());
+        }
         let verified = self
             .inner
             .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);

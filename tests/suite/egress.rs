@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use atlas_auth_proxy::credential::CredentialSettings::ServiceAccount;
-use atlas_auth_proxy::upstream::EgressProxy;
+use atlas_auth_proxy::upstream::{ConnectTo, EgressProxy};
 use parking_lot::Mutex;
 use tokio::io::{AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -103,6 +103,30 @@ async fn token_and_api_go_through_the_proxy_with_its_credentials() {
     assert!(!upstream.last().headers.contains_key("proxy-authorization"));
     proxy.app.shutdown().await;
     assert_eq!(upstream.revocations(), 1);
+}
+
+#[tokio::test]
+async fn it_is_asked_for_connect_to_and_the_upstream_is_verified_by_its_own_name() {
+    let upstream = Upstream::start(|_| async { json(200, "{}") }).await;
+    let forward = Forward::start(None).await;
+    let to = format!("atlas.internal:{}", upstream.address.port());
+    let proxy = upstream
+        .proxy()
+        .upstream(|upstream| {
+            upstream.egress = Some(EgressProxy::parse(&forward.url("")).unwrap());
+            upstream.connect_to = Some(ConnectTo::parse(&to).unwrap());
+        })
+        .start()
+        .await;
+    assert_eq!(client().get(proxy.url("/x")).send().await.unwrap().status(), 200);
+    proxy.app.shutdown().await;
+    let heads = forward.heads();
+    assert_eq!(heads.len(), 3, "for the token, the API, the revocation: {heads:?}");
+    for head in heads {
+        assert!(head.starts_with(&format!("CONNECT {to} HTTP/1.1\r\n")), "{head}");
+    }
+    let host = format!("localhost:{}", upstream.address.port());
+    assert_eq!(upstream.last().headers["host"], host.as_str());
 }
 
 #[tokio::test]

@@ -75,6 +75,8 @@ mod systemd;
 mod tls_listener;
 #[cfg(feature = "token-store")]
 mod token_store;
+#[cfg(feature = "emulator")]
+mod transparent;
 mod upstream_tls;
 mod web_servers;
 mod wiping;

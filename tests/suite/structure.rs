@@ -205,6 +205,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "app",
             "atlas_api",
             "blocking",
+            "certificate",
             "config",
             "crypto",
             "doctor",

@@ -45,7 +45,10 @@ impl AccountSpec {
     /// Whether both have the same credential for the same upstream, reached in the same way.
     pub(super) fn same_credential(&self, other: &Self) -> bool {
         let (a, b) = (&self.settings, &other.settings);
-        a.credential == b.credential && a.upstream.origin == b.upstream.origin && self.trust == other.trust
+        a.credential == b.credential
+            && a.upstream.origin == b.upstream.origin
+            && a.upstream.connect_to == b.upstream.connect_to
+            && self.trust == other.trust
     }
 
     fn same_upstream(&self, other: &Self) -> bool {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::app::App;
 use crate::caller::{make_secret, overflow_uid};
-use crate::config::{self, Disk, Flags, Machine, NoCommands, Sources};
+use crate::config::{self, Disk, Flags, Machine, NoCommands, NoNetwork, Sources};
 use crate::emulator::{Emulator, SAMPLE};
 use crate::settings::Settings;
 
@@ -97,6 +97,7 @@ pub(super) fn settings(
         files: &Disk,
         sockets: None,
         commands: &NoCommands,
+        network: &NoNetwork,
         machine: Machine {
             cores: NonZeroUsize::MIN,
             overflow_uid: overflow_uid(),

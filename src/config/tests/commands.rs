@@ -51,6 +51,7 @@ fn try_load(case: &Case, commands: &dyn Commands) -> Result<Loaded, Vec<String>>
         files: &case.files,
         sockets: None,
         commands,
+        network: &super::connect_to::Names,
         machine: Machine {
             overflow_uid: 65534,
             cores: NonZeroUsize::MIN,

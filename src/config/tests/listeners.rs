@@ -300,6 +300,7 @@ fn a_socket_of_systemd_counts_as_bound_where_it_is() {
             files: &case.files,
             sockets: Some(&sockets),
             commands: &NoCommands,
+            network: &super::connect_to::Names,
             machine: Machine {
                 overflow_uid: 65534,
                 cores: NonZeroUsize::MIN,

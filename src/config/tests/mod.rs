@@ -4,6 +4,7 @@
 mod audit;
 mod callers;
 mod commands;
+mod connect_to;
 mod credentials;
 mod examples;
 mod gateway;
@@ -77,6 +78,7 @@ impl Case {
             files: &self.files,
             sockets: None,
             commands: &NoCommands,
+            network: &connect_to::Names,
             machine: Machine {
                 overflow_uid: 65534,
                 cores: NonZeroUsize::new(8).unwrap(),

@@ -336,6 +336,7 @@ fn defaults_follow_the_machine() {
             files: &case.files,
             sockets: None,
             commands: &NoCommands,
+            network: &super::connect_to::Names,
             machine: Machine {
                 overflow_uid: 65534,
                 cores: NonZeroUsize::new(cores).unwrap(),

@@ -16,7 +16,7 @@ use crate::credential::ServiceAccountKey;
 use crate::own_http::{HttpClient, HttpError, HttpResponse};
 use crate::secret::Secret;
 use crate::time::SharedClock;
-use crate::upstream::Origin;
+use crate::upstream::{Origin, PROXY_NOT_ATLAS};
 
 /// The bound on one token request, from the name look-up to the last byte of the answer.
 const FETCH_LIMIT: Duration = Duration::from_secs(10);
@@ -188,7 +188,12 @@ impl TokenEndpoint {
         }
         let reason = error.reason();
         let cause = if error.is_tls() {
-            format!("no TLS connection to the token endpoint at {origin}: {reason}; is the right CA configured?")
+            let advice = if reason == PROXY_NOT_ATLAS {
+                ""
+            } else {
+                "; is the right CA configured?"
+            };
+            format!("no TLS connection to the token endpoint at {origin}: {reason}{advice}")
         } else if error.is_connect() {
             format!("the token endpoint at {origin} can't be reached: {reason}")
         } else {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::PermissionsExt;
 
-use atlas_auth_proxy::config::{self, Disk, Flags, Machine, SecretCommands, Sources};
+use atlas_auth_proxy::config::{self, Disk, Flags, Machine, NoNetwork, SecretCommands, Sources};
 use serde_json::Value;
 
 use super::*;
@@ -58,6 +58,7 @@ impl Printing {
             files: &Disk,
             sockets: None,
             commands,
+            network: &NoNetwork,
             machine: Machine {
                 cores: NonZeroUsize::MIN,
                 overflow_uid: 65534,

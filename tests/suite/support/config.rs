@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use atlas_auth_proxy::config::{self, Disk, Flags, Machine, NoCommands, Sources};
+use atlas_auth_proxy::config::{self, Disk, Flags, Machine, NoCommands, NoNetwork, Sources};
 use atlas_auth_proxy::settings::Settings;
 
 /// Reads a file as `run` does, with nothing in the environment.
@@ -19,6 +19,7 @@ pub fn load(file: PathBuf) -> Result<Settings, String> {
         files: &Disk,
         sockets: None,
         commands: &NoCommands,
+        network: &NoNetwork,
         machine: Machine {
             cores: NonZeroUsize::MIN,
             overflow_uid: 65534,

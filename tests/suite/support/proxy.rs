@@ -59,6 +59,7 @@ pub fn proxy(base_url: &str, ca_file: Option<&Path>, credential: CredentialSetti
         api_key_id: None,
         upstream: UpstreamSettings {
             origin: Origin::parse(base_url).unwrap(),
+            connect_to: None,
             ca_file: ca_file.map(Path::to_owned),
             http: HttpVersion::Auto,
             egress: None,
