@@ -31,6 +31,8 @@ pub(crate) fn check(
             }
         } else if let Some(source) = &account.base_url {
             check_base_url(&account.settings, source, listeners, admin, problems);
+        } else if upstream.egress.is_none() {
+            check_realm(name, &upstream.origin, listeners, problems);
         }
         if !listeners.iter().any(|l| l.value.account == *name) {
             problems.warn(format_args!("no listener uses the account `{name}`"));
@@ -135,6 +137,25 @@ fn check_base_url(
             format_args!(
                 "`{origin}` is this proxy's own admin port, not {}",
                 if gateway { "a gateway" } else { "Atlas" }
+            ),
+        );
+    }
+}
+
+/// A listener that clients take for Atlas, and an account whose connections go where Atlas's name leads.
+fn check_realm(account: &str, origin: &Origin, listeners: &[Given<ListenerSettings>], problems: &mut Problems) {
+    let called_so = |listener: &&Given<ListenerSettings>| {
+        let addresses = listener.value.bind.addresses();
+        addresses.iter().any(|address| address.port() == origin.port())
+            && listener.value.rules.hosts.knows(origin.authority().as_str())
+    };
+    if let Some(listener) = listeners.iter().find(called_so) {
+        problems.add(
+            &listener.source,
+            format_args!(
+                "clients call this listener `{}`, and account `{account}` has that as its upstream: say where Atlas is with `connect_to` \
+                 in [account.{account}], so that no request comes back here (docs/TRANSPARENT.md)",
+                origin.host()
             ),
         );
     }

@@ -139,16 +139,26 @@ fn what_is_no_host_with_a_port_or_for_plain_http_is_refused() {
     assert!(plain.error().contains("plain HTTP"), "{}", plain.error());
 }
 
-/// A listener that is called by Atlas's own name is no reason to refuse that as base URL, once connections go elsewhere.
+/// By default or as base URL.
 #[test]
-fn a_base_url_that_clients_reach_us_by_needs_connect_to() {
-    let case = |more: &str| {
+fn an_upstream_whose_name_clients_call_us_by_needs_connect_to() {
+    let case = |port: u16, more: &str| {
         Case::new().toml(&format!(
-            "[[listener]]\nbind = '127.0.0.1:443'\nhosts = ['cloud.mongodb.com']\nrequired_header = 'x'\n[account.default]\n\
-             base_url = 'https://cloud.mongodb.com'\n{more}"
+            "[[listener]]\nbind = '127.0.0.1:{port}'\nhosts = ['cloud.mongodb.com']\nrequired_header = 'x'\n[account.default]\n{more}"
         ))
     };
-    let said = case("").error();
-    assert!(said.contains("own listener") && said.contains("`connect_to`"), "{said}");
-    case("connect_to = 'cloud.mongodb.com.:443'").settings();
+    for url in ["", "base_url = 'https://cloud.mongodb.com'\n"] {
+        let said = case(443, url).error();
+        assert!(said.contains("`connect_to`"), "{said}");
+        case(443, &format!("{url}connect_to = 'cloud.mongodb.com.:443'")).settings();
+        case(8443, url).settings();
+    }
+    let said = case(443, "").error();
+    assert!(
+        said.starts_with("/etc/proxy.toml:2:8: `listener.bind`: clients call this listener"),
+        "{said}"
+    );
+    // Another realm, or an egress proxy, which looks up the name elsewhere.
+    case(443, "environment = 'gov'").settings();
+    case(443, "proxy = 'http://egress:3128'").settings();
 }
