@@ -90,18 +90,35 @@ fn the_caller_of_a_leaf_stands_beside_those_of_the_gateway() {
     case(&format!("{}\n{caller}", example("gateway-callers.toml"))).settings();
 }
 
+/// The configuration file in a manifest of `deploy/kubernetes`.
+fn in_manifest(manifest: &str, file: &str) -> String {
+    let manifest = folder().join("../deploy/kubernetes").join(manifest);
+    let manifest = std::fs::read_to_string(manifest).unwrap();
+    let (_, after) = manifest.split_once(&format!("  {file}: |\n")).unwrap();
+    let (text, _) = after.split_once("---\n").unwrap();
+    let lines = text.lines().map(|line| line.strip_prefix("    ").unwrap_or(line));
+    lines.map(|line| line.to_owned() + "\n").collect()
+}
+
+/// A client with a fixed base URL is led to this listener, and the account past it.
+#[test]
+fn the_transparent_sidecar_of_kubernetes_loads_without_a_warning() {
+    let case = case(&in_manifest("sidecar-transparent.yaml", "proxy.toml"))
+        .env("MONGODB_ATLAS_CLIENT_ID", ID)
+        .env("MONGODB_ATLAS_CLIENT_SECRET", SECRET);
+    let settings = case.settings();
+    assert_eq!(case.warnings(), [""; 0]);
+    assert!(settings.listeners[0].rules.hosts.knows("cloud.mongodb.com"));
+    assert_eq!(
+        settings.accounts["default"].upstream.target(),
+        ("cloud.mongodb.com.", 443)
+    );
+}
+
 /// What the gateway of `deploy/kubernetes` is configured with.
 #[test]
 fn the_gateway_of_kubernetes_loads_without_a_warning() {
-    let manifest = folder().join("../deploy/kubernetes/gateway.yaml");
-    let manifest = std::fs::read_to_string(manifest).unwrap();
-    let (_, after) = manifest.split_once("  gateway.toml: |\n").unwrap();
-    let (text, _) = after.split_once("---\n").unwrap();
-    let text: String = text
-        .lines()
-        .map(|line| line.strip_prefix("    ").unwrap_or(line).to_owned() + "\n")
-        .collect();
-    let case = case(&text);
+    let case = case(&in_manifest("gateway.yaml", "gateway.toml"));
     let settings = case.settings();
     assert_eq!(case.warnings(), [""; 0]);
     assert!(
