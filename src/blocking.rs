@@ -299,6 +299,15 @@ mod tests {
     }
 
     #[test]
+    fn work_is_waited_for_until_the_limit_and_no_longer() {
+        assert_eq!(within(Duration::from_secs(60), || 7), Some(7));
+        let (release, held) = mpsc::channel::<()>();
+        assert_eq!(within(Duration::from_millis(1), move || held.recv().is_ok()), None);
+        drop(release);
+        assert_eq!(within(Duration::from_secs(60), || -> u8 { panic!("on purpose") }), None);
+    }
+
+    #[test]
     fn slow_work_is_told_of_and_waited_for() {
         let (release, held) = mpsc::channel::<()>();
         let value = wait(
