@@ -225,7 +225,9 @@ fn describe(accounts: &BTreeMap<String, AccountSettings>) -> BTreeMap<String, St
             CredentialSettings::ApiKey(_) => "API key",
             CredentialSettings::Identity(_) => "gateway",
         };
-        format!("account {name}, {kind}, {}", account.upstream.origin)
+        let to = account.upstream.connect_to.as_ref();
+        let to = to.map_or_else(String::new, |to| format!(" at {to}"));
+        format!("account {name}, {kind}, {}{to}", account.upstream.origin)
     };
     accounts
         .iter()

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Read};
-use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs, UdpSocket};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -173,8 +173,13 @@ impl Network for SystemNetwork {
     }
 
     fn is_own(&self, address: IpAddr) -> bool {
-        // What can be bound is.
-        UdpSocket::bind((address, 0)).is_ok()
+        // What can be bound is, unless everything can (the sysctl `ip_nonlocal_bind`): then the handshake finds out.
+        let can_be_bound = |address: IpAddr| UdpSocket::bind((address, 0)).is_ok();
+        let nobodys: IpAddr = match address {
+            IpAddr::V4(_) => Ipv4Addr::new(192, 0, 2, 1).into(),
+            IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+        };
+        address.is_loopback() || can_be_bound(address) && !can_be_bound(nobodys)
     }
 }
 

@@ -187,7 +187,9 @@ impl<'a> Patient<'a> {
         };
         // A text that does not look like an id may be a secret in the wrong place.
         let id = id.map_or_else(String::new, |id| format!(" {id}"));
-        let found = format!("{what}{id} for {}", self.realm());
+        let to = self.account.upstream.connect_to.as_ref();
+        let to = to.map_or_else(String::new, |to| format!(", reached at {to}"));
+        let found = format!("{what}{id} for {}{to}", self.realm());
         match made_by_atlas {
             None => self.add("account", Status::Ok, found, None),
             Some(odd) => {

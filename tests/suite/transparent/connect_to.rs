@@ -48,6 +48,12 @@ async fn check_and_rotate_secret_go_there() {
     let config = made.config(&(lines + "[admin]\nbind = \"off\"\n"));
     let said = Setup::default().args(&["--config", &config]).check().await;
     assert_eq!(said.code, Some(0), "{}", said.text);
+    said.line(
+        "ok",
+        "account",
+        &["(https://cloud.mongodb.com), reached at 127.0.0.1:"],
+        &[],
+    );
     said.line("ok", "dns", &["127.0.0.1 is an address already"], &[]);
     said.line("ok", "tls", &["cloud.mongodb.com speaks"], &[]);
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use atlas_auth_proxy::credential::CredentialSettings;
 use atlas_auth_proxy::guard::{HostName, HostNames};
 use atlas_auth_proxy::server::{Bind, ListenerTls};
-use atlas_auth_proxy::upstream::{ConnectTo, client_config, is_of_make_ca};
+use atlas_auth_proxy::upstream::{ConnectTo, HttpVersion, client_config, is_of_make_ca};
 use rustls_pki_types::ServerName;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -26,7 +26,13 @@ use crate::support::program::{PROGRAM, Program, SERVICE_ACCOUNT};
 use crate::support::proxy::{Proxy, bearer, digest, proxy};
 
 /// A proxy that is Atlas to its clients, trusts the authority of its own certificate, and takes `to` for Atlas.
-async fn proxy_at(at: SocketAddr, to: SocketAddr, made: &Made, credential: CredentialSettings) -> Proxy {
+async fn proxy_at(
+    at: SocketAddr,
+    to: SocketAddr,
+    made: &Made,
+    credential: CredentialSettings,
+    version: HttpVersion,
+) -> Proxy {
     let tls = ListenerTls::new(
         made.read("server.crt").as_bytes(),
         made.read("server.key").as_bytes(),
@@ -34,7 +40,10 @@ async fn proxy_at(at: SocketAddr, to: SocketAddr, made: &Made, credential: Crede
     )
     .unwrap();
     proxy(&format!("https://{ATLAS}"), Some(&made.path("ca.crt")), credential)
-        .upstream(|upstream| upstream.connect_to = Some(ConnectTo::parse(&to.to_string()).unwrap()))
+        .upstream(|upstream| {
+            upstream.connect_to = Some(ConnectTo::parse(&to.to_string()).unwrap());
+            upstream.http = version;
+        })
         .with(|settings| {
             let listener = &mut settings.listeners[0];
             listener.bind = Bind::Tcp(at);
@@ -56,8 +65,8 @@ async fn a_request_to_two_proxies_that_lead_to_each_other_ends_at_the_first() {
     let (here, there) = (free_address(), free_address());
     for (credential, status) in [(digest as fn() -> _, 502), (bearer, 503)] {
         // The second is there when the first asks it for a token.
-        let second = proxy_at(there, here, &made, credential()).await;
-        let first = proxy_at(here, there, &made, credential()).await;
+        let second = proxy_at(there, here, &made, credential(), HttpVersion::Auto).await;
+        let first = proxy_at(here, there, &made, credential(), HttpVersion::Auto).await;
         for n in 1..=3 {
             let (found, body) = ask(made.client(), here, get(GROUPS)).await;
             assert_eq!(found, status, "{body}");
@@ -74,14 +83,17 @@ async fn a_request_to_two_proxies_that_lead_to_each_other_ends_at_the_first() {
 async fn a_proxy_that_leads_to_itself_gets_each_request_once() {
     let made = Made::new(&[]).await;
     let here = free_address();
-    let proxy = proxy_at(here, here, &made, digest()).await;
-    let (status, body) = ask(made.client(), here, get(GROUPS)).await;
-    assert_eq!(status, 502, "{body}");
-    assert!(
-        body.contains("PROXY_UPSTREAM_UNREACHABLE") && body.contains(NOT_ATLAS),
-        "{body}"
-    );
-    assert_eq!(requests(&proxy).await, 1.0);
+    for version in [HttpVersion::Auto, HttpVersion::Http1, HttpVersion::Http2] {
+        let proxy = proxy_at(here, here, &made, digest(), version).await;
+        let (status, body) = ask(made.client(), here, get(GROUPS)).await;
+        assert_eq!(status, 502, "{body}");
+        assert!(
+            body.contains("PROXY_UPSTREAM_UNREACHABLE") && body.contains(NOT_ATLAS),
+            "{body}"
+        );
+        assert_eq!(requests(&proxy).await, 1.0);
+        proxy.app.shutdown().await;
+    }
 }
 
 #[tokio::test]
@@ -105,7 +117,7 @@ async fn a_way_back_is_bad_configuration() {
 #[tokio::test]
 async fn check_and_the_log_say_it_whether_the_authority_is_trusted_or_not() {
     let made = Made::new(&[]).await;
-    let there = proxy_at(free_address(), free_address(), &made, digest()).await;
+    let there = proxy_at(free_address(), free_address(), &made, digest(), HttpVersion::Auto).await;
     let trusted = format!("ca_file = \"{}\"\n", made.path("ca.crt").display());
     for more in [&trusted, ""] {
         let lines = made

@@ -2,10 +2,11 @@
 //! is as `make-ca` says, ports too.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::{Output, Stdio};
 
+use atlas_auth_proxy::config::{Network, SystemNetwork};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::process::{Child, Command};
@@ -19,6 +20,8 @@ use crate::support::until;
 
 const PROXY: &str = "127.0.0.1:443";
 const ADMIN: &str = "127.0.0.1:9091";
+/// An address of the machine beside loopback's (RFC 5737).
+const OWN: &str = "198.51.100.7";
 /// Where DNS says that Atlas is.
 const REAL: &str = "127.0.0.9:443";
 
@@ -41,7 +44,8 @@ async fn inside(test: &str) {
     .iter()
     .map(|(at, file)| format!("mount --bind '{}' {at} && ", file.display()))
     .collect();
-    let script = format!("PATH=$PATH:/usr/sbin:/sbin ip link set lo up && {mounts} exec \"$0\" \"$@\"");
+    let links = format!("ip link set lo up && ip address add {OWN}/32 dev lo");
+    let script = format!("PATH=$PATH:/usr/sbin:/sbin; {links} && {mounts} exec \"$0\" \"$@\"");
     let run = |program: &Path, args: &[&str]| {
         let mut command = Command::new("unshare");
         command.args(["-m", "-n", "sh", "-c", &script]).arg(program).args(args);
@@ -74,6 +78,11 @@ async fn on_a_machine_of_its_own_the_printed_lines_work_as_they_stand() {
 #[tokio::test]
 async fn on_a_machine_of_its_own_nothing_goes_round() {
     inside("nothing_goes_round").await;
+}
+
+#[tokio::test]
+async fn on_a_machine_of_its_own_its_addresses_are_known() {
+    inside("own_addresses").await;
 }
 
 /// A name server that knows one name, and one address for it.
@@ -197,4 +206,20 @@ async fn nothing_goes_round() {
         let seen = metric(ADMIN.parse().unwrap(), "atlas_auth_proxy_requests_total", &[]).await;
         assert_eq!(seen, f64::from(n));
     }
+}
+
+#[test]
+#[ignore = "run by on_a_machine_of_its_own_its_addresses_are_known, in namespaces"]
+fn own_addresses() {
+    let network = SystemNetwork;
+    let is_own = |address: &str| network.is_own(address.parse().unwrap());
+    assert!(is_own("127.0.0.1") && is_own("127.0.0.9") && is_own("::1") && is_own(OWN));
+    assert!(!is_own("203.0.113.1") && !is_own("2001:db8::7"));
+    assert_eq!(network.addresses(ATLAS), ["127.0.0.1".parse::<IpAddr>().unwrap(); 1]);
+    assert!(network.addresses("nowhere.invalid").is_empty());
+    // Where everything can be bound, nothing is said of addresses.
+    let Ok(()) = fs::write("/proc/sys/net/ipv4/ip_nonlocal_bind", "1") else {
+        return skip("/proc/sys can't be written here");
+    };
+    assert!(is_own("127.0.0.1") && !is_own("203.0.113.1"));
 }
