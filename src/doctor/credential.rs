@@ -62,7 +62,7 @@ impl Patient<'_> {
             Outcome::TokenLimit => "a service account has at most 100 live tokens: give each fewer replicas, or wait up to an hour until tokens expire".to_owned(),
             Outcome::Malformed => "something else than Atlas answers there: look at the base URL, and at what stands in between (a login page, a proxy)".to_owned(),
             Outcome::Error => self.status_hint(refusal),
-            Outcome::Timeout | Outcome::Unreachable | Outcome::NotItsTurn | Outcome::Ok => NO_ANSWER.to_owned(),
+            Outcome::Timeout | Outcome::Unreachable | Outcome::NotAtlas | Outcome::NotItsTurn | Outcome::Ok => NO_ANSWER.to_owned(),
         }
     }
 

@@ -368,6 +368,7 @@ impl From<TokenUnavailable> for ProxyError {
     fn from(unavailable: TokenUnavailable) -> Self {
         let (code, after) = match &unavailable {
             TokenUnavailable::NotYet { retry_after, .. } => (ErrorCode::TokenUnavailable, *retry_after),
+            TokenUnavailable::NotAtlas { retry_after, .. } => (ErrorCode::UpstreamUnreachable, *retry_after),
             TokenUnavailable::Rejected { retry_after, .. } => (ErrorCode::CredentialRejected, *retry_after),
         };
         let mut error = Self::new(code, unavailable.to_string());
@@ -378,12 +379,9 @@ impl From<TokenUnavailable> for ProxyError {
 
 impl From<&SendError> for ProxyError {
     fn from(error: &SendError) -> Self {
-        let mut retry_after = None;
+        let retry_after = matches!(error, SendError::Queue { .. }).then_some(Duration::from_secs(1));
         let code = match error {
-            SendError::Queue { .. } => {
-                retry_after = Some(Duration::from_secs(1));
-                ErrorCode::Overloaded
-            }
+            SendError::Queue { .. } => ErrorCode::Overloaded,
             SendError::HeadTimeout { .. } | SendError::Connect(ConnectError::Timeout { .. }) => {
                 ErrorCode::UpstreamTimeout
             }

@@ -48,6 +48,7 @@ impl AccountSpec {
         a.credential == b.credential
             && a.upstream.origin == b.upstream.origin
             && a.upstream.connect_to == b.upstream.connect_to
+            && a.upstream.egress == b.upstream.egress
             && self.trust == other.trust
     }
 

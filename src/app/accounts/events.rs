@@ -85,7 +85,7 @@ impl TokenEvents for Events {
             Outcome::RateLimited => TokenOutcome::RateLimited,
             Outcome::TokenLimit => TokenOutcome::TokenLimit,
             Outcome::Malformed => TokenOutcome::Malformed,
-            Outcome::Unreachable => TokenOutcome::Unreachable,
+            Outcome::Unreachable | Outcome::NotAtlas => TokenOutcome::Unreachable,
             Outcome::Timeout => TokenOutcome::Timeout,
             Outcome::Error | Outcome::NotItsTurn => TokenOutcome::Error,
         });

@@ -187,13 +187,12 @@ impl TokenEndpoint {
             );
         }
         let reason = error.reason();
+        if reason == PROXY_NOT_ATLAS {
+            let cause = format!("no TLS connection to the token endpoint at {origin}: {reason}");
+            return Refusal::new(Outcome::NotAtlas, cause);
+        }
         let cause = if error.is_tls() {
-            let advice = if reason == PROXY_NOT_ATLAS {
-                ""
-            } else {
-                "; is the right CA configured?"
-            };
-            format!("no TLS connection to the token endpoint at {origin}: {reason}{advice}")
+            format!("no TLS connection to the token endpoint at {origin}: {reason}; is the right CA configured?")
         } else if error.is_connect() {
             format!("the token endpoint at {origin} can't be reached: {reason}")
         } else {

@@ -373,6 +373,7 @@ fn unavailable(retry_after: Duration, refusal: &Refusal) -> TokenUnavailable {
     let cause = refusal.cause.clone();
     match refusal.outcome {
         Outcome::Rejected => TokenUnavailable::Rejected { retry_after, cause },
+        Outcome::NotAtlas => TokenUnavailable::NotAtlas { retry_after, cause },
         _ => TokenUnavailable::NotYet { retry_after, cause },
     }
 }

@@ -24,6 +24,8 @@ pub enum Outcome {
     Malformed,
     /// No connection, or it broke before the answer; also a failed TLS handshake.
     Unreachable,
+    /// The certificate is one of `make-ca`: a proxy would be asked, and not Atlas.
+    NotAtlas,
     /// No answer in time.
     Timeout,
     /// Any other status.
@@ -42,6 +44,7 @@ impl Outcome {
             Self::TokenLimit => "token_limit",
             Self::Malformed => "malformed",
             Self::Unreachable => "unreachable",
+            Self::NotAtlas => "not_atlas",
             Self::Timeout => "timeout",
             Self::Error => "error",
             Self::NotItsTurn => "not_its_turn",
@@ -72,6 +75,14 @@ pub enum TokenUnavailable {
         /// Why, and what to do.
         cause: String,
     },
+    /// What stands where the token endpoint should is a proxy.
+    #[error("there is no valid access token: {cause}")]
+    NotAtlas {
+        /// When the next attempt is made.
+        retry_after: Duration,
+        /// Why, and what to do.
+        cause: String,
+    },
     /// The token endpoint says `invalid_client`.
     #[error("{cause}")]
     Rejected {
@@ -85,7 +96,9 @@ pub enum TokenUnavailable {
 impl TokenUnavailable {
     /// For `Retry-After`: whole seconds, rounded up, at least 1.
     pub fn retry_after_seconds(&self) -> u64 {
-        let (Self::NotYet { retry_after, .. } | Self::Rejected { retry_after, .. }) = self;
+        let (Self::NotYet { retry_after, .. }
+        | Self::NotAtlas { retry_after, .. }
+        | Self::Rejected { retry_after, .. }) = self;
         (retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0)).max(1)
     }
 }

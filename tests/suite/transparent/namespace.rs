@@ -202,7 +202,7 @@ async fn nothing_goes_round() {
     for n in 1..=5 {
         let output = curl(&made).await;
         let text = String::from_utf8_lossy(&output.stdout);
-        assert!(text.ends_with("\n503") && text.contains(NOT_ATLAS), "{output:?}");
+        assert!(text.ends_with("\n502") && text.contains(NOT_ATLAS), "{output:?}");
         let seen = metric(ADMIN.parse().unwrap(), "atlas_auth_proxy_requests_total", &[]).await;
         assert_eq!(seen, f64::from(n));
     }
