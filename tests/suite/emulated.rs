@@ -200,6 +200,44 @@ async fn a_project_is_made_with_all_that_belongs_to_it_and_deleted_again() {
 }
 
 #[tokio::test]
+async fn users_are_shown_as_the_version_of_the_request_knows_them() {
+    let emulated = Emulated::start(|_| ()).await;
+    let users = format!("/api/atlas/v2/orgs/{ORG}/users");
+    for (version, roles, address) in [
+        (
+            "2023-01-01",
+            json!([{"orgId": ORG, "roleName": "ORG_OWNER"}]),
+            json!("owner@example.com"),
+        ),
+        ("2025-02-19", json!({"orgRoles": ["ORG_OWNER"]}), Value::Null),
+    ] {
+        let accept = format!("application/vnd.atlas.{version}+json");
+        let answer = emulated.ask(Method::GET, &users, &accept, None).await;
+        let user = answer.json::<Value>().await.unwrap()["results"][0].clone();
+        assert_eq!((&user["roles"], &user["emailAddress"]), (&roles, &address), "{version}");
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_brings_a_network_to_its_region() {
+    let emulated = Emulated::start(|_| ()).await;
+    let containers = format!("groups/{GROUP}/containers");
+    let region = json!({"providerName": "AWS", "regionName": "EU_WEST_1", "priority": 7});
+    for name in ["a", "b"] {
+        let spec = json!({"name": name, "replicationSpecs": [{"regionConfigs": [region]}]});
+        emulated.make(&format!("groups/{GROUP}/clusters"), spec).await;
+    }
+    let found = emulated.get(&format!("{containers}?providerName=AWS")).await;
+    assert_eq!(found["totalCount"], 1);
+    assert_eq!(found["results"][0]["regionName"], "EU_WEST_1");
+    assert_eq!(
+        emulated.get(&format!("{containers}?providerName=GCP")).await["totalCount"],
+        0
+    );
+    assert_eq!(emulated.get(&format!("{containers}/all")).await["totalCount"], 1);
+}
+
+#[tokio::test]
 async fn regions_are_restricted_in_government_only_and_none_is_no_restriction() {
     let with = |restriction: Value| json!({"name": "r", "orgId": ORG, "regionUsageRestrictions": restriction});
     for (realm, restriction, good) in [

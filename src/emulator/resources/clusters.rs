@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::Place;
 use super::generic::merge;
 use super::seeds::MADE;
+use super::store::Store;
+use super::{Place, segments};
 
 /// Of the cluster that every project has from the start.
 pub(super) const CLUSTER: &str = "cluster-634";
@@ -52,6 +53,37 @@ pub(super) fn cluster(place: &Place<'_>, id: &str, given: &Value) -> Value {
     });
     merge(&mut cluster, given);
     cluster
+}
+
+/// A cluster brings a network to each region of a provider where the project has none yet.
+pub(super) fn add_containers(store: &mut Store, place: &Place<'_>, _: &Value, cluster: &mut Value) {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let at = segments(["groups", place.owner(), "containers"]);
+    for region in list(&cluster["replicationSpecs"])
+        .iter()
+        .flat_map(|spec| list(&spec["regionConfigs"]))
+    {
+        let provider = &region["providerName"];
+        // Each provider has its own name for where it is; one network of Google's has all regions.
+        let (key, place) = match provider.as_str() {
+            Some("AWS") => ("regionName", region["regionName"].clone()),
+            Some("AZURE") => ("region", region["regionName"].clone()),
+            Some("GCP") => ("regions", json!([])),
+            _ => continue,
+        };
+        let same = |known: &Value| known["providerName"] == *provider && known[key] == place;
+        if store.member(&at, same).is_none() {
+            let id = store.id();
+            let container = json!({
+                "atlasCidrBlock": "192.168.248.0/21",
+                "id": id,
+                key: place,
+                "providerName": provider,
+                "provisioned": true,
+            });
+            store.add(&at, container, None);
+        }
+    }
 }
 
 /// The hosts of a cluster.

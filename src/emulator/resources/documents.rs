@@ -8,7 +8,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::generic::merge;
-use super::seeds::MADE;
+use super::seeds::{MADE, ORG};
 use super::store::Store;
 use super::{Adds, Collection, Listing, Place, rules, segments};
 
@@ -121,6 +121,7 @@ pub(super) const USERS: Collection = Collection {
     settle: |_, _, _, _| {},
     refuse: |_, _| None,
     holds: |_, _, _| None,
+    shown: user_of_version,
     unknown: rules::no_resource,
     taken: None,
     removed: StatusCode::NO_CONTENT,
@@ -136,6 +137,28 @@ pub(super) fn user(place: &Place<'_>, id: &str, given: &Value) -> Value {
         "teamIds": [],
     });
     merge(&mut user, given);
+    user
+}
+
+/// Before this version users had an address, and a list of all their roles.
+const USERS_HAVE_KINDS_OF_ROLES: &str = "2025-02-19";
+
+/// A user as a version of the API shows it.
+pub(super) fn user_of_version(mut user: Value, version: Option<&str>) -> Value {
+    if version.is_some_and(|version| version >= USERS_HAVE_KINDS_OF_ROLES) {
+        return user;
+    }
+    user["emailAddress"] = user["username"].clone();
+    user["roles"] = match &user["roles"] {
+        Value::Object(kinds) => {
+            let names = kinds.get("orgRoles").and_then(Value::as_array).into_iter().flatten();
+            names.map(|name| json!({"orgId": ORG, "roleName": name})).collect()
+        }
+        of_project => of_project.clone(),
+    };
+    if let Some(user) = user.as_object_mut() {
+        user.remove("orgMembershipStatus");
+    }
     user
 }
 

@@ -91,7 +91,8 @@ fn missing_parent<'c>(
 }
 
 fn list(call: &Call, collection: &Collection, place: &Place<'_>, store: &mut Store) -> Answer {
-    let members: Vec<Value> = store.members(place.at).into_iter().cloned().collect();
+    let members = store.members(place.at).into_iter().cloned();
+    let members: Vec<Value> = members.map(|member| (collection.shown)(member, call.version)).collect();
     match collection.list {
         Listing::Page => page(call, place.base, &members),
         Listing::Array => call.document(StatusCode::OK, members.into()),
@@ -144,13 +145,18 @@ fn add(
         added.push(store.add(place.at, made, being_made).clone());
     }
     match collection.adds {
-        Adds::One(status) => call.document(status, added.pop().unwrap_or_default()),
+        Adds::One(status) => shown(call, collection, status, added.pop().unwrap_or_default()),
         Adds::Several(status) => {
             let mut answer = list(call, collection, place, store);
             *answer.status_mut() = status;
             answer
         }
     }
+}
+
+/// One member, as the version that the request gets shows it.
+fn shown(call: &Call, collection: &Collection, status: StatusCode, member: Value) -> Answer {
+    call.document(status, (collection.shown)(member, call.version))
 }
 
 /// Whether two documents are of the same name: both have the self link of one.
@@ -175,7 +181,7 @@ fn member(
         return (collection.unknown)(store, place, key);
     };
     match call.method {
-        Method::GET | Method::HEAD => call.document(StatusCode::OK, document),
+        Method::GET | Method::HEAD => shown(call, collection, StatusCode::OK, document),
         Method::PATCH | Method::PUT => {
             if !call.body.is_object() {
                 return malformed("an object");
@@ -187,7 +193,7 @@ fn member(
             (collection.settle)(store, place, &call.body, &mut document);
             store.replace(place.at, is, document.clone());
             match collection.adds {
-                Adds::One(_) => call.document(StatusCode::OK, document),
+                Adds::One(_) => shown(call, collection, StatusCode::OK, document),
                 Adds::Several(_) => list(call, collection, place, store),
             }
         }

@@ -62,6 +62,8 @@ struct Collection {
     refuse: fn(&Place<'_>, &Value) -> Option<Answer>,
     /// Why a member can't be removed.
     holds: fn(&mut Store, &Place<'_>, &Value) -> Option<Answer>,
+    /// A member as a version of the API shows it; `None`: one of the API before versions.
+    shown: fn(Value, Option<&str>) -> Value,
     /// There is no such member.
     unknown: fn(&mut Store, &Place<'_>, &[String]) -> Answer,
     /// There is such a member already; `None`: there may be several.

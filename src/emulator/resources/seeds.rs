@@ -9,7 +9,7 @@ use super::{Place, service_accounts};
 use crate::emulator::settings::{EmulatorSettings, Realm};
 
 /// The organisation that Atlas's own samples name.
-const ORG: &str = "5a0a1e7e0f2912c554080adc";
+pub(super) const ORG: &str = "5a0a1e7e0f2912c554080adc";
 /// Of every API key.
 pub(in crate::emulator) const API_KEY_ID: &str = "5c47503320eef5699e1cce8d";
 /// The first project.

@@ -115,6 +115,17 @@ pub(super) fn ip_addresses(call: &Call, place: &Place<'_>, shared: &Shared) -> A
     )
 }
 
+/// The networks of a project: those that clusters brought, of one provider if the query names it.
+pub(super) fn containers(call: &Call, place: &Place<'_>, shared: &Shared) -> Answer {
+    let mut store = shared.store();
+    let all = store
+        .members(&segments(["groups", place.owner(), "containers"]))
+        .into_iter();
+    let asked = call.query.get("providerName").filter(|_| last(place) != "all");
+    let of = all.filter(|container| asked.is_none_or(|provider| container["providerName"] == provider.as_str()));
+    page(call, place.base, &of.cloned().collect::<Vec<_>>())
+}
+
 fn all_processes(place: &Place<'_>, shared: &Shared) -> Vec<Value> {
     let group = place.owner();
     let of = |name: String| {
