@@ -136,6 +136,14 @@ impl AdminState for State {
                     Authorizer::Digest(_) | Authorizer::Identity(_) => None,
                 },
                 "secretExpiresAt": slot.metrics.known_secret_expiry().map(timestamp),
+                // Of the last request for a token, when it failed.
+                "tokenFailure": match &a.authorizer {
+                    Authorizer::Bearer(bearer) => bearer.status().failure.map(|refusal| json!({
+                        "outcome": refusal.outcome.as_str(),
+                        "cause": refusal.cause,
+                    })),
+                    Authorizer::Digest(_) | Authorizer::Identity(_) => None,
+                },
                 "failures": slot.failures.all().iter().map(|(kind, seen)| json!({
                     "kind": kind,
                     "count": seen.count,

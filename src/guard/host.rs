@@ -98,6 +98,12 @@ impl HostNames {
         self.0.iter().skip(3)
     }
 
+    /// Whether a name is among those other than the ones that are always ours.
+    pub fn named_dns(&self, host: &str) -> bool {
+        let is = |name: &HostName| matches!(&name.0, Name::Dns(known) if known.eq_ignore_ascii_case(host));
+        self.named().any(is)
+    }
+
     /// Whether an authority (`host` or `host:port`, RFC 3986 section 3.2) is ours. Strict: user information, zones,
     /// percent-encoding, a trailing dot and other spellings of IPv4 addresses are not.
     pub fn knows(&self, authority: &str) -> bool {

@@ -1,5 +1,6 @@
 //! The fields that proxies of this program tell each other: `X-Atlas-Auth-Proxy-…`. What a client sends of them ends at every
-//! listener (`headers`); a proxy whose upstream is a gateway (a leaf) sends its own.
+//! listener (`headers`); a proxy whose upstream is a gateway (a leaf) sends its own, and one whose upstream may be a proxy by
+//! mistake counts hops.
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
@@ -21,8 +22,8 @@ const MOST_HOPS: u64 = 3;
 /// The longest code that is passed on, bytes.
 const LONGEST_CODE: usize = 64;
 
-const LOOPS: &str = "The request has passed more than 3 proxies of this program: most likely one of them has another, or itself, as its \
-                     gateway. Look at `gateway` in their settings.";
+const LOOPS: &str = "The request has passed more than 3 proxies of this program: most likely one of them leads to another, or to itself. \
+                     Look at `gateway`, `base_url` and `connect_to` in their settings, and at where the upstream's name leads.";
 const NO_NUMBER: &str =
     "`X-Atlas-Auth-Proxy-Hops` is what proxies of this program count with: one field with a number. Leave it out.";
 
@@ -83,11 +84,16 @@ impl Onward {
         for name in of_browser {
             headers.remove(name);
         }
-        headers.insert(HOPS, HeaderValue::from(self.came_with.0.saturating_add(1)));
+        self.count(headers);
         let caller = self.caller.as_ref();
         if let Some(caller) = caller.and_then(|name| HeaderValue::from_str(name.as_str()).ok()) {
             headers.insert(CALLER, caller);
         }
+    }
+
+    /// Puts in one hop more, so that a request that comes back again and again is known for that.
+    pub(super) fn count(&self, headers: &mut HeaderMap) {
+        headers.insert(HOPS, HeaderValue::from(self.came_with.0.saturating_add(1)));
     }
 }
 

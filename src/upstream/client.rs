@@ -47,6 +47,11 @@ impl<B: SendableBody> Upstream<B> {
         &self.settings().origin
     }
 
+    /// Whether connections go somewhere else than the origin's name leads (`connect_to`).
+    pub fn is_led_elsewhere(&self) -> bool {
+        self.settings().connect_to.is_some()
+    }
+
     fn settings(&self) -> &UpstreamSettings {
         &self.connector.settings
     }

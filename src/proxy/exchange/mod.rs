@@ -82,6 +82,8 @@ pub(super) struct Exchange<'a> {
     inbound: Option<Arc<BodyFacts>>,
     /// What a gateway is told beside the request.
     onward: Onward,
+    /// Clients call the listener by the upstream's name: where that leads is for a hosts file to say.
+    has_upstreams_name: bool,
     budget: AttemptBudget<'a>,
     last_sent: Instant,
     last_authorization: Option<HeaderValue>,
@@ -98,10 +100,12 @@ impl<'a> Exchange<'a> {
         record: &'a mut Record,
     ) -> Self {
         let caller = pipeline.callers.as_ref().and_then(|callers| callers.name(record.who));
+        let account = pipeline.account.current();
+        let has_upstreams_name = pipeline.rules.hosts.named_dns(account.upstream.origin().host());
         Self {
             slot: &pipeline.account,
             part: &pipeline.portion(record.who).upstream,
-            account: pipeline.account.current(),
+            account,
             method,
             path,
             headers,
@@ -109,6 +113,7 @@ impl<'a> Exchange<'a> {
             next_body: None,
             inbound: record.inbound.clone(),
             onward: Onward::new(hops, caller),
+            has_upstreams_name,
             budget: AttemptBudget::new(&mut record.attempts),
             last_sent: Instant::now(),
             last_authorization: None,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Method, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 use tokio::time::Instant;
 
 use super::{Exchange, UpstreamResponse, is_idempotent};
@@ -36,9 +36,7 @@ impl Exchange<'_> {
         };
         let cause = self.budget.begin();
         let mut headers = self.headers.clone();
-        if self.account.is_behind_gateway() {
-            self.onward.put(&mut headers);
-        }
+        self.tell_next_proxy(&mut headers);
         if let Some(authorization) = &authorization {
             headers.insert(header::AUTHORIZATION, authorization.clone());
         }
@@ -80,6 +78,17 @@ impl Exchange<'_> {
         Err(self.error_of(&failure))
     }
 
+    /// Where the upstream is a proxy of this program, or might be one by mistake, it is told of the way so far. Otherwise it is
+    /// Atlas, which is told nothing.
+    fn tell_next_proxy(&self, headers: &mut HeaderMap) {
+        let upstream = &self.account.upstream;
+        if self.account.is_behind_gateway() {
+            self.onward.put(headers);
+        } else if self.has_upstreams_name || upstream.is_led_elsewhere() || !upstream.origin().is_tls() {
+            self.onward.count(headers);
+        }
+    }
+
     /// Fetches a challenge without risking the body: same path, no content, no credential.
     pub(super) async fn send_bodyless_get(&mut self) -> Result<UpstreamResponse, ProxyError> {
         let mut headers = self.headers.clone();
@@ -91,6 +100,7 @@ impl Exchange<'_> {
         ] {
             headers.remove(name);
         }
+        self.tell_next_proxy(&mut headers);
         let request = UpstreamRequest {
             method: Method::GET,
             path: self.path.clone(),

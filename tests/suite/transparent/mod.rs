@@ -1,6 +1,7 @@
 //! Clients whose base URL is always `https://cloud.mongodb.com`: a listener with a certificate of `make-ca` is that to them,
 //! and the real one, which the emulator plays, is reached by `connect_to`.
 
+mod brake;
 mod connect_to;
 mod loops;
 mod make_ca;
