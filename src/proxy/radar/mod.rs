@@ -30,6 +30,9 @@ pub use versions::Version;
 /// The most listeners, callers and operations that are told apart; what comes beyond them is one more, `other`.
 const MOST: usize = 1000;
 const OTHER: &str = "other";
+/// How many of them at the most stand for versions that there never were: a client can ask for any number of those, and must
+/// not hide who asks for what really vanishes.
+const MOST_UNACCEPTABLE: usize = MOST / 2;
 
 /// How often the log tells of each.
 const TOLD_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -125,7 +128,7 @@ impl Radar {
     fn note(&self, call: Call, finding: Finding) {
         let (wall, boot) = (self.clock.wall(), self.clock.boot());
         let mut seen = self.seen.lock();
-        let room = seen.len() < MOST || seen.contains_key(&call);
+        let room = seen.contains_key(&call) || (seen.len() < MOST && has_room_for(finding.fate, &seen));
         let call = if room {
             call
         } else {
@@ -139,7 +142,11 @@ impl Radar {
         self.metrics.sunset_request(call.labels());
         let before = seen.get(&call);
         let (count, told_at) = before.map_or((0, None), |before| (before.count, Some(before.told_at)));
-        let due = told_at.is_none_or(|told| boot.saturating_sub(told) >= TOLD_EVERY);
+        let is_due = |told: Duration| boot.saturating_sub(told) >= TOLD_EVERY;
+        // One line for all of a client's nonsense: the others are in the status.
+        let due = told_at.is_none_or(is_due)
+            && (finding.fate != Fate::NotAcceptable
+                || unacceptable_of(&call, &seen).all(|other| is_due(other.told_at)));
         let now = Vanishing {
             fate: finding.fate,
             version: finding.version,
@@ -172,6 +179,24 @@ impl Radar {
             stays
         });
     }
+}
+
+fn has_room_for(fate: Fate, seen: &BTreeMap<Call, Vanishing>) -> bool {
+    let unacceptable = |other: &&Vanishing| other.fate == Fate::NotAcceptable;
+    fate != Fate::NotAcceptable || seen.values().filter(unacceptable).count() < MOST_UNACCEPTABLE
+}
+
+/// What the same caller of the same listener asked for that there never was, `other` aside.
+fn unacceptable_of<'s>(call: &Call, seen: &'s BTreeMap<Call, Vanishing>) -> impl Iterator<Item = &'s Vanishing> {
+    let (listener, caller) = (call.listener.clone(), call.caller.clone());
+    let first = Call {
+        operation: "",
+        ..call.clone()
+    };
+    seen.range(first..)
+        .take_while(move |(other, _)| other.listener == listener && other.caller == caller)
+        .map(|(_, seen)| seen)
+        .filter(|other| other.fate == Fate::NotAcceptable)
 }
 
 fn tell(call: &Call, finding: &Finding, wall: SystemTime) {

@@ -159,3 +159,40 @@ fn what_is_gone_from_the_settings_gives_its_room_back() {
         "they may be anybody's"
     );
 }
+
+#[test]
+fn versions_that_there_never_were_make_one_line_a_day_and_leave_room_for_those_that_vanish() {
+    let (radar, metrics, clock) = radar();
+    let (said, _guard) = captured();
+    let nonsense = || Finding {
+        fate: Fate::NotAcceptable,
+        ..finding()
+    };
+    let catalogue = Catalogue::new();
+    for listener in ["a", "b", "c"] {
+        for operation in catalogue.operations() {
+            let operation = operation.name;
+            let caller = "none".to_owned();
+            let listener = listener.to_owned();
+            radar.note(
+                Call {
+                    listener,
+                    caller,
+                    operation,
+                },
+                nonsense(),
+            );
+        }
+    }
+    assert_eq!(radar.seen().len(), MOST_UNACCEPTABLE + 1, "and `other`");
+    assert_eq!(series(&metrics).len(), MOST_UNACCEPTABLE + 1);
+    let lines = || said.text().lines().count();
+    assert_eq!(lines(), 2, "of listener a, and of `other`: {}", said.text());
+    radar.note(call("b", "billing"), finding());
+    assert!(radar.seen().contains_key(&call("b", "billing")));
+    assert_eq!(lines(), 3);
+    clock.advance(TOLD_EVERY);
+    radar.note(call("a", "none"), nonsense());
+    radar.note(call("a", "none"), nonsense());
+    assert_eq!(lines(), 4);
+}
