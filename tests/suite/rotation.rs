@@ -552,3 +552,25 @@ async fn sighup_reads_the_settings_again() {
     assert_eq!(atlas.emulator.token_requests(), 1, "nothing changed: the token stays");
     assert!(program.stop().await.0.success());
 }
+
+/// The account is taken away while the proxy runs: its token is dead before it expires, and there is no other one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_of_an_account_that_was_deleted_is_told_whose_credential_it_is() {
+    let atlas = Atlas::start().await;
+    let proxy = atlas.proxy(bearer()).start().await;
+    assert_eq!(client().get(proxy.url(GROUPS)).send().await.unwrap().status(), 200);
+    atlas.emulator.remove_secret(CLIENT_ID, CLIENT_SECRET);
+    atlas.emulator.revoke_tokens_of(CLIENT_ID);
+    for _ in 0..3 {
+        let answer = client().get(proxy.url(GROUPS)).send().await.unwrap();
+        assert_eq!(answer.status(), 502);
+        let text = answer.text().await.unwrap();
+        for part in [
+            "PROXY_CREDENTIAL_REJECTED",
+            "this proxy's own credential",
+            "atlas-auth-proxy check",
+        ] {
+            assert!(text.contains(part), "{part} is missing in {text}");
+        }
+    }
+}

@@ -228,6 +228,16 @@ impl Bearer {
         self.refused_in_a_row.load(Ordering::Relaxed) >= REFUSALS
     }
 
+    /// That the token endpoint did not accept the credential when it was last asked.
+    pub fn rejection(&self) -> Option<TokenUnavailable> {
+        match &self.progress.borrow().phase {
+            Phase::Failed { until, refusal } if refusal.outcome == Outcome::Rejected => {
+                Some(unavailable(until.saturating_sub(self.now().boot), refusal))
+            }
+            _ => None,
+        }
+    }
+
     /// Waits until the token endpoint has accepted the credential; `refused` is told of each refusal. Has no bound of its own:
     /// [`Bearer::run`] goes on asking, with ever longer pauses. False: it has ended.
     pub async fn verified(&self, mut refused: impl FnMut(&Refusal)) -> bool {

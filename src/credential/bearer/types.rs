@@ -84,7 +84,10 @@ pub enum TokenUnavailable {
         cause: String,
     },
     /// The token endpoint says `invalid_client`.
-    #[error("{cause}")]
+    #[error(
+        "this proxy's own credential is refused, whatever the client shows: {cause}. Whoever runs the proxy can try \
+         `atlas-auth-proxy check`"
+    )]
     Rejected {
         /// When the next attempt is made.
         retry_after: Duration,

@@ -22,7 +22,7 @@ use http::uri::PathAndQuery;
 use tokio::time::Instant;
 
 use super::{Account, AccountSlot, Authorizer};
-use crate::credential::bearer::{Bearer, Token};
+use crate::credential::bearer::{Bearer, Token, TokenUnavailable};
 use crate::credential::digest::{Authorized, Digest, Turn};
 
 use ask::{PATH, path_beside, with_key, with_token};
@@ -34,6 +34,9 @@ const LOOK_AGAIN: (Duration, Duration) = (Duration::from_secs(30), Duration::fro
 
 /// A token that may be sent in place of `used`, to which Atlas answered 401. `None`: the 401 stands. `says_so`: the answer
 /// itself names the token as its reason.
+///
+/// # Errors
+/// When the token is dead, and the token endpoint gives no other one since it does not accept the credential.
 pub(super) async fn replacement(
     slot: &Arc<AccountSlot>,
     account: &Arc<Account>,
@@ -41,9 +44,9 @@ pub(super) async fn replacement(
     used: &Token,
     sent: Instant,
     says_so: bool,
-) -> Option<Token> {
+) -> Result<Option<Token>, TokenUnavailable> {
     if let Some(newer) = bearer.newer_than(used) {
-        return Some(newer);
+        return Ok(Some(newer));
     }
     if says_so && bearer.takes_its_word(used) {
         tracing::info!(account = %slot.name, "Atlas says that the access token is not valid any more: replacing it");
@@ -62,10 +65,13 @@ pub(super) async fn replacement(
             }
         };
         if account.prober.ask(sent, used.generation(), probe, news).await != Finding::Refused {
-            return None;
+            return Ok(None);
         }
     }
-    bearer.replace(used).await
+    match bearer.replace(used).await {
+        Some(renewed) => Ok(Some(renewed)),
+        None => bearer.rejection().map_or(Ok(None), Err),
+    }
 }
 
 /// Finds out about a 401 to a request that can't be sent again, for the requests that come after it.

@@ -26,7 +26,8 @@ impl Exchange<'_> {
             credential_probe::replace_in_background(&slot, &account, bearer, token, sent, says_so);
             return Ok(response);
         }
-        let Some(renewed) = credential_probe::replacement(&slot, &account, bearer, &token, sent, says_so).await else {
+        let renewed = credential_probe::replacement(&slot, &account, bearer, &token, sent, says_so).await;
+        let Some(renewed) = renewed.map_err(ProxyError::from)? else {
             return Ok(response);
         };
         if !self.take_next_body() {
