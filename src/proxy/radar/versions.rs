@@ -38,9 +38,10 @@ impl Version {
     pub(super) fn asked_for(headers: &HeaderMap) -> Option<Self> {
         const BEFORE: &str = "application/vnd.atlas.";
         let fields = headers.get_all(header::ACCEPT).iter();
+        // Other ranges of the same field may be no text.
         let mut ranges = fields
-            .filter_map(|field| field.to_str().ok())
-            .flat_map(|field| field.split(','));
+            .flat_map(|field| field.as_bytes().split(|byte| *byte == b','))
+            .filter_map(|range| std::str::from_utf8(range).ok());
         ranges.find_map(|range| {
             let (before, version) = range.trim().split_at_checked(BEFORE.len())?;
             let named = before.eq_ignore_ascii_case(BEFORE);
@@ -142,6 +143,7 @@ mod tests {
             (&["application/vnd.atlas.2024-08-05+json"][..], Some("2024-08-05")),
             (&["*/*, APPLICATION/vnd.atlas.2023-01-01+gzip;q=1"], Some("2023-01-01")),
             (&["text/html", " application/vnd.atlas.preview+json"], Some("preview")),
+            (&["application/vnd.atlas.2023-01-01+json, x/\u{e4}"], Some("2023-01-01")),
             (&["application/vnd.atlas.2024-08-05"], Some("2024-08-05")),
             (&["application/vnd.atlas.2024-13-05+json"], None),
             (&["application/vnd.atlas.2024-08-05T00:00+json"], None),
