@@ -152,6 +152,13 @@ pub(super) fn no_flex_cluster(store: &mut Store, place: &Place<'_>, key: &[Strin
     not_found("CLUSTER_NOT_FOUND", &detail, &[name, group])
 }
 
+/// What a flex cluster is made with, or changed to.
+pub(super) fn provider_settings(_: &Place<'_>, given: &Value) -> Option<Answer> {
+    let settings = &given["providerSettings"];
+    let fits = settings.is_null() || settings.is_object();
+    (!fits).then(|| invalid("providerSettings", "must be an object."))
+}
+
 pub(super) fn cluster_exists(place: &Place<'_>, given: &Value) -> Answer {
     let name = given["name"].as_str().unwrap_or_default();
     let detail = format!("A cluster named {name} is already present in group {}.", place.owner());

@@ -173,6 +173,7 @@ pub(super) const TABLE: &[Resource] = &[
             is: rules::is_named,
             needs: &["name", "providerSettings"],
             make: clusters::flex_cluster,
+            refuse: rules::provider_settings,
             holds: rules::is_protected,
             unknown: rules::no_flex_cluster,
             taken: Some(rules::cluster_exists),
