@@ -244,6 +244,11 @@ pub(crate) struct DemoArgs {
     /// Let in only callers that the proxies know by name, and print how each shows who it is.
     #[arg(long)]
     pub(crate) callers: bool,
+
+    /// Answer requests under `/api/atlas/v2` whose `Accept` names no version 406, as Atlas does; without this they get the
+    /// newest.
+    #[arg(long)]
+    pub(crate) strict: bool,
 }
 
 /// Finds the admin port as `run` does.

@@ -43,8 +43,8 @@ const PUBLIC_KEY: &str = "demokeyx";
 const PRIVATE_KEY: &str = "00000000-demo-0000-0000-000000000000";
 
 /// Serves until SIGINT or SIGTERM. `callers`: only programs that the proxies know by name are let in, and each request is
-/// logged with its caller.
-pub(super) fn run(callers: bool) -> ExitCode {
+/// logged with its caller. `strict`: versions must be named, as Atlas wants it.
+pub(super) fn run(callers: bool, strict: bool) -> ExitCode {
     let log = LogSettings {
         level: if callers { LevelFilter::INFO } else { LevelFilter::WARN },
         format: LogFormat::of_stderr(),
@@ -60,7 +60,7 @@ pub(super) fn run(callers: bool) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    let code = runtime.block_on(serve(callers, &stdout));
+    let code = runtime.block_on(serve(callers, strict, &stdout));
     runtime.shutdown_background();
     stdout.flush(Duration::from_millis(100));
     code
@@ -71,14 +71,14 @@ fn failed(error: &dyn std::fmt::Display) -> ExitCode {
     exit::failed()
 }
 
-async fn serve(callers: bool, stdout: &Outlet) -> ExitCode {
+async fn serve(callers: bool, strict: bool, stdout: &Outlet) -> ExitCode {
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => return failed(&error),
     };
     let (commercial, government) = match (
-        Emulator::start(emulator(Realm::Commercial)).await,
-        Emulator::start(emulator(Realm::Government)).await,
+        Emulator::start(emulator(Realm::Commercial, strict)).await,
+        Emulator::start(emulator(Realm::Government, strict)).await,
     ) {
         (Ok(commercial), Ok(government)) => (commercial, government),
         (Err(error), _) | (_, Err(error)) => return failed(&error),
@@ -114,9 +114,10 @@ async fn serve(callers: bool, stdout: &Outlet) -> ExitCode {
     drain(running, &mut signals).await
 }
 
-fn emulator(realm: Realm) -> EmulatorSettings {
+fn emulator(realm: Realm, strict_versions: bool) -> EmulatorSettings {
     EmulatorSettings {
         realm,
+        strict_versions,
         service_accounts: vec![(CLIENT_ID.to_owned(), CLIENT_SECRET.to_owned())],
         api_keys: vec![(PUBLIC_KEY.to_owned(), PRIVATE_KEY.to_owned())],
         ..EmulatorSettings::default()

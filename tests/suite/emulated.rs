@@ -305,6 +305,13 @@ async fn a_flex_cluster_is_made_in_time_and_takes_its_time_to_go() {
         emulated.code(Method::POST, &flex, Some(body)).await,
         error(400, "DUPLICATE_CLUSTER_NAME")
     );
+    for senseless in [json!("text"), json!([1]), json!(1)] {
+        let body = Some(json!({"name": "flex1", "providerSettings": senseless}));
+        assert_eq!(
+            emulated.code(Method::POST, &flex, body).await,
+            error(400, "INVALID_ATTRIBUTE")
+        );
+    }
     let one = format!("{flex}/flex0");
     until("it is made", || async {
         emulated.get(&one).await["stateName"] == "IDLE"
@@ -473,7 +480,7 @@ async fn versions_end_as_the_description_says() {
 #[tokio::test]
 async fn what_the_emulator_lacks_is_said_once_by_the_demo() {
     let mut demo = Command::new(PROGRAM)
-        .arg("demo")
+        .args(["demo", "--strict"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
@@ -492,13 +499,16 @@ async fn what_the_emulator_lacks_is_said_once_by_the_demo() {
     }
     let lacked = format!("{url}/api/atlas/v2/groups/{GROUP}/clusters/cluster-634/backup/schedule");
     for _ in 0..2 {
-        let answer: Value = serde_json::from_str(&get(&lacked).await).unwrap();
+        let answer = client().get(&lacked).header("Accept", VERSION).send();
+        let answer: Value = answer.await.unwrap().json().await.unwrap();
         assert_eq!(answer["errorCode"], "RESOURCE_NOT_FOUND");
         assert!(
             answer["detail"].as_str().unwrap().contains("the emulator lacks it"),
             "{answer}"
         );
     }
+    let unnamed: Value = serde_json::from_str(&get(&format!("{url}/api/atlas/v2/groups")).await).unwrap();
+    assert_eq!(unnamed["errorCode"], "INVALID_VERSION_DATE");
     // What Atlas lacks as well is not worth a word.
     get(&format!("{url}/api/atlas/v2/nonsense")).await;
     rustix::process::kill_process(
