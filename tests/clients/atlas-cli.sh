@@ -10,7 +10,7 @@ start_demo
 port=$BEARER project=$SAMPLE_PROJECT service=cloud
 atlas() {
     env -i "PATH=$PATH" "HOME=$PWD" MONGODB_ATLAS_SKIP_UPDATE_CHECK=yes MONGODB_ATLAS_TELEMETRY_ENABLED=false \
-        MONGODB_ATLAS_PUBLIC_API_KEY=placeholder MONGODB_ATLAS_PRIVATE_API_KEY=placeholder MONGODB_ATLAS_SERVICE=$service \
+        MONGODB_ATLAS_PUBLIC_API_KEY=placeholder MONGODB_ATLAS_PRIVATE_API_KEY=placeholder "MONGODB_ATLAS_SERVICE=$service" \
         "MONGODB_ATLAS_OPS_MANAGER_URL=http://localhost:$port/" "MONGODB_ATLAS_ORG_ID=$ORGANIZATION" \
         "MONGODB_ATLAS_PROJECT_ID=$project" timeout 120 "$BUILT" "$@"
 }

@@ -1,5 +1,5 @@
 # How the clients are built, each once for its version into a folder of its own. To be sourced after lib.sh; needs Go.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034 # variables are for the scripts that source this
 TOFU_VERSION=v1.10.6
 PROVIDER_VERSION=v2.16.0
 ATLAS_CLI_VERSION=v1.46.4

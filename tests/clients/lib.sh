@@ -1,5 +1,5 @@
 # What the scripts of the clients share; `run` sets WORK, PROGRAM and the sources' places. To be sourced.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034 # variables are for the scripts that source this
 set -euo pipefail
 exec </dev/null
 CLIENT=$(basename "$0" .sh)
@@ -8,14 +8,15 @@ RUN=$WORK/run/$CLIENT
 rm -rf "$RUN/files"
 mkdir -p "$RUN/files"
 cd "$RUN/files"
-# What the proxy, and clients that find their settings there, must not find in the environment of who starts this.
+# What the clients and the proxy would find there of whoever starts this. Everything that is asked is on this machine.
 for name in $(compgen -e); do
-    case $name in MONGODB_* | ATLAS_* | MDB_* | TF_* | *_proxy | *_PROXY) [ "$name" = ATLAS_CLI ] || unset "$name" ;; esac
+    case $name in MONGODB_* | ATLAS_PROXY_* | MDB_* | TF_*) unset "$name" ;; esac
 done
+export NO_PROXY=${NO_PROXY:+$NO_PROXY,}localhost,127.0.0.1
+export no_proxy=$NO_PROXY
 
 # What the emulator has.
 ORGANIZATION=5a0a1e7e0f2912c554080adc
-# shellcheck disable=SC2034 # for the scripts
 SAMPLE_PROJECT=6a793f8a2c88faeba59bc7c2
 ODD_NAME='odd user/ü'
 
@@ -33,7 +34,11 @@ start() {
     "$@" >"$name.out" 2>"$name.err" &
     PROCESSES+=($!)
 }
+# What else is to be done at the end: names of functions, the last first.
+AT_END=()
 ending() {
+    local n
+    for ((n = ${#AT_END[@]} - 1; n >= 0; n--)); do "${AT_END[n]}" || true; done
     [ ${#PROCESSES[@]} = 0 ] || kill "${PROCESSES[@]}" 2>/dev/null || true
     wait
 }
@@ -45,8 +50,8 @@ wait_for() {
     shift 2
     until "$@" >/dev/null 2>&1; do
         if [ $SECONDS -ge $until ]; then
-            echo "$what: not in time"
             tail -n 20 ./*.err
+            echo "$what: not in time"
             exit 1
         fi
         sleep 0.2
@@ -58,16 +63,12 @@ start_demo() {
     start demo "$PROGRAM" demo
     wait_for 30 "the demo" grep -q '^ready' demo.out
     port() { sed -n "s|^  $1 *http://127.0.0.1:\([0-9]*\).*|\1|p" demo.out; }
-    # shellcheck disable=SC2034 # for the scripts
     BEARER=$(port 'commercial, service account (Bearer)') DIGEST=$(port 'commercial, API key (Digest)')
-    # shellcheck disable=SC2034
     GOVERNMENT=$(port 'government, service account (Bearer)')
     EMULATOR=$(sed -n 's|^  emulators, .* \(https://localhost:[0-9]*\) .*, .*|\1|p' demo.out)
     # The next line of what it prints has a command that names the files for others who ask the emulator.
     AUTHORITY=$(grep -m 1 -oE -- '--upstream-ca [^ ]+' demo.out | cut -d ' ' -f 2)
-    # shellcheck disable=SC2034
     CLIENT_ID=$(grep -m 1 -oE 'MONGODB_ATLAS_CLIENT_ID=[^ ]+' demo.out | cut -d = -f 2)
-    # shellcheck disable=SC2034
     CLIENT_SECRET_FILE=$(grep -m 1 -oE 'MONGODB_ATLAS_CLIENT_SECRET_FILE=[^ ]+' demo.out | cut -d = -f 2)
     [ -n "$BEARER" ] && [ -n "$DIGEST" ] && [ -n "$GOVERNMENT" ] && [ -n "$EMULATOR" ] && [ -n "$AUTHORITY" ]
 }
@@ -91,7 +92,7 @@ examine() {
     fi
 }
 
-# atlas PORT PATH: what the Admin API answers through the proxy at that port; ends badly unless it is 2xx.
+# ask_atlas PORT PATH: what the Admin API answers through the proxy at that port; ends badly unless it is 2xx.
 ask_atlas() {
     curl --silent --show-error --fail-with-body --max-time 30 -H 'Accept: application/vnd.atlas.2024-08-05+json' "http://localhost:$1/api/atlas/v2/$2"
 }
