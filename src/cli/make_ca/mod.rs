@@ -38,7 +38,8 @@ pub(crate) struct MakeCaArgs {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
-    /// Host that clients call; may be repeated. The authority can vouch for these hosts (and what is below them) alone.
+    /// Host that clients call, by its DNS name; may be repeated. The authority can vouch for servers of these names and those
+    /// below them; for no other host, no address and no mailbox.
     ///
     /// [default: the host of the environment]
     #[arg(long = "name", value_name = "HOST")]
@@ -114,16 +115,18 @@ fn names(args: &MakeCaArgs, environment: &dyn Environment) -> Result<Vec<String>
     Ok(names)
 }
 
-/// A DNS name. What a certificate for an address or for everything below `com` would be good for is nothing that is wanted here.
+/// A DNS name. A certificate for an address or for everything below `com` would be good for nothing that is wanted here.
 fn name(text: &str) -> Result<String, String> {
-    let name = HostName::parse(text).map_err(|error| error.to_string())?.to_string();
-    let address = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-    if address || !name.contains('.') {
-        return Err(format!(
-            "`{name}` is not the name of a host such as cloud.mongodb.com: clients look up a name with a dot in it, no address"
-        ));
-    }
-    Ok(name)
+    let name = HostName::parse(text).ok().map(|name| name.to_string());
+    // Addresses have dots, too.
+    let is_address = |name: &str| name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    name.filter(|name| name.contains('.') && !is_address(name))
+        .ok_or_else(|| {
+            format!(
+                "`{text}` is not the name of a host that clients look up: write a DNS name with a dot in it, such as cloud.mongodb.com; no \
+                 address, scheme, port or wildcard"
+            )
+        })
 }
 
 #[cfg(test)]
@@ -140,10 +143,15 @@ mod tests {
             "::1",
             "*.mongodb.com",
             "https://cloud.mongodb.com",
+            "[::ffff:192.0.2.7]",
             "a.b:443",
             "",
         ] {
-            assert!(name(bad).is_err(), "{bad}");
+            let said = name(bad).unwrap_err();
+            assert!(
+                said.starts_with(&format!("`{bad}` is not")) && said.contains("no address, scheme, port or wildcard"),
+                "{said}"
+            );
         }
     }
 }

@@ -27,7 +27,8 @@ pub(super) fn told(folder: &Path, names: &[String], keeps_key: bool, until: Syst
     let upstream = upstream(first);
     format!(
         r#"In {folder}, for {hosts}, valid until {until}:
-  {CA}      the certificate authority, which clients must trust; it can vouch for nothing else
+  {CA}      the certificate authority, which clients must trust; it can vouch for servers, by these names and those
+              below them; for no other host, no address and no mailbox
   {SERVER}  the certificate of the proxy's listener
   {SERVER_KEY}  its key, for the proxy alone
 {of_key}
@@ -60,7 +61,9 @@ key = {key}
    curl            CURL_CA_BUNDLE={ca}  (in place of the system's)
    Java            keytool -importcert -noprompt -cacerts -alias atlas-auth-proxy -file {ca}
 
-4. Try it: curl --cacert {ca} --resolve {first}:443:127.0.0.1 https://{first}/api/atlas/v2/groups
+4. Try it, once the proxy runs: atlas-auth-proxy run --config FILE
+   curl --cacert {ca} --resolve {first}:443:127.0.0.1 -H 'Accept: application/vnd.atlas.2025-03-12+json' https://{first}/api/atlas/v2/groups
+   What does not work on the way to Atlas: atlas-auth-proxy check --config FILE
 "#,
         folder = folder.display(),
         until = date(until),

@@ -67,6 +67,56 @@ async fn three_files_are_made_and_never_written_over() {
     }
 }
 
+/// Clients of other users read `ca.crt`, whatever umask the administrator works with.
+#[tokio::test]
+async fn modes_are_as_promised_under_any_umask() {
+    for umask in ["077", "000"] {
+        let place = tempfile::tempdir().unwrap();
+        let there = place.path().join("there");
+        fs::create_dir(&there).unwrap();
+        fs::set_permissions(&there, fs::Permissions::from_mode(0o750)).unwrap();
+        let output = Command::new("sh")
+            .args(["-c", &format!("umask {umask}; exec \"$0\" \"$@\"")])
+            .args([PROGRAM, "make-ca", "--keep-ca-key", "--out", "there/new/tls"])
+            .current_dir(place.path())
+            .env_clear()
+            .output()
+            .await
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let mode = |path: &str| fs::metadata(there.join(path)).unwrap().permissions().mode() & 0o7777;
+        for (path, wanted) in [
+            // It was there.
+            ("", 0o750),
+            ("new", 0o755),
+            ("new/tls", 0o755),
+            ("new/tls/ca.crt", 0o644),
+            ("new/tls/server.crt", 0o644),
+            ("new/tls/server.key", 0o600),
+            ("new/tls/ca.key", 0o600),
+        ] {
+            assert_eq!(
+                format!("{:o}", mode(path)),
+                format!("{wanted:o}"),
+                "umask {umask}: {path}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_in_place_of_the_folder_is_told_as_that() {
+    let place = tempfile::tempdir().unwrap();
+    fs::write(place.path().join("made"), "").unwrap();
+    let output = make_ca(place.path(), &[]).await;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("made is a file, not a folder") && !said.contains("os error"),
+        "{said}"
+    );
+}
+
 #[tokio::test]
 async fn the_key_of_the_authority_is_kept_only_when_asked_for() {
     let made = Made::new(&["--keep-ca-key"]).await;
@@ -119,6 +169,12 @@ async fn it_is_for_the_host_of_the_environment_or_for_those_that_are_named() {
         let output = make_ca(folder.path().join("made").as_path(), wrong).await;
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         assert!(!folder.path().join("made/made").exists());
+        if wrong[0] == "--name" {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let wanted =
+                "write a DNS name with a dot in it, such as cloud.mongodb.com; no address, scheme, port or wildcard";
+            assert!(said.contains(wanted), "{said}");
+        }
     }
 }
 
@@ -141,6 +197,9 @@ async fn what_is_printed_says_until_when_and_is_right() {
         "SSL_CERT_FILE",
         "REQUESTS_CA_BUNDLE",
         "update-ca-certificates",
+        // Atlas answers 406 to who names no version.
+        "-H 'Accept: application/vnd.atlas.2025-03-12+json' https://cloud.mongodb.com/api/atlas/v2/groups",
+        "for no other host, no address and no mailbox",
     ] {
         assert!(made.told.contains(word), "{word}");
     }
