@@ -100,9 +100,10 @@ impl Roster {
     }
 }
 
-/// An account, and where its base URL and `connect_to` were given, if they were.
+/// An account, and where its table, its base URL and `connect_to` were given, if they were.
 pub(crate) struct BuiltAccount {
     pub(crate) settings: AccountSettings,
+    pub(crate) place: Source,
     pub(crate) base_url: Option<Source>,
     pub(crate) connect_to: Option<Source>,
 }
@@ -185,6 +186,7 @@ pub(crate) fn build(
                 name.clone(),
                 BuiltAccount {
                     settings,
+                    place: table.map_or(Source::Nowhere, |table| table.place.clone()),
                     base_url,
                     connect_to,
                 },

@@ -32,7 +32,7 @@ pub(crate) fn check(
         } else if let Some(source) = &account.base_url {
             check_base_url(&account.settings, source, listeners, admin, problems);
         } else if upstream.egress.is_none() {
-            check_realm(name, &upstream.origin, listeners, problems);
+            check_realm(name, account, listeners, problems);
         }
         if !listeners.iter().any(|l| l.value.account == *name) {
             problems.warn(format_args!("no listener uses the account `{name}`"));
@@ -143,7 +143,13 @@ fn check_base_url(
 }
 
 /// A listener that clients take for Atlas, and an account whose connections go where Atlas's name leads.
-fn check_realm(account: &str, origin: &Origin, listeners: &[Given<ListenerSettings>], problems: &mut Problems) {
+fn check_realm(
+    name: &str,
+    account: &account::BuiltAccount,
+    listeners: &[Given<ListenerSettings>],
+    problems: &mut Problems,
+) {
+    let origin = &account.settings.upstream.origin;
     let called_so = |listener: &&Given<ListenerSettings>| {
         let addresses = listener.value.bind.addresses();
         addresses.iter().any(|address| address.port() == origin.port())
@@ -151,11 +157,12 @@ fn check_realm(account: &str, origin: &Origin, listeners: &[Given<ListenerSettin
     };
     if let Some(listener) = listeners.iter().find(called_so) {
         problems.add(
-            &listener.source,
+            &account.place,
             format_args!(
-                "clients call this listener `{}`, and account `{account}` has that as its upstream: say where Atlas is with `connect_to` \
-                 in [account.{account}], so that no request comes back here (docs/TRANSPARENT.md)",
-                origin.host()
+                "`connect_to` is missing in [account.{name}]: clients call a listener `{}` ({}), and this account has that as its upstream. Say \
+                 where Atlas is, so that no request comes back here (docs/TRANSPARENT.md)",
+                origin.host(),
+                listener.source
             ),
         );
     }

@@ -155,7 +155,16 @@ fn an_upstream_whose_name_clients_call_us_by_needs_connect_to() {
     }
     let said = case(443, "").error();
     assert!(
-        said.starts_with("/etc/proxy.toml:2:8: `listener.bind`: clients call this listener"),
+        said.starts_with("/etc/proxy.toml:5:10: `account.default`: `connect_to` is missing in [account.default]")
+            && said.contains("(/etc/proxy.toml:2:8: `listener.bind`)"),
+        "{said}"
+    );
+    // Where the account has no table.
+    let bare =
+        Case::new().toml("[[listener]]\nbind = '127.0.0.1:443'\nhosts = ['cloud.mongodb.com']\nrequired_header = 'x'");
+    let said = bare.error();
+    assert!(
+        said.starts_with("`connect_to` is missing in [account.default]"),
         "{said}"
     );
     // Another realm, or an egress proxy, which looks up the name elsewhere.

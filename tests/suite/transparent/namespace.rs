@@ -191,7 +191,7 @@ async fn nothing_goes_round() {
     let output = proxy(&without, &made.path("ca.crt")).wait_with_output().await.unwrap();
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(
-        String::from_utf8_lossy(&output.stderr).contains("say where Atlas is"),
+        String::from_utf8_lossy(&output.stderr).contains("`connect_to` is missing in [account.default]"),
         "{output:?}"
     );
 
