@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 use super::Report;
 use crate::report::{Status, Step};
-use crate::server::Bind;
+use crate::server::{Bind, PORT_NEEDS_RIGHT};
 use crate::settings::Settings;
 
 /// The bound on a request to the admin port: it is on this machine.
@@ -166,7 +166,7 @@ async fn port(address: SocketAddr, ours: bool, check: &'static str, report: &mut
             let hint = match error.kind() {
                 ErrorKind::AddrInUse => TAKEN,
                 ErrorKind::AddrNotAvailable => "this machine has no such address: choose one that it has",
-                ErrorKind::PermissionDenied => "ports below 1024 need privileges: choose another",
+                ErrorKind::PermissionDenied => PORT_NEEDS_RIGHT,
                 _ => "choose another address",
             };
             let found = format!("{address} can't be bound: {error}");

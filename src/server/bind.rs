@@ -19,25 +19,32 @@ const BACKLOG: i32 = 4096;
 
 /// Why a listener could not be bound.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}{}", hint(.source))]
+#[error("cannot listen on {address}: {source}{}", hint(address, .source))]
 pub struct BindError {
     address: String,
     source: io::Error,
 }
 
-fn hint(error: &io::Error) -> &'static str {
+/// What to do where a port can't be bound for want of a right. It may have to be this port: clients with a fixed address call 443.
+pub const PORT_NEEDS_RIGHT: &str = "ports below 1024 need a right: choose another port, or give it, where it must be this one: the \
+    capability CAP_NET_BIND_SERVICE (in a unit of systemd AmbientCapabilities=CAP_NET_BIND_SERVICE), the sysctl \
+    net.ipv4.ip_unprivileged_port_start, or a socket of systemd (`bind = \"systemd:NAME\"`)";
+
+fn hint(address: &str, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
             "; another program listens there, or this one by a listener that a reload would replace: stop it (restart), or \
              choose another port with `--listen` (or `--admin-listen`)"
         }
-        io::ErrorKind::PermissionDenied => {
-            "; ports below 1024 and other users' folders need privileges: choose another"
+        io::ErrorKind::PermissionDenied if address.starts_with("unix:") => {
+            "; this user may not make files there: choose another folder, or give the right to write in this one"
         }
+        io::ErrorKind::PermissionDenied => return format!("; {PORT_NEEDS_RIGHT}"),
         io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
         io::ErrorKind::NotFound => "; its folder does not exist: make it first",
         _ => "",
     }
+    .to_owned()
 }
 
 /// A socket that listens.
@@ -230,6 +237,28 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_right_that_is_missing_is_named_by_what_was_to_be_bound() {
+        let said = |address: &str| {
+            let source = io::ErrorKind::PermissionDenied.into();
+            let address = address.to_owned();
+            BindError { address, source }.to_string()
+        };
+        let port = said("127.0.0.1:443");
+        for way in [
+            "AmbientCapabilities=CAP_NET_BIND_SERVICE",
+            "net.ipv4.ip_unprivileged_port_start",
+            "bind = \"systemd:NAME\"",
+        ] {
+            assert!(port.contains(way), "{port}");
+        }
+        let socket = said("unix:/run/proxy.sock");
+        assert!(
+            socket.contains("choose another folder") && !socket.contains("1024"),
+            "{socket}"
+        );
+    }
 
     #[test]
     fn a_socket_whose_owner_accepts_nobody_has_an_owner() {

@@ -19,7 +19,7 @@ mod strict;
 mod tls;
 
 pub use accept::serve;
-pub use bind::{BindError, BoundSocket, UnixSocketFile, bind, change_mode};
+pub use bind::{BindError, BoundSocket, PORT_NEEDS_RIGHT, UnixSocketFile, bind, change_mode};
 pub use capacity::{Capacity, Shares};
 pub use drain::{Drain, DrainHandle};
 pub use handed::{HandedError, HandedSocket, HandedSockets};
