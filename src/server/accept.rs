@@ -16,7 +16,7 @@ use super::drain::DrainHandle;
 use super::listener::{Listener, Snapshot};
 use super::proxy_protocol::{self, NoClient};
 use super::standing::Standing;
-use super::tls::{FailedHandshake, ListenerTls};
+use super::tls::{FailedHandshake, ListenerTls, client_refusal};
 use crate::code::ErrorCode;
 use crate::metrics::DenyReason;
 use crate::proxy::Peer;
@@ -208,6 +208,11 @@ async fn serve_tls(
             let detail = "This port speaks TLS: call it with https:// in place of http://.";
             let answer = pipeline.refuse_unparsed(peer, ErrorCode::BadRequest, Some(DenyReason::Tls), detail);
             return farewell(&mut stream, &answer).await;
+        }
+        Ok(Handshake::Failed(failed)) if let Some(why) = client_refusal(&failed.error) => {
+            tracing::warn!(listener = %pipeline.name, %peer, why, "a client refused this listener's certificate");
+            pipeline.metrics.denied(DenyReason::Tls);
+            return;
         }
         Ok(Handshake::Failed(failed)) => (failed.error.to_string(), failed.certificate, Some(failed.stream)),
         Ok(Handshake::Broken(error)) => (error.to_string(), None, None),

@@ -1,5 +1,6 @@
 //! TLS of a listener: its certificate, and whose certificates it accepts.
 
+mod alert;
 mod clients;
 mod names;
 
@@ -20,6 +21,7 @@ use tokio_rustls::server::TlsStream;
 use crate::certificate;
 use crate::crypto;
 
+pub(super) use alert::client_refusal;
 pub use clients::Clients;
 pub(super) use clients::{ClientPolicy, RefusedCertificate};
 pub use names::{NamePattern, NamePatternError};

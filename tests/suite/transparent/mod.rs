@@ -183,6 +183,17 @@ async fn a_client_with_a_fixed_base_url_is_served() {
 }
 
 #[tokio::test]
+async fn a_client_that_does_not_trust_the_authority_is_told_in_the_log() {
+    let (atlas, made, other) = (real_atlas().await, Made::new(&[]).await, Made::new(&[]).await);
+    let proxy = proxy_before(&atlas, &made).await;
+    let tcp = TcpStream::connect(proxy.address).await.unwrap();
+    let name = ServerName::try_from(ATLAS).unwrap();
+    TlsConnector::from(other.client()).connect(name, tcp).await.unwrap_err();
+    proxy.until_said("a client refused this listener's certificate").await;
+    proxy.until_said("TLS alert unknown_ca: give it the authority").await;
+}
+
+#[tokio::test]
 async fn curl_is_served_over_both_versions_of_http() {
     let Some(curl) = crate::support::needs::needs(&["curl"], "curl") else {
         return;
