@@ -222,6 +222,11 @@ impl HttpClient {
         }
     }
 
+    /// Where TLS connections go in place of what the URI names.
+    pub fn connect_to(&self) -> Option<&ConnectTo> {
+        self.connect_to.as_ref()
+    }
+
     /// Sends one request to the absolute URI in `request`. `limit` bounds everything from the name look-up to the last
     /// byte of the answer.
     ///

@@ -200,10 +200,11 @@ impl AtlasApi {
         } else {
             error.reason()
         };
-        CallError::NoAnswer {
-            origin: self.origin.to_string(),
-            why,
-        }
+        let origin = match self.http.connect_to() {
+            None => self.origin.to_string(),
+            Some(to) => to.way(&self.origin),
+        };
+        CallError::NoAnswer { origin, why }
     }
 }
 

@@ -88,7 +88,7 @@ impl Patient<'_> {
                             after.as_secs_f32()
                         )
                     }
-                    other => said(other),
+                    other => said(other, self.way_here()),
                 };
                 self.add("dns", Status::Fail, found, Some(hint.to_owned()));
                 self.skip(&["tcp", "tls"], "the name has no address");
@@ -116,7 +116,12 @@ impl Patient<'_> {
                         self.target_setting()
                     ),
                 };
-                self.add("tcp", Status::Fail, said(&error), Some(hint.to_owned()));
+                self.add(
+                    "tcp",
+                    Status::Fail,
+                    said(&error, self.way_here()),
+                    Some(hint.to_owned()),
+                );
                 self.skip(&["tls"], "there is no connection");
                 return Err("there is no connection");
             }
@@ -146,7 +151,9 @@ impl Patient<'_> {
                 Ok(())
             }
             Some(Err(error)) => {
-                let (found, hint) = tls_trouble(&error, self.address_setting(), self.around.clock.wall());
+                let way = self.account.upstream.way();
+                let (found, hint) =
+                    tls_trouble(&error, way.as_deref(), self.address_setting(), self.around.clock.wall());
                 self.add("tls", Status::Fail, found, Some(hint));
                 Err("the upstream has not shown who it is")
             }
@@ -155,6 +162,12 @@ impl Patient<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// Where the first connection goes, if `connect_to` says it.
+    fn way_here(&self) -> Option<String> {
+        let upstream = &self.account.upstream;
+        upstream.way().filter(|_| upstream.egress.is_none())
     }
 
     fn tls_is_good(&mut self, facts: &TlsFacts) {
@@ -177,21 +190,27 @@ fn names_proxy(variables: &[&str]) -> bool {
     variables.iter().any(names)
 }
 
-/// What happened, without the error's own advice: the doctor's fits better.
-fn said(error: &ConnectError) -> String {
-    match error {
-        ConnectError::Dns { host, source } => format!("the name {host} cannot be resolved: {source}"),
-        ConnectError::Tcp { host, port, source } => format!("no TCP connection to {host}:{port}: {source}"),
-        other => other.to_string(),
+/// What happened, without the error's own advice: the doctor's fits better. `way`: by `connect_to`.
+fn said(error: &ConnectError, way: Option<String>) -> String {
+    match (error, way) {
+        (ConnectError::Dns { host, source }, None) => format!("the name {host} cannot be resolved: {source}"),
+        (ConnectError::Dns { source, .. }, Some(way)) => format!("no address is found for {way}: {source}"),
+        (ConnectError::Tcp { host, port, source }, None) => format!("no TCP connection to {host}:{port}: {source}"),
+        (ConnectError::Tcp { source, .. }, Some(way)) => format!("no TCP connection to {way}: {source}"),
+        (other, None) => other.to_string(),
+        (other, Some(way)) => format!("{other} ({way})"),
     }
 }
 
-/// The finding about a handshake that failed, and what to do. `setting` names where the upstream's name is from.
-fn tls_trouble(error: &ConnectError, setting: &str, now: SystemTime) -> (String, String) {
+/// The finding about a handshake that failed, and what to do. `way`: by `connect_to`. `setting` names where the upstream's name is
+/// from.
+fn tls_trouble(error: &ConnectError, way: Option<&str>, setting: &str, now: SystemTime) -> (String, String) {
+    let place = |host: &str, port: u16| way.map_or_else(|| format!("{host}:{port}"), str::to_owned);
     let ConnectError::Tls { host, port, source } = error else {
         let found = match error {
             ConnectError::Timeout { host, port, after } => format!(
-                "{host}:{port} took the connection, and did not answer the TLS handshake within {} s (`connect_timeout`)",
+                "{} took the connection, and did not answer the TLS handshake within {} s (`connect_timeout`)",
+                place(host, *port),
                 after.as_secs_f32()
             ),
             other => other.to_string(),
@@ -199,35 +218,46 @@ fn tls_trouble(error: &ConnectError, setting: &str, now: SystemTime) -> (String,
         let hint = "something in between takes connections and does nothing with them (a firewall, a load balancer without a server), or this is no TLS port";
         return (found, hint.to_owned());
     };
+    let place = place(host, *port);
+    let not_there = || {
+        format!(
+            "what stands at `connect_to` is not Atlas, or whatever {setting} names: give the address at which that is, or a name that leads \
+             there from this machine (docs/TRANSPARENT.md)"
+        )
+    };
     if let Some(untrusted) = Untrusted::of(source) {
-        return (
-            format!("no trusted TLS connection to {host}:{port}: {untrusted}"),
-            untrusted.advice(),
-        );
+        let advice = match way {
+            None => untrusted.advice(),
+            Some(_) => format!("{}; where it is right: {}", not_there(), untrusted.advice()),
+        };
+        return (format!("no trusted TLS connection to {place}: {untrusted}"), advice);
     }
     let certificate = certificate_error(source);
     let tls = source.get_ref().and_then(|error| error.downcast_ref());
     if tls.is_some_and(is_of_make_ca) {
-        let found = format!("{host}:{port} shows what `make-ca` made");
+        let found = format!("{place} shows what `make-ca` made");
         return (found, PROXY_NOT_ATLAS.to_owned());
     }
     let authority = tls.is_some_and(is_authority_as_server);
     let found = match &certificate {
         Some(CertificateError::ExpiredContext { not_after, .. }) => format!(
-            "the certificate of {host}:{port} expired on {}; this machine's clock says {}",
+            "the certificate of {place} expired on {}; this machine's clock says {}",
             of_unix(not_after.as_secs()),
             of(now)
         ),
         Some(CertificateError::NotValidYetContext { not_before, .. }) => format!(
-            "the certificate of {host}:{port} is valid from {} on; this machine's clock says {}",
+            "the certificate of {place} is valid from {} on; this machine's clock says {}",
             of_unix(not_before.as_secs()),
             of(now)
         ),
-        _ if authority => format!("{host}:{port} shows the certificate of an authority as if it were a server's"),
-        _ => format!("no trusted TLS connection to {host}:{port}: {source}"),
+        _ if authority => format!("{place} shows the certificate of an authority as if it were a server's"),
+        _ => format!("no trusted TLS connection to {place}: {source}"),
     };
     let hint = match certificate {
         _ if authority => AUTHORITY_AS_SERVER,
+        Some(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }) if way.is_some() => {
+            &not_there()
+        }
         Some(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
             "if that clock is right, whoever runs the upstream has to renew the certificate; if it is ahead, set it"
         }

@@ -52,6 +52,11 @@ impl<B: SendableBody> Upstream<B> {
         self.settings().connect_to.is_some()
     }
 
+    /// See [`UpstreamSettings::way`].
+    pub fn way(&self) -> Option<String> {
+        self.settings().way()
+    }
+
     fn settings(&self) -> &UpstreamSettings {
         &self.connector.settings
     }

@@ -35,6 +35,11 @@ pub struct UpstreamSettings {
 }
 
 impl UpstreamSettings {
+    /// See [`ConnectTo::way`]; `None`: the origin's name leads there.
+    pub fn way(&self) -> Option<String> {
+        self.connect_to.as_ref().map(|to| to.way(&self.origin))
+    }
+
     /// The host, without brackets, and the port that connections go to.
     pub fn target(&self) -> (&str, u16) {
         match &self.connect_to {

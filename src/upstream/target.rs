@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use rustls_pki_types::DnsName;
 
+use super::Origin;
+
 /// Host and port that connections go to in place of the origin's (`connect_to`). TLS and `Host` stay those of the origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectTo {
@@ -43,6 +45,12 @@ impl ConnectTo {
     /// The name or the address, without brackets.
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// What logs and `check` say of a failure on the way: whom the connection was for, and where it went. Clients are told of the
+    /// origin alone.
+    pub fn way(&self, origin: &Origin) -> String {
+        format!("{} at {self}, by `connect_to`", origin.host())
     }
 
     /// The TCP port.

@@ -113,7 +113,7 @@ impl Granted {
 
 /// Why there is no token. The text is ours throughout and holds nothing secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{cause}")]
+#[error("{cause}{}", .way.as_ref().map(|way| format!(" ({way}: is that the right place?)")).unwrap_or_default())]
 pub struct Refusal {
     /// The kind of failure; never [`Outcome::Ok`].
     pub outcome: Outcome,
@@ -121,8 +121,10 @@ pub struct Refusal {
     pub status: Option<StatusCode>,
     /// `Retry-After`, as the server sent it.
     pub retry_after: Option<Duration>,
-    /// What happened and what to do about it.
+    /// What happened and what to do about it. Clients are told this alone.
     pub cause: String,
+    /// Where the request went, where there was no answer and `connect_to` led it elsewhere than its URL.
+    pub way: Option<String>,
 }
 
 impl Refusal {
@@ -132,6 +134,7 @@ impl Refusal {
             status: None,
             retry_after: None,
             cause: cause.into(),
+            way: None,
         }
     }
 

@@ -170,7 +170,10 @@ impl TokenEndpoint {
             .header(header::ACCEPT, "application/json")
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
         let sent = self.http.send(request, form, FETCH_LIMIT).await;
-        sent.map_err(|error| self.no_answer(&error))
+        sent.map_err(|error| Refusal {
+            way: self.http.connect_to().map(|to| to.way(&self.origin)),
+            ..self.no_answer(&error)
+        })
     }
 
     fn no_answer(&self, error: &HttpError) -> Refusal {

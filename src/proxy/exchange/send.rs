@@ -147,7 +147,12 @@ impl Exchange<'_> {
         {
             return ProxyError::certificate_refused(refusal);
         }
-        ProxyError::from(&failure.error)
+        let mut error = ProxyError::from(&failure.error);
+        // For the log alone: clients learn nothing of where this machine goes.
+        if let (Some(way), Some(logged)) = (self.account.upstream.way(), &mut error.logged) {
+            logged.push_str(&format!(" ({way}: is that the right place?)"));
+        }
+        error
     }
 }
 

@@ -135,3 +135,52 @@ async fn a_reload_that_leads_back_is_refused_and_one_that_leads_elsewhere_is_fol
     .await;
     assert!(other.emulator.token_requests() > 0, "the token is of there, too");
 }
+
+/// A server of another name, where Atlas should be, and a port at which nobody listens.
+#[tokio::test]
+async fn check_and_the_log_say_where_connections_went_and_clients_do_not_learn_it() {
+    let ca = TestCa::new();
+    let other = Fake::start_tls(ca.server(&["other.example.org"], &["http/1.1"]), |_| {
+        http("200 OK", "", "")
+    })
+    .await;
+    let made = Made::new(&[]).await;
+    let keys = format!(
+        "public_key = \"abcdefgh\"\nprivate_key_file = \"{}\"\n",
+        made.folder.path().join("private").display()
+    );
+    let account = format!(
+        "client_id = \"{CLIENT_ID}\"\nclient_secret_file = \"{}\"\n",
+        made.folder.path().join("secret").display()
+    );
+    write_secret(
+        &made.folder.path().join("private"),
+        "01234567-89ab-cdef-0123-456789abcdef",
+    );
+    write_secret(&made.folder.path().join("secret"), CLIENT_SECRET);
+    let nobody = format!("localhost:{}", free_address().port());
+    let other = format!("localhost:{}", other.address.port());
+    for (to, check, hint) in [
+        (&other, "tls", "what stands at `connect_to` is not Atlas"),
+        (&nobody, "tcp", "check the port in `connect_to`"),
+    ] {
+        let way = format!("{ATLAS} at {to}, by `connect_to`");
+        for credential in [&keys, &account] {
+            let more = format!("ca_file = \"{}\"\n{credential}", ca.pem_file.path().display());
+            let lines = made.lines_to(to, &more);
+            let config = made.config(&(lines.replace("127.0.0.1:443", "127.0.0.1:0") + "[admin]\nbind = \"off\"\n"));
+            let said = Setup::default().args(&["--config", &config]).check().await;
+            said.fails(check, &["connection to ", &way], &[hint]);
+            assert!(!said.text.contains("must have the name"), "{}", said.text);
+
+            let config = made.config(&lines);
+            let proxy = Program::start_alone(Command::new(PROGRAM), &[], &["--config", &config]).await;
+            let (status, body) = ask(made.client(), proxy.address, get(GROUPS)).await;
+            assert!(status == 502 || status == 503, "{body}");
+            proxy.until_said(&format!("({way}: is that the right place?)")).await;
+            assert!(!body.contains("is that the right place"), "{body}");
+            // The port of a server that is there was never told.
+            assert!(to == &nobody || !body.contains(to), "{body}");
+        }
+    }
+}

@@ -107,6 +107,7 @@ impl TokenSource for Arc<Script> {
                             status: None,
                             retry_after: retry_after.map(secs),
                             cause: format!("scripted {}", outcome.as_str()),
+                            way: None,
                         });
                     }
                     Step::Hang => {
