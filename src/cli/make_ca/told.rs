@@ -34,7 +34,7 @@ pub(super) fn told(folder: &Path, names: &[String], keeps_key: bool, until: Syst
 {of_key}
 
 1. The proxy's configuration file. `connect_to` is where Atlas is in truth: with a dot at its end a name is looked up in DNS, and not
-   in /etc/hosts. (Where systemd-resolved answers, it reads /etc/hosts as well; the proxy then refuses to start: write an address.)
+   in /etc/hosts. (systemd-resolved ignores the dot and reads /etc/hosts as well; the proxy then refuses to start: write an address.)
 
 [[listener]]
 bind = "127.0.0.1:443"
@@ -53,8 +53,8 @@ key = {key}
    egress proxy    NO_PROXY={no_proxy} for the clients, not for the proxy
 
 3. Trust, where the clients run. Never give the proxy itself one of these variables.
-   Debian, Ubuntu  cp {ca} /usr/local/share/ca-certificates/atlas-auth-proxy.crt && update-ca-certificates
-   Red Hat         cp {ca} /etc/pki/ca-trust/source/anchors/atlas-auth-proxy.crt && update-ca-trust
+   Debian, Ubuntu  install -m 0644 {ca} /usr/local/share/ca-certificates/atlas-auth-proxy.crt && update-ca-certificates
+   Red Hat         install -m 0644 {ca} /etc/pki/ca-trust/source/anchors/atlas-auth-proxy.crt && update-ca-trust
    Go, OpenSSL     SSL_CERT_FILE={ca}  (in place of the system's: for programs that call Atlas alone)
    Python requests REQUESTS_CA_BUNDLE={ca}  (in place of its own, likewise)
    Node.js         NODE_EXTRA_CA_CERTS={ca}

@@ -196,12 +196,42 @@ async fn what_is_printed_says_until_when_and_is_right() {
         "NODE_EXTRA_CA_CERTS",
         "SSL_CERT_FILE",
         "REQUESTS_CA_BUNDLE",
+        // Whatever the umask is.
+        "install -m 0644",
+        "systemd-resolved ignores the dot",
+        "atlas-auth-proxy run --config FILE",
+        "atlas-auth-proxy check --config FILE",
         "update-ca-certificates",
         // Atlas answers 406 to who names no version.
         "-H 'Accept: application/vnd.atlas.2025-03-12+json' https://cloud.mongodb.com/api/atlas/v2/groups",
         "for no other host, no address and no mailbox",
     ] {
         assert!(made.told.contains(word), "{word}");
+    }
+}
+
+/// Who follows the page writes what is printed, starts it, and asks for a version.
+#[tokio::test]
+async fn the_page_has_the_lines_that_are_printed_and_the_commands() {
+    let page = include_str!("../../../docs/TRANSPARENT.md");
+    let made = Made::new(&[]).await;
+    let folder = fs::canonicalize(made.path("")).unwrap();
+    let lines = made
+        .lines()
+        .replace(folder.to_str().unwrap(), "/etc/atlas-auth-proxy/tls");
+    let step = page.split_once("```toml").unwrap().1.split_once("```").unwrap().0;
+    for line in lines.lines() {
+        assert!(step.lines().any(|of_page| of_page.trim() == line), "{line} in {step}");
+    }
+    for command in [
+        "atlas-auth-proxy run --config /etc/atlas-auth-proxy/proxy.toml",
+        "atlas-auth-proxy check --config /etc/atlas-auth-proxy/proxy.toml",
+        "> /etc/atlas-auth-proxy/hosts\n",
+    ] {
+        assert!(page.contains(command), "{command}");
+    }
+    for line in page.lines().filter(|line| line.contains("curl --")) {
+        assert!(line.contains("-H 'Accept: application/vnd.atlas."), "{line}");
     }
 }
 
