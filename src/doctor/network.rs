@@ -139,7 +139,12 @@ impl Patient<'_> {
             ),
             Some(Err(error)) => {
                 let hint = "look at `proxy` and `proxy_credentials_file` of the account, or HTTPS_PROXY and NO_PROXY";
-                self.add("tunnel", Status::Fail, error.to_string(), Some(hint.to_owned()));
+                self.add(
+                    "tunnel",
+                    Status::Fail,
+                    said(&error, self.account.upstream.way()),
+                    Some(hint.to_owned()),
+                );
                 self.skip(&["tls"], "there is no tunnel");
                 return Err("there is no tunnel");
             }

@@ -184,3 +184,21 @@ async fn check_and_the_log_say_where_connections_went_and_clients_do_not_learn_i
         }
     }
 }
+
+#[tokio::test]
+async fn check_says_it_of_a_tunnel_that_is_refused() {
+    let egress = Fake::start(|_| http("403 Forbidden", "", "")).await;
+    let made = Made::new(&[]).await;
+    let proxy = format!("proxy = \"http://{}\"\n", egress.address);
+    let lines = made
+        .lines_to("203.0.113.7:443", &proxy)
+        .replace("127.0.0.1:443", "127.0.0.1:0");
+    let config = made.config(&(lines + "[admin]\nbind = \"off\"\n"));
+    let mut setup = Setup::default();
+    for (name, value) in SERVICE_ACCOUNT {
+        setup = setup.env(name, value);
+    }
+    let said = setup.args(&["--config", &config]).check().await;
+    let way = format!("{ATLAS} at 203.0.113.7:443, by `connect_to`");
+    said.fails("tunnel", &["through the egress proxy", &way], &["`proxy`"]);
+}
