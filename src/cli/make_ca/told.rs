@@ -53,13 +53,13 @@ key = {key}
    egress proxy    NO_PROXY={no_proxy} for the clients, not for the proxy
 
 3. Trust, where the clients run. Never give the proxy itself one of these variables.
-   Debian, Ubuntu  install -m 0644 {ca} /usr/local/share/ca-certificates/atlas-auth-proxy.crt && update-ca-certificates
-   Red Hat         install -m 0644 {ca} /etc/pki/ca-trust/source/anchors/atlas-auth-proxy.crt && update-ca-trust
+   Debian, Ubuntu  install -m 0644 {ca} /usr/local/share/ca-certificates/atlas-auth-proxy-{until}.crt && update-ca-certificates
+   Red Hat         install -m 0644 {ca} /etc/pki/ca-trust/source/anchors/atlas-auth-proxy-{until}.crt && update-ca-trust
    Go, OpenSSL     SSL_CERT_FILE={ca}  (in place of the system's: for programs that call Atlas alone)
    Python requests REQUESTS_CA_BUNDLE={ca}  (in place of its own, likewise)
    Node.js         NODE_EXTRA_CA_CERTS={ca}
    curl            CURL_CA_BUNDLE={ca}  (in place of the system's)
-   Java            keytool -importcert -noprompt -cacerts -alias atlas-auth-proxy -file {ca}
+   Java            keytool -importcert -noprompt -cacerts -alias atlas-auth-proxy-{until} -file {ca}
 
 4. Try it, once the proxy runs: atlas-auth-proxy run --config FILE
    curl --cacert {ca} --resolve {first}:443:127.0.0.1 -H 'Accept: application/vnd.atlas.2025-03-12+json' https://{first}/api/atlas/v2/groups

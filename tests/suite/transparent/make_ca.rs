@@ -191,6 +191,13 @@ async fn what_is_printed_says_until_when_and_is_right() {
     let day = jiff::Timestamp::try_from(end).unwrap().strftime("%Y-%m-%d").to_string();
     assert!(made.told.contains(&format!("valid until {day}")), "{}", made.told);
     assert!(end > now + Duration::from_secs(700 * DAY) && end > SystemTime::UNIX_EPOCH);
+    // The next authority stands beside this one, until all listeners show its certificate.
+    for name in [
+        format!("/atlas-auth-proxy-{day}.crt "),
+        format!("-alias atlas-auth-proxy-{day} "),
+    ] {
+        assert!(made.told.contains(&name), "{name}: {}", made.told);
+    }
     for word in [
         "hostAliases",
         "NODE_EXTRA_CA_CERTS",
