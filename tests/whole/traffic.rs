@@ -190,7 +190,7 @@ impl Client {
                 ("PATCH", path)
             }
             (Want::Forbidden, Habit::Changes | Habit::Direct) => ("DELETE", format!("{users}/{marker}/app")),
-            // The emulator finds the user by its name, whatever the database is called.
+            // The emulator finds the user by its name when the database is none that there is.
             (Want::Change | Want::Forbidden, _) => ("PATCH", format!("{users}/{marker}/app")),
         };
         let body = if method == "PATCH" { r#"{"labels": []}"# } else { "" };

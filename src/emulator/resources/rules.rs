@@ -99,6 +99,16 @@ pub(super) fn no_entry(_: &mut Store, place: &Place<'_>, key: &[String]) -> Answ
     not_found("ATLAS_NETWORK_PERMISSION_ENTRY_NOT_FOUND", &detail, &[entry, group])
 }
 
+/// The databases that users can be of: their passwords are in one, the other stands for those who are known elsewhere.
+const DATABASES: [&str; 2] = ["admin", "$external"];
+
+/// A user is known by its database and its name. A database that there never is, is none: tests put a mark there.
+pub(super) fn is_user(user: &Value, key: &[String]) -> bool {
+    let [database, name] = key else { return false };
+    let of_database = user["databaseName"] == database.as_str() || !DATABASES.contains(&database.as_str());
+    user["username"] == name.as_str() && of_database
+}
+
 /// Atlas has two codes for it, and clients tell by them whether they may go on.
 pub(super) fn no_user(_: &mut Store, place: &Place<'_>, key: &[String]) -> Answer {
     let name = last(key);

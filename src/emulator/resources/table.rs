@@ -128,9 +128,7 @@ pub(super) const TABLE: &[Resource] = &[
         "groups/{groupId}/databaseUsers",
         Members(Collection {
             member: &["/{databaseName}/{username}"],
-            is: |user, key| {
-                key == [&user["databaseName"], &user["username"]].map(|one| one.as_str().unwrap_or_default())
-            },
+            is: rules::is_user,
             needs: &["username"],
             make: documents::database_user,
             unknown: rules::no_user,
