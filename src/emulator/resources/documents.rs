@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use http::StatusCode;
 use ipnet::IpNet;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 use super::generic::merge;
 use super::seeds::{MADE, ORG};
 use super::store::Store;
-use super::{Adds, Collection, Listing, Place, rules, segments};
+use super::{Place, segments};
 
 /// What a segment of a path needs no escape for (RFC 3986 section 2.3).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -109,24 +108,6 @@ pub(super) fn organization_settings(_: &Place<'_>) -> Value {
         "securityContact": null,
     })
 }
-
-/// The users of the organization or project.
-pub(super) const USERS: Collection = Collection {
-    member: &["/{userId}"],
-    is: |user, key| key == [user["id"].as_str().unwrap_or_default()],
-    list: Listing::Page,
-    adds: Adds::One(StatusCode::CREATED),
-    needs: &["username", "roles"],
-    make: user,
-    settle: |_, _, _, _| {},
-    refuse: |_, _| None,
-    holds: |_, _, _| None,
-    shown: user_of_version,
-    unknown: rules::no_resource,
-    taken: None,
-    removed: StatusCode::NO_CONTENT,
-    slow: false,
-};
 
 pub(super) fn user(place: &Place<'_>, id: &str, given: &Value) -> Value {
     let mut user = json!({

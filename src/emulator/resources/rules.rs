@@ -126,6 +126,10 @@ pub(super) fn user_exists(_: &Place<'_>, given: &Value) -> Answer {
     respond::error(StatusCode::CONFLICT, "USER_ALREADY_EXISTS", &detail, &[name])
 }
 
+pub(super) fn has_id(document: &Value, key: &[String]) -> bool {
+    document["id"].as_str().is_some_and(|id| id == last(key))
+}
+
 pub(super) fn is_named(document: &Value, key: &[String]) -> bool {
     document["name"].as_str().is_some_and(|name| name == last(key))
 }

@@ -23,6 +23,16 @@ const USUAL: Collection = Collection {
     slow: false,
 };
 
+/// The users of an organization or project.
+const USERS: Collection = Collection {
+    member: &["/{userId}"],
+    is: rules::has_id,
+    needs: &["username", "roles"],
+    make: documents::user,
+    shown: documents::user_of_version,
+    ..USUAL
+};
+
 const fn of(path: &'static str, kind: super::Kind) -> Resource {
     Resource { path, kind }
 }
@@ -33,7 +43,7 @@ pub(super) const TABLE: &[Resource] = &[
         "orgs",
         Members(Collection {
             member: &["/{orgId}"],
-            is: |org, key| key == [org["id"].as_str().unwrap_or_default()],
+            is: rules::has_id,
             unknown: rules::no_organization,
             holds: |_, _, _| Some(rules::organization_in_use()),
             ..USUAL
@@ -41,12 +51,12 @@ pub(super) const TABLE: &[Resource] = &[
     ),
     of("orgs/{orgId}/settings", Document(documents::organization_settings)),
     of("orgs/{orgId}/groups", View(views::groups_of_organization)),
-    of("orgs/{orgId}/users", Members(documents::USERS)),
+    of("orgs/{orgId}/users", Members(USERS)),
     of(
         "orgs/{orgId}/teams",
         Members(Collection {
             member: &["/{teamId}"],
-            is: |team, key| key == [team["id"].as_str().unwrap_or_default()],
+            is: rules::has_id,
             needs: &["name"],
             make: documents::team,
             settle: documents::add_team_members,
@@ -58,7 +68,7 @@ pub(super) const TABLE: &[Resource] = &[
         "orgs/{orgId}/teams/{teamId}/users",
         Members(Collection {
             member: &["/{userId}"],
-            is: |user, key| key == [user["id"].as_str().unwrap_or_default()],
+            is: rules::has_id,
             adds: Adds::Several(StatusCode::OK),
             needs: &["id"],
             make: documents::plain,
@@ -82,7 +92,7 @@ pub(super) const TABLE: &[Resource] = &[
         "groups",
         Members(Collection {
             member: &["/{groupId}"],
-            is: |group, key| key == [group["id"].as_str().unwrap_or_default()],
+            is: rules::has_id,
             needs: &["name", "orgId"],
             make: documents::group,
             refuse: rules::region_restriction,
@@ -96,7 +106,7 @@ pub(super) const TABLE: &[Resource] = &[
     of("groups/{groupId}/limits", View(views::limits)),
     of("groups/{groupId}/limits/{limitName}", View(views::limit)),
     of("groups/{groupId}/ipAddresses", View(views::ip_addresses)),
-    of("groups/{groupId}/users", Members(documents::USERS)),
+    of("groups/{groupId}/users", Members(USERS)),
     of(
         "groups/{groupId}/teams",
         Members(Collection {
@@ -213,7 +223,7 @@ pub(super) const TABLE: &[Resource] = &[
         "groups/{groupId}/alertConfigs",
         Members(Collection {
             member: &["/{alertConfigId}"],
-            is: |config, key| key == [config["id"].as_str().unwrap_or_default()],
+            is: rules::has_id,
             needs: &["eventTypeName"],
             make: documents::plain,
             ..USUAL
