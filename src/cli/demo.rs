@@ -16,8 +16,8 @@ use std::time::Duration;
 use tokio::runtime::Builder;
 use tracing::level_filters::LevelFilter;
 
-use super::exit;
 use super::run::{Signals, drain, no_thread};
+use super::{exit, shell};
 use crate::app::App;
 use crate::blocking;
 use crate::catalogue::Catalogue;
@@ -352,15 +352,9 @@ fn program() -> PathBuf {
     std::env::current_exe().unwrap_or_else(|_| PathBuf::from(env!("CARGO_PKG_NAME")))
 }
 
-/// Quotes a path for a shell.
+/// A path as one word of a shell.
 fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
-    if text.chars().all(plain) {
-        text
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
+    shell::word(&path.display().to_string())
 }
 
 /// Says when a port is not the usual one.

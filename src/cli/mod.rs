@@ -12,6 +12,7 @@ mod reload;
 mod rotate_secret;
 mod rules;
 mod run;
+mod shell;
 mod systemd;
 #[cfg(test)]
 mod tests;

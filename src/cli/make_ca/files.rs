@@ -150,6 +150,7 @@ mod tests {
             assert!(!folder.join("c").exists());
         }
     }
+
     #[test]
     fn a_file_where_the_folder_should_be_is_told_as_that() {
         let place = tempfile::tempdir().unwrap();

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use super::{CA, CA_KEY, SERVER, SERVER_KEY};
+use crate::cli::shell;
 use crate::upstream::Origin;
 
 /// The lines of configuration are right as they stand; each of the others begins with what it is for.
 pub(super) fn told(folder: &Path, names: &[String], keeps_key: bool, until: SystemTime) -> String {
-    let ca = shell_word(&folder.join(CA).display().to_string());
+    let ca = shell::word(&folder.join(CA).display().to_string());
     let first = names.first().map_or("", String::as_str);
     let of_key = if keeps_key {
         format!(
@@ -91,16 +92,6 @@ fn list(names: &[String]) -> String {
 fn path_in_toml(folder: &Path, file: &str) -> String {
     // What JSON writes for a text, TOML reads.
     serde_json::Value::from(folder.join(file).display().to_string()).to_string()
-}
-
-/// A text as one word of a shell.
-fn shell_word(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
-    if text.chars().all(plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
 }
 
 /// `2028-11-26`.
