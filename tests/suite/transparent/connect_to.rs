@@ -42,10 +42,7 @@ async fn check_and_rotate_secret_go_there() {
         "{ca_file}client_id = \"{CLIENT_ID}\"\nclient_secret_file = \"{}\"\n",
         secret.display()
     );
-    let lines = made
-        .lines_to(address(&atlas), &account)
-        .replace("127.0.0.1:443", "127.0.0.1:0");
-    let config = made.config(&(lines + "[admin]\nbind = \"off\"\n"));
+    let config = made.config_anywhere(address(&atlas), &account);
     let said = Setup::default().args(&["--config", &config]).check().await;
     assert_eq!(said.code, Some(0), "{}", said.text);
     said.line(
@@ -167,13 +164,12 @@ async fn check_and_the_log_say_where_connections_went_and_clients_do_not_learn_i
         let way = format!("{ATLAS} at {to}, by `connect_to`");
         for credential in [&keys, &account] {
             let more = format!("ca_file = \"{}\"\n{credential}", ca.pem_file.path().display());
-            let lines = made.lines_to(to, &more);
-            let config = made.config(&(lines.replace("127.0.0.1:443", "127.0.0.1:0") + "[admin]\nbind = \"off\"\n"));
+            let config = made.config_anywhere(to, &more);
             let said = Setup::default().args(&["--config", &config]).check().await;
             said.fails(check, &["connection to ", &way], &[hint]);
             assert!(!said.text.contains("must have the name"), "{}", said.text);
 
-            let config = made.config(&lines);
+            let config = made.config(&made.lines_to(to, &more));
             let proxy = Program::start_alone(Command::new(PROGRAM), &[], &["--config", &config]).await;
             let (status, body) = ask(made.client(), proxy.address, get(GROUPS)).await;
             assert!(status == 502 || status == 503, "{body}");
@@ -190,10 +186,7 @@ async fn check_says_it_of_a_tunnel_that_is_refused() {
     let egress = Fake::start(|_| http("403 Forbidden", "", "")).await;
     let made = Made::new(&[]).await;
     let proxy = format!("proxy = \"http://{}\"\n", egress.address);
-    let lines = made
-        .lines_to("203.0.113.7:443", &proxy)
-        .replace("127.0.0.1:443", "127.0.0.1:0");
-    let config = made.config(&(lines + "[admin]\nbind = \"off\"\n"));
+    let config = made.config_anywhere("203.0.113.7:443", &proxy);
     let mut setup = Setup::default();
     for (name, value) in SERVICE_ACCOUNT {
         setup = setup.env(name, value);

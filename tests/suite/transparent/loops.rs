@@ -120,10 +120,7 @@ async fn check_and_the_log_say_it_whether_the_authority_is_trusted_or_not() {
     let there = proxy_at(free_address(), free_address(), &made, digest(), HttpVersion::Auto).await;
     let trusted = format!("ca_file = \"{}\"\n", made.path("ca.crt").display());
     for more in [&trusted, ""] {
-        let lines = made
-            .lines_to(there.address, more)
-            .replace("127.0.0.1:443", "127.0.0.1:0");
-        let file = made.config(&(lines + "[admin]\nbind = \"off\"\n"));
+        let file = made.config_anywhere(there.address, more);
         let mut setup = Setup::digest();
         for (name, value) in SERVICE_ACCOUNT {
             setup = match more {

@@ -70,6 +70,15 @@ impl Made {
         format!("{before}connect_to = \"{connect_to}\"\n{more}")
     }
 
+    /// The file of these lines with the listener at a free port, and no admin port.
+    fn config_anywhere(&self, connect_to: impl std::fmt::Display, more: &str) -> String {
+        // With the quotes: the port of `connect_to` may begin with 443 as well.
+        let lines = self
+            .lines_to(connect_to, more)
+            .replace("\"127.0.0.1:443\"", "\"127.0.0.1:0\"");
+        self.config(&(lines + "[admin]\nbind = \"off\"\n"))
+    }
+
     /// A configuration file of this content.
     fn config(&self, content: &str) -> String {
         let path = self.folder.path().join("proxy.toml");
