@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::builder::PossibleValue;
+use clap::{Args, Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
 
 use super::audit::AuditArgs;
 use super::make_ca::MakeCaArgs;
@@ -64,14 +66,55 @@ pub(crate) enum Command {
     ///
     /// Put it into a file that only the proxy and the caller can read, and name that file with `secret_file` of a `[[caller]]`.
     MakeSecret,
+    /// Print a script that completes this program's commands and flags in a shell.
+    Completions(CompletionsArgs),
+    /// Print a manual page, as roff: `man <(atlas-auth-proxy man)`.
+    Man(ManArgs),
 }
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell.
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// The command whose page is wanted, such as `check` or `audit verify`; left out: the page of the program.
+    #[arg(value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+/// Words that a shell offers. Any text is taken: `config` says what is wrong with it, as it does for a variable.
+#[derive(Debug, Clone, Copy)]
+struct Offered(&'static [&'static str]);
+
+impl clap::builder::TypedValueParser for Offered {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        arg: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<String, clap::Error> {
+        clap::builder::StringValueParser::new().parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(self.0.iter().map(PossibleValue::new)))
+    }
+}
+
+const BOOLEAN: Offered = Offered(&["true", "false"]);
 
 #[derive(Debug, Args, Default)]
 pub(crate) struct RunArgs {
     /// Configuration file (TOML).
     ///
     /// [env: ATLAS_PROXY_CONFIG] [default: none, a sidecar needs no file]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) config: Option<PathBuf>,
 
     /// Address to listen on, or `unix:/path`; may be repeated.
@@ -106,38 +149,38 @@ pub(crate) struct RunArgs {
     /// Let only reading methods through (GET, HEAD, OPTIONS).
     ///
     /// [env: ATLAS_PROXY_READ_ONLY] [default: false]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BOOLEAN, hide_possible_values = true)]
     read_only: Option<String>,
 
     /// Allow a bind beyond loopback without TLS (needs --allow too), or a host name beyond loopback without a required header.
     ///
     /// [env: ATLAS_PROXY_INSECURE_PLAINTEXT] [default: false]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BOOLEAN, hide_possible_values = true)]
     insecure_plaintext: Option<String>,
 
     /// Atlas realm: `commercial` (cloud.mongodb.com) or `gov` (cloud.mongodbgov.com).
     ///
     /// [env: MONGODB_ATLAS_SERVICE, with the words `cloud` and `cloudgov`] [default: commercial]
-    #[arg(long, value_name = "REALM")]
+    #[arg(long, value_name = "REALM", value_parser = Offered(&["commercial", "gov"]), hide_possible_values = true)]
     environment: Option<String>,
 
     /// Upstream to call instead of the environment's: `https://host[:port]`, or `http://` to this machine.
     ///
     /// [env: ATLAS_PROXY_BASE_URL, else MONGODB_ATLAS_BASE_URL, else MONGODB_ATLAS_OPS_MANAGER_URL]
     /// [default: of the environment]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     base_url: Option<String>,
 
     /// PEM file of the certificate authorities to trust upstream, in place of the system's.
     ///
     /// [env: ATLAS_PROXY_UPSTREAM_CA] [default: the system's]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     upstream_ca: Option<String>,
 
     /// HTTP version to speak upstream: `auto`, `1` or `2`.
     ///
     /// [env: ATLAS_PROXY_UPSTREAM_HTTP] [default: auto]
-    #[arg(long, value_name = "VERSION")]
+    #[arg(long, value_name = "VERSION", value_parser = Offered(&["auto", "1", "2"]), hide_possible_values = true)]
     upstream_http: Option<String>,
 
     /// Address of the admin port: metrics and health; `unix:/path`, or `off`.
@@ -149,13 +192,13 @@ pub(crate) struct RunArgs {
     /// Let programs on this machine end the proxy with `POST /quitquitquit` at the admin port.
     ///
     /// [env: ATLAS_PROXY_ADMIN_QUIT] [default: false]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BOOLEAN, hide_possible_values = true)]
     admin_quit: Option<String>,
 
     /// Whether links to the upstream in answers become links to the proxy: `true` or `false`.
     ///
     /// [env: ATLAS_PROXY_REWRITE_LINKS] [default: true]
-    #[arg(long, value_name = "BOOL")]
+    #[arg(long, value_name = "BOOL", value_parser = BOOLEAN, hide_possible_values = true)]
     rewrite_links: Option<String>,
 
     /// Worker threads.
@@ -179,13 +222,13 @@ pub(crate) struct RunArgs {
     /// Least severe level to log: `error`, `warn`, `info`, `debug` or `trace`.
     ///
     /// [env: ATLAS_PROXY_LOG_LEVEL] [default: info]
-    #[arg(long, value_name = "LEVEL")]
+    #[arg(long, value_name = "LEVEL", value_parser = Offered(&["error", "warn", "info", "debug", "trace"]), hide_possible_values = true)]
     log_level: Option<String>,
 
     /// Shape of a log line: `text` or `json`.
     ///
     /// [env: ATLAS_PROXY_LOG_FORMAT] [default: text on a terminal, else json]
-    #[arg(long, value_name = "FORMAT")]
+    #[arg(long, value_name = "FORMAT", value_parser = Offered(&["text", "json"]), hide_possible_values = true)]
     log_format: Option<String>,
 }
 
@@ -257,7 +300,7 @@ pub(crate) struct HealthcheckArgs {
     /// Configuration file of the running proxy.
     ///
     /// [env: ATLAS_PROXY_CONFIG]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
 
     /// Address of the running proxy's admin port; with `off` its first listener is asked whether it answers.

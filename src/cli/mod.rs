@@ -3,11 +3,13 @@
 mod args;
 mod audit;
 mod check;
+mod completions;
 #[cfg(feature = "emulator")]
 mod demo;
 mod exit;
 mod healthcheck;
 mod make_ca;
+mod man;
 mod reload;
 mod rotate_secret;
 mod rules;
@@ -80,6 +82,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>, environment: &'static dyn 
         Some(Command::Rules(args)) => rules::rules(&args, environment),
         Some(Command::MakeCa(args)) => make_ca::make_ca(&args, environment),
         Some(Command::MakeSecret) => make_secret(),
+        Some(Command::Completions(args)) => completions::completions(args.shell),
+        Some(Command::Man(args)) => man::man(&args.command),
     };
     crate::log::flush();
     code

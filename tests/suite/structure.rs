@@ -384,6 +384,8 @@ fn some_crates_have_one_home() {
         ("digest_auth::", &["credential", "emulator", "caller"]),
         ("rustls_native_certs::", &["upstream"]),
         ("clap::", &["cli"]),
+        ("clap_complete::", &["cli"]),
+        ("clap_mangen::", &["cli"]),
         ("toml::", &["config"]),
         ("redis::", &["token_store"]),
         ("ipnet::", &["guard", "config", "caller", "emulator"]),
