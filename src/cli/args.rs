@@ -70,6 +70,12 @@ pub(crate) enum Command {
     Completions(CompletionsArgs),
     /// Print a manual page, as roff: `man <(atlas-auth-proxy man)`.
     Man(ManArgs),
+    /// Print the JSON Schema of the configuration file, for editors and checkers.
+    ConfigSchema,
+    /// Print the configuration that is in force, as a file that could be used, with where each value comes from.
+    ///
+    /// Takes the flags of `run`. Shows no secret and runs no command. What is wrong goes to standard error; the exit code is 2 then.
+    PrintConfig(Box<RunArgs>),
 }
 
 #[derive(Debug, Args)]

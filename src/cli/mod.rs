@@ -4,6 +4,7 @@ mod args;
 mod audit;
 mod check;
 mod completions;
+mod configuration;
 #[cfg(feature = "emulator")]
 mod demo;
 mod exit;
@@ -84,6 +85,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>, environment: &'static dyn 
         Some(Command::MakeSecret) => make_secret(),
         Some(Command::Completions(args)) => completions::completions(args.shell),
         Some(Command::Man(args)) => man::man(&args.command),
+        Some(Command::ConfigSchema) => configuration::schema(),
+        Some(Command::PrintConfig(args)) => {
+            let flags = (*args).into();
+            configuration::print(sources(&flags, environment, &NoCommands))
+        }
     };
     crate::log::flush();
     code

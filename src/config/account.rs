@@ -22,33 +22,61 @@ use crate::upstream::{ConnectTo, HttpVersion, Origin, UpstreamLimits, UpstreamSe
 tables! {
     /// One `[account.NAME]`.
     FileAccount {
-        environment: text,
+        /// Realm: `commercial` is https://cloud.mongodb.com, `gov` is https://cloud.mongodbgov.com.
+        environment: text as OneOf("commercial", "gov") default "commercial",
+        /// Another upstream, `https://host[:port]`; wins over the environment; `http://` to this machine only.
         base_url: text,
+        /// `HOST:PORT` that all connections of the account go to. Left out: where the name of the base URL leads.
         connect_to: text,
+        /// A gateway of this program, `https://host[:port]`, in place of base URL and credential.
         gateway: text,
+        /// File with the JSON Web Token that the gateway is shown; read anew when it changes.
         identity_token_file: text,
+        /// Command that prints that token: an absolute path, then arguments.
         identity_token_command: command,
+        /// PEM file of the certificate that the gateway is shown, and its intermediates; reloaded.
         client_certificate: text,
+        /// PEM file of its private key; reloaded.
         client_key: text,
+        /// PEM file of the authorities to trust upstream. Left out: the system's.
         ca_file: text,
-        http: text_or_integer,
+        /// HTTP version upstream.
+        http: text_or_integer as OneOf("auto", "1", "2") default "auto",
+        /// Client id of a service account, `mdb_sa_id_…`.
         client_id: text,
+        /// File that holds it.
         client_id_file: text,
+        /// Command that prints the same: an absolute path, then arguments.
         client_id_command: command,
+        /// File that holds the client secret of the service account, `mdb_sa_sk_…`; watched.
         client_secret_file: text,
+        /// Command that prints the same: an absolute path, then arguments.
         client_secret_command: command,
+        /// File that may hold the secret that will follow.
         client_secret_next_file: text,
+        /// Command that prints the same: an absolute path, then arguments.
         client_secret_next_command: command,
+        /// Public key of an API key.
         public_key: text,
+        /// File that holds it.
         public_key_file: text,
+        /// Command that prints the same: an absolute path, then arguments.
         public_key_command: command,
+        /// File that holds the private key of the API key; watched.
         private_key_file: text,
+        /// Command that prints the same: an absolute path, then arguments.
         private_key_command: command,
-        api_key_id: text,
-        digest_max_concurrent: integer,
+        /// Id by which paths of the API name this API key, 24 hexadecimal digits; `atlas-auth-proxy check` prints it.
+        api_key_id: text as Id,
+        /// Requests with this API key at once. Left out: no limit.
+        digest_max_concurrent: integer as Range(1, 4294967295),
+        /// Egress proxy for token and API traffic, `http://[user:password@]host[:port]`, or `none`. Left out: as `HTTPS_PROXY` and its like say.
         proxy: text,
+        /// File with `user:password` for it.
         proxy_credentials_file: text,
+        /// Command that prints the same: an absolute path, then arguments.
         proxy_credentials_command: command,
+        /// Variables that the commands of this table get, beside `PATH` and `HOME`.
         command_environment: variables,
         "client_secret" => "no secret in this file: put it into a file of its own and name that with `client_secret_file`",
         "private_key" => "no secret in this file: put it into a file of its own and name that with `private_key_file`",

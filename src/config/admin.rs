@@ -14,10 +14,14 @@ use crate::settings::AdminSettings;
 tables! {
     /// `[admin]`.
     FileAdmin {
-        bind: text,
-        mode: text_or_integer,
+        /// Where it listens: `IP:port`, `unix:/path`, `systemd:NAME`, or `off`.
+        bind: text default "127.0.0.1:9091",
+        /// Permission bits of a unix socket, in octal. Left out: `0600`.
+        mode: text_or_integer as Mode,
+        /// User ids that may connect to a unix socket. Left out: whoever the mode lets in.
         uids: integers,
-        quit: boolean,
+        /// Let every program on this machine that reaches it end the proxy, by `POST /quitquitquit`.
+        quit: boolean default false,
     }
 }
 

@@ -11,14 +11,22 @@ use crate::crypto::KeyFile;
 tables! {
     /// `[audit]`.
     FileAudit {
-        file: text,
-        include: text,
-        format: text,
-        when_full: text,
+        /// Where lines go: a regular file that only this user can read (it is made with mode 0600), or `stdout`.
+        file: text default required,
+        /// Which requests: `changes` is all but GET, HEAD and OPTIONS.
+        include: text as OneOf("changes", "all") default "changes",
+        /// `json`, or `ocsf`: Open Cybersecurity Schema Framework, API Activity.
+        format: text as OneOf("json", "ocsf") default "json",
+        /// What happens to a change that would not be recorded: `refuse` (503), or `drop` (it is forwarded, and counted).
+        when_full: text as OneOf("refuse", "drop") default "refuse",
+        /// File with the key that each line is hashed with, 64 hexadecimal digits; a second line is the previous key.
         chain_key_file: text,
+        /// Command that prints the same: an absolute path, then arguments.
         chain_key_command: command,
+        /// Variables that the commands of this table get, beside `PATH` and `HOME`.
         command_environment: variables,
-        path: text,
+        /// `template`: what is neither project nor organization in a path is a keyed hash.
+        path: text as OneOf("full", "template") default "full",
         "chain_key" => "no secret in this file: put it into a file of its own and name that with `chain_key_file`",
         "key_file" => "there is no such key; did you mean `chain_key_file`?",
     }

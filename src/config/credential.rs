@@ -19,8 +19,12 @@ use crate::secret::Secret;
 struct Names {
     /// Plain variables, each beside its `_FILE` twin; the first one is the one that messages recommend.
     variables: &'static [(&'static str, &'static str)],
+    /// The key of the file that has the value itself; a secret has none.
+    key: &'static str,
     /// The key of the file that names a file.
     file_key: &'static str,
+    /// The key of the file that names a command.
+    command_key: &'static str,
     /// Files of `$CREDENTIALS_DIRECTORY`.
     credentials: &'static [&'static str],
 }
@@ -29,12 +33,16 @@ fn names(field: Field) -> Names {
     match field {
         Field::ClientId => Names {
             variables: &[(variable::CLIENT_ID, variable::CLIENT_ID_FILE)],
+            key: "client_id",
             file_key: "client_id_file",
+            command_key: "client_id_command",
             credentials: &["client-id", "mongodb_atlas_client_id", variable::CLIENT_ID],
         },
         Field::ClientSecret => Names {
             variables: &[(variable::CLIENT_SECRET, variable::CLIENT_SECRET_FILE)],
+            key: "",
             file_key: "client_secret_file",
+            command_key: "client_secret_command",
             credentials: &["client-secret", "mongodb_atlas_client_secret", variable::CLIENT_SECRET],
         },
         Field::PublicKey => Names {
@@ -42,7 +50,9 @@ fn names(field: Field) -> Names {
                 (variable::PUBLIC_API_KEY, variable::PUBLIC_API_KEY_FILE),
                 (variable::PUBLIC_KEY, variable::PUBLIC_KEY_FILE),
             ],
+            key: "public_key",
             file_key: "public_key_file",
+            command_key: "public_key_command",
             credentials: &["public-key", "mongodb_atlas_public_api_key", variable::PUBLIC_API_KEY],
         },
         Field::PrivateKey => Names {
@@ -50,7 +60,9 @@ fn names(field: Field) -> Names {
                 (variable::PRIVATE_API_KEY, variable::PRIVATE_API_KEY_FILE),
                 (variable::PRIVATE_KEY, variable::PRIVATE_KEY_FILE),
             ],
+            key: "",
             file_key: "private_key_file",
+            command_key: "private_key_command",
             credentials: &[
                 "private-key",
                 "mongodb_atlas_private_api_key",
@@ -110,6 +122,48 @@ pub(crate) fn drop_overridden(table: &FileAccount, inputs: &mut Inputs<'_>) {
             inputs.commands.remove(&command.source);
         }
     }
+}
+
+/// What variables and systemd say of a credential, for people.
+pub(crate) enum Elsewhere {
+    /// As this key of the account's table would: the value, and where it stands.
+    As(&'static str, Given<String>),
+    /// Something that is not shown.
+    Hidden(&'static str, Source),
+}
+
+/// What is said of the credential of the account that variables are about; and the keys of its table that don't count therefore.
+pub(crate) fn elsewhere(inputs: &mut Inputs<'_>, table: Option<&FileAccount>) -> (Vec<Elsewhere>, Vec<&'static str>) {
+    let (mut found, mut overridden) = (Vec::new(), Vec::new());
+    for field in FIELDS {
+        let names = names(field);
+        let before = found.len();
+        for (plain, file) in names.variables {
+            match inputs.secret_variable(plain) {
+                Some(_) if field.is_secret() => found.push(Elsewhere::Hidden(field.title(), Source::Variable(plain))),
+                Some(_) => found.extend(inputs.variable(plain).map(|given| Elsewhere::As(names.key, given))),
+                None => {}
+            }
+            found.extend(inputs.variable(file).map(|given| Elsewhere::As(names.file_key, given)));
+        }
+        if found.len() > before {
+            overridden.extend([names.key, names.file_key, names.command_key]);
+            continue;
+        }
+        let in_table = table.is_some_and(|table| !matches!(written(table, field), (None, None, None)));
+        if let (false, Some(directory)) = (in_table, inputs.credentials_directory()) {
+            let there = |name: &&&str| {
+                inputs
+                    .sources
+                    .files
+                    .read(&directory.join(name), secret_value::LARGEST)
+                    .is_ok()
+            };
+            let name = names.credentials.iter().find(there);
+            found.extend(name.map(|name| Elsewhere::Hidden(field.title(), Source::CredentialsDirectory(name))));
+        }
+    }
+    (found, overridden)
 }
 
 /// One field of a credential, found somewhere.

@@ -10,44 +10,17 @@ use toml::de::{DeTable, DeValue};
 
 use super::inputs::GivenList;
 use super::problem::{Problems, looks_like_a_secret};
-use super::secret_place::TableCommands;
+use super::shape::{Shape, Written};
 use super::source::{Given, Position, Source};
 use super::value::{self, nearest};
 
 const SECRET_AS_KEY: &str = "a key that looks like a secret (it is not shown)";
 
 /// A kind of table: which keys it has, and how they are read (`file.rs`).
-pub(crate) trait Table: Default {
+pub(crate) trait Table: Default + Written {
     const SHAPE: &'static Shape;
 
     fn read(reader: &Reader<'_>, problems: &mut Problems) -> Self;
-
-    /// Adds the commands of this table and of those below.
-    fn commands<'t>(&'t self, all: &mut Vec<TableCommands<'t>>);
-
-    /// Adds every key with the header of its table, such as `[[listener]]`, and those of the tables below.
-    #[cfg(test)]
-    fn keys(header: &str, all: &mut Vec<(String, &'static str)>);
-}
-
-/// The header of a table that stands at `key` of another one, by the [`Reader`] method that reads it.
-#[cfg(test)]
-pub(crate) fn header(method: &str, above: &str, key: &str) -> String {
-    let path = format!("{}.{key}", above.trim_matches(['[', ']']));
-    let path = path.trim_start_matches('.');
-    match method {
-        "tables" => format!("[[{path}]]"),
-        "named" => format!("[{path}.NAME]"),
-        _ => format!("[{path}]"),
-    }
-}
-
-/// The keys that a table may have.
-pub(crate) struct Shape {
-    /// Those that are read.
-    pub(crate) keys: &'static [&'static str],
-    /// Those that are recognised and refused, each with its reason.
-    pub(crate) refused: &'static [(&'static str, &'static str)],
 }
 
 /// The text of a file, and its name.
@@ -131,7 +104,7 @@ impl<'d> Reader<'d> {
     fn report_strange_keys(&self, problems: &mut Problems) {
         for key in self.table.keys() {
             let name: &str = key.get_ref();
-            if self.shape.keys.contains(&name) {
+            if self.shape.names().any(|known| known == name) {
                 continue;
             }
             if let Some((_, why)) = self.shape.refused.iter().find(|(refused, _)| *refused == name) {
@@ -142,9 +115,12 @@ impl<'d> Reader<'d> {
                     "an unknown key that looks like a secret",
                 );
             } else {
-                let text = match nearest(name, self.shape.keys.iter().copied()) {
+                let text = match nearest(name, self.shape.names()) {
                     Some(meant) => format!("there is no such key; did you mean `{meant}`?"),
-                    None => format!("there is no such key; known here: {}", self.shape.keys.join(", ")),
+                    None => format!(
+                        "there is no such key; known here: {}",
+                        self.shape.names().collect::<Vec<_>>().join(", ")
+                    ),
                 };
                 problems.add(&self.place_of(key.span().start, name), text);
             }
@@ -161,7 +137,10 @@ impl<'d> Reader<'d> {
     }
 
     fn value(&self, key: &str) -> Option<(&'d DeValue<'d>, Source)> {
-        debug_assert!(self.shape.keys.contains(&key), "`{key}` is missing from its shape");
+        debug_assert!(
+            self.shape.names().any(|known| known == key),
+            "`{key}` is missing from its shape"
+        );
         let value = self.table.get(key)?;
         Some((value.get_ref(), self.place_of(value.span().start, key)))
     }

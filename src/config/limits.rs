@@ -12,20 +12,34 @@ use crate::settings::Limits;
 tables! {
     /// `[limits]`.
     FileLimits {
-        max_connections: integer,
-        max_connections_per_peer: integer,
-        max_connection_age: text,
-        header_read_timeout: text,
-        max_header_bytes: text_or_integer,
-        max_headers: integer,
-        request_body_idle_timeout: text,
-        request_body_min_rate: text,
-        connect_timeout: text,
-        response_head_timeout: text,
-        response_body_idle_timeout: text,
-        upstream_connection_max_age: text,
-        replay_limit: text_or_integer,
-        replay_budget: text_or_integer,
+        /// Open client connections of all listeners together.
+        max_connections: integer as Range(1, 1048576) default 16384,
+        /// Of one address; 0: no limit of its own.
+        max_connections_per_peer: integer as Range(0, 1048576) default 0,
+        /// Longest life of a client connection; it ends after 90 to 100 % of that.
+        max_connection_age: text as Duration default "1h",
+        /// For a whole request head.
+        header_read_timeout: text as Duration default "10s",
+        /// Of a request head; 8 KiB to 1 MiB.
+        max_header_bytes: text_or_integer as Size default "64KiB",
+        /// Fields of a request head.
+        max_headers: integer as Range(1, 4096) default 100,
+        /// Longest pause within a request body.
+        request_body_idle_timeout: text as Duration default "30s",
+        /// Least that a client must send of a request body, a second, over each 30 s in which the proxy waits for it; `0`: no bound.
+        request_body_min_rate: text as Size default "1KiB",
+        /// DNS, TCP and TLS to the upstream together.
+        connect_timeout: text as Duration default "5s",
+        /// Wait for the head of the upstream's answer.
+        response_head_timeout: text as Duration default "60s",
+        /// Longest pause within an answer's body.
+        response_body_idle_timeout: text as Duration default "60s",
+        /// Age at which a connection to the upstream serves no further request.
+        upstream_connection_max_age: text as Duration default "5m",
+        /// A body known or found to be larger is streamed and never recorded, so it can't be sent a second time.
+        replay_limit: text_or_integer as Size default "1MiB",
+        /// Recorded bytes of all requests together; beyond it a body counts as not replayable.
+        replay_budget: text_or_integer as Size default "16MiB",
     }
 }
 

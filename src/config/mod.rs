@@ -14,6 +14,7 @@ mod caller;
 mod conflict;
 mod credential;
 mod document;
+mod effective;
 mod egress;
 mod file;
 mod gateway;
@@ -25,9 +26,11 @@ mod log;
 mod problem;
 mod process;
 mod rule_book;
+mod schema;
 mod secret_commands;
 mod secret_place;
 mod secret_value;
+mod shape;
 mod source;
 mod table;
 mod tls;
@@ -44,8 +47,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use effective::effective;
 pub use problem::ConfigErrors;
 pub use rule_book::{Expectation, expectations, rule_book};
+pub use schema::schema;
 pub use secret_commands::{CommandRuns, SecretCommands};
 pub use source::{
     Check, Commands, Contents, Disk, Environment, Files, Flags, Machine, Network, NoCommands, NoNetwork, Output,

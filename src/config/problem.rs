@@ -13,7 +13,13 @@ pub struct ConfigErrors {
 impl ConfigErrors {
     /// Whether all of them may be gone at another try, without a change of the configuration.
     pub fn may_pass(&self) -> bool {
-        self.problems.iter().all(|problem| problem.may_pass)
+        self.problems.iter().all(|problem| problem.kind == Kind::Passing)
+    }
+
+    /// All but that a command was not run; `None`: there is nothing else.
+    pub fn but_commands(mut self) -> Option<Self> {
+        self.problems.retain(|problem| problem.kind != Kind::NotRun);
+        (!self.problems.is_empty()).then_some(self)
     }
 
     /// The problems, one line each.
@@ -38,7 +44,16 @@ impl fmt::Display for ConfigErrors {
 struct Problem {
     source: Source,
     text: String,
-    may_pass: bool,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Wrong,
+    /// It may be gone at another try, without a change of the configuration.
+    Passing,
+    /// A command was not run, as it never is here.
+    NotRun,
 }
 
 impl fmt::Display for Problem {
@@ -61,19 +76,24 @@ pub(crate) struct Problems {
 
 impl Problems {
     pub(crate) fn add(&mut self, source: &Source, text: impl fmt::Display) {
-        self.put(source, text, false);
+        self.put(source, text, Kind::Wrong);
+    }
+
+    /// A command is needed that is not run here.
+    pub(crate) fn add_not_run(&mut self, source: &Source, text: impl fmt::Display) {
+        self.put(source, text, Kind::NotRun);
     }
 
     /// One that may be gone at another try, without a change of the configuration.
     pub(crate) fn add_passing(&mut self, source: &Source, text: impl fmt::Display) {
-        self.put(source, text, true);
+        self.put(source, text, Kind::Passing);
     }
 
-    fn put(&mut self, source: &Source, text: impl fmt::Display, may_pass: bool) {
+    fn put(&mut self, source: &Source, text: impl fmt::Display, kind: Kind) {
         let problem = Problem {
             source: source.clone(),
             text: text.to_string(),
-            may_pass,
+            kind,
         };
         if !self.found.contains(&problem) {
             self.found.push(problem);

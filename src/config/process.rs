@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::file::FileConfig;
 use super::inputs::Inputs;
+use super::source::Machine;
 use super::{value, variable};
 
 const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
@@ -14,10 +15,14 @@ const MOST_DEFAULT_WORKERS: NonZeroUsize = NonZeroUsize::new(4).expect("4 is not
 pub(crate) fn workers(file: &FileConfig, inputs: &mut Inputs<'_>) -> NonZeroUsize {
     let flags = inputs.sources.flags;
     let over = inputs.setting("--workers", flags.workers.as_ref(), variable::WORKERS);
-    let cores = inputs.sources.machine.cores;
+    let default = default_workers(&inputs.sources.machine);
     inputs
         .choose(over, file.workers.as_ref(), value::workers)
-        .map_or(cores.min(MOST_DEFAULT_WORKERS), |given| given.value)
+        .map_or(default, |given| given.value)
+}
+
+pub(crate) fn default_workers(machine: &Machine) -> NonZeroUsize {
+    machine.cores.min(MOST_DEFAULT_WORKERS)
 }
 
 pub(crate) fn drain_timeout(file: &FileConfig, inputs: &mut Inputs<'_>) -> Duration {

@@ -219,15 +219,21 @@ fn issuer_text(table: &FileIssuer) -> String {
 tables! {
     /// A file of expectations.
     FileExpectations {
+        /// One request, and what is expected of it.
         expect: tables of FileExpect,
     }
 
     /// One `[[expect]]`.
     FileExpect {
+        /// The listener.
         listener: text,
+        /// The caller.
         caller: text,
+        /// The method.
         method: text,
+        /// The path.
         path: text,
+        /// What the rules say.
         expect: text,
     }
 }

@@ -7,11 +7,11 @@ use zeroize::Zeroizing;
 
 use super::account::Roster;
 use super::credential;
-use super::document::Table;
 use super::file::FileConfig;
 use super::inputs::{GivenList, Inputs};
 use super::problem::{looks_like_a_secret, shown};
 use super::secret_value;
+use super::shape::{Kind, Said, Written};
 use super::source::{Check, Given, Output, Source};
 use crate::secret_command::{CommandError, Printer, SecretCommand};
 
@@ -26,11 +26,25 @@ pub(crate) struct SecretPlace<'t> {
 
 /// The commands of one table.
 #[derive(Default)]
-pub(crate) struct TableCommands<'t> {
+struct TableCommands<'t> {
     /// Each `X_command`.
-    pub(crate) commands: Vec<&'t GivenList>,
+    commands: Vec<&'t GivenList>,
     /// `command_environment`
-    pub(crate) variables: Option<&'t GivenList>,
+    variables: Option<&'t GivenList>,
+}
+
+/// Adds the commands of a table and of those below.
+fn commands_of<'t>(table: &'t dyn Written, all: &mut Vec<TableCommands<'t>>) {
+    let mut own = TableCommands::default();
+    for (key, said) in table.said() {
+        match (key.kind, said) {
+            (Kind::Command, Said::List(command)) => own.commands.extend(command),
+            (Kind::Variables, Said::List(variables)) => own.variables = variables,
+            (_, Said::Tables(tables)) => tables.into_iter().for_each(|(_, table)| commands_of(table, all)),
+            _ => {}
+        }
+    }
+    all.push(own);
 }
 
 /// A command as it is run.
@@ -101,7 +115,7 @@ impl Inputs<'_> {
     /// the settings are refused.
     pub(crate) fn run_commands(&mut self, file: &FileConfig, roster: &Roster) {
         let mut tables = Vec::new();
-        file.commands(&mut tables);
+        commands_of(file, &mut tables);
         for TableCommands { commands, variables } in tables {
             if let Some(variables) = variables.filter(|_| commands.is_empty()) {
                 self.problems.add(
@@ -157,6 +171,10 @@ impl Inputs<'_> {
                     ));
                 }
                 Some(value)
+            }
+            Err(error @ CommandError::NotRun) => {
+                self.problems.add_not_run(source, error);
+                None
             }
             Err(error) if error.may_pass() => {
                 self.problems.add_passing(source, told(&error, command));

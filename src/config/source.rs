@@ -234,6 +234,33 @@ pub struct Flags {
     pub log_format: Option<String>,
 }
 
+impl Flags {
+    /// What was typed for a flag, with its dashes; empty: nothing.
+    pub(crate) fn typed(&self, flag: &str) -> &[String] {
+        match flag {
+            "--listen" => &self.listen,
+            "--allow" => &self.allow,
+            "--host" => &self.host,
+            "--required-header" => self.required_header.as_slice(),
+            "--read-only" => self.read_only.as_slice(),
+            "--insecure-plaintext" => self.insecure_plaintext.as_slice(),
+            "--environment" => self.environment.as_slice(),
+            "--base-url" => self.base_url.as_slice(),
+            "--upstream-ca" => self.upstream_ca.as_slice(),
+            "--upstream-http" => self.upstream_http.as_slice(),
+            "--admin-listen" => self.admin_listen.as_slice(),
+            "--admin-quit" => self.admin_quit.as_slice(),
+            "--rewrite-links" => self.rewrite_links.as_slice(),
+            "--workers" => self.workers.as_slice(),
+            "--drain-timeout" => self.drain_timeout.as_slice(),
+            "--drain-delay" => self.drain_delay.as_slice(),
+            "--log-level" => self.log_level.as_slice(),
+            "--log-format" => self.log_format.as_slice(),
+            _ => &[],
+        }
+    }
+}
+
 /// All that settings are made from.
 #[derive(Clone, Copy)]
 pub struct Sources<'a> {

@@ -19,6 +19,94 @@ macro_rules! held {
     (named $table:ident) => { std::collections::BTreeMap<String, $table> };
 }
 
+/// The same as data.
+macro_rules! kind {
+    (text) => {
+        $crate::config::shape::Kind::Text
+    };
+    (integer) => {
+        $crate::config::shape::Kind::Integer
+    };
+    (text_or_integer) => {
+        $crate::config::shape::Kind::TextOrInteger
+    };
+    (name) => {
+        $crate::config::shape::Kind::Name
+    };
+    (boolean) => {
+        $crate::config::shape::Kind::Boolean
+    };
+    (texts) => {
+        $crate::config::shape::Kind::Texts
+    };
+    (command) => {
+        $crate::config::shape::Kind::Command
+    };
+    (variables) => {
+        $crate::config::shape::Kind::Variables
+    };
+    (texts_by_name) => {
+        $crate::config::shape::Kind::TextsByName
+    };
+    (integers) => {
+        $crate::config::shape::Kind::Integers
+    };
+    (table $table:ident) => {
+        $crate::config::shape::Kind::Table(<$table as $crate::config::document::Table>::SHAPE)
+    };
+    (section $table:ident) => {
+        $crate::config::shape::Kind::Table(<$table as $crate::config::document::Table>::SHAPE)
+    };
+    (tables $table:ident) => {
+        $crate::config::shape::Kind::Tables(<$table as $crate::config::document::Table>::SHAPE)
+    };
+    (named $table:ident) => {
+        $crate::config::shape::Kind::Named(<$table as $crate::config::document::Table>::SHAPE)
+    };
+}
+
+/// What is said in a field.
+macro_rules! said {
+    (boolean $field:expr) => {
+        $crate::config::shape::Said::Boolean($field.as_ref())
+    };
+    (texts $field:expr) => {
+        $crate::config::shape::Said::List($field.as_ref())
+    };
+    (command $field:expr) => {
+        $crate::config::shape::Said::List($field.as_ref())
+    };
+    (variables $field:expr) => {
+        $crate::config::shape::Said::List($field.as_ref())
+    };
+    (integers $field:expr) => {
+        $crate::config::shape::Said::List($field.as_ref())
+    };
+    (texts_by_name $field:expr) => {
+        $crate::config::shape::Said::ByName(&$field)
+    };
+    (table $field:expr) => {
+        $crate::config::shape::Said::Tables($field.iter().map(|table| (None, table as _)).collect())
+    };
+    (section $field:expr) => {
+        $crate::config::shape::Said::Tables(vec![(None, &$field as _)])
+    };
+    (tables $field:expr) => {
+        $crate::config::shape::Said::Tables($field.iter().map(|table| (None, table as _)).collect())
+    };
+    (named $field:expr) => {
+        $crate::config::shape::Said::Tables(
+            $field
+                .iter()
+                .map(|(name, table)| (Some(name.as_str()), table as _))
+                .collect(),
+        )
+    };
+    ($text:ident $field:expr) => {
+        $crate::config::shape::Said::Text($field.as_ref())
+    };
+}
+
 /// A key has the name of its field, unless it is given another one.
 macro_rules! key {
     ($field:ident) => {
@@ -29,34 +117,44 @@ macro_rules! key {
     };
 }
 
-/// Takes the commands out of a field, by the same word.
-macro_rules! take_commands {
-    (command $field:expr, $own:ident, $all:ident) => {
-        $own.commands.extend(&$field)
+/// What a value looks like.
+macro_rules! form {
+    () => { $crate::config::shape::Form::Any };
+    (OneOf $($word:literal)*) => { $crate::config::shape::Form::OneOf(&[$($word),*]) };
+    (Range $least:literal $most:literal) => { $crate::config::shape::Form::Range($least, $most) };
+    ($form:ident) => { $crate::config::shape::Form::$form };
+}
+
+/// What holds where a key is left out.
+macro_rules! default {
+    () => {
+        None
     };
-    (variables $field:expr, $own:ident, $all:ident) => {
-        $own.variables = $field.as_ref()
+    (required) => {
+        None
     };
-    (section $field:expr, $own:ident, $all:ident) => {
-        $field.commands($all)
+    ($default:tt) => {
+        Some(stringify!($default))
     };
-    (table $field:expr, $own:ident, $all:ident) => {
-        $field.iter().for_each(|table| table.commands($all))
+}
+
+/// Whether a key must not be left out.
+macro_rules! required {
+    (required) => {
+        true
     };
-    (tables $field:expr, $own:ident, $all:ident) => {
-        $field.iter().for_each(|table| table.commands($all))
+    ($($default:tt)?) => {
+        false
     };
-    (named $field:expr, $own:ident, $all:ident) => {
-        $field.values().for_each(|table| table.commands($all))
-    };
-    ($other:ident $field:expr, $own:ident, $all:ident) => {};
 }
 
 /// Each line is `field: how to read its key` or `field = "key": how to read it`, where the last part names a method of
-/// [`Reader`](super::document::Reader); then follow the keys that are recognised and refused, each with its reason.
+/// [`Reader`](super::document::Reader); it may go on with `as` and what the value looks like, a
+/// [`Form`](super::shape::Form), and `default` and what holds without the key, or `required`. The comment before it is what
+/// people are told. Then follow the keys that are recognised and refused, each with its reason.
 macro_rules! tables {
     ($($(#[$attribute:meta])* $table:ident {
-        $($field:ident $(= $key:literal)?: $kind:ident $(of $inner:ident)?,)*
+        $($(#[doc = $about:literal])* $field:ident $(= $key:literal)?: $kind:ident $(of $inner:ident)? $(as $form:ident $(($($word:literal),*))?)? $(default $default:tt)?,)*
         $($refused:literal => $why:literal,)*
     })*) => {$(
         $(#[$attribute])*
@@ -64,12 +162,19 @@ macro_rules! tables {
         pub(crate) struct $table {
             #[allow(dead_code, reason = "not of every table is something said as a whole")]
             pub(crate) place: $crate::config::source::Source,
-            $(pub(crate) $field: $crate::config::table::held!($kind $($inner)?),)*
+            $($(#[doc = $about])* pub(crate) $field: $crate::config::table::held!($kind $($inner)?),)*
         }
 
         impl $crate::config::document::Table for $table {
-            const SHAPE: &'static $crate::config::document::Shape = &$crate::config::document::Shape {
-                keys: &[$($crate::config::table::key!($field $($key)?)),*],
+            const SHAPE: &'static $crate::config::shape::Shape = &$crate::config::shape::Shape {
+                keys: &[$($crate::config::shape::Key {
+                    name: $crate::config::table::key!($field $($key)?),
+                    kind: $crate::config::table::kind!($kind $($inner)?),
+                    form: $crate::config::table::form!($($form $($($word)*)?)?),
+                    default: $crate::config::table::default!($($default)?),
+                    required: $crate::config::table::required!($($default)?),
+                    about: concat!($($about),*),
+                }),*],
                 refused: &[$(($refused, $why)),*],
             };
 
@@ -79,22 +184,15 @@ macro_rules! tables {
                     $($field: reader.$kind($crate::config::table::key!($field $($key)?), problems),)*
                 }
             }
+        }
 
-            #[allow(unused_mut, reason = "not every table has commands of its own")]
-            fn commands<'t>(&'t self, all: &mut Vec<$crate::config::secret_place::TableCommands<'t>>) {
-                let mut own = $crate::config::secret_place::TableCommands::default();
-                $($crate::config::table::take_commands!($kind self.$field, own, all);)*
-                all.push(own);
+        impl $crate::config::shape::Written for $table {
+            fn said(&self) -> Vec<(&'static $crate::config::shape::Key, $crate::config::shape::Said<'_>)> {
+                let said = [$($crate::config::table::said!($kind self.$field)),*];
+                <Self as $crate::config::document::Table>::SHAPE.keys.iter().zip(said).collect()
             }
-
-            #[cfg(test)]
-            fn keys(header: &str, all: &mut Vec<(String, &'static str)>) {$(
-                let key = $crate::config::table::key!($field $($key)?);
-                all.push((header.to_owned(), key));
-                $(<$inner as $crate::config::document::Table>::keys(&$crate::config::document::header(stringify!($kind), header, key), all);)?
-            )*}
         }
     )*};
 }
 
-pub(crate) use {held, key, tables, take_commands};
+pub(crate) use {default, form, held, key, kind, required, said, tables};

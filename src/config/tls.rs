@@ -10,12 +10,18 @@ use crate::server::{Clients, ListenerTls, ListenerTlsError, NamePattern};
 tables! {
     /// One `[listener.tls]`.
     FileTls {
-        certificate: text,
-        key: text,
+        /// PEM file of the certificate, then its intermediates; reloaded.
+        certificate: text default required,
+        /// PEM file of its private key, not encrypted; reloaded.
+        key: text default required,
+        /// PEM file of the authorities of clients: each must show a certificate of theirs.
         client_ca: text,
+        /// DNS names and URIs, one of which a client's certificate must have; `*` is part of one label or path segment. Left out: any.
         client_names: texts,
+        /// PEM file of what the authorities have revoked; reloaded.
         client_crl: text,
-        client_certificate: text,
+        /// `optional`: a client may show none, and be known as a caller by something else. Left out: `required` with `client_ca`.
+        client_certificate: text as OneOf("required", "optional"),
         "certificate_file" => "there is no such key; write `certificate`",
         "key_file" => "there is no such key; write `key`",
         "client_ca_file" => "there is no such key; write `client_ca`",

@@ -5,18 +5,22 @@ use super::table::tables;
 
 tables! {
     /// `[token_store]`.
-    #[cfg_attr(
-        not(feature = "token-store"),
-        allow(dead_code, reason = "read all the same, for the keys to be checked")
-    )]
     FileTokenStore {
-        url: text,
+        /// Redis or Valkey: `redis://[user@]host[:6379][/db]`, or `rediss://…` for TLS; no password.
+        url: text default required,
+        /// File with the key that closes what is stored, 64 hexadecimal digits; the same for all replicas.
         key_file: text,
+        /// Command that prints the same: an absolute path, then arguments.
         key_command: command,
+        /// Whom to be there. Left out: the default user.
         username: text,
+        /// File with the password.
         password_file: text,
+        /// Command that prints the same: an absolute path, then arguments.
         password_command: command,
+        /// Variables that the commands of this table get, beside `PATH` and `HOME`.
         command_environment: variables,
+        /// With `rediss://`: PEM file of the authorities to trust. Left out: the system's.
         ca_file: text,
         "key" => "no secret in this file: put it into a file of its own and name that with `key_file`",
         "password" => "no secret in this file: put it into a file of its own and name that with `password_file`",

@@ -15,20 +15,35 @@ use crate::config::{unix, value};
 tables! {
     /// One `[[caller]]`.
     FileCaller {
-        name: text,
+        /// In logs and metrics, and the user name, client id or public key that goes with its secret: 1 to 63 of `a-z 0-9 . _ -`.
+        name: text default required,
+        /// Names of the listeners where it exists. Left out: all.
         listeners: texts,
+        /// Networks that it calls from; counts only for requests that show nothing else; the longest prefix wins.
         networks: texts,
+        /// User ids at the other end of a unix socket.
         uids: integers,
+        /// DNS names and URIs in the certificates of `client_ca`; `*` is one whole part, `**` at the end any number.
         certificate_names: texts,
+        /// Whose tokens show that it is this caller.
         jwt: tables of FileJwt,
+        /// File with its local secret (`atlas-auth-proxy make-secret`); a second line is the next one.
         secret_file: text,
+        /// Command that prints the same: an absolute path, then arguments.
         secret_command: command,
+        /// Variables that the commands of this table get, beside `PATH` and `HOME`.
         command_environment: variables,
-        max_requests_per_minute: integer,
-        max_concurrent_requests: integer,
-        own_account: boolean,
-        delegates: boolean,
-        unmatched: text,
+        /// Its share, in this process: beyond it 429. Left out: no limit.
+        max_requests_per_minute: integer as Range(1, 4294967295),
+        /// Its share, in this process: beyond it 429. Left out: no limit.
+        max_concurrent_requests: integer as Range(1, 4294967295),
+        /// Whether it may name a client id or public key of this proxy's accounts in a path.
+        own_account: boolean default false,
+        /// Whether what it says of its own callers is recorded; it decides nothing.
+        delegates: boolean default false,
+        /// There is nothing else: what no rule allows is denied.
+        unmatched: text as OneOf("deny") default "deny",
+        /// What it may do: the first match decides.
         rules = "rule": tables of FileCallerRule,
         "rules" => "there is no such key; write `[[caller.rule]]`, once for each",
         "secret" => "no secret in this file: put it into a file of its own and name that with `secret_file`",
@@ -38,8 +53,11 @@ tables! {
 
     /// One of `jwt`.
     FileJwt {
-        issuer: text,
+        /// The `name` of an issuer.
+        issuer: text default required,
+        /// Pattern of `sub`, with `*` and `**`.
         subject: text,
+        /// Patterns of other claims; each must be there and match.
         claims: texts_by_name,
     }
 }

@@ -14,17 +14,29 @@ use crate::secret::Secret;
 tables! {
     /// One `[[issuer]]`.
     FileIssuer {
-        name: text,
+        /// What `jwt` of callers calls it.
+        name: text default required,
+        /// What its tokens have in `iss`, byte for byte.
         issuer: text,
-        audience: text,
+        /// What its tokens must have in `aud`: the gateway's own name.
+        audience: text default required,
+        /// Where its keys are (`jwks_uri` of its discovery document): `https://`, or `http://` to this machine.
         jwks_url: text,
+        /// File with its keys.
         jwks_file: text,
+        /// PEM file of the authorities to trust at `jwks_url`. Left out: the system's.
         ca_file: text,
+        /// File with a token that is sent to `jwks_url` as Bearer, read anew each time; needs `ca_file`.
         token_file: text,
+        /// Command that prints the same: an absolute path, then arguments.
         token_command: command,
+        /// Variables that the commands of this table get, beside `PATH` and `HOME`.
         command_environment: variables,
-        max_life: text,
-        keep: text,
+        /// Longest life of a token, `exp` less `iat`.
+        max_life: text as Duration default "24h",
+        /// How long keys are used without an answer of the issuer.
+        keep: text as Duration default "1h",
+        /// In place of `issuer`: a SPIFFE trust domain. `iss` is ignored, the trust domain of `sub` decides.
         spiffe: text,
     }
 }

@@ -10,10 +10,14 @@ use crate::crypto::KeyFile;
 tables! {
     /// `[passes]`.
     FilePasses {
+        /// File with the key that seals passes, 64 hexadecimal digits, the same for all replicas; a second line is the previous key. Left out: made at the start.
         key_file: text,
+        /// Command that prints the same: an absolute path, then arguments.
         key_command: command,
+        /// Variables that the commands of this table get, beside `PATH` and `HOME`.
         command_environment: variables,
-        life: text,
+        /// How long a pass is good. Left out: `1h`, without a key at most `1m`.
+        life: text as Duration,
         "key" => "no secret in this file: put it into a file of its own and name that with `key_file`",
     }
 }

@@ -14,13 +14,20 @@ use crate::guard::PathPattern;
 tables! {
     /// One `[[caller.rule]]`.
     FileCallerRule {
+        /// Ids of operations in Atlas's documentation, `*` within a name; `unknown` is everything else.
         operations: texts,
+        /// Tags of operations, as `Clusters`.
         tags: texts,
+        /// Names of methods, in capitals; GET includes HEAD.
         methods: texts,
+        /// Pattern of the path, as of a listener's rule.
         path: text,
+        /// Ids of projects: what stands at `{groupId}` of the operation's path.
         projects: texts,
+        /// Ids of organizations: what stands at `{orgId}`; not beside `projects`.
         organizations: texts,
-        action: text,
+        /// `warn`: would deny, but lets through, logs and counts.
+        action: text as OneOf("allow", "deny", "warn") default required,
         "operation" => "there is no such key; write `operations`, a list",
         "tag" => "there is no such key; write `tags`, a list",
         "method" => "there is no such key; write `methods`, a list",

@@ -12,16 +12,16 @@ use crate::server::Bind;
 const DEFAULT_BIND: &str = "localhost:8080";
 
 /// An address, and the table of the file that describes its listener.
-pub(super) struct Entry<'f> {
-    pub(super) bind: Given<String>,
-    pub(super) table: Option<&'f FileListener>,
+pub(crate) struct Entry<'f> {
+    pub(crate) bind: Given<String>,
+    pub(crate) table: Option<&'f FileListener>,
     /// False when several addresses take the place of one: they can't share its name, the bound address tells them
     /// apart.
-    pub(super) keeps_name: bool,
+    pub(crate) keeps_name: bool,
 }
 
 /// Every address to bind, in order.
-pub(super) fn entries<'f>(tables: &'f [FileListener], inputs: &mut Inputs<'_>) -> Vec<Entry<'f>> {
+pub(crate) fn entries<'f>(tables: &'f [FileListener], inputs: &mut Inputs<'_>) -> Vec<Entry<'f>> {
     let entry = |bind, table, keeps_name| Entry {
         bind,
         table,

@@ -20,47 +20,72 @@ use crate::guard::{Allowlist, HostName, HostNames, RequiredHeader};
 use crate::proxy::{DefaultAccept, FairnessLimits, RequestRules};
 use crate::server::{Bind, ListenerSettings};
 
-use address::{Entry, entries, with_unix_settings};
+use address::with_unix_settings;
 pub(crate) use callers::mode as callers_mode;
 use exposure::{Tls, check_exposure, check_names};
 pub(crate) use policy::policy;
 
-pub(crate) use address::first;
+pub(crate) use address::{Entry, entries, first};
 pub(crate) use exposure::is_loopback;
 
 tables! {
     /// One `[[listener]]`.
     FileListener {
+        /// Label in logs and metrics: letters, digits, `.`, `_`, `-`. Left out: the bound address.
         name: name,
-        bind: text,
+        /// Where to listen: `IP:port`, `[IPv6]:port`, `localhost:port`, `unix:/path`, or `systemd:NAME` for a socket that systemd hands over.
+        bind: text default "localhost:8080",
+        /// Whose credential it adds. Left out: the only account's.
         account: name,
-        allow: texts,
+        /// Networks or single addresses that may connect.
+        allow: texts default ["127.0.0.0/8", "::1/128"],
+        /// Networks of load balancers that are trusted to say who their client is, by version 2 of the PROXY protocol.
         proxy_protocol: texts,
+        /// Names by which clients call the proxy, with any port; `localhost`, `127.0.0.1`, `[::1]` and the bound address always count.
         hosts: texts,
-        read_only: boolean,
-        insecure_plaintext: boolean,
-        rewrite_links: boolean,
-        max_requests_per_minute: integer,
-        max_concurrent_requests: integer,
-        retry_429: text,
-        default_accept: text,
-        callers: text,
-        digest_compatible: boolean,
+        /// Let only GET, HEAD and OPTIONS through.
+        read_only: boolean default false,
+        /// Without TLS: permit a bind beyond loopback (together with `allow`), and a host name beyond loopback.
+        insecure_plaintext: boolean default false,
+        /// Turn links to the upstream in answers into links to the proxy.
+        rewrite_links: boolean default true,
+        /// Requests of this listener that are forwarded in any 60 s; beyond: 429. Left out: no limit.
+        max_requests_per_minute: integer as Range(1, 4294967295),
+        /// Requests of this listener at once, each to the end of its answer; beyond: 429. Left out: no limit.
+        max_concurrent_requests: integer as Range(1, 4294967295),
+        /// How long GET, HEAD, OPTIONS, PUT and DELETE may wait for another try when Atlas answers 429, at most `5m`. Left out: not.
+        retry_429: text as Duration,
+        /// Version of the API for requests under `/api/atlas/v2` whose `Accept` names none, such as `2025-03-12`.
+        default_accept: text as Date,
+        /// Who is served: `required`, only callers (the default as soon as callers are named); `optional`, whoever shows nothing may do what the rules allow.
+        callers: text as OneOf("required", "optional"),
+        /// Whether a write without the content that it needs gets a Digest challenge, as `curl --digest` expects.
+        digest_compatible: boolean default true,
+        /// Whether MD5 is offered, after SHA-256, where clients are asked for Digest. Left out: true, in a FIPS build false.
         digest_md5: boolean,
+        /// Header that a request must carry once, with a value; others are refused.
         required_header: text,
-        unmatched: text,
+        /// What happens to a request that no rule matches. Left out: `deny` where there are rules.
+        unmatched: text as OneOf("deny", "allow"),
+        /// What passes: the first match decides. Without rules everything but TRACE and CONNECT does.
         rules = "rule": tables of FileRule,
-        mode: text_or_integer,
+        /// Permission bits of a unix socket, in octal. Left out: `0600`.
+        mode: text_or_integer as Mode,
+        /// User ids that may connect to a unix socket. Left out: whoever the mode lets in.
         uids: integers,
+        /// TLS 1.2 and later, with HTTP/2 and HTTP/1.1.
         tls: table of FileTls,
         "rules" => "there is no such key; write `[[listener.rule]]`, once for each",
     }
 
     /// One `[[listener.rule]]`.
     FileRule {
+        /// Names of methods, in capitals. Left out: any.
         methods: texts,
-        path: text,
-        action: text,
+        /// Pattern of the path: `{name}` and `*` are one segment, `**` at the end any number, also none.
+        path: text default required,
+        /// What happens to what matches.
+        action: text as OneOf("allow", "deny") default required,
     }
 }
 

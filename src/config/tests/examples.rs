@@ -6,16 +6,16 @@ use super::*;
 use crate::server::Bind;
 use crate::settings::Limits;
 
-fn folder() -> PathBuf {
+pub(super) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("config")
 }
 
-fn example(name: &str) -> String {
+pub(super) fn example(name: &str) -> String {
     std::fs::read_to_string(folder().join(name)).unwrap()
 }
 
 /// The credential files that an example names are filled; those of authorities too.
-fn case(text: &str) -> Case {
+pub(super) fn case(text: &str) -> Case {
     // The last table of the full one; a build that can't share tokens refuses it.
     let text = match text.split_once("[token_store]") {
         Some((before, _)) if !cfg!(feature = "token-store") => before,

@@ -6,12 +6,14 @@ mod callers;
 mod commands;
 mod connect_to;
 mod credentials;
+mod effective;
 mod examples;
 mod gateway;
 mod listeners;
 mod precedence;
 mod reference;
 mod refusals;
+mod schema;
 mod tls;
 mod token_store;
 
@@ -72,7 +74,11 @@ impl Case {
     }
 
     fn try_load(&self) -> Result<Loaded, Vec<String>> {
-        load(Sources {
+        load(self.sources()).map_err(|errors| errors.lines().collect())
+    }
+
+    fn sources(&self) -> Sources<'_> {
+        Sources {
             flags: &self.flags,
             environment: &self.environment,
             files: &self.files,
@@ -84,8 +90,7 @@ impl Case {
                 cores: NonZeroUsize::new(8).unwrap(),
                 log_to_terminal: true,
             },
-        })
-        .map_err(|errors| errors.lines().collect())
+        }
     }
 
     #[track_caller]

@@ -10,16 +10,16 @@ use crate::upstream::HttpVersion;
 /// One row: how to give a setting in each way, and what the settings then say.
 pub(super) struct Row {
     pub(super) name: &'static str,
-    flag: (fn(&mut Flags), &'static str),
+    pub(super) flag: (fn(&mut Flags), &'static str),
     pub(super) variable: (&'static str, &'static str, &'static str),
     pub(super) file: (&'static str, &'static str),
-    default: &'static str,
-    read: fn(&Settings) -> String,
+    pub(super) default: &'static str,
+    pub(super) read: fn(&Settings) -> String,
 }
 
 const CA: &str = "/etc/ca.pem";
 
-fn certificate() -> String {
+pub(super) fn certificate() -> String {
     rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])
         .unwrap()
         .cert

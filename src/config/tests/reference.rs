@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::document::{Table, header};
+use super::super::document::Table;
 use super::super::file::FileConfig;
 use super::super::variable;
 use super::precedence::rows;
@@ -16,8 +16,10 @@ type Key = (String, String);
 /// Every key that the file may have.
 pub(super) fn keys() -> BTreeSet<Key> {
     let mut all = Vec::new();
-    FileConfig::keys("", &mut all);
-    all.into_iter().map(|(header, key)| (header, key.to_owned())).collect()
+    FileConfig::SHAPE.walk("", &mut all);
+    all.into_iter()
+        .map(|(header, key)| (header, key.name.to_owned()))
+        .collect()
 }
 
 /// What stands in backticks.
@@ -85,13 +87,14 @@ fn documented() -> Vec<Row<'static>> {
 #[test]
 fn the_reference_names_the_keys_that_there_are() {
     let named: BTreeSet<Key> = documented().iter().flat_map(Row::keys).collect();
-    let headers: BTreeSet<String> = keys().into_iter().map(|(header, _)| header).collect();
+    let mut all = Vec::new();
+    FileConfig::SHAPE.walk("", &mut all);
+    let headers: BTreeSet<&String> = all.iter().map(|(header, _)| header).collect();
     // The header of a table says that it stands below another.
-    let is_table = |(above, key): &Key| {
-        let mut methods = ["table", "tables", "named"].into_iter();
-        methods.any(|method| headers.contains(&header(method, above, key)))
-    };
-    let known: BTreeSet<Key> = keys().into_iter().filter(|key| !is_table(key)).collect();
+    let values = all.iter().filter(|(header, key)| key.below(header).is_none());
+    let known: BTreeSet<Key> = values
+        .map(|(header, key)| (header.clone(), key.name.to_owned()))
+        .collect();
     let not_documented: Vec<&Key> = known.difference(&named).collect();
     let unknown: Vec<&Key> = named.difference(&known).collect();
     assert!(not_documented.is_empty(), "not in the reference: {not_documented:?}");
