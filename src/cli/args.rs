@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 use super::audit::AuditArgs;
+use super::check::Answer;
 use super::make_ca::MakeCaArgs;
 use super::rotate_secret::RotateArgs;
 use super::rules::RulesArgs;
@@ -275,14 +276,23 @@ pub(crate) struct CheckArgs {
     #[arg(long)]
     json: bool,
 
+    /// Print failures alone.
+    #[arg(long, short, conflicts_with = "json")]
+    quiet: bool,
+
     #[command(flatten)]
     run: RunArgs,
 }
 
 impl CheckArgs {
-    /// The flags of `run`, the account, whether JSON is wanted.
-    pub(crate) fn parts(self) -> (Flags, Option<String>, bool) {
-        (self.run.into(), self.account, self.json)
+    /// The flags of `run`, the account, how to answer.
+    pub(crate) fn parts(self) -> (Flags, Option<String>, Answer) {
+        let answer = match (self.json, self.quiet) {
+            (true, _) => Answer::Json,
+            (false, true) => Answer::Failures,
+            (false, false) => Answer::Steps,
+        };
+        (self.run.into(), self.account, answer)
     }
 }
 

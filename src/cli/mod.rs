@@ -11,11 +11,13 @@ mod exit;
 mod healthcheck;
 mod make_ca;
 mod man;
+mod mistaken;
 mod reload;
 mod rotate_secret;
 mod rules;
 mod run;
 mod shell;
+mod steps;
 mod systemd;
 #[cfg(test)]
 mod tests;
@@ -69,10 +71,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>, environment: &'static dyn 
         #[cfg(feature = "emulator")]
         Some(Command::Demo(DemoArgs { callers, strict })) => demo::run(callers, strict),
         Some(Command::Check(args)) => {
-            let (flags, account, as_json) = args.parts();
+            let (flags, account, answer) = args.parts();
             let commands = SecretCommands::new(Arc::new(SystemClock));
             let sources = sources(&flags, environment, &commands);
-            check::check(sources, environment, account.as_deref(), as_json)
+            check::check(sources, environment, account.as_deref(), answer)
         }
         Some(Command::RotateSecret(args)) => {
             let (flags, wishes) = args.parts();
@@ -191,7 +193,13 @@ fn misconfigured(errors: &ConfigErrors) -> ExitCode {
 /// Help and version to standard output, a usage error to standard error.
 fn answer(error: &clap::Error) -> ExitCode {
     let wanted = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-    let text = without_credentials(&error.render().to_string());
+    let mut text = error.render().to_string();
+    if let Some(tip) = mistaken::tip(error) {
+        // What clap takes for similar would mislead.
+        let first = text.lines().next().unwrap_or_default();
+        text = format!("{first}\n\n  tip: {tip}\n\nFor more information, try '--help'.\n");
+    }
+    let text = without_credentials(&text);
     // An error means that the reader has closed the output, and does not want it.
     let _ = if wanted {
         io::stdout().lock().write_all(text.as_bytes())

@@ -26,6 +26,7 @@ const EXPIRES_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 impl Patient<'_> {
     /// True when the API answered as it should.
     pub(super) async fn one_call(&mut self, api: &AtlasApi) -> bool {
+        self.begin("api", format!("asking for {CALL}"));
         match api.call(Method::GET, CALL, None).await {
             Ok(answer) => {
                 self.judge(&answer);
@@ -112,6 +113,7 @@ impl Patient<'_> {
 
     /// What paths of the API name the key by, which Atlas tells the key alone: left out where it does not.
     pub(super) async fn key_id(&mut self, key: &ApiKeyPair, api: &AtlasApi) {
+        self.begin("api_key_id", "asking which key this is");
         let Ok(answer) = api.call(Method::GET, STATUS, None).await else {
             return;
         };
@@ -143,6 +145,7 @@ impl Patient<'_> {
     }
 
     pub(super) async fn secret_expiry(&mut self, api: &AtlasApi, client_id: &str, secret: &Secret) {
+        self.begin("secret_expiry", "looking for the service account");
         let found = match ServiceAccount::find(api, client_id).await {
             Ok(account) => account.secrets(api).await,
             Err(error) => Err(error),

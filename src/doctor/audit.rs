@@ -25,6 +25,7 @@ pub(super) async fn examine(settings: &Settings, report: &mut Report) {
             "lines go to standard output: whether they are kept is up to what reads it, and no chain proves them";
         return report.add(Step::new(CHECK, Status::Ok, found));
     };
+    report.begin(CHECK, format!("looking at {}", path.display()));
     let place = path.clone();
     let examined = blocking::run(move || audit::examine(&place));
     let fail = |found: String, hint: Option<&str>| Step {

@@ -48,6 +48,7 @@ pub(super) async fn examine(settings: &Settings, around: &Circumstances, report:
             return report.add(Step::new(CALLERS, Status::Fail, found));
         }
     };
+    report.begin(ISSUER, "asking issuers for their keys");
     let callers = Arc::new(Callers::new(identification.clone(), state));
     let answered = async {
         while !callers

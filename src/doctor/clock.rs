@@ -18,6 +18,7 @@ const ANYTHING: &str = "/api/atlas/v2";
 
 impl Patient<'_> {
     pub(super) async fn clock(&mut self, http: &HttpClient) {
+        self.begin("clock", "asking the upstream for the time");
         let asked = self.around.clock.wall();
         let answer = http
             .send(http::Request::get(self.origin().url(ANYTHING)), "", LIMIT)

@@ -22,6 +22,7 @@ const NO_ANSWER: &str = "connections were taken a moment ago: try again. If it s
 impl Patient<'_> {
     pub(super) async fn with_service_account(&mut self, key: &ServiceAccountKey, client: &ApiClient) {
         let ServiceAccountKey { client_id, secrets } = key;
+        self.begin("credential", "asking for a token");
         let session = match Session::open(client, key.clone()).await {
             Ok(session) => session,
             Err(refusal) => {
@@ -90,6 +91,7 @@ impl Patient<'_> {
             Ok(api) => api,
             Err(error) => return self.add("credential", Status::Fail, error.to_string(), None),
         };
+        self.begin("credential", "answering a Digest challenge");
         match api.call(http::Method::GET, super::api::CALL, None).await {
             Err(CallError::Refused(why)) => {
                 let hint = if challenged.0.load(Ordering::Relaxed) {

@@ -126,6 +126,7 @@ impl Patient<'_> {
     }
 
     async fn asks_who_it_is(&mut self, api: &AtlasApi) -> Result<(), &'static str> {
+        self.begin("caller", "asking the gateway who this is");
         let mut answer = api.call(Method::GET, CALLER, None).await;
         // Where sending fails first, the alert that says why is lost with the connection.
         for _ in 0..MOST_REPEATS {
@@ -255,6 +256,7 @@ impl Patient<'_> {
     }
 
     async fn one_call_through(&mut self, api: &AtlasApi) {
+        self.begin("api", format!("asking for {CALL}"));
         let answer = match api.call(Method::GET, CALL, None).await {
             Ok(answer) => answer,
             Err(error) => {

@@ -25,7 +25,7 @@ use crate::settings::{AccountSettings, Settings};
 use crate::time::SharedClock;
 use crate::upstream::{Origin, client_config};
 
-pub use report::Report;
+pub use report::{Report, Watcher};
 
 /// The variables that name proxies, in order of precedence; `HTTP_PROXY` is not among them.
 pub const PROXY_VARIABLES: [&str; 8] = [
@@ -132,6 +132,11 @@ impl<'a> Patient<'a> {
             hint,
             ..Step::new(check, status, found)
         });
+    }
+
+    /// Says that a check has begun that may take some time.
+    fn begin(&mut self, check: &'static str, what: impl Into<String>) {
+        self.add(check, Status::Running, what, None);
     }
 
     fn skip(&mut self, checks: &[&'static str], why: &str) {

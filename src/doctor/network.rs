@@ -54,6 +54,7 @@ impl Patient<'_> {
 
     /// Whether the upstream can be reached and proves its name. Err: why later checks make no sense.
     pub(super) async fn network(&mut self, tls: &ClientConfig) -> Result<(), &'static str> {
+        self.begin("network", format!("connecting to {}", self.origin()));
         let found = inspect(&self.account.upstream, tls).await;
         let egress = self.account.upstream.egress.as_ref();
         let (host, whose) = match egress {

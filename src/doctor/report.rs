@@ -1,49 +1,55 @@
 //! All that was found, for people and for machines.
 
-use std::fmt::Write as _;
-
 use serde_json::json;
 
-use crate::report::{Columns, Status, Step};
+use crate::report::{Status, Step};
 
-const COLUMNS: Columns = Columns { status: 4, name: 14 };
+/// Who is told of each step as it ends, and of those that begin.
+pub type Watcher = Box<dyn FnMut(&Step)>;
 
 /// All steps, in their order.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Report {
     steps: Vec<Step>,
+    watcher: Option<Watcher>,
 }
 
 impl Report {
+    /// An empty report whose steps somebody watches.
+    pub fn watched(watcher: Watcher) -> Self {
+        Self {
+            steps: Vec::new(),
+            watcher: Some(watcher),
+        }
+    }
+
     /// Adds a step.
     pub fn add(&mut self, step: Step) {
-        self.steps.push(step);
+        if let Some(watcher) = &mut self.watcher {
+            watcher(&step);
+        }
+        if step.status != Status::Running {
+            self.steps.push(step);
+        }
+    }
+
+    /// Says that a check has begun that may take some time.
+    pub(super) fn begin(&mut self, check: &'static str, what: impl Into<String>) {
+        self.add(Step::new(check, Status::Running, what));
     }
 
     /// Whether nothing failed.
     pub fn is_good(&self) -> bool {
-        self.steps.iter().all(|step| step.status != Status::Fail)
+        self.count(Status::Fail) == 0
     }
 
-    /// A line for each check, and one below it for what to do.
-    pub fn text(&self) -> String {
-        let mut text = String::new();
-        let several = self.accounts() > 1;
-        for step in &self.steps {
-            // Writing to a string can't fail.
-            let _ = writeln!(text, "{}", printable(&step.line(COLUMNS, several)));
-            if let Some(hint) = &step.hint {
-                let _ = writeln!(text, "                    -> {}", printable(hint));
-            }
+    /// What came of it, in a few words.
+    pub fn summary(&self) -> String {
+        match (self.count(Status::Fail), self.count(Status::Warn)) {
+            (0, 0) => "all is well".to_owned(),
+            (0, warned) => format!("it works; {warned} to look at"),
+            (failed, _) => format!("{failed} failed"),
         }
-        let failed = self.count(Status::Fail);
-        let warned = self.count(Status::Warn);
-        let _ = match (failed, warned) {
-            (0, 0) => writeln!(text, "all is well"),
-            (0, warned) => writeln!(text, "it works; {warned} to look at"),
-            (failed, _) => writeln!(text, "{failed} failed"),
-        };
-        text
     }
 
     /// One JSON object.
@@ -67,14 +73,4 @@ impl Report {
     fn count(&self, status: Status) -> usize {
         self.steps.iter().filter(|step| step.status == status).count()
     }
-
-    fn accounts(&self) -> usize {
-        let names: std::collections::BTreeSet<_> = self.steps.iter().filter_map(|step| step.account.as_ref()).collect();
-        names.len()
-    }
-}
-
-/// Text from elsewhere must not control the terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -22,6 +22,7 @@ pub(super) async fn examine(settings: &Settings, only: Option<&str>, report: &mu
             CredentialSettings::ApiKey(_) | CredentialSettings::Identity(_) => None,
         })
         .collect();
+    report.begin(CHECK, format!("asking {store}"));
     report.add(match token_store::examine(store, &accounts).await {
         Ok(found) => step(store, found),
         Err(error) => Step {

@@ -4,7 +4,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::RotationSettings;
 use super::open::Found;
-use super::words::{hinted, ok};
+use super::words::{hinted, ok, running};
 use crate::atlas_api::Session;
 use crate::report::{Status, Step};
 use crate::secret::Secret;
@@ -34,6 +34,11 @@ pub(super) async fn delete_old(
         ));
         return false;
     };
+    let wait = format!(
+        "in {} s: until then every proxy has taken the new one (--grace)",
+        grace.as_secs()
+    );
+    say(running("delete", wait));
     let mut kept = |status, why: String| {
         say(Step::new(
             "delete",

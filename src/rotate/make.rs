@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::RotationSettings;
 use super::make_room::make_room;
 use super::open::Opened;
-use super::words::{Failed, hinted, ok, until};
+use super::words::{Failed, hinted, ok, running, until};
 use crate::atlas_api::{AccountError, ServiceSecret, Session};
 use crate::credential::bearer::Outcome;
 use crate::report::{Status, Step};
@@ -43,6 +43,7 @@ pub(super) async fn change(
         }
         return Ok(Changed::Nothing);
     }
+    say(running("make", "asking Atlas for a new secret"));
     let (made, value) = match opened
         .found
         .account
@@ -53,10 +54,12 @@ pub(super) async fn change(
         Err(error) => return Err(Failed("make", not_made(opened, error).await)),
     };
     say(ok("make", format!("secret {}{}", made.id, until(&made))));
+    say(running("verify", "asking for a token with it"));
     if let Err(why) = verify(settings, opened, &value).await {
         return Err(Failed("verify", take_back(opened, &made, why).await));
     }
     say(ok("verify", "a token was granted for it".to_owned()));
+    say(running("write", format!("to {}", settings.destination)));
     match settings.destination.put(&value).await {
         Ok(()) => {}
         Err(error) if error.untouched => return Err(Failed("write", take_back(opened, &made, error.why).await)),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::RotationSettings;
-use super::words::{Failed, hinted, ok, until};
+use super::words::{Failed, hinted, ok, running, until};
 use crate::atlas_api::{ApiClient, ServiceAccount, ServiceSecret, Session, in_use};
 use crate::report::Step;
 use crate::upstream::client_config;
@@ -40,10 +40,12 @@ pub(super) async fn open(settings: &RotationSettings<'_>, say: &mut dyn FnMut(St
     let upstream = settings.upstream;
     let tls = client_config(upstream.ca_file.as_deref()).map_err(|error| Failed("token", error.to_string()))?;
     let client = ApiClient::new(upstream, tls, Arc::clone(&settings.clock));
+    say(running("token", "asking for one with the secret in use"));
     let session = Session::open(&client, settings.key.clone())
         .await
         .map_err(|refusal| Failed("token", format!("{refusal}; `atlas-auth-proxy check` tells more")))?;
     say(ok("token", "granted for the secret in use".to_owned()));
+    say(running("account", "looking for the service account"));
     let account = match &settings.home {
         Some(home) => Ok(ServiceAccount::at(home.clone(), client_id)),
         None => ServiceAccount::find(session.api(), client_id).await,

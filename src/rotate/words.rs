@@ -10,6 +10,11 @@ pub(super) fn ok(step: &'static str, detail: String) -> Step {
     Step::new(step, Status::Ok, detail)
 }
 
+/// What has begun, for whoever waits.
+pub(super) fn running(step: &'static str, what: impl Into<String>) -> Step {
+    Step::new(step, Status::Running, what)
+}
+
 pub(super) fn until(secret: &ServiceSecret) -> String {
     let expires = secret.expires.and_then(|at| jiff::Timestamp::try_from(at).ok());
     expires.map_or_else(String::new, |at| format!(", which expires at {at:.0}"))

@@ -23,6 +23,8 @@ mod callers;
 mod check;
 #[cfg(feature = "emulator")]
 mod clients;
+#[cfg(feature = "emulator")]
+mod command_line;
 mod contradictions;
 mod default_accept;
 mod dependencies;

@@ -68,6 +68,10 @@ pub(crate) struct RotateArgs {
     #[arg(long)]
     json: bool,
 
+    /// Print failures alone.
+    #[arg(long, short, conflicts_with = "json")]
+    quiet: bool,
+
     #[command(flatten)]
     run: RunArgs,
 }
@@ -88,6 +92,7 @@ pub(crate) struct Wishes {
     pub(super) dry_run: bool,
     pub(super) every: Option<Duration>,
     pub(super) json: bool,
+    pub(super) quiet: bool,
 }
 
 impl RotateArgs {
@@ -108,6 +113,7 @@ impl RotateArgs {
             dry_run: self.dry_run,
             every: self.every,
             json: self.json,
+            quiet: self.quiet,
         };
         (self.run.into(), wishes)
     }

@@ -9,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::Wishes;
 use super::prepare::Prepared;
-use super::print::{COLUMNS, as_json, print};
+use super::print::{NAME_WIDTH, STATUS_WIDTH, as_json, print};
 use crate::cli::run::Signals;
+use crate::cli::steps::Steps;
 use crate::cli::{exit, print_error};
 use crate::config::{Environment, Sources};
 use crate::crypto;
@@ -104,11 +105,12 @@ impl Command<'_> {
 
     async fn rotate(&self, prepared: &Prepared, stop: &CancellationToken) -> Rotation {
         let mut steps = Vec::new();
+        let mut printed = self.steps();
         let mut say = |step: Step| {
-            if self.wishes.json {
+            if !self.wishes.json {
+                printed.step(&step);
+            } else if step.status != Status::Running {
                 steps.push(step);
-            } else {
-                print(&step.line(COLUMNS, false));
             }
         };
         let rotation = rotate::rotate(&self.settings(prepared), stop, &mut say).await;
@@ -123,9 +125,13 @@ impl Command<'_> {
         if self.wishes.json {
             print(&as_json(&steps, &rotation));
         } else {
-            print(&format!("in force: {}", rotation.in_force));
+            printed.line(&format!("in force: {}", rotation.in_force));
         }
         rotation
+    }
+
+    fn steps(&self) -> Steps {
+        Steps::new(STATUS_WIDTH, NAME_WIDTH, self.wishes.quiet, self.environment)
     }
 }
 
@@ -167,7 +173,8 @@ impl Work for Repeated<'_> {
         if !self.command.wishes.json {
             let minutes = left.as_secs().div_ceil(60);
             let (days, hours, minutes) = (minutes / 1440, minutes / 60 % 24, minutes % 60);
-            print(&format!("the next rotation is due in {days} d {hours} h {minutes} min"));
+            let line = format!("the next rotation is due in {days} d {hours} h {minutes} min");
+            self.command.steps().line(&line);
         }
     }
 }

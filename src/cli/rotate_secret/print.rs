@@ -4,10 +4,12 @@ use std::io::{self, Write};
 
 use serde_json::json;
 
-use crate::report::{Columns, Step};
+use crate::report::Step;
 use crate::rotate::Rotation;
 
-pub(super) const COLUMNS: Columns = Columns { status: 5, name: 8 };
+/// How wide the columns are, in characters.
+pub(super) const STATUS_WIDTH: usize = 5;
+pub(super) const NAME_WIDTH: usize = 8;
 
 pub(super) fn as_json(steps: &[Step], rotation: &Rotation) -> String {
     let new = rotation.new.as_ref();

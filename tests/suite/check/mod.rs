@@ -13,6 +13,7 @@ mod gateway;
 mod json;
 mod network;
 mod ports;
+mod terminal;
 mod tls;
 #[cfg(feature = "token-store")]
 mod token_store;
