@@ -31,6 +31,18 @@ pub fn validity(der: &[u8]) -> Option<(SystemTime, SystemTime)> {
     Some((before, after))
 }
 
+/// Why rustls does not take a certificate and a private key together; for whoever named their files.
+pub fn unfit_pair(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch) => {
+            "the key is of another certificate. `openssl x509 -noout -pubkey -in CERTIFICATE` and `openssl pkey -pubout -in KEY` \
+             print the same where they belong together; the certificate itself must stand before its intermediates"
+                .to_owned()
+        }
+        other => other.to_string(),
+    }
+}
+
 /// `notAfter` of a certificate in DER.
 pub fn not_after(der: &[u8]) -> Option<SystemTime> {
     validity(der).map(|(_, after)| after)

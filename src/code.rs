@@ -21,6 +21,11 @@ macro_rules! codes {
             pub fn status(self) -> StatusCode {
                 match self { $(ErrorCode::$name => StatusCode::$status,)* }
             }
+
+            /// Where its cause and its cure are described: the heading's anchor is what GitHub makes of it.
+            pub fn page(self) -> String {
+                format!("docs/TROUBLESHOOTING.md#{}", self.as_str().to_ascii_lowercase())
+            }
         }
     };
 }
@@ -66,4 +71,33 @@ codes! {
     AuditUnavailable = "PROXY_AUDIT_UNAVAILABLE", SERVICE_UNAVAILABLE;
     /// A bound of the proxy is reached.
     Overloaded = "PROXY_OVERLOADED", SERVICE_UNAVAILABLE;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const PAGE: &str = include_str!("../docs/TROUBLESHOOTING.md");
+
+    #[test]
+    fn each_code_has_a_section_with_its_status_and_each_section_a_code() {
+        let sections = PAGE
+            .split("\n## ")
+            .skip(1)
+            .filter(|section| section.starts_with("PROXY_"));
+        let mut described = BTreeSet::new();
+        for section in sections {
+            let (heading, text) = section.split_once('\n').unwrap();
+            let code = ErrorCode::ALL.iter().find(|code| code.as_str() == heading);
+            let code = code.unwrap_or_else(|| panic!("{heading}: there is no such code"));
+            let status = format!("**{}**", code.status());
+            assert!(text.contains(&status), "{heading}: {status} is missing");
+            assert!(described.insert(heading), "{heading} twice");
+        }
+        for code in ErrorCode::ALL {
+            assert!(described.contains(code.as_str()), "{} has no section", code.as_str());
+        }
+    }
 }

@@ -15,6 +15,7 @@ pub(super) fn examine(settings: &Settings, now: SystemTime, report: &mut Report)
         if let Some(tls) = &listener.tls {
             time(&label(listener), tls, now, report);
             names(listener, tls, report);
+            unnamed(listener, tls, report);
         }
     }
 }
@@ -88,6 +89,46 @@ fn names(listener: &ListenerSettings, tls: &ListenerTls, report: &mut Report) {
             Status::Fail,
             format!(
                 "the certificate of the listener {} is not for {}",
+                label(listener),
+                missing.join(", ")
+            ),
+        )
+    });
+}
+
+/// A client that uses a name which the certificate has and `hosts` lacks gets 421.
+fn unnamed(listener: &ListenerSettings, tls: &ListenerTls, report: &mut Report) {
+    let hosts = &listener.rules.hosts;
+    let names = tls.names();
+    let serves = |name: &String| match name.strip_prefix("*.") {
+        Some(domain) => hosts.named().any(|host| {
+            let host = host.to_string();
+            host.split_once('.').is_some_and(|(_, rest)| rest == domain)
+        }),
+        None => hosts.knows(name),
+    };
+    let (served, missing): (Vec<String>, Vec<String>) = names.into_iter().partition(serves);
+    if missing.is_empty() {
+        return;
+    }
+    let (status, who) = match served.is_empty() {
+        true => (Status::Fail, "no client that accepts the certificate is served"),
+        false => (Status::Warn, "clients that use such a name are not served"),
+    };
+    report.add(Step {
+        hint: Some(format!(
+            "{who}, and get 421 PROXY_HOST_DENIED: add what they use to `hosts` of the listener (--host){}",
+            if missing.iter().any(|name| name.starts_with('*')) {
+                ", whole names in the place of `*`"
+            } else {
+                ""
+            }
+        )),
+        ..Step::new(
+            CHECK,
+            status,
+            format!(
+                "the certificate of the listener {} is for {}, which `hosts` lacks",
                 label(listener),
                 missing.join(", ")
             ),

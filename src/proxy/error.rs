@@ -1,28 +1,19 @@
 //! Where an error becomes an answer: JSON in Atlas's own error shape.
 
+mod causes;
+
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, header};
 
-use super::body::ClientFault;
 use super::fairness::Exceeded;
 use super::refusal::deny_reason;
-use crate::audit::NotRecorded;
 use crate::code::ErrorCode;
-use crate::credential::bearer::TokenUnavailable;
-use crate::credential::digest::PermitTimeout;
-use crate::guard::PolicyDenied;
-use crate::guard::browser::BrowserDenied;
-use crate::guard::target::TargetDenied;
 use crate::metrics::DenyReason;
-use crate::upstream::{ConnectError, SendError};
 
 /// Marks an answer as made here, and holds its error code.
 pub(super) const ERROR_HEADER: HeaderName = HeaderName::from_static("x-atlas-auth-proxy-error");
-
-/// A disk is not made free within a moment.
-const AUDIT_RETRY: Duration = Duration::from_secs(5);
 
 /// W3C Clear Site Data.
 const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
@@ -273,126 +264,15 @@ impl ProxyError {
     }
 }
 
+/// In Atlas's shape, which has no field for it: the page about the code stands at the end of `detail`.
 pub(super) fn body(code: ErrorCode, detail: &str) -> String {
     let status = code.status();
     serde_json::json!({
         "error": status.as_u16(),
         "errorCode": code.as_str(),
         "reason": status.canonical_reason().unwrap_or_default(),
-        "detail": detail,
+        "detail": format!("{detail} ({})", code.page()),
         "parameters": [],
     })
     .to_string()
-}
-
-impl From<ClientFault> for ProxyError {
-    fn from(fault: ClientFault) -> Self {
-        match fault {
-            ClientFault::Idle => Self::request_body_timeout(),
-            ClientFault::Slow => Self::request_body_slow(),
-            ClientFault::Broken => Self::request_body_broken(),
-        }
-    }
-}
-
-impl From<TargetDenied> for ProxyError {
-    fn from(denied: TargetDenied) -> Self {
-        match denied {
-            TargetDenied::Method => {
-                let mut error = Self::new(ErrorCode::MethodNotAllowed, "CONNECT and TRACE are not served here.").closing();
-                error.allow = Some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
-                error
-            }
-            TargetDenied::Host => Self::new(
-                ErrorCode::HostDenied,
-                "The request names a host that is not this proxy's. Use localhost, 127.0.0.1 or [::1]; whoever runs the \
-                 proxy can add a name (`hosts`, --host).",
-            )
-            .closing(),
-            TargetDenied::Form | TargetDenied::HostCount | TargetDenied::Contradiction => {
-                Self::new(ErrorCode::BadRequest, format!("The request is malformed: {denied}.")).closing()
-            }
-        }
-    }
-}
-
-impl From<BrowserDenied> for ProxyError {
-    fn from(denied: BrowserDenied) -> Self {
-        let mut error = Self::new(
-            ErrorCode::BrowserDenied,
-            format!(
-                "The request seems to come from a web page: {denied}. Web pages may not use this proxy's credential; \
-                 programs leave this header out."
-            ),
-        )
-        .closing();
-        // A browser asks for the worker's script anew each time that the worker has served a page.
-        error.forget_workers = denied == BrowserDenied::ServiceWorker;
-        error
-    }
-}
-
-impl From<PolicyDenied> for ProxyError {
-    fn from(denied: PolicyDenied) -> Self {
-        Self::new(
-            ErrorCode::RuleDenied,
-            format!("Refused by this proxy's configuration: {denied}. Whoever runs the proxy can change it."),
-        )
-        .closing()
-    }
-}
-
-impl From<PermitTimeout> for ProxyError {
-    fn from(timeout: PermitTimeout) -> Self {
-        let mut error = Self::new(ErrorCode::Overloaded, format!("Too many requests at once: {timeout}."));
-        error.retry_after = Some(Duration::from_secs(1));
-        error
-    }
-}
-
-impl From<NotRecorded> for ProxyError {
-    fn from(why: NotRecorded) -> Self {
-        let mut error = Self::new(
-            ErrorCode::AuditUnavailable,
-            format!(
-                "This change would not be recorded, so it was not forwarded: {why}. Reads go on; whoever runs the proxy can \
-                 make room for the audit log."
-            ),
-        );
-        error.retry_after = Some(AUDIT_RETRY);
-        error
-    }
-}
-
-impl From<TokenUnavailable> for ProxyError {
-    fn from(unavailable: TokenUnavailable) -> Self {
-        let (code, after) = match &unavailable {
-            TokenUnavailable::NotYet { retry_after, .. } => (ErrorCode::TokenUnavailable, *retry_after),
-            TokenUnavailable::NotAtlas { retry_after, .. } => (ErrorCode::UpstreamUnreachable, *retry_after),
-            TokenUnavailable::Rejected { retry_after, .. } => (ErrorCode::CredentialRejected, *retry_after),
-        };
-        let mut error = Self::new(code, unavailable.to_string());
-        error.retry_after = Some(after);
-        error
-    }
-}
-
-impl From<&SendError> for ProxyError {
-    fn from(error: &SendError) -> Self {
-        let retry_after = matches!(error, SendError::Queue { .. }).then_some(Duration::from_secs(1));
-        let code = match error {
-            SendError::Queue { .. } => ErrorCode::Overloaded,
-            SendError::HeadTimeout { .. } | SendError::Connect(ConnectError::Timeout { .. }) => {
-                ErrorCode::UpstreamTimeout
-            }
-            SendError::Connect(_)
-            | SendError::Broken { .. }
-            | SendError::Switched { .. }
-            | SendError::Framing { .. } => ErrorCode::UpstreamUnreachable,
-        };
-        let mut answer = Self::new(code, error.for_client());
-        answer.logged = Some(error.to_string());
-        answer.retry_after = retry_after;
-        answer
-    }
 }

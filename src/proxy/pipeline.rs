@@ -286,7 +286,7 @@ impl Pipeline {
             &parts.headers,
             &self.rules.hosts,
         )
-        .map_err(ProxyError::from)?;
+        .map_err(|denied| ProxyError::target_denied(denied, &self.rules.hosts, self.scheme))?;
         let own = guard::browser::Own {
             authority: target.authority,
             scheme: self.scheme,

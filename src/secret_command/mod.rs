@@ -90,6 +90,13 @@ pub enum CommandError {
         .0.display()
     )]
     NoInterpreter(PathBuf),
+    /// The file is there, may be run, and is nothing that the system can run.
+    #[error(
+        "{} is no program that this system can run (Exec format error): a script needs a first line like `#!/bin/sh`, another \
+         program must be built for this kind of processor, and none may be empty",
+        .0.display()
+    )]
+    NoExecutable(PathBuf),
     /// The file system did not say what the path leads to, or did not hand over the program.
     #[error("the command did not start within {} s: does the file system that it is on answer?", .0.as_secs())]
     Hangs(Duration),
@@ -249,6 +256,9 @@ fn start(
         .spawn()
         .map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => CommandError::NoInterpreter(program),
+            _ if error.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) => {
+                CommandError::NoExecutable(program)
+            }
             _ => cannot(error),
         })?;
     Running::of(child)

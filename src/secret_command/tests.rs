@@ -145,7 +145,12 @@ fn a_script_whose_interpreter_is_missing_is_told_from_a_program_that_is() {
         ..shell("")
     };
     let error = runner().run(&command, TIME_LIMIT).unwrap_err();
-    assert_eq!(error, CommandError::NoInterpreter(fs::canonicalize(program).unwrap()));
+    assert_eq!(error, CommandError::NoInterpreter(fs::canonicalize(&program).unwrap()));
+    assert!(!error.may_pass());
+    // Without `#!` a shell would take it for a script of its own; the system does not.
+    fs::write(&program, "echo secret\n").unwrap();
+    let error = runner().run(&command, TIME_LIMIT).unwrap_err();
+    assert_eq!(error, CommandError::NoExecutable(fs::canonicalize(program).unwrap()));
     assert!(!error.may_pass());
 }
 

@@ -33,8 +33,8 @@ pub const PORT_NEEDS_RIGHT: &str = "ports below 1024 need a right: choose anothe
 fn hint(address: &str, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "; another program listens there, or this one by a listener that a reload would replace: stop it (restart), or \
-             choose another port with `--listen` (or `--admin-listen`)"
+            "; another program listens there (`ss -ltnp` names it), or this one by a listener that a reload would replace: \
+             stop it (restart), or choose another port with `--listen` (or `--admin-listen`)"
         }
         io::ErrorKind::PermissionDenied if address.starts_with("unix:") => {
             "; this user may not make files there: choose another folder, or give the right to write in this one"

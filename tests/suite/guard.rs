@@ -36,7 +36,8 @@ async fn refused(proxy: &Proxy, upstream: &Upstream, request: &str, status: u16,
         (body["error"].as_u64(), body["errorCode"].as_str()),
         (Some(status.into()), Some(code))
     );
-    assert!(!body["detail"].as_str().unwrap().is_empty());
+    let page = format!(" (docs/TROUBLESHOOTING.md#{})", code.to_ascii_lowercase());
+    assert!(body["detail"].as_str().unwrap().ends_with(&page), "{body}");
     assert_eq!(upstream.seen().len(), 0, "{request:?} reached the upstream");
 }
 

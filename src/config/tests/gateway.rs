@@ -249,7 +249,10 @@ fn files_that_hold_no_identity_are_named() {
     );
     let other = with_pair().files.remove(Path::new("/i/tls.key")).unwrap();
     let error = pair(with_pair().file("/i/tls.key", other));
-    assert!(error.contains("cannot be used together"), "{error}");
+    assert!(
+        error.contains("cannot be used together: the key is of another"),
+        "{error}"
+    );
     let missing = Case::bare()
         .env("ATLAS_PROXY_GATEWAY", URL)
         .env("ATLAS_PROXY_IDENTITY_TOKEN_FILE", "/i/none")

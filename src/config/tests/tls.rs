@@ -66,7 +66,7 @@ fn what_is_wrong_is_told_in_one_line_at_its_key() {
         ("certificate = 'a.crt'", "4:1: `listener.tls`: `key` is missing"),
         (
             "certificate = 'a.crt'\nkey = 'b.key'",
-            "5:15: `listener.tls.certificate`: `a.crt`: certificate and key cannot be used together",
+            "5:15: `listener.tls.certificate`: `a.crt`: certificate and key cannot be used together: the key is of another certificate",
         ),
         (
             "certificate = 'a.crt'\nkey = 'none.pem'",

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::{IdentityFiles, life};
 use crate::blocking;
+use crate::certificate;
 use crate::crypto;
 use crate::secret_command::{CommandError, Printer};
 
@@ -49,7 +50,7 @@ pub enum IdentityError {
     #[error("the client key is no PEM of a private key (PKCS#8, PKCS#1 or SEC1, not encrypted)")]
     Key,
     /// They don't fit, or can't be used.
-    #[error("client certificate and key cannot be used together: {0}")]
+    #[error("client certificate and key cannot be used together: {}", certificate::unfit_pair(.0))]
     Pair(rustls::Error),
     /// The command that prints the token.
     #[error("{}: {error}", .program.display())]

@@ -42,7 +42,7 @@ pub enum ListenerTlsError {
     #[error("{0}: write the revocation lists of the authorities as PEM (`X509 CRL`)")]
     ClientCrl(String),
     /// The key is not the certificate's.
-    #[error("certificate and key cannot be used together: {0}")]
+    #[error("certificate and key cannot be used together: {}", certificate::unfit_pair(.0))]
     Pair(rustls::Error),
     /// rustls refused its configuration.
     #[error("TLS cannot be set up: {0}")]
@@ -144,6 +144,11 @@ impl ListenerTls {
         };
         webpki::EndEntityCert::try_from(&self.leaf)
             .is_ok_and(|certificate| certificate.verify_is_valid_for_subject_name(&name).is_ok())
+    }
+
+    /// The DNS names that the listener's own certificate is for.
+    pub fn names(&self) -> Vec<String> {
+        certificate::subject_names(&self.leaf).dns
     }
 
     /// Whether both show the same certificate.

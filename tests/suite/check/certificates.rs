@@ -1,6 +1,6 @@
 //! Certificates of listeners.
 
-use rcgen::CertificateParams;
+use rcgen::{CertificateParams, SanType};
 
 use crate::support::atlas::Atlas;
 use crate::support::check::{Said, Setup};
@@ -44,6 +44,25 @@ async fn a_listeners_certificate_that_no_client_accepts() {
         &["listener gateway is not valid yet"],
         &["one that is valid"],
     );
+}
+
+#[tokio::test]
+async fn a_listener_that_lacks_names_of_its_certificate() {
+    let atlas = Atlas::start().await;
+    let said = listener(&atlas, "", |_| ()).await;
+    let found = "gateway is for app.example.org, which `hosts` lacks";
+    said.line("warn", "certificate", &[found], &["421 PROXY_HOST_DENIED", "--host"]);
+    let only = |name: &'static str| {
+        move |params: &mut CertificateParams| {
+            params.subject_alt_names = vec![SanType::DnsName(name.try_into().unwrap())];
+        }
+    };
+    let said = listener(&atlas, "", only("app.example.org")).await;
+    said.fails("certificate", &[found], &["no client", "--host"]);
+    let said = listener(&atlas, "'app.example.org'", only("*.example.org")).await;
+    said.works("all is well");
+    let said = listener(&atlas, "", only("*.example.org")).await;
+    said.fails("certificate", &["is for *.example.org"], &["whole names"]);
 }
 
 #[tokio::test]
