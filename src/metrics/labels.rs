@@ -73,16 +73,20 @@ pub(super) fn status_index(status: u16) -> usize {
 }
 
 macro_rules! labels {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$of:meta])* $variant:ident = $text:literal,)* })*) => {$(
+    ($($(#[$doc:meta])* $name:ident { $($(#[doc = $of:literal])* $variant:ident = $text:literal,)* })*) => {$(
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $name { $($(#[$of])* $variant,)* }
+        pub enum $name { $($(#[doc = $of])* $variant,)* }
 
         impl $name {
             /// Every value.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
             /// The label values.
             pub const NAMES: [&'static str; Self::ALL.len()] = [$($text,)*];
+
+            /// The label values and their meanings: a variant's doc comment, so the two cannot drift.
+            #[cfg(test)]
+            pub(super) const DESCRIBED: &'static [(&'static str, &'static str)] = &[$(($text, concat!($($of),*)),)*];
 
             /// The label value.
             pub fn as_str(self) -> &'static str {
@@ -95,17 +99,17 @@ macro_rules! labels {
 labels! {
     /// Why a connection or request was refused.
     DenyReason {
-        /// Address not on the allowlist, or user id not among `uids`.
+        /// An address that is not on the allowlist, a user that is not among `uids`.
         Ip = "ip",
-        /// A connection that was let in, by a peer that no longer is.
+        /// A connection that was let in, by a peer that no longer is: after a reload, or with an expired certificate.
         Peer = "peer",
-        /// Not our name.
+        /// A request by a name that is not the proxy's.
         Host = "host",
-        /// From a web page.
+        /// A request of a web page.
         Browser = "browser",
-        /// The required header is missing.
+        /// A request without the required header.
         Header = "header",
-        /// A rule, or `read_only`.
+        /// A method or path that `read_only` or a rule forbids.
         Rule = "rule",
         /// CONNECT or TRACE.
         Method = "method",
@@ -113,11 +117,11 @@ labels! {
         Target = "target",
         /// A head that is malformed, has more than one reading, or is too large.
         Malformed = "malformed",
-        /// Too many connections.
+        /// Beyond `max_connections`, a caller's part of them, or `max_connections_per_peer`.
         Connections = "connections",
-        /// A TLS handshake that failed.
+        /// A TLS handshake that failed: no certificate or a wrong one, plain HTTP on a TLS port, no common version.
         Tls = "tls",
-        /// A load balancer's connection without a client that may be one.
+        /// A load balancer's connection that names no client who may be one (`proxy_protocol`).
         Preamble = "preamble",
         /// An HTTP/2 flood.
         Flood = "flood",
@@ -137,13 +141,13 @@ labels! {
     }
     /// How a token request ended.
     TokenOutcome {
-        /// With a token.
+        /// A token was granted.
         Ok = "ok",
-        /// `invalid_client`.
+        /// `invalid_client`: the client id or secret is not accepted.
         Rejected = "rejected",
         /// 429.
         RateLimited = "rate_limited",
-        /// Too many live tokens.
+        /// The service account has as many live tokens as Atlas allows.
         TokenLimit = "token_limit",
         /// An answer that is no token response.
         Malformed = "malformed",
@@ -194,7 +198,7 @@ labels! {
         RateLimit = "rate_limit",
         /// Too many live tokens.
         TokenLimit = "token_limit",
-        /// The credential is not accepted.
+        /// 401 after recovery, or `invalid_client` of the token endpoint.
         BadCredential = "bad_credential",
         /// The secret is past its expiry.
         ExpiredSecret = "expired_secret",
@@ -202,7 +206,7 @@ labels! {
         Version = "version",
         /// 5xx.
         Upstream = "upstream",
-        /// Not classified.
+        /// An answer that hides its status where it was not looked for (`envelope=true`).
         Unknown = "unknown",
         /// No TCP connection.
         Connect = "connect",
@@ -235,9 +239,9 @@ labels! {
     }
     /// How a reload ended.
     ReloadOutcome {
-        /// What was read is in force.
+        /// It went well: what was read is in force.
         Ok = "ok",
-        /// What was in force before stays.
+        /// It failed: what was in force before stays.
         Error = "error",
     }
 }

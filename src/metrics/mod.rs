@@ -8,6 +8,8 @@ mod families;
 mod gauge_guard;
 mod labels;
 mod listener;
+#[cfg(test)]
+mod page;
 mod token_store;
 
 use std::collections::HashMap;

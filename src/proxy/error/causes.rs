@@ -152,10 +152,19 @@ mod tests {
         let two = HostNames::new(["a.example", "b.example"].map(|name| HostName::parse(name).unwrap()));
         let said = |names: &HostNames, scheme| ProxyError::target_denied(TargetDenied::Host, names, scheme).detail;
         let plain = said(&two, "http");
-        assert!(plain.contains("Use localhost, 127.0.0.1 or [::1]") && plain.contains("--host"), "{plain}");
+        assert!(
+            plain.contains("Use localhost, 127.0.0.1 or [::1]") && plain.contains("--host"),
+            "{plain}"
+        );
         let tls = said(&two, "https");
-        assert!(tls.contains("Use a.example, b.example;") && tls.contains("its certificate has (`hosts`"), "{tls}");
+        assert!(
+            tls.contains("Use a.example, b.example;") && tls.contains("its certificate has (`hosts`"),
+            "{tls}"
+        );
         let bare = said(&none, "https");
-        assert!(bare.contains("add the names that its certificate has (`hosts`, --host)"), "{bare}");
+        assert!(
+            bare.contains("add the names that its certificate has (`hosts`, --host)"),
+            "{bare}"
+        );
     }
 }
