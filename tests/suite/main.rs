@@ -26,6 +26,8 @@ mod clients;
 #[cfg(feature = "emulator")]
 mod command_line;
 mod contradictions;
+#[cfg(all(feature = "emulator", feature = "token-store"))]
+mod dashboard;
 mod default_accept;
 mod dependencies;
 #[cfg(feature = "emulator")]
