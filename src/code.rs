@@ -3,10 +3,10 @@
 use http::StatusCode;
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $text:literal, $status:ident;)*) => {
+    ($(#[doc = $meaning:literal] $name:ident = $text:literal, $status:ident;)*) => {
         /// `errorCode` of a proxy-made answer, value of `X-Atlas-Auth-Proxy-Error` and of the metric label `code`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum ErrorCode { $($(#[$doc])* $name,)* }
+        pub enum ErrorCode { $(#[doc = $meaning] $name,)* }
 
         impl ErrorCode {
             /// Every code.
@@ -15,6 +15,11 @@ macro_rules! codes {
             /// The code as users see it.
             pub fn as_str(self) -> &'static str {
                 match self { $(ErrorCode::$name => $text,)* }
+            }
+
+            /// What it means, in a sentence.
+            pub fn meaning(self) -> &'static str {
+                match self { $(ErrorCode::$name => $meaning.trim_ascii(),)* }
             }
 
             /// The HTTP status that goes with it.

@@ -5,6 +5,7 @@
 mod connections;
 mod page;
 mod pages;
+pub mod status;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use connections::{Connections, Watched, answering};
 use pages::Pages;
+use status::Status;
 
 use crate::guard::HostNames;
 
@@ -43,8 +45,10 @@ pub trait AdminState: Send + Sync + 'static {
     fn ready(&self) -> Result<(), Vec<String>>;
     /// The same of one account; `None`: there is no such account.
     fn account_ready(&self, name: &str) -> Option<Result<(), Vec<String>>>;
-    /// For programs; no secret.
-    fn status(&self) -> serde_json::Value;
+    /// What is wrong although it is ready: `/readyz` tells it, too.
+    fn remarks(&self) -> Vec<String>;
+    /// For programs and people; no secret.
+    fn status(&self) -> Status;
     /// Whether a request may end the process.
     fn may_quit(&self) -> bool;
     /// Drain, then end.

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use http_body_util::Full;
 
 use super::page::Page;
+use super::status::Status;
 use super::{AdminState, Peer};
 use crate::guard::browser::{self, BrowserDenied};
 use crate::guard::{HostNames, target};
@@ -29,6 +30,8 @@ pub(super) struct Pages {
 enum Open {
     Metrics,
     Health(Result<(), Vec<String>>),
+    /// The same; what is wrong although it is ready stands in further lines.
+    Ready(Result<(), Vec<String>>),
 }
 
 impl Pages {
@@ -67,11 +70,11 @@ impl Pages {
         let open = match path {
             "/metrics" => Some(Open::Metrics),
             "/livez" => Some(Open::Health(Ok(()))),
-            "/readyz" => Some(Open::Health(state.ready())),
+            "/readyz" => Some(Open::Ready(state.ready())),
             "/startupz" => Some(Open::Health(state.started())),
             _ => match path.strip_prefix("/readyz/") {
                 Some(account) => match state.account_ready(account) {
-                    Some(ready) => Some(Open::Health(ready)),
+                    Some(ready) => Some(Open::Ready(ready)),
                     None => return error(StatusCode::NOT_FOUND, "There is no such account.", None),
                 },
                 None => None,
@@ -89,8 +92,15 @@ impl Pages {
                 "text/plain; version=0.0.4; charset=utf-8",
                 state.metrics_text(),
             ),
+            Some(Open::Ready(Ok(()))) => {
+                let remarks = state.remarks();
+                let lines = remarks.iter().map(|remark| format!("{remark}\n"));
+                plain(StatusCode::OK, format!("ok\n{}", lines.collect::<String>()))
+            }
             Some(Open::Health(Ok(()))) => plain(StatusCode::OK, "ok\n".to_owned()),
-            Some(Open::Health(Err(missing))) => plain(StatusCode::SERVICE_UNAVAILABLE, missing.join("\n") + "\n"),
+            Some(Open::Health(Err(missing)) | Open::Ready(Err(missing))) => {
+                plain(StatusCode::SERVICE_UNAVAILABLE, missing.join("\n") + "\n")
+            }
             None => self.guarded(request, peer),
         }
     }
@@ -126,15 +136,16 @@ impl Pages {
                 "The end is asked for with POST.",
                 Some("POST"),
             ),
-            "/status.json" | "/" if !read => error(
+            "/status.json" | "/status.html" | "/" if !read => error(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "This page can be read only.",
                 Some("GET, HEAD"),
             ),
-            "/status.json" => text(
+            "/status.json" => text(StatusCode::OK, "application/json", json(&self.state.status())),
+            "/status.html" => text(
                 StatusCode::OK,
-                "application/json",
-                format!("{:#}\n", self.state.status()),
+                "text/html; charset=utf-8",
+                Page::parts(&self.state.status()),
             ),
             "/" => self.page(),
             _ => error(StatusCode::NOT_FOUND, "There is no such page; / lists them.", None),
@@ -142,7 +153,11 @@ impl Pages {
     }
 
     fn page(&self) -> Answer {
-        let mut answer = text(StatusCode::OK, "text/html; charset=utf-8", self.page.html());
+        let mut answer = text(
+            StatusCode::OK,
+            "text/html; charset=utf-8",
+            self.page.html(&self.state.status()),
+        );
         let headers = answer.headers_mut();
         if let Ok(policy) = HeaderValue::from_str(&self.page.policy) {
             headers.insert(header::CONTENT_SECURITY_POLICY, policy);
@@ -173,15 +188,25 @@ impl Pages {
         };
         match browser::check(headers, own) {
             Ok(()) => Ok(()),
-            Err(BrowserDenied::FetchSite) if request.uri().path() == "/status.json" && self.asks(headers) => Ok(()),
+            Err(BrowserDenied::FetchSite) if self.is_of_our_page(request) => Ok(()),
             Err(_) => Err(FROM_A_PAGE),
         }
     }
 
-    /// Whether the request comes from our own page.
-    fn asks(&self, headers: &HeaderMap) -> bool {
-        only(headers, &HeaderName::from_static("sec-fetch-site")) == Some(b"same-origin")
-            && only(headers, &PAGE_WORD).is_some_and(|word| self.page.knows(word))
+    /// Whether our own page asks for what it shows: its script says the word in a field, and a reload without script in the
+    /// query.
+    fn is_of_our_page<B>(&self, request: &Request<B>) -> bool {
+        let (headers, uri) = (request.headers(), request.uri());
+        let fetch = |what: &'static str| only(headers, &HeaderName::from_static(what));
+        let word = match uri.path() {
+            "/status.json" | "/status.html" => only(headers, &PAGE_WORD),
+            "/" if fetch("sec-fetch-mode") == Some(b"navigate") && fetch("sec-fetch-dest") == Some(b"document") => uri
+                .query()
+                .and_then(|query| query.strip_prefix("word="))
+                .map(str::as_bytes),
+            _ => None,
+        };
+        fetch("sec-fetch-site") == Some(b"same-origin") && word.is_some_and(|word| self.page.knows(word))
     }
 }
 
@@ -199,6 +224,12 @@ fn is_of_a_page<B>(request: &Request<B>) -> bool {
 fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h [u8]> {
     let mut all = headers.get_all(name).iter();
     all.next().filter(|_| all.next().is_none()).map(HeaderValue::as_bytes)
+}
+
+/// Members in the order of the alphabet, as ever.
+fn json(status: &Status) -> String {
+    let value = serde_json::to_value(status).unwrap_or_default();
+    format!("{value:#}\n")
 }
 
 fn plain(status: StatusCode, body: String) -> Answer {

@@ -13,11 +13,14 @@ use crate::proxy::{CallerTerms, ListenerCallers, Portion, RequestRules, Usage};
 use crate::settings::{AccountSettings, Settings};
 use crate::time::SharedClock;
 
+/// What each caller may do and use, and what it has used, in the order of their identities.
+pub(super) type Terms = Arc<[(CallerTerms, Arc<Usage>)]>;
+
 /// The callers of all listeners.
 pub(super) struct AppCallers {
     state: Arc<CallerState>,
     current: Arc<Callers>,
-    terms: Arc<[(CallerTerms, Arc<Usage>)]>,
+    terms: Terms,
     names: CredentialNames,
     /// Keeps the issuers' keys fetched ahead.
     _keys: AbortOnDropHandle<()>,
@@ -115,6 +118,11 @@ impl AppCallers {
     /// The callers in force.
     pub(super) fn current(&self) -> Arc<Callers> {
         Arc::clone(&self.current)
+    }
+
+    /// What they may do and use.
+    pub(super) fn terms(&self) -> Terms {
+        Arc::clone(&self.terms)
     }
 
     /// The names of all callers, in their order; `None`: one that this listener does not know.

@@ -5,6 +5,7 @@ mod accounts;
 mod admin;
 mod callers;
 mod error;
+mod history;
 mod listeners;
 mod reload;
 mod sharing;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use rustix::process::{Resource, getrlimit};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -33,11 +35,12 @@ use accounts::Accounts;
 pub use admin::AdminAddress;
 use callers::AppCallers;
 pub use error::StartError;
+use history::History;
 pub use listeners::ListenerStatus;
 use listeners::Listeners;
 use reload::OnlyAtStart;
 use sharing::Sharing;
-use status::State;
+use status::{InForce, State};
 pub use trust::Prepared;
 
 /// The most requests under way to one upstream at a time. Atlas's own limits are far lower.
@@ -131,24 +134,39 @@ impl App {
             settings.limits.body,
             audit.clone(),
         );
-        let radar = Arc::clone(&shared.radar);
+        let (radar, refused) = (Arc::clone(&shared.radar), Arc::clone(&shared.refused));
         let callers = AppCallers::start(&settings, Arc::clone(&clock))?;
         let capacity = Capacity::new(shares.clients, settings.limits.capacity.max_connections_per_peer);
         let only_at_start = OnlyAtStart::of(&settings);
-        let in_force = ArcSwap::new(callers.current());
-        let listeners = Listeners::start(bound, &settings, &accounts, callers, shared, capacity, clock)?;
+        let (current, terms) = (callers.current(), callers.terms());
+        let in_force = InForce::new(&settings, Vec::new(), started);
+        let listeners = Listeners::start(
+            bound,
+            &settings,
+            &accounts,
+            callers,
+            shared,
+            capacity,
+            Arc::clone(&clock),
+        )?;
 
         let state = Arc::new(State {
             metrics,
             listeners: ArcSwap::from_pointee(listeners.status()),
             accounts,
-            callers: in_force,
+            callers: ArcSwap::new(current),
+            terms: ArcSwap::from_pointee(terms),
             hosts: admin.address.hosts(),
             admin: ArcSwap::from_pointee(settings.admin.clone()),
             started,
             sharing: sharing.clone(),
             audit,
             radar,
+            refused,
+            in_force: ArcSwap::from_pointee(in_force),
+            refused_settings: Mutex::default(),
+            history: History::default(),
+            clock,
             draining: CancellationToken::new(),
             quit: Notify::new(),
         });
@@ -162,6 +180,10 @@ impl App {
             );
         }
         let address = admin.address.clone();
+        if !matches!(address, AdminAddress::Off) {
+            let remember = remember(Arc::clone(&state));
+            tokio::spawn(admin_stop.clone().run_until_cancelled_owned(remember));
+        }
         let admin_task = admin.serve(&state, admin_stop.clone());
         Ok(Self {
             state,
@@ -249,6 +271,14 @@ async fn start_audit(
     let start = move || Audit::start(&wanted, &digest, clock, move |lines| metrics.audit_lines_dropped(lines));
     let audit = blocking::run(start).await.map_err(StartError::Thread)??;
     Ok(Some(audit))
+}
+
+/// Takes what was counted into the last hour.
+async fn remember(state: Arc<State>) {
+    loop {
+        state.look();
+        tokio::time::sleep(history::LOOK_EVERY).await;
+    }
 }
 
 /// Tells the log each minute what the last line is.

@@ -3,13 +3,18 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use super::status::InForce;
 use super::{App, Prepared, StartError, admin};
+use crate::admin::status::{At, RefusedReload};
 use crate::audit::AuditSettings;
 use crate::caller::CallerName;
 use crate::log::LogSettings;
 use crate::metrics::ReloadOutcome;
 use crate::server::{Bind, CapacityLimits};
 use crate::settings::Settings;
+
+/// The most that the status page tells of settings that were refused.
+const MOST_MESSAGES: usize = 20;
 
 /// What only a restart can change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +89,10 @@ impl App {
     pub fn reload_prepared(&mut self, prepared: Result<Prepared, StartError>) -> Result<Vec<&'static str>, StartError> {
         let digest = prepared.as_ref().ok().map(|prepared| prepared.settings.digest.clone());
         let result = prepared.and_then(|prepared| self.take(prepared));
+        match &result {
+            Ok(_) => *self.state.refused_settings.lock() = None,
+            Err(error) => self.note_refused(vec![error.to_string()]),
+        }
         if let Some(audit) = &self.state.audit {
             audit.reloaded(result.is_ok(), digest.as_deref());
         }
@@ -96,12 +105,26 @@ impl App {
         result
     }
 
-    /// To be called when settings could not be read, and the old stay in force.
-    pub fn reload_failed(&self) {
+    /// To be called when settings could not be read, and the old stay in force. `messages`: why, without secrets, for the
+    /// status page.
+    pub fn reload_failed(&self, messages: Vec<String>) {
+        self.note_refused(messages);
         if let Some(audit) = &self.state.audit {
             audit.reloaded(false, None);
         }
         self.state.metrics.config_reload(ReloadOutcome::Error);
+    }
+
+    fn note_refused(&self, mut messages: Vec<String>) {
+        if messages.len() > MOST_MESSAGES {
+            let more = messages.len() - MOST_MESSAGES;
+            messages.truncate(MOST_MESSAGES);
+            messages.push(format!("… and {more} more: the log has all"));
+        }
+        *self.state.refused_settings.lock() = Some(RefusedReload {
+            at: At::of(self.state.clock.wall()),
+            messages,
+        });
     }
 
     fn take(&mut self, prepared: Prepared) -> Result<Vec<&'static str>, StartError> {
@@ -125,6 +148,10 @@ impl App {
         self.state.accounts.forget_others(&settings.accounts);
         self.state.listeners.store(Arc::new(self.listeners.status()));
         self.state.callers.store(self.listeners.callers());
+        self.state.terms.store(Arc::new(self.listeners.terms()));
+        let loaded = self.state.clock.wall();
+        let in_force = InForce::new(&settings, later.clone(), loaded);
+        self.state.in_force.store(Arc::new(in_force));
         self.forget_calls();
         Ok(later)
     }

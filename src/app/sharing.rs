@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::StartError;
+use crate::admin::status::TokenStore;
 use crate::credential::bearer::{Bearer, BearerParts};
 use crate::metrics::Metrics;
 use crate::settings::Settings;
@@ -63,11 +64,14 @@ impl Sharing {
         self.store.is_some()
     }
 
-    /// The state of the store; null: there is none.
-    pub(super) fn status(&self) -> serde_json::Value {
-        self.store.as_ref().map_or(serde_json::Value::Null, |(store, _)| {
-            let state = store.state();
-            serde_json::json!({ "address": state.address, "up": state.up, "cause": state.cause })
+    /// The state of the store, if there is one.
+    pub(super) fn status(&self) -> Option<TokenStore> {
+        let (store, _) = self.store.as_ref()?;
+        let state = store.state();
+        Some(TokenStore {
+            address: state.address,
+            up: state.up,
+            cause: state.cause,
         })
     }
 }
@@ -94,7 +98,7 @@ impl Sharing {
     }
 
     /// There is none.
-    pub(super) fn status(&self) -> serde_json::Value {
-        serde_json::Value::Null
+    pub(super) fn status(&self) -> Option<TokenStore> {
+        None
     }
 }

@@ -14,6 +14,7 @@ mod queue;
 mod refusals;
 mod settings;
 mod start;
+mod trouble;
 pub mod verify;
 mod writer;
 
@@ -37,6 +38,7 @@ pub use line::{AuditOutcome, AuditRequest};
 pub use queue::ROOM_FOR_CHANGES;
 pub use settings::{AuditFormat, AuditSettings, Destination, Include, PathShown, WhenFull};
 pub use start::AuditStartError;
+pub use trouble::AuditTrouble;
 
 use crate::crypto::KeyFile;
 use crate::fair::Part;
@@ -46,6 +48,7 @@ use keys::{AuditKeys, PathKey};
 use line::Event;
 use queue::{BeginState, EndRoom, Lost, Queue, Waiting};
 use refusals::Refusals;
+use trouble::Troubles;
 
 /// How long a request waits for its line.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -88,6 +91,8 @@ pub struct Audit {
     path_key: ArcSwap<PathKey>,
     keys: Mutex<Option<KeyFile>>,
     refusals: Arc<Mutex<Refusals>>,
+    trouble: Arc<Troubles>,
+    to: Destination,
     clock: SharedClock,
     ended: Arc<Ended>,
 }

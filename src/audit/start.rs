@@ -17,6 +17,7 @@ use super::line::{self, Event};
 use super::queue::Queue;
 use super::refusals::Refusals;
 use super::settings::{AuditFormat, AuditSettings, Destination, WhenFull};
+use super::trouble::Troubles;
 use super::writer::{Sink, Writer};
 use super::{Audit, put_counts, second};
 use crate::crypto::RootKey;
@@ -121,7 +122,7 @@ impl Audit {
             None => PathKey::of(&RootKey::generate()?),
         };
         let refusals = Arc::new(Mutex::new(Refusals::default()));
-        let ended = Arc::new(super::Ended::default());
+        let (trouble, ended) = (Arc::<Troubles>::default(), Arc::new(super::Ended::default()));
         let end = Arc::clone(&ended);
         let writer = Writer {
             queue: Arc::clone(&queue),
@@ -133,7 +134,7 @@ impl Audit {
             again: Vec::new(),
             unsynced: false,
             synced_at: Instant::now(),
-            failing: false,
+            trouble: Arc::clone(&trouble),
             tick: {
                 let (queue, refusals, clock) = (Arc::clone(&queue), Arc::clone(&refusals), Arc::clone(&clock));
                 Box::new(move || count_refusals(&refusals, &queue, format, &clock))
@@ -161,6 +162,8 @@ impl Audit {
             path_key: ArcSwap::from_pointee(path_key),
             keys: Mutex::new(settings.keys.clone()),
             refusals,
+            trouble,
+            to: settings.to.clone(),
             clock,
             ended,
         }))

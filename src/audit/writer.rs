@@ -15,6 +15,7 @@ use super::file::{AuditFile, AuditFileError};
 use super::line::{self, Event};
 use super::queue::{Batch, Entry, Kind, Lost, Queue};
 use super::settings::AuditFormat;
+use super::trouble::Troubles;
 use crate::log::write_all;
 use crate::time::SharedClock;
 
@@ -43,8 +44,8 @@ pub(super) struct Writer {
     /// Lines are written that are not surely on disk.
     pub(super) unsynced: bool,
     pub(super) synced_at: Instant,
-    /// The log says that the file can't be written.
-    pub(super) failing: bool,
+    /// Why the file can't be written, which the log says.
+    pub(super) trouble: Arc<Troubles>,
     /// Called when the writer has nothing to do, and once a second else: a second of refusals may be over.
     pub(super) tick: Box<dyn FnMut() + Send>,
 }
@@ -148,7 +149,7 @@ impl Writer {
         if removed {
             let path = file.path().display().to_string();
             // Said once, however often a new one can't be made.
-            if !self.failing {
+            if !self.trouble.is_on() {
                 tracing::error!(file = %path, "the audit file was removed while it was open: its lines are lost; the log goes on in a new one");
             }
             size = match go_on(file, chain).map_err(io::Error::other).and_then(|()| file.size()) {
@@ -238,7 +239,7 @@ impl Writer {
     }
 
     fn say_failing(&mut self, error: &io::Error) {
-        if !std::mem::replace(&mut self.failing, true)
+        if self.trouble.begin(error.to_string(), self.clock.wall())
             && let Sink::File { file, .. } = &self.sink
         {
             let so = if self.refuses {
@@ -252,12 +253,12 @@ impl Writer {
 
     /// A short line may fit where a change has no room: that is no good news.
     fn say_written(&mut self) {
-        if self.failing
+        if self.trouble.is_on()
             && let Sink::File { file, .. } = &mut self.sink
             && let Ok((size, _)) = file.state()
             && file.reserve(size, ROOM_AGAIN).is_ok()
         {
-            self.failing = false;
+            self.trouble.end();
             tracing::info!("the audit file can be written again");
         }
     }

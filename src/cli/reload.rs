@@ -241,8 +241,8 @@ fn shown(waits_for: Option<String>) -> String {
 /// Valid settings replace the old ones; what is wrong with invalid ones is logged. Whether they were taken.
 pub(super) fn take(running: &mut App, load: Load) -> bool {
     let Load { why, result } = load;
-    let refused = |running: &App| {
-        running.reload_failed();
+    let refused = |running: &App, messages: Vec<String>| {
+        running.reload_failed(messages);
         tracing::error!(
             reason = why,
             "the configuration was not reloaded; the old one stays in force"
@@ -252,21 +252,28 @@ pub(super) fn take(running: &mut App, load: Load) -> bool {
     let loaded = match result {
         Ok(loaded) => loaded,
         Err(LoadError::Config(errors)) => {
-            for line in errors.lines() {
+            let lines: Vec<String> = errors.lines().into_iter().map(|line| line.to_string()).collect();
+            for line in &lines {
                 tracing::error!(problem = %line, "the new configuration is not good");
             }
-            return refused(running);
+            return refused(running, lines);
         }
         Err(LoadError::Thread(error)) => {
             tracing::error!(%error, "there is no thread to read the configuration on");
-            return refused(running);
+            return refused(
+                running,
+                vec![format!("there is no thread to read the configuration on: {error}")],
+            );
         }
         Err(LoadError::Waiting(file)) => {
-            tracing::error!(
-                file = shown(file),
-                "a file or command that the settings come from gives nothing"
+            let file = shown(file);
+            tracing::error!(file, "a file or command that the settings come from gives nothing");
+            return refused(
+                running,
+                vec![format!(
+                    "a file or command that the settings come from gives nothing: {file}"
+                )],
             );
-            return refused(running);
         }
     };
     for warning in loaded.warnings {

@@ -141,6 +141,16 @@ impl Policy {
         }
     }
 
+    /// Whether only reading methods pass.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// How many rules there are.
+    pub fn rules(&self) -> usize {
+        self.rules.len()
+    }
+
     /// Whether a request with this method and path (percent-encoded, without query) may go on.
     ///
     /// # Errors

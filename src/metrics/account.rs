@@ -1,6 +1,6 @@
 //! The metrics of one account.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +11,8 @@ use prometheus::{GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGa
 use super::labels::{
     AttemptCause, CLASSES, ChallengeCause, ReloadOutcome, TokenOutcome, UNKNOWN_TAG, UpstreamErrorKind, class_index,
 };
-use super::{Metrics, count, set_timestamp};
+use super::totals::AccountTotals;
+use super::{Metrics, count, set_timestamp, totals};
 
 impl Metrics {
     /// The handles of one account.
@@ -116,6 +117,45 @@ impl AccountMetrics {
     /// When the client secret expires, if that was told.
     pub fn known_secret_expiry(&self) -> Option<SystemTime> {
         *self.secret_expiry_known.lock()
+    }
+
+    /// What was counted so far.
+    pub fn totals(&self) -> AccountTotals {
+        let mut classes = [0; CLASSES.len()];
+        for tag in &self.by_tag {
+            for (sum, counter) in classes.iter_mut().zip(tag) {
+                *sum += counter.get();
+            }
+        }
+        AccountTotals {
+            classes,
+            durations: totals::buckets(&self.upstream_duration),
+        }
+    }
+
+    /// How many Digest answers were computed so far, and how many challenges came.
+    pub fn digest_so_far(&self) -> (u64, u64) {
+        let challenges = self.digest_challenges.values().map(IntCounter::get).sum();
+        (self.digest_nonce_uses.get(), challenges)
+    }
+
+    /// Failures of the upstream, or of the way to it, so far: by kind, those that there were.
+    pub fn upstream_errors_so_far(&self) -> BTreeMap<&'static str, u64> {
+        let all = self
+            .upstream_errors
+            .iter()
+            .map(|(kind, counter)| (*kind, counter.get()));
+        all.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// Of the sets of endpoints that Atlas has told of, the one with the fewest requests left.
+    pub fn fewest_left(&self) -> Option<(i64, &str)> {
+        let known = self.rate_limit_known.iter().enumerate();
+        let left = known.filter_map(|(tag, gauge)| {
+            let tag = self.tags.get(tag).map_or(UNKNOWN_TAG, String::as_str);
+            Some((gauge.get()?.get(), tag))
+        });
+        left.min()
     }
 
     /// Whether the credential works, as far as is known.

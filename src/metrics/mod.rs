@@ -11,6 +11,7 @@ mod listener;
 #[cfg(test)]
 mod page;
 mod token_store;
+mod totals;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub use labels::{
 pub use listener::ListenerMetrics;
 pub use prometheus::IntGauge;
 pub use token_store::{TokenStoreOperations, TokenStoreUp};
+pub use totals::{ANSWER_CLASSES, AccountTotals, CallerTotals, DURATION_CLASSES, Denied, duration_bounds};
 
 use families::Families;
 

@@ -17,6 +17,7 @@ const VERSIONED: &str = "/api/atlas/v2";
 /// The version that is asked for in place of clients that name none, as a media type of each kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DefaultAccept {
+    date: Date,
     json: HeaderValue,
     gzip: HeaderValue,
     csv: HeaderValue,
@@ -59,10 +60,16 @@ impl DefaultAccept {
             value.map_err(|_| NoVersion::NotADate)
         };
         Ok(Self {
+            date,
             json: media_type("json")?,
             gzip: media_type("gzip")?,
             csv: media_type("csv")?,
         })
+    }
+
+    /// The day that names the version.
+    pub fn date(&self) -> Date {
+        self.date
     }
 
     /// Makes a request that leaves the version open ask for this one, with one `Accept`; whether it did. `operation` is what

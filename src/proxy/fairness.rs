@@ -64,7 +64,27 @@ impl Drop for ConcurrencyGuard {
     }
 }
 
+/// What is used of the bounds, now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct InUse {
+    /// Requests forwarded in the last 60 s; counted only where there is a bound.
+    pub last_minute: usize,
+    /// Concurrent requests; counted only where there is a bound.
+    pub at_once: usize,
+}
+
 impl Usage {
+    /// What is used of the bounds, now.
+    pub fn in_use(&self) -> InUse {
+        let now = Instant::now();
+        let used = self.0.lock();
+        let recent = used.recent.iter().rev();
+        InUse {
+            last_minute: recent.take_while(|at| now - **at < WINDOW).count(),
+            at_once: used.at_once,
+        }
+    }
+
     /// Counts a request against the bounds, if they allow it.
     pub(super) fn share(self: &Arc<Self>, limits: FairnessLimits) -> Result<ConcurrencyGuard, Exceeded> {
         if limits == FairnessLimits::default() {
@@ -139,7 +159,9 @@ mod tests {
         tokio::time::advance(Duration::from_secs(20)).await;
         let exceeded = fairness.share(limits(1, 0)).unwrap_err();
         assert_eq!(exceeded.retry_after, Duration::from_secs(40));
+        assert_eq!(fairness.in_use().last_minute, 1);
         tokio::time::advance(exceeded.retry_after).await;
+        assert_eq!(fairness.in_use(), InUse::default());
         assert!(fairness.share(limits(1, 0)).is_ok());
     }
 

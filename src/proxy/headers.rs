@@ -151,13 +151,14 @@ pub fn clean_response(headers: &mut HeaderMap) {
     remove(headers, ends_response);
 }
 
-/// Adds [`SANDBOX`]. A policy of Atlas's own stays beside ours, as a field of its own: both hold then.
+/// Adds [`SANDBOX`]. A policy of Atlas's own stays beside ours, as a field of its own: both hold then. A gateway's is ours
+/// already.
 pub(super) fn sandbox(headers: &mut HeaderMap) {
     for (name, value) in &SANDBOX {
-        if *name == header::CONTENT_SECURITY_POLICY {
-            headers.append(name, value.clone());
-        } else {
+        if *name != header::CONTENT_SECURITY_POLICY {
             headers.insert(name, value.clone());
+        } else if !headers.get_all(name).iter().any(|there| there == value) {
+            headers.append(name, value.clone());
         }
     }
 }
@@ -252,6 +253,17 @@ mod tests {
         ]);
         clean_response(&mut headers);
         assert_eq!(names(&headers), ["content-type", "ratelimit-remaining"]);
+    }
+
+    #[test]
+    fn a_policy_stands_once_however_many_proxies_an_answer_has_passed() {
+        let mut headers = map(&[("content-security-policy", "default-src 'self'")]);
+        sandbox(&mut headers);
+        let once = headers.clone();
+        sandbox(&mut headers);
+        assert_eq!(headers, once);
+        let policies: Vec<_> = headers.get_all(header::CONTENT_SECURITY_POLICY).iter().collect();
+        assert_eq!(policies, ["default-src 'self'", "sandbox; default-src 'none'"]);
     }
 
     #[test]

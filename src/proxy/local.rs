@@ -138,7 +138,7 @@ impl Pipeline {
         record.why = Some(why.unwrap_or_else(|| description.to_owned()));
         record.who = Who::Unknown;
         self.denied(Who::Unknown, DenyReason::Caller);
-        self.shared.metrics.error(code);
+        self.note_refusal(code, record);
         let said = serde_json::json!({ "error": "invalid_client", "error_description": description });
         let mut response = json(code.status(), said.to_string());
         let headers = response.headers_mut();

@@ -56,7 +56,7 @@ impl Pipeline {
         detail: &str,
         (method, path): (&str, &str),
     ) -> Vec<u8> {
-        self.shared.metrics.error(code);
+        self.note_unparsed(code, peer, method, path);
         if let Some(reason) = reason {
             self.metrics.denied(reason);
         }
@@ -95,7 +95,7 @@ impl Pipeline {
     ) -> Response<ResponseBody> {
         record.status = error.code.status();
         record.denied = Some(error.code);
-        self.shared.metrics.error(error.code);
+        self.note_refusal(error.code, &record);
         let detail = error.logged.as_ref().unwrap_or(&error.detail);
         record.why = Some(match record.why.take() {
             Some(nobody) if error.code == ErrorCode::CallerUnknown => format!("{detail} ({nobody})"),

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::Radar;
 use super::body::BodyLimits;
+use super::{LastRefusals, Radar};
 use crate::audit::{Audit, ROOM_FOR_CHANGES};
 use crate::catalogue::Catalogue;
 use crate::fair::{Places, Turns};
@@ -28,6 +28,8 @@ pub struct Shared {
     pub processor: Arc<Turns>,
     /// Who asks for what will vanish.
     pub radar: Arc<Radar>,
+    /// What was refused last.
+    pub refused: Arc<LastRefusals>,
     /// Where who changed what is recorded.
     pub(super) audit: Option<Arc<Audit>>,
 }
@@ -53,6 +55,7 @@ impl Shared {
             audit_room: Places::amount(ROOM_FOR_CHANGES),
             processor: Arc::default(),
             radar: Arc::new(radar),
+            refused: Arc::default(),
             audit,
         }
     }
@@ -70,6 +73,7 @@ impl Shared {
             audit_room: Arc::clone(&self.audit_room),
             processor: Arc::clone(&self.processor),
             radar: Arc::clone(&self.radar),
+            refused: Arc::clone(&self.refused),
             audit: self.audit.clone(),
         }
     }

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::StartError;
 use super::accounts::Accounts;
-use super::callers::AppCallers;
+use super::callers::{AppCallers, Terms};
 use crate::caller::Callers;
 use crate::proxy::{AccountSlot, Pipeline, Shared, Usage};
 use crate::server::{self, Bind, BoundSocket, Capacity, Drain, HandedSockets, ListenerSettings, ListenerTls, Snapshot};
@@ -36,6 +36,10 @@ pub struct ListenerStatus {
     pub credential: &'static str,
     /// Where requests go.
     pub upstream: String,
+    /// Its settings.
+    pub(super) settings: ListenerSettings,
+    /// What it has used of its bounds.
+    pub(super) usage: Arc<Usage>,
 }
 
 /// All listeners, in the order of the settings.
@@ -181,6 +185,11 @@ impl Listeners {
     /// The callers in force.
     pub(super) fn callers(&self) -> Arc<Callers> {
         self.callers.current()
+    }
+
+    /// What the callers in force may do and use.
+    pub(super) fn terms(&self) -> Terms {
+        self.callers.terms()
     }
 
     /// Binds the sockets of new listeners, in the order of `listeners`; `None`: the socket stays.
@@ -358,6 +367,8 @@ impl Listeners {
             account: account.name.clone(),
             credential: wanted.account_settings.credential.kind(),
             upstream: wanted.account_settings.upstream.origin.to_string(),
+            settings: settings.clone(),
+            usage: Arc::clone(usage),
         };
         let callers = portions.callers(&self.callers, &name, &account.name, &rules, &self.shared);
         let snapshot = Snapshot {

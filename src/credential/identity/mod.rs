@@ -9,7 +9,7 @@ mod settings;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use http::HeaderValue;
@@ -111,6 +111,16 @@ impl Identity {
     /// Whether the one that is shown has not ended, by its own word. What the gateway thinks of it is not asked.
     pub fn usable(&self) -> bool {
         self.usable.load(Ordering::Relaxed)
+    }
+
+    /// Until when it is good, by its own word; `None`: it does not say.
+    pub fn until(&self) -> Option<SystemTime> {
+        self.shown.load().until()
+    }
+
+    /// Whether the gateway refused it when it was shown last.
+    pub fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// What requests carry; `None`: the connection shows who it is.

@@ -479,7 +479,7 @@ async fn a_reload_and_another_key_have_their_lines() {
     gateway
         .reload(&listener(""), &format!("{tables}chain_key_file = \"audit-key\"\n"))
         .unwrap();
-    gateway.app.reload_failed();
+    gateway.app.reload_failed(Vec::new());
     gateway.app.shutdown().await;
     let all = lines(&file);
     let events: Vec<_> = all.iter().map(|line| line["event"].as_str().unwrap()).collect();

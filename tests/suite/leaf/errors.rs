@@ -43,6 +43,8 @@ async fn errors_of_the_gateway_pass_as_they_are_and_say_whose_they_are() {
     assert_eq!(answer.headers()[ERROR], "PROXY_TOKEN_UNAVAILABLE");
     assert_eq!(answer.headers()[FROM], "gateway");
     assert!(answer.headers().contains_key("retry-after"));
+    let policies = answer.headers().get_all("content-security-policy");
+    assert_eq!(policies.iter().count(), 1, "gateway and leaf want the same");
     let body: serde_json::Value = answer.json().await.unwrap();
     assert_eq!(body["errorCode"], "PROXY_TOKEN_UNAVAILABLE");
     let kind = [("kind", "gateway")];
