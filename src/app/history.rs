@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(ok_by_minute(&history)[55..], [5, 3, 0, 0, 0]);
         let of_account = &history.last_hour().accounts["a"];
         assert_eq!(of_account.minutes[55], [5, 0, 0, 0, 1]);
-        assert_eq!((of_account.p50, of_account.p95), (Some(0.05), Some(0.05)));
+        assert_eq!((of_account.p50, of_account.p95), (Some(0.1), Some(0.1)));
         history.look(at(6000 + 59 * 60), &totals(8, 1));
         assert_eq!(ok_by_minute(&history)[..3], [5, 3, 0]);
         history.look(at(6000 + 60 * 60), &totals(8, 1));

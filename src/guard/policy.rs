@@ -7,6 +7,8 @@
 //! allowed. A rule for GET is one for HEAD, too (RFC 9110 section 9.3.2). The query plays no part: Atlas knows no
 //! method or path in it. (Method-override headers are dropped before forwarding.)
 
+mod told;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -139,16 +141,6 @@ impl Policy {
             rules: rules.into(),
             unmatched,
         }
-    }
-
-    /// Whether only reading methods pass.
-    pub fn is_read_only(&self) -> bool {
-        self.read_only
-    }
-
-    /// How many rules there are.
-    pub fn rules(&self) -> usize {
-        self.rules.len()
     }
 
     /// Whether a request with this method and path (percent-encoded, without query) may go on.

@@ -35,7 +35,7 @@ pub struct CallerTotals {
 }
 
 /// Refusals for one reason.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Denied {
     /// The listener.
     pub listener: String,
@@ -116,9 +116,9 @@ impl Metrics {
         all
     }
 
-    /// What was refused, by listener, caller and reason.
+    /// What was refused, in the order of listener, caller and reason.
     pub fn denied_so_far(&self) -> Vec<Denied> {
-        counts(&self.families.denied, ["listener", "caller", "reason"])
+        let mut all: Vec<_> = counts(&self.families.denied, ["listener", "caller", "reason"])
             .into_iter()
             .filter(|(_, count)| *count > 0)
             .map(|([listener, caller, reason], count)| Denied {
@@ -127,7 +127,9 @@ impl Metrics {
                 reason,
                 count,
             })
-            .collect()
+            .collect();
+        all.sort_unstable();
+        all
     }
 
     /// How many lines of the audit log were dropped.

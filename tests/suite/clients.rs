@@ -15,7 +15,7 @@ use crate::support::needs::{needs, skip};
 use crate::support::proxy::{Proxy, bearer, digest};
 
 /// Where `tests/clients/install` put them; `None`: the test is skipped.
-fn installed() -> Option<PathBuf> {
+pub fn installed() -> Option<PathBuf> {
     let folder = std::env::var_os("ATLAS_CLIENTS").map(PathBuf::from).or_else(|| {
         let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
         let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));

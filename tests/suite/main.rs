@@ -73,6 +73,8 @@ mod shutdown;
 mod signals;
 mod skipping;
 mod smuggling;
+#[cfg(feature = "emulator")]
+mod status_page;
 mod structure;
 mod sunset;
 mod systemd;

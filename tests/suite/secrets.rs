@@ -77,7 +77,7 @@ async fn run(upstream: &Upstream, credential: &[(&str, &str)], format: &str) -> 
     }
     let odd = "GET /a%0d%0aINJECTED\"\u{1b}[31m HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic client-secret-of-the-app\r\nConnection: close\r\n\r\n";
     answers += &raw(address.parse().unwrap(), odd.as_bytes()).await;
-    for page in ["metrics", "status.json", "readyz", ""] {
+    for page in ["metrics", "status.json", "status.html", "readyz", ""] {
         answers += &client()
             .get(format!("http://{admin}/{page}"))
             .send()

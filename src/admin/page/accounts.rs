@@ -3,7 +3,7 @@
 use super::html::{Html, html, put};
 use super::table::MOST_ROWS;
 use super::traffic;
-use super::words::{self, ago, moment};
+use super::words::{self, ago, marked, moment};
 use crate::admin::status::{Account, AccountHour, At, DigestUse, Failure, Status, URGENT};
 
 /// From so long before its end a secret is worth a thought, seconds.
@@ -36,6 +36,9 @@ fn card(account: &Account, hour: Option<&AccountHour>, now: At) -> Html {
     put!(out "<dl>");
     let mut fact = |name: &'static str, value: Html| put!(out "<dt>" (name) "</dt><dd>" [value] "</dd>");
     credential(account, now, &mut fact);
+    if let Some(hour) = hour {
+        fact("Last hour", html!((traffic::in_words(&hour.minutes))));
+    }
     if let Some(AccountHour {
         p50: Some(p50), p95, ..
     }) = hour
@@ -51,7 +54,7 @@ fn card(account: &Account, hour: Option<&AccountHour>, now: At) -> Html {
     }
     fact("Connections", html!((account.connections) " open"));
     if let Some(way) = &account.way {
-        fact("Way", html!((way)));
+        fact("Way", marked(way));
     }
     if !account.errors.is_empty() {
         let errors: Vec<String> = account
@@ -62,6 +65,9 @@ fn card(account: &Account, hour: Option<&AccountHour>, now: At) -> Html {
         fact("Errors so far", html!((errors.join(", "))));
     }
     put!(out "</dl>");
+    if let Some(failure) = &account.token_failure {
+        put!(out "<div class=\"failure bad\"><p><strong>No new token</strong>: " [marked(&failure.cause)] "</p></div>");
+    }
     if let Some(failure) = account.failures.iter().max_by_key(|failure| failure.last_at) {
         put!(out[last_failure(failure, now)]);
     }
@@ -86,12 +92,6 @@ fn realm(account: &Account) -> String {
 fn credential(account: &Account, now: At, fact: &mut impl FnMut(&'static str, Html)) {
     if account.credential == "service_account" {
         fact("Token", token(account, now));
-    }
-    if let Some(failure) = &account.token_failure {
-        fact(
-            "Token endpoint",
-            html!("<span class=\"bad\">" (failure.cause) "</span>"),
-        );
     }
     if account.credential == "service_account" {
         let unknown = || html!("<span class=\"soft\">end not known</span>");
@@ -141,7 +141,7 @@ fn end(at: At, now: At) -> Html {
 fn nonces(digest: &DigestUse) -> Html {
     match digest.reuse {
         Some(reuse) => {
-            html!((format!("{:.0} %", reuse * 100.0)) " of " (words::counted(digest.answers, "answer")) " needed no new challenge")
+            html!((format!("{:.1} %", (reuse * 1000.0).floor() / 10.0)) " of " (words::counted(digest.answers, "answer")) " needed no new challenge")
         }
         None => html!("<span class=\"soft\">no request yet</span>"),
     }
@@ -149,9 +149,9 @@ fn nonces(digest: &DigestUse) -> Html {
 
 fn last_failure(failure: &Failure, now: At) -> Html {
     let code = failure.error_code.as_deref().unwrap_or_default();
-    html!("<div class=\"failure\"><p><strong>Last refused by Atlas</strong> " [ago(failure.last_at, now)] ": "
+    html!("<div class=\"failure\"><p><strong>Last failing answer</strong> " [ago(failure.last_at, now)] ": "
         (failure.status) " " (code) " (" (failure.kind.replace('_', " ")) ", " (words::count(failure.count)) " so far)</p>"
-        "<p>" (failure.hint) ". <span class=\"soft\">docs/TROUBLESHOOTING.md#what-atlas-says</span></p></div>")
+        "<p>" [marked(&failure.hint)] ". <span class=\"soft\">docs/TROUBLESHOOTING.md#what-atlas-says</span></p></div>")
 }
 
 #[cfg(test)]

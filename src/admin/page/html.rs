@@ -83,8 +83,6 @@ pub(super) use html;
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
-
     proptest! {
         #[test]
         fn text_has_no_character_that_means_something(text in any::<String>()) {

@@ -12,6 +12,7 @@ mod verdict;
 pub(super) mod words;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
 
 use base64::Engine as _;
@@ -62,7 +63,7 @@ impl Page {
             "<noscript><meta http-equiv=\"refresh\" content=\"30;url=/?word=" (word) "\"></noscript><style>");
         out.markup(STYLE);
         put!(out "</style></head><body><a class=\"skip\" href=\"#main\">Skip to the status</a>"
-            "<header><h1>atlas-auth-proxy</h1><nav aria-label=\"Parts of this page\"><ul>");
+            "<header><h1>atlas-auth-proxy</h1>" [as_of(status)] "<nav aria-label=\"Parts of this page\"><ul>");
         for (id, name, _) in PARTS {
             put!(out "<li><a href=\"#" (id) "\">" (name) "</a></li>");
         }
@@ -78,7 +79,7 @@ impl Page {
     /// The parts alone, for the page's script.
     pub(super) fn parts(status: &Status) -> String {
         html!("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>" [title(status)] "</title></head><body>"
-            [parts(status)] "</body></html>\n")
+            [as_of(status)] [parts(status)] "</body></html>\n")
         .into_string()
     }
 
@@ -94,6 +95,11 @@ impl Page {
 
 fn title(status: &Status) -> Html {
     html!((verdict::word(status.verdict.condition)) " · atlas-auth-proxy")
+}
+
+/// When it was so. Not within the verdict, which is read out to some whenever it changes.
+fn as_of(status: &Status) -> Html {
+    html!("<p id=\"as-of\" class=\"soft\" data-part>" [words::moment(status.time, &status.time.in_words())] "</p>")
 }
 
 /// A part: its id, its name in the navigation, and how it is written.
@@ -123,7 +129,6 @@ fn parts(status: &Status) -> Html {
         }
         put!(out [write(status)] "</section>");
     }
-    put!(out "<p id=\"as-of\" class=\"soft\" data-part>As of " [words::moment(status.time, &status.time.to_string())] "</p>");
     out
 }
 

@@ -19,10 +19,10 @@ pub(super) fn part(status: &Status) -> Html {
         let rows = all.iter().map(|refusal| {
             let last = refusal.last.as_ref();
             [
-                html!("<code>" (refusal.code) "</code> <span class=\"soft\">" (refusal.status) "</span>"),
+                html!("<code class=\"whole\">" (refusal.code) "</code> <span class=\"soft\">" (refusal.status) "</span>"),
                 html!((words::count(refusal.count))),
                 html!([ago(last.and_then(|last| last.at), status.time)][last.map(where_it_was).unwrap_or_default()]),
-                html!((refusal.meaning) " <span class=\"soft\">" (refusal.section()) "</span>"),
+                html!([words::marked(refusal.meaning)] " <span class=\"soft\">" (refusal.section()) "</span>"),
             ]
         });
         let columns = [plain("Code"), number("Count"), plain("Last"), plain("Meaning")];
@@ -35,7 +35,8 @@ pub(super) fn part(status: &Status) -> Html {
             )]
         );
     }
-    let reasons = reasons(status);
+    let mut reasons: Vec<_> = reasons(status).into_iter().collect();
+    reasons.sort_by_key(|(_, (count, _))| std::cmp::Reverse(*count));
     if !reasons.is_empty() {
         let rows = reasons.iter().map(|(reason, (count, places))| {
             [

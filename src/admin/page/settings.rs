@@ -32,7 +32,7 @@ pub(super) fn listeners(status: &Status) -> Html {
 }
 
 fn bound(listener: &Listener, status: &Status) -> Html {
-    let mut out = html!("<code>" (listener.address) "</code>");
+    let mut out = html!("<code class=\"whole\">" (listener.address) "</code>");
     if let Some(also) = &listener.also_at {
         put!(out " <code>" (also) "</code>");
     }
@@ -126,7 +126,7 @@ fn store(store: Option<&TokenStore>) -> Html {
     };
     let mut out = html!("<p><span class=\"badge " (class) "\">" (told) "</span> <code>" (store.address) "</code></p>");
     if let Some(cause) = &store.cause {
-        put!(out "<p>" (cause) "</p>");
+        put!(out "<p>" [words::marked(cause)] "</p>");
     }
     out
 }
@@ -139,7 +139,7 @@ pub(super) fn in_force(status: &Status) -> Html {
     } else {
         status.features.join(", ")
     };
-    let mut out = html!("<h2>In force</h2>" [refused(configuration, status)] "<dl class=\"wide\"><dt>Version</dt><dd>" (status.version)
+    let mut out = html!("<h2>In force</h2>" [refused(configuration, status)] "<article class=\"card\"><dl class=\"wide\"><dt>Version</dt><dd>" (status.version)
         "</dd><dt>Built with</dt><dd>" (features) "</dd><dt>Started</dt><dd>" [ago(status.started_at, status.time)]
         "</dd><dt>Settings loaded</dt><dd>" [ago(configuration.loaded_at, status.time)] "</dd>");
     if !configuration.digest.is_empty() {
@@ -149,7 +149,7 @@ pub(super) fn in_force(status: &Status) -> Html {
         put!(out "<dt>Waits for a restart</dt><dd class=\"warn\">" (configuration.after_restart.join(", ")) "</dd>");
     }
     put!(out "</dl><details id=\"limits\"><summary id=\"limits-summary\">Limits and process</summary><dl class=\"wide\">"
-        [facts(&configuration.process)] [facts(&configuration.limits)] "</dl></details>");
+        [facts(&configuration.process)] [facts(&configuration.limits)] "</dl></details></article>");
     out
 }
 
@@ -168,7 +168,7 @@ fn refused(configuration: &Configuration, status: &Status) -> Html {
     let mut out = html!("<div class=\"failure\"><p><strong>Settings refused</strong> " [ago(refused.at, status.time)]
         ": those before stay in force.</p><ul>");
     for message in &refused.messages {
-        put!(out "<li>" (message) "</li>");
+        put!(out "<li>" [words::marked(message)] "</li>");
     }
     put!(out "</ul></div>");
     out

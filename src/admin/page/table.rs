@@ -38,7 +38,7 @@ pub(super) fn table<const N: usize>(
             if at == 0 {
                 put!(out "<th role=\"rowheader\" scope=\"row\">" [cell] "</th>");
             } else {
-                put!(out "<td role=\"cell\" class=\"" (class) "\" data-label=\"" (heading) "\">" [cell] "</td>");
+                put!(out "<td role=\"cell\" class=\"" (class) "\" data-label=\"" (heading) "\"><div>" [cell] "</div></td>");
             }
         }
         put!(out "</tr>");

@@ -18,7 +18,7 @@ const ANSWER_NAMES: [(&str, &str); ANSWERS.len()] = [
     ("3xx", "c3"),
     ("4xx", "c4"),
     ("5xx", "c5"),
-    ("without an answer", "cf"),
+    ("without an answer of Atlas", "cn"),
 ];
 
 /// The drawing's own units: each minute is this wide, with the gap behind it.
@@ -47,7 +47,7 @@ pub(super) fn part(hour: &LastHour) -> Html {
 /// The small one of an account.
 pub(super) fn of_account(minutes: &[[u32; ANSWERS.len()]]) -> Html {
     if sums(minutes).iter().sum::<u64>() == 0 {
-        return html!("<p class=\"soft\">No requests in the last hour.</p>");
+        return html!();
     }
     chart(
         "chart small",
@@ -98,11 +98,11 @@ fn chart<const N: usize>(
     out
 }
 
-/// The upper end of the scale: 1, 2 or 5 and zeros.
+/// The upper end of the scale: a digit and zeros.
 fn nice(most: u64) -> u64 {
     let mut unit = 1_u64;
     loop {
-        for step in [1, 2, 5] {
+        for step in [1, 2, 3, 4, 5, 6, 8] {
             let top = unit.saturating_mul(step);
             if top >= most {
                 return top;
@@ -135,16 +135,28 @@ fn title<const N: usize>(ago: usize, names: &[(&str, &str); N], minute: &[u32; N
 /// The drawing in words.
 fn told<const N: usize>(what: &str, names: &[(&str, &str); N], minutes: &[[u32; N]], most: u64) -> String {
     let sums = sums(minutes);
-    let counts = names.iter().zip(sums).filter(|(_, sum)| *sum > 0);
-    let counts: Vec<String> = counts
-        .map(|((name, _), sum)| format!("{} {name}", words::count(sum)))
-        .collect();
     let all = words::counted(sums.iter().sum(), "request");
     format!(
         "{what}, over the last hour: {all}, of these {}; {} in the busiest minute",
-        counts.join(", "),
+        listed(names, sums),
         words::count(most)
     )
+}
+
+/// An account's last hour in words.
+pub(super) fn in_words(minutes: &[[u32; ANSWERS.len()]]) -> String {
+    match sums(minutes) {
+        sums if sums.iter().all(|sum| *sum == 0) => "no requests".to_owned(),
+        sums => listed(&ANSWER_NAMES, sums),
+    }
+}
+
+fn listed<const N: usize>(names: &[(&str, &str); N], sums: [u64; N]) -> String {
+    let some = names.iter().zip(sums).filter(|(_, sum)| *sum > 0);
+    let some: Vec<String> = some
+        .map(|((name, _), sum)| format!("{} {name}", words::count(sum)))
+        .collect();
+    some.join(", ")
 }
 
 #[cfg(test)]
@@ -157,11 +169,12 @@ mod tests {
             (0, 1),
             (1, 1),
             (2, 2),
-            (3, 5),
+            (3, 3),
+            (7, 8),
             (6, 10),
             (11, 20),
             (99, 100),
-            (201, 500),
+            (201, 300),
             (u64::MAX, u64::MAX),
         ] {
             assert_eq!(nice(most), top, "{most}");

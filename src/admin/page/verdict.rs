@@ -45,9 +45,9 @@ pub(super) fn part(status: &Status) -> Html {
     if !reasons.is_empty() {
         put!(out "<ul>");
         for reason in reasons.iter().take(super::table::MOST_ROWS) {
-            put!(out "<li><strong>" (reason.about) "</strong>: " (reason.what));
+            put!(out "<li><strong>" (reason.about) "</strong>: " [words::marked(&reason.what)]);
             if let Some(cure) = &reason.cure {
-                put!(out " <span class=\"cure\">" (cure) "</span>");
+                put!(out " <span class=\"cure\">" [words::marked(cure)] "</span>");
             }
             put!(out "</li>");
         }

@@ -2,7 +2,7 @@
 
 use crate::admin::status::At;
 
-use super::html::{Html, html};
+use super::html::{Html, html, put};
 
 const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
@@ -40,6 +40,23 @@ pub(super) fn ago(at: Option<At>, now: At) -> Html {
 /// A moment, in these words.
 pub(super) fn moment(at: At, words: &str) -> Html {
     html!("<time datetime=\"" (at) "\" title=\"" (at) "\">" (words) "</time>")
+}
+
+/// A sentence of ours: what it has between backticks is code.
+pub(super) fn marked(text: &str) -> Html {
+    let pieces: Vec<&str> = text.split('`').collect();
+    if pieces.len().is_multiple_of(2) {
+        return html!((text));
+    }
+    let mut out = html!();
+    for (at, piece) in pieces.into_iter().enumerate() {
+        if at % 2 == 1 {
+            put!(out "<code>" (piece) "</code>");
+        } else {
+            put!(out(piece));
+        }
+    }
+    out
 }
 
 /// `1,234`.
@@ -88,6 +105,17 @@ mod tests {
             (42 * 86_400 + 5, "42 days"),
         ] {
             assert_eq!(span(seconds), told, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn what_is_between_backticks_is_code_and_escaped() {
+        for (text, shown) in [
+            ("a `b` c `<d>`", "a <code>b</code> c <code>&lt;d&gt;</code>"),
+            ("a `b", "a `b"),
+            ("", ""),
+        ] {
+            assert_eq!(marked(text).into_string(), shown);
         }
     }
 

@@ -22,6 +22,11 @@ impl At {
         Self(Timestamp::UNIX_EPOCH)
     }
 
+    /// `2026-11-27 03:00:00 UTC`.
+    pub(in crate::admin) fn in_words(self) -> String {
+        self.0.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+    }
+
     /// Seconds from `earlier` to this moment; negative when it is the earlier one.
     pub fn since(self, earlier: Self) -> i64 {
         self.0.as_second() - earlier.0.as_second()

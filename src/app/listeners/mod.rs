@@ -2,6 +2,7 @@
 
 mod portions;
 mod socket;
+mod status;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,27 +21,7 @@ use crate::time::SharedClock;
 
 use portions::Portions;
 use socket::{BoundAddress, bind_label, same_socket, take_mode};
-
-/// A listener that serves, for logs and the status page.
-#[derive(Debug, Clone)]
-pub struct ListenerStatus {
-    /// Its label.
-    pub name: String,
-    /// Where: `http://127.0.0.1:8080` or `unix:/path`.
-    pub url: String,
-    /// The second address: `http://[::1]:8080`.
-    pub also: Option<String>,
-    /// Whose credential it adds.
-    pub account: String,
-    /// `service_account` or `api_key`.
-    pub credential: &'static str,
-    /// Where requests go.
-    pub upstream: String,
-    /// Its settings.
-    pub(super) settings: ListenerSettings,
-    /// What it has used of its bounds.
-    pub(super) usage: Arc<Usage>,
-}
+pub use status::ListenerStatus;
 
 /// All listeners, in the order of the settings.
 pub(super) struct Listeners {

@@ -98,8 +98,14 @@ fn way(account: &AccountSettings) -> Option<String> {
     }
 }
 
+/// As the file has it.
 fn seconds(duration: Duration) -> String {
-    format!("{duration:?}")
+    match duration.as_secs() {
+        0 if duration.is_zero() => "0s".to_owned(),
+        seconds if duration.subsec_nanos() > 0 || seconds % 60 > 0 => format!("{duration:?}"),
+        seconds if seconds % 3600 > 0 => format!("{}m", seconds / 60),
+        seconds => format!("{}h", seconds / 3600),
+    }
 }
 
 /// As the file has it.
@@ -115,6 +121,20 @@ fn bytes(count: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_are_told_as_the_file_has_them() {
+        for (milliseconds, told) in [
+            (0, "0s"),
+            (500, "500ms"),
+            (30_000, "30s"),
+            (90_000, "90s"),
+            (300_000, "5m"),
+            (3_600_000, "1h"),
+        ] {
+            assert_eq!(seconds(Duration::from_millis(milliseconds)), told);
+        }
+    }
 
     #[test]
     fn bytes_are_told_as_the_file_has_them() {

@@ -38,7 +38,7 @@ impl Chromium {
         })
     }
 
-    fn command(&self) -> Command {
+    pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command
             .args([

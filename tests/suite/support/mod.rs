@@ -9,6 +9,8 @@ pub mod client;
 #[cfg(feature = "emulator")]
 pub mod clock;
 pub mod config;
+#[cfg(feature = "emulator")]
+pub mod devtools;
 pub mod h2_upstream;
 #[allow(dead_code, reason = "the unit tests of `caller` share the file, and use more of it")]
 pub mod issuer;
