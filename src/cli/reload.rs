@@ -252,7 +252,7 @@ pub(super) fn take(running: &mut App, load: Load) -> bool {
     let loaded = match result {
         Ok(loaded) => loaded,
         Err(LoadError::Config(errors)) => {
-            let lines: Vec<String> = errors.lines().into_iter().map(|line| line.to_string()).collect();
+            let lines: Vec<String> = errors.lines().collect();
             for line in &lines {
                 tracing::error!(problem = %line, "the new configuration is not good");
             }

@@ -43,7 +43,7 @@ fn card(account: &Account, hour: Option<&AccountHour>, now: At) -> Html {
         p50: Some(p50), p95, ..
     }) = hour
     {
-        let p95 = p95.map_or_else(|| "more than a minute".to_owned(), |p95| words::duration(p95));
+        let p95 = p95.map_or_else(|| "more than a minute".to_owned(), words::duration);
         fact(
             "Atlas answers",
             html!("half within " (words::duration(*p50)) ", 95 of 100 within " (p95)),

@@ -96,6 +96,25 @@ async fn on_a_full_disk_changes_are_refused_and_reads_go_on_and_every_begin_has_
         reads += 1;
         assert!(reads < 10_000);
     }
+    // It stays ready: reads go on. But it says so.
+    let said = || async { get(&format!("http://{}/readyz", program.admin)).await };
+    until("it says so", || async {
+        said().await.contains("changes are refused, reads go on")
+    })
+    .await;
+    assert!(said().await.starts_with("ok\n"));
+    let status: Value = serde_json::from_str(&get(&format!("http://{}/status.json", program.admin)).await).unwrap();
+    let log = &status["auditLog"];
+    assert_eq!(
+        (&log["writes"], &log["refusesChanges"]),
+        (&Value::from(false), &Value::from(true)),
+        "{log}"
+    );
+    assert!(
+        log["cause"].as_str().unwrap().contains("space") && log["since"].is_string(),
+        "{log}"
+    );
+    assert_eq!(status["verdict"]["reasons"][0]["about"], "audit log");
     release.add_permits(8);
     for answer in before {
         let answer = answer.await.unwrap().unwrap();
@@ -118,6 +137,7 @@ async fn on_a_full_disk_changes_are_refused_and_reads_go_on_and_every_begin_has_
     let copy = fs::read_to_string(&file).unwrap();
     program.until_said("can't be written").await;
     program.until_said("can be written again").await;
+    assert_eq!(get(&format!("http://{}/readyz", program.admin)).await, "ok\n");
     program.stop().await;
     write(folder.path(), "copy", &copy);
     let all = lines(&folder.path().join("copy"));
@@ -149,6 +169,7 @@ async fn with_when_full_drop_a_full_disk_refuses_nothing_and_what_is_lost_is_cou
         dropped().await > 3.0
     })
     .await;
-    assert!(get(&format!("http://{}/readyz", program.admin)).await.contains("ok"));
+    // No change is refused.
+    assert_eq!(get(&format!("http://{}/readyz", program.admin)).await, "ok\n");
     program.stop().await;
 }

@@ -2,6 +2,7 @@
 
 use super::Scene;
 use crate::clients;
+use crate::support::chromium::Site;
 use crate::support::devtools::Tab;
 
 /// A phone, a tablet, a laptop.
@@ -79,6 +80,48 @@ async fn it_says_when_another_process_answers_at_its_address() {
         .await;
     tab.until("document.getElementById('lost').textContent.includes('Another process answers here now')")
         .await;
+}
+
+/// It is same-origin, and between the person and the page: what it fetches for the person it could keep.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_worker_of_a_former_owner_of_the_port_does_not_get_it() {
+    let Some(mut tab) = Tab::open().await else { return };
+    let (owner, control) = (Site::start().await, Site::start().await);
+    let say = format!(
+        "const say = (path, text) => fetch(\"{}\" + path, {{ method: \"POST\", mode: \"no-cors\", body: text }});",
+        control.url()
+    );
+    owner.page(
+        "/",
+        "text/html",
+        format!(
+            "<!doctype html><script>{say}\
+             navigator.serviceWorker.register('/worker.js').then(() => navigator.serviceWorker.ready).then(() => say('/opened', ''))</script>"
+        ),
+    );
+    owner.page(
+        "/worker.js",
+        "text/javascript",
+        format!(
+            "{say} self.addEventListener('install', () => self.skipWaiting()); \
+             self.addEventListener('activate', event => event.waitUntil(clients.claim())); \
+             self.addEventListener('fetch', event => event.respondWith((async () => {{ \
+               const answer = await fetch(event.request); const text = await answer.clone().text(); \
+               await say('/read', answer.status + ' ' + text); return answer; }})()));"
+        ),
+    );
+    tab.typed(&owner.url()).await;
+    control.said("/opened").await;
+    let scene = Scene::start().await;
+    owner.hand_over_to(scene.app.admin().address().unwrap());
+    tab.call("Page.navigate", serde_json::json!({ "url": owner.url() }))
+        .await;
+    let read = control.said("/read").await;
+    assert!(
+        !read.contains("commercial") && !read.contains("name=\"word\""),
+        "{read}"
+    );
+    assert!(read.starts_with("403 "), "{read}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
