@@ -50,7 +50,10 @@ fn card(account: &Account, hour: Option<&AccountHour>, now: At) -> Html {
         );
     }
     if let Some(limit) = &account.rate_limit {
-        fact("Rate limit", html!((limit.remaining) " left (" (limit.tag) ")"));
+        fact(
+            "Rate limit",
+            html!((words::count(limit.remaining.max(0).unsigned_abs())) " left (" (limit.tag) ")"),
+        );
     }
     fact("Connections", html!((account.connections) " open"));
     if let Some(way) = &account.way {

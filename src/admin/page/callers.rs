@@ -46,14 +46,15 @@ fn row(caller: &Caller) -> [Html; 8] {
         let count = caller.answers.get(class).copied().unwrap_or_default();
         html!((words::count(count)))
     };
-    let listeners = match &caller.listeners {
-        None => "all".to_owned(),
-        Some(listeners) => listeners.join(", "),
+    let listeners = match (&caller.listeners, &caller.share) {
+        (Some(listeners), _) => html!((listeners.join(", "))),
+        (None, Some(_)) => html!("all"),
+        (None, None) => html!("<span class=\"soft\">no caller</span>"),
     };
     let refused = if caller.refused > 0 { "warn" } else { "" };
     [
         html!((caller.name)),
-        html!((listeners)),
+        listeners,
         html!((words::count(caller.requests))),
         class("2xx"),
         class("4xx"),

@@ -119,11 +119,10 @@ impl Tab {
         until(expression, || async { tab.lock().await.eval(expression).await == true }).await;
     }
 
-    /// A picture of the page, PNG: all of it, or as much as is `height` high.
-    pub async fn picture(&mut self, height: Option<u32>) -> Vec<u8> {
-        let size = self.eval("[innerWidth, document.documentElement.scrollHeight]").await;
-        let height = height.map_or(size[1].clone(), |height| json!(height));
-        let clip = json!({ "x": 0, "y": 0, "width": size[0], "height": height, "scale": 1 });
+    /// A picture of the page, PNG: from one place, in pixels of the page from its top, to another.
+    pub async fn picture(&mut self, from: u64, to: u64) -> Vec<u8> {
+        let width = self.eval("innerWidth").await;
+        let clip = json!({ "x": 0, "y": from, "width": width, "height": to - from, "scale": 1 });
         let params = json!({ "format": "png", "captureBeyondViewport": true, "clip": clip });
         let picture = self.call("Page.captureScreenshot", params).await;
         STANDARD.decode(picture["data"].as_str().unwrap()).unwrap()
