@@ -119,16 +119,21 @@ impl AccountMetrics {
         *self.secret_expiry_known.lock()
     }
 
-    /// What was counted so far.
-    pub fn totals(&self) -> AccountTotals {
+    /// Requests so far by class of Atlas's answer.
+    pub(super) fn classes(&self) -> [u64; CLASSES.len()] {
         let mut classes = [0; CLASSES.len()];
         for tag in &self.by_tag {
             for (sum, counter) in classes.iter_mut().zip(tag) {
                 *sum += counter.get();
             }
         }
+        classes
+    }
+
+    /// What was counted so far.
+    pub fn totals(&self) -> AccountTotals {
         AccountTotals {
-            classes,
+            classes: self.classes(),
             durations: totals::buckets(&self.upstream_duration),
         }
     }

@@ -85,7 +85,7 @@ impl Metrics {
         let mut all = [0; ANSWER_CLASSES];
         let accounts: Vec<_> = self.accounts.lock().values().cloned().collect();
         for account in accounts {
-            for (sum, count) in all.iter_mut().zip(account.totals().classes) {
+            for (sum, count) in all.iter_mut().zip(account.classes()) {
                 *sum += count;
             }
         }
