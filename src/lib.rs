@@ -35,5 +35,6 @@ pub mod settings;
 pub mod time;
 #[cfg(feature = "token-store")]
 pub mod token_store;
+pub mod trace;
 pub mod units;
 pub mod upstream;

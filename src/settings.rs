@@ -14,6 +14,7 @@ use crate::proxy::{BodyLimits, CallerTerms};
 use crate::server::{Bind, CapacityLimits, ConnectionLimits, HandedSockets, ListenerSettings};
 #[cfg(feature = "token-store")]
 use crate::token_store::TokenStoreSettings;
+use crate::trace::TraceSettings;
 use crate::upstream::{UpstreamLimits, UpstreamSettings};
 
 /// One account: a credential, or what a gateway is shown in its place, and the one upstream it may travel to.
@@ -90,6 +91,8 @@ pub struct Settings {
     pub admin: AdminSettings,
     /// Who changed what is recorded there; `None`: nowhere.
     pub audit: Option<AuditSettings>,
+    /// Where spans of requests go; `None`: there are none.
+    pub traces: Option<TraceSettings>,
     /// Names the settings: a hash over configuration file, variables and flags, in hexadecimal.
     pub digest: String,
     /// Bounds.

@@ -74,6 +74,9 @@ pub enum StartError {
         /// Why.
         why: String,
     },
+    /// TLS to the receiver of traces can't be set up.
+    #[error("traces: {0}")]
+    Traces(#[source] TlsError),
     /// No connection to the store of shared tokens is possible, whatever the store does.
     #[cfg(feature = "token-store")]
     #[error("token store: {0}")]

@@ -30,6 +30,7 @@ use crate::proxy::Shared;
 use crate::server::{self, Capacity, Shares};
 use crate::settings::Settings;
 use crate::time::{SharedClock, SystemClock};
+use crate::trace::Tracer;
 
 use accounts::Accounts;
 pub use admin::AdminAddress;
@@ -93,7 +94,11 @@ impl App {
     /// # Errors
     /// See [`StartError`].
     pub async fn start_with_clock(settings: Settings, clock: SharedClock) -> Result<Self, StartError> {
-        let Prepared { settings, trusts } = blocking::run(move || Prepared::read(settings))
+        let Prepared {
+            settings,
+            trusts,
+            traces_tls,
+        } = blocking::run(move || Prepared::read(settings))
             .await
             .map_err(StartError::Thread)??;
         let (metrics, started) = (Metrics::new(settings.catalogue.tags()), clock.wall());
@@ -125,6 +130,8 @@ impl App {
         };
         let accounts = Accounts::start(context, &settings.accounts, &trusts)?;
         let audit = start_audit(&settings, &metrics, &clock).await?;
+        let traces = settings.traces.as_ref().zip(traces_tls);
+        let tracer = traces.and_then(|(traces, tls)| Tracer::start(traces, tls, &metrics));
         let catalogue = Arc::clone(&settings.catalogue);
         let shared = Shared::new(
             Arc::clone(&metrics),
@@ -133,6 +140,7 @@ impl App {
             shares.clients,
             settings.limits.body,
             audit.clone(),
+            tracer.clone(),
         );
         let (radar, refused) = (Arc::clone(&shared.radar), Arc::clone(&shared.refused));
         let callers = AppCallers::start(&settings, Arc::clone(&clock))?;
@@ -161,6 +169,7 @@ impl App {
             started,
             sharing: sharing.clone(),
             audit,
+            tracer,
             radar,
             refused,
             in_force: ArcSwap::from_pointee(in_force),
@@ -249,7 +258,12 @@ impl App {
             self.state.accounts.shutdown().await;
         };
         tokio::join!(drain, revoke);
-        self.state.accounts.retired(RETIREMENT_END).await;
+        let last_spans = async {
+            if let Some(tracer) = &self.state.tracer {
+                tracer.close().await;
+            }
+        };
+        tokio::join!(self.state.accounts.retired(RETIREMENT_END), last_spans);
         if let Some(audit) = &self.state.audit {
             audit.close(AUDIT_END).await;
         }

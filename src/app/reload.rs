@@ -128,7 +128,7 @@ impl App {
     }
 
     fn take(&mut self, prepared: Prepared) -> Result<Vec<&'static str>, StartError> {
-        let Prepared { settings, trusts } = prepared;
+        let Prepared { settings, trusts, .. } = prepared;
         check_accounts(&settings)?;
         self.listeners.check_certificates(&settings.listeners)?;
         self.listeners.check_callers(&settings.listeners)?;

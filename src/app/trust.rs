@@ -7,12 +7,15 @@ use rustls::ClientConfig;
 
 use super::StartError;
 use crate::settings::{AccountSettings, Settings};
+use crate::trace::Authorities;
 use crate::upstream::{TlsError, client_config, read_authorities, trusting};
 
 /// Settings, and everything else that a run reads from files.
 pub struct Prepared {
     pub(super) settings: Settings,
     pub(super) trusts: Trusts,
+    /// For the way to the receiver of traces, if there is one.
+    pub(super) traces_tls: Option<ClientConfig>,
 }
 
 /// By account.
@@ -54,7 +57,16 @@ impl Prepared {
                 Ok((name.clone(), trust))
             })
             .collect::<Result<_, StartError>>()?;
-        Ok(Self { settings, trusts })
+        let traces_tls = settings.traces.as_ref().map(|traces| match &traces.authorities {
+            Some(Authorities { path, pem }) => trusting(path, pem),
+            None => of_system.map_or_else(|| client_config(None), Ok),
+        });
+        let traces_tls = traces_tls.transpose().map_err(StartError::Traces)?;
+        Ok(Self {
+            settings,
+            trusts,
+            traces_tls,
+        })
     }
 }
 

@@ -197,6 +197,7 @@ fn settings(
     ]);
     Ok(Settings {
         audit: None,
+        traces: None,
         digest: String::new(),
         listeners: vec![
             listener("commercial", COMMERCIAL),

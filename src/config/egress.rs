@@ -76,7 +76,11 @@ fn own(
 
 /// `HTTPS_PROXY`, else `ALL_PROXY`, unless `NO_PROXY` names the upstream, or where connections to it go; capitals win. Plain HTTP
 /// goes to this machine only.
-fn of_machine(origin: &Origin, connect_to: Option<&ConnectTo>, inputs: &mut Inputs<'_>) -> Option<EgressProxy> {
+pub(crate) fn of_machine(
+    origin: &Origin,
+    connect_to: Option<&ConnectTo>,
+    inputs: &mut Inputs<'_>,
+) -> Option<EgressProxy> {
     if !origin.is_tls() {
         return None;
     }

@@ -35,6 +35,7 @@ mod source;
 mod table;
 mod tls;
 mod token_store;
+mod traces;
 mod unix;
 mod value;
 mod variable;
@@ -113,6 +114,7 @@ pub fn load(sources: Sources<'_>) -> Result<Loaded, ConfigErrors> {
     let token_store = token_store::build(file.token_store.as_ref(), &mut inputs);
     #[cfg(not(feature = "token-store"))]
     token_store::refuse(file.token_store.as_ref(), &mut inputs);
+    let traces = traces::build(&mut inputs);
     let catalogue = Arc::new(Catalogue::new());
     let listeners = listener::build(&file.listeners, &roster, caller::are_named(&file), &mut inputs);
     let callers = caller::build(&file, &catalogue, &mut inputs);
@@ -136,6 +138,7 @@ pub fn load(sources: Sources<'_>) -> Result<Loaded, ConfigErrors> {
         callers,
         admin: admin.value,
         audit,
+        traces,
         digest: inputs.digest(),
         limits,
         workers,

@@ -140,6 +140,8 @@ families! {
     config_reloads: IntCounterVec "config_reloads_total" ["outcome" = ReloadOutcome];
     /// Log lines that were lost, because nobody read the log in time.
     log_lines_dropped: IntCounterVec "log_lines_dropped_total" [];
+    /// Spans of requests and of sends upstream, by what became of them; absent without traces.
+    trace_spans: IntCounterVec "trace_spans_total" ["outcome"];
     /// Lines of the audit log that were dropped, because there was no room or the file could not be written.
     audit_lines_dropped: IntCounterVec "audit_lines_dropped_total" [];
     /// 1: the settings that were read last are in force; 0: they were refused, and older ones are.

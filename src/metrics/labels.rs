@@ -237,6 +237,15 @@ labels! {
         /// A step of the store failed, or what lay there could not be opened.
         Error = "error",
     }
+    /// What became of a span.
+    SpanOutcome {
+        /// The receiver has it.
+        Sent = "sent",
+        /// There was no room for it: the receiver is too slow, or away.
+        Dropped = "dropped",
+        /// The receiver did not take it, or could not be reached.
+        Failed = "failed",
+    }
     /// How a reload ended.
     ReloadOutcome {
         /// It went well: what was read is in force.

@@ -12,6 +12,7 @@ mod listener;
 mod page;
 mod token_store;
 mod totals;
+mod trace;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,13 +27,14 @@ pub use account::AccountMetrics;
 pub use caller::CallerMetrics;
 pub use gauge_guard::GaugeGuard;
 pub use labels::{
-    AttemptCause, ChallengeCause, DenyReason, Direction, ReloadOutcome, TokenOutcome, TokenStoreOutcome,
+    AttemptCause, ChallengeCause, DenyReason, Direction, ReloadOutcome, SpanOutcome, TokenOutcome, TokenStoreOutcome,
     UpstreamErrorKind,
 };
 pub use listener::ListenerMetrics;
 pub use prometheus::IntGauge;
 pub use token_store::{TokenStoreOperations, TokenStoreUp};
 pub use totals::{ANSWER_CLASSES, AccountTotals, CallerTotals, DURATION_CLASSES, Denied, duration_bounds};
+pub use trace::TraceSpans;
 
 use families::Families;
 

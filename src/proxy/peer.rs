@@ -27,6 +27,14 @@ pub enum Peer {
 }
 
 impl Peer {
+    /// Its address, if it has one.
+    pub fn ip(self) -> Option<IpAddr> {
+        match self {
+            Self::Ip(ip) => Some(ip),
+            Self::Unix(_) => None,
+        }
+    }
+
     /// Who counts as one peer: one site has an IPv6 network of 64 bits for itself (RFC 6177).
     #[must_use]
     pub fn site(self) -> Self {

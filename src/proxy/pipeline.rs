@@ -111,6 +111,9 @@ impl Pipeline {
         let asked_for = record.path.clone();
         let reading = Reading::of(&self.shared.catalogue, &parts.method, asked_for.path());
         record.operation = reading.operation();
+        if let Some(span) = &mut record.span {
+            span.found(reading.template());
+        }
         record.audited = self.audited(&parts.method, &parts.headers, asked_for.path(), &reading);
         let Admitted {
             authority,
@@ -118,6 +121,9 @@ impl Pipeline {
             path,
             local,
         } = self.admit(&parts)?;
+        if let Some(span) = &mut record.span {
+            span.asked_for(&authority);
+        }
         if let Some(endpoint) = local {
             self.portion.processor.turn(Step::Begin).await;
             // What clients post here is short: once it is read, the connection can serve on.

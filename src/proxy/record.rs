@@ -21,6 +21,7 @@ use crate::catalogue::OperationId;
 use crate::code::ErrorCode;
 use crate::log::RequestRecord;
 use crate::metrics::Direction;
+use crate::trace::{Asked, Outcome, RequestSpan};
 use crate::upstream::UpstreamBody;
 
 /// What a request asks for that is in no catalogue.
@@ -62,6 +63,8 @@ pub(super) struct Record {
     pub(super) observer: Option<Box<Observer>>,
     /// The credential that the upstream was sent: nothing of it may come back in trailers.
     pub(super) authorization: Option<HeaderValue>,
+    /// Its span, where requests are traced.
+    pub(super) span: Option<Box<RequestSpan>>,
     pub(super) bytes_out: u64,
     pub(super) closed: bool,
 }
@@ -98,9 +101,22 @@ impl Pipeline {
             audited: None,
             observer: None,
             authorization: None,
+            span: self.begin_span(peer, request),
             bytes_out: 0,
             closed: false,
         })
+    }
+
+    fn begin_span(&self, peer: Peer, request: &Request<ClientBody>) -> Option<Box<RequestSpan>> {
+        Some(self.shared.tracer.as_ref()?.request(&Asked {
+            method: request.method(),
+            version: request.version(),
+            headers: request.headers(),
+            scheme: self.scheme,
+            listener: &self.name,
+            account: &self.account.name,
+            client: peer.ip(),
+        }))
     }
 }
 
@@ -174,6 +190,16 @@ impl Record {
             why: self.denied.and(self.why.as_deref()),
         }
         .emit();
+        if let Some(span) = self.span.take() {
+            let none_begun = broken && self.denied.is_none() && self.upstream_status.is_none();
+            span.end(&Outcome {
+                status: (!none_begun).then_some(self.status),
+                error_code: self.denied.map(ErrorCode::as_str),
+                broken_off: broken && self.denied.is_none(),
+                operation: operation.map(|operation| operation.name),
+                caller: pipeline.callers.as_ref().map(|callers| callers.label(self.who)),
+            });
+        }
         if let Some(StillUnknown(identity)) = self.unknown_there.take() {
             let detail = failure.as_ref().and_then(|failure| failure.detail.as_deref());
             identity.judged(Some(detail.unwrap_or("it does not say why")));

@@ -9,6 +9,7 @@ use crate::catalogue::Catalogue;
 use crate::fair::{Places, Turns};
 use crate::metrics::Metrics;
 use crate::time::SharedClock;
+use crate::trace::Tracer;
 
 /// What all listeners share.
 pub struct Shared {
@@ -32,6 +33,8 @@ pub struct Shared {
     pub refused: Arc<LastRefusals>,
     /// Where who changed what is recorded.
     pub(super) audit: Option<Arc<Audit>>,
+    /// Makes spans of requests.
+    pub(super) tracer: Option<Arc<Tracer>>,
 }
 
 impl Shared {
@@ -43,6 +46,7 @@ impl Shared {
         connections: usize,
         limits: BodyLimits,
         audit: Option<Arc<Audit>>,
+        tracer: Option<Arc<Tracer>>,
     ) -> Self {
         let radar = Radar::new(&catalogue, Arc::clone(&metrics), Arc::clone(&clock));
         Self {
@@ -57,6 +61,7 @@ impl Shared {
             radar: Arc::new(radar),
             refused: Arc::default(),
             audit,
+            tracer,
         }
     }
 
@@ -75,6 +80,7 @@ impl Shared {
             radar: Arc::clone(&self.radar),
             refused: Arc::clone(&self.refused),
             audit: self.audit.clone(),
+            tracer: self.tracer.clone(),
         }
     }
 }

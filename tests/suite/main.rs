@@ -81,6 +81,8 @@ mod systemd;
 mod tls_listener;
 #[cfg(feature = "token-store")]
 mod token_store;
+#[cfg(feature = "otel")]
+mod traces;
 #[cfg(feature = "emulator")]
 mod transparent;
 mod upstream_tls;

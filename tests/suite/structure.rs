@@ -32,6 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["blocking", "certificate", "crypto", "fair", "metrics", "secret", "time"],
     ),
     ("own_http", &["upstream"]),
+    ("trace", &["metrics", "own_http", "secret", "upstream"]),
     (
         "credential",
         &[
@@ -103,6 +104,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "proxy",
         &[
+            "trace",
             "guard",
             "credential",
             "upstream",
@@ -138,6 +140,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "settings",
         &[
+            "trace",
             "credential",
             "log",
             "proxy",
@@ -153,6 +156,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "app",
         &[
+            "trace",
             "access",
             "admin",
             "atlas_api",
@@ -178,6 +182,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "config",
         &[
+            "trace",
             "blocking",
             "credential",
             "guard",
@@ -388,6 +393,8 @@ fn some_crates_have_one_home() {
         ("clap_mangen::", &["cli"]),
         ("toml::", &["config"]),
         ("redis::", &["token_store"]),
+        ("opentelemetry", &["trace"]),
+        ("prost::", &["trace"]),
         ("ipnet::", &["guard", "config", "caller", "emulator"]),
         ("prometheus::", &["metrics"]),
         ("secrecy::", &["secret"]),

@@ -29,6 +29,7 @@ use crate::proxy::{LastRefusals, Radar};
 use crate::server::Bind;
 use crate::settings::AdminSettings;
 use crate::time::SharedClock;
+use crate::trace::Tracer;
 
 pub(super) use in_force::InForce;
 
@@ -42,6 +43,7 @@ pub(super) struct State {
     pub(super) hosts: HostNames,
     pub(super) sharing: Sharing,
     pub(super) audit: Option<Arc<Audit>>,
+    pub(super) tracer: Option<Arc<Tracer>>,
     pub(super) radar: Arc<Radar>,
     pub(super) refused: Arc<LastRefusals>,
     /// Who may do what at the admin port.
@@ -57,9 +59,10 @@ pub(super) struct State {
 }
 
 /// What this build has that others have not.
-const FEATURES: [(&str, bool); 3] = [
+const FEATURES: [(&str, bool); 4] = [
     ("emulator", cfg!(feature = "emulator")),
     ("fips", cfg!(feature = "fips")),
+    ("otel", cfg!(feature = "otel")),
     ("token-store", cfg!(feature = "token-store")),
 ];
 

@@ -16,6 +16,7 @@ mod refusals;
 mod schema;
 mod tls;
 mod token_store;
+mod traces;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;

@@ -57,9 +57,10 @@ impl<'a> AttemptBudget<'a> {
         self.cause
     }
 
-    /// Counts anything sent upstream: the request, or one that fetches a challenge for it.
-    pub(super) fn count_sent(&mut self) {
+    /// Counts anything sent upstream: the request, or one that fetches a challenge for it. Returns how much was sent before.
+    pub(super) fn count_sent(&mut self) -> u32 {
         *self.sent += 1;
+        *self.sent - 1
     }
 
     /// The request will be sent again.

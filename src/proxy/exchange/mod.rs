@@ -46,6 +46,7 @@ use crate::code::ErrorCode;
 use crate::fair::Part;
 use crate::metrics::AttemptCause;
 use crate::time::retry_after;
+use crate::trace::RequestSpan;
 use crate::upstream::UpstreamBody;
 
 use attempt_budget::AttemptBudget;
@@ -85,6 +86,8 @@ pub(super) struct Exchange<'a> {
     /// Clients call the listener by the upstream's name: where that leads is for a hosts file to say.
     has_upstreams_name: bool,
     budget: AttemptBudget<'a>,
+    /// The request's span: each send has one below it.
+    span: Option<&'a RequestSpan>,
     last_sent: Instant,
     last_authorization: Option<HeaderValue>,
 }
@@ -115,6 +118,7 @@ impl<'a> Exchange<'a> {
             onward: Onward::new(hops, caller),
             has_upstreams_name,
             budget: AttemptBudget::new(&mut record.attempts),
+            span: record.span.as_deref(),
             last_sent: Instant::now(),
             last_authorization: None,
         }

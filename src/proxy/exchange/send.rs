@@ -9,6 +9,7 @@ use super::{Exchange, UpstreamResponse, is_idempotent};
 use crate::metrics::{AttemptCause, UpstreamErrorKind};
 use crate::proxy::body::RequestBody;
 use crate::proxy::{ProxyError, echo};
+use crate::trace::{RequestSpan, SendSpan, Sending};
 use crate::upstream::{ConnectError, SendError, SendFailure, UpstreamRequest, certificate_refusal, root_text};
 
 /// How sending ended, if not with an error. Moved once: a box would cost each request an allocation.
@@ -119,17 +120,42 @@ impl Exchange<'_> {
 
     async fn ask(
         &mut self,
-        request: UpstreamRequest<RequestBody>,
+        mut request: UpstreamRequest<RequestBody>,
         cause: AttemptCause,
     ) -> Result<UpstreamResponse, SendFailure<RequestBody>> {
-        self.budget.count_sent();
+        let resent = self.budget.count_sent();
+        let span = self.span.map(|span| self.begin_span(span, resent, &mut request));
         self.slot.metrics.upstream_attempt(cause);
         self.last_sent = Instant::now();
         let result = self.account.upstream.send(request).await;
         if result.is_ok() {
             self.slot.metrics.upstream_duration(self.last_sent.elapsed());
         }
+        if let Some(span) = span {
+            match &result {
+                Ok(response) => span.answered(response.status(), response.version()),
+                Err(failure) => span.failed(kind(&failure.error).as_str()),
+            }
+        }
         result
+    }
+
+    fn begin_span(
+        &self,
+        above: &RequestSpan,
+        resent: u32,
+        request: &mut UpstreamRequest<RequestBody>,
+    ) -> Box<SendSpan> {
+        let origin = self.account.upstream.origin();
+        let sending = Sending {
+            method: &request.method,
+            scheme: origin.scheme().as_str(),
+            host: origin.host(),
+            port: origin.port(),
+            resent,
+            account: &self.slot.name,
+        };
+        above.send(&sending, &mut request.headers)
     }
 
     /// What the client did, where that is why the request failed.

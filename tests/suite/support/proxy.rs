@@ -79,6 +79,7 @@ pub fn proxy(base_url: &str, ca_file: Option<&Path>, credential: CredentialSetti
         catalogue: Arc::new(Catalogue::new()),
         callers: CallerSettings::default(),
         audit: None,
+        traces: None,
         digest: String::new(),
         limits: Limits::default(),
         workers: NonZeroUsize::MIN,
