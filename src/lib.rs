@@ -6,6 +6,7 @@ pub mod app;
 pub mod atlas_api;
 pub mod audit;
 pub mod blocking;
+pub mod build;
 pub mod caller;
 pub mod catalogue;
 pub mod certificate;

@@ -11,6 +11,7 @@ use super::check::Answer;
 use super::make_ca::MakeCaArgs;
 use super::rotate_secret::RotateArgs;
 use super::rules::RulesArgs;
+use crate::build;
 use crate::config::Flags;
 
 /// Adds MongoDB Atlas Administration API credentials to the requests of programs that hold none.
@@ -20,7 +21,7 @@ use crate::config::Flags;
 /// MONGODB_ATLAS_PRIVATE_API_KEY for an API key; each with _FILE at its end names a file instead. Before a gateway of this
 /// program, ATLAS_PROXY_GATEWAY and what it is shown.
 #[derive(Debug, Parser)]
-#[command(name = "atlas-auth-proxy", version, args_conflicts_with_subcommands = true)]
+#[command(name = "atlas-auth-proxy", version, long_version = build::described(), args_conflicts_with_subcommands = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,

@@ -2,7 +2,7 @@
 
 #[cfg(test)]
 use super::labels::{
-    AttemptCause, ChallengeCause, DenyReason, Direction, ReloadOutcome, TokenOutcome, TokenStoreOutcome,
+    AttemptCause, ChallengeCause, DenyReason, Direction, ReloadOutcome, SpanOutcome, TokenOutcome, TokenStoreOutcome,
     UpstreamErrorKind,
 };
 use prometheus::core::Collector;
@@ -141,7 +141,7 @@ families! {
     /// Log lines that were lost, because nobody read the log in time.
     log_lines_dropped: IntCounterVec "log_lines_dropped_total" [];
     /// Spans of requests and of sends upstream, by what became of them; absent without traces.
-    trace_spans: IntCounterVec "trace_spans_total" ["outcome"];
+    trace_spans: IntCounterVec "trace_spans_total" ["outcome" = SpanOutcome];
     /// Lines of the audit log that were dropped, because there was no room or the file could not be written.
     audit_lines_dropped: IntCounterVec "audit_lines_dropped_total" [];
     /// 1: the settings that were read last are in force; 0: they were refused, and older ones are.
@@ -152,6 +152,6 @@ families! {
     secret_commands_failing: IntGaugeVec "secret_commands_failing" [];
     /// When a listener's own certificate expires; absent without TLS.
     listener_certificate_expiry: GaugeVec "listener_certificate_expiry_timestamp_seconds" ["listener"];
-    /// 1; the version is in the labels.
-    build_info: IntGaugeVec "build_info" ["version"];
+    /// 1; the version, which build it is (standard, fips) and its features are in the labels.
+    build_info: IntGaugeVec "build_info" ["version", "build", "features"];
 }

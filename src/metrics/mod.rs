@@ -21,6 +21,7 @@ use std::time::SystemTime;
 use parking_lot::Mutex;
 use prometheus::{Encoder, GaugeVec, IntCounter, Registry, TextEncoder};
 
+use crate::build;
 use crate::code::ErrorCode;
 
 pub use account::AccountMetrics;
@@ -77,7 +78,11 @@ impl Metrics {
         families.secret_commands_failing.with_label_values::<&str>(&[]);
         families
             .build_info
-            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .with_label_values(&[
+                build::VERSION,
+                build::FLAVOUR,
+                &build::features().collect::<Vec<_>>().join(","),
+            ])
             .set(1);
         let to_upstream = families.bytes.with_label_values(&[Direction::ToUpstream.as_str()]);
         let to_client = families.bytes.with_label_values(&[Direction::ToClient.as_str()]);

@@ -18,6 +18,7 @@ mod audit;
 mod bearer;
 mod blocked;
 mod browser;
+mod build;
 mod callers;
 #[cfg(feature = "emulator")]
 mod check;

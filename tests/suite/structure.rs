@@ -11,6 +11,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("time", &[]),
     ("units", &[]),
     ("code", &[]),
+    ("build", &[]),
     ("log", &[]),
     ("hardening", &[]),
     ("crypto", &[]),
@@ -19,7 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("lease", &[]),
     ("secret_command", &["time"]),
     ("report", &[]),
-    ("metrics", &["code", "log"]),
+    ("metrics", &["build", "code", "log"]),
     ("certificate", &[]),
     ("catalogue", &[]),
     ("audit", &["crypto", "fair", "log", "time"]),
@@ -156,6 +157,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "app",
         &[
+            "build",
             "trace",
             "access",
             "admin",
@@ -207,6 +209,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "build",
             "app",
             "atlas_api",
             "blocking",

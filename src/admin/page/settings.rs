@@ -134,13 +134,12 @@ fn store(store: Option<&TokenStore>) -> Html {
 /// Program and settings.
 pub(super) fn in_force(status: &Status) -> Html {
     let configuration = &status.configuration;
-    let features = if status.features.is_empty() {
-        "none".to_owned()
-    } else {
-        status.features.join(", ")
-    };
+    let mut features = status.build.features.join(", ");
+    if features.is_empty() {
+        features = "none".to_owned();
+    }
     let mut out = html!("<h2>In force</h2>" [refused(configuration, status)] "<article class=\"card\"><dl class=\"wide\"><dt>Version</dt><dd>" (status.version)
-        "</dd><dt>Built with</dt><dd>" (features) "</dd><dt>Started</dt><dd>" [ago(status.started_at, status.time)]
+        "</dd><dt>Build</dt><dd>" (status.build.flavour) "; features: " (features) "</dd><dt>Started</dt><dd>" [ago(status.started_at, status.time)]
         "</dd><dt>Settings loaded</dt><dd>" [ago(configuration.loaded_at, status.time)] "</dd>");
     if !configuration.digest.is_empty() {
         put!(out "<dt>Their digest</dt><dd><code>" (configuration.digest) "</code></dd>");

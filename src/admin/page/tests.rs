@@ -68,7 +68,10 @@ fn status(text: &str) -> Status {
     };
     let mut status = Status {
         version: "1.2.3",
-        features: vec!["token-store"],
+        build: Build {
+            flavour: "standard",
+            features: vec!["token-store"],
+        },
         time: at(NOW),
         started_at: Some(at(NOW - 4000)),
         uptime_seconds: 4000,

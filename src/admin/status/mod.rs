@@ -19,14 +19,23 @@ pub const CLASSES: [&str; 6] = ["2xx", "3xx", "4xx", "5xx", "refused", "failed"]
 /// The same of one account: class of Atlas's answer, no answer of Atlas.
 pub const ANSWERS: [&str; 5] = ["2xx", "3xx", "4xx", "5xx", "none"];
 
+/// Which build of the program it is.
+#[derive(Debug, Clone, Serialize)]
+pub struct Build {
+    /// `standard` or `fips`.
+    pub flavour: &'static str,
+    /// The cargo features beside.
+    pub features: Vec<&'static str>,
+}
+
 /// All of it.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     /// Of the program.
     pub version: &'static str,
-    /// What it was built with.
-    pub features: Vec<&'static str>,
+    /// Which build it is.
+    pub build: Build,
     /// Now.
     pub time: At,
     /// When it started.

@@ -20,8 +20,9 @@ use super::callers::Terms;
 use super::history::History;
 use super::sharing::Sharing;
 use crate::admin::AdminState;
-use crate::admin::status::{At, AuditLog, Issuer, RefusedReload, Status, Sunset, Verdict};
+use crate::admin::status::{At, AuditLog, Build, Issuer, RefusedReload, Status, Sunset, Verdict};
 use crate::audit::{Audit, Destination};
+use crate::build;
 use crate::caller::Callers;
 use crate::guard::HostNames;
 use crate::metrics::Metrics;
@@ -57,14 +58,6 @@ pub(super) struct State {
     pub(super) draining: CancellationToken,
     pub(super) quit: Notify,
 }
-
-/// What this build has that others have not.
-const FEATURES: [(&str, bool); 4] = [
-    ("emulator", cfg!(feature = "emulator")),
-    ("fips", cfg!(feature = "fips")),
-    ("otel", cfg!(feature = "otel")),
-    ("token-store", cfg!(feature = "token-store")),
-];
 
 impl AdminState for State {
     fn metrics_text(&self) -> String {
@@ -120,8 +113,11 @@ impl AdminState for State {
         let now = self.clock.wall();
         self.look();
         let mut status = Status {
-            version: env!("CARGO_PKG_VERSION"),
-            features: FEATURES.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect(),
+            version: build::VERSION,
+            build: Build {
+                flavour: build::FLAVOUR,
+                features: build::features().collect(),
+            },
             time: At::of(now).unwrap_or_else(At::epoch),
             started_at: At::of(self.started),
             uptime_seconds: now.duration_since(self.started).unwrap_or_default().as_secs(),
