@@ -44,9 +44,12 @@ pub(crate) fn build(table: &FileTls, inputs: &mut Inputs<'_>) -> Option<Listener
         }
     }
     let names = names(table, inputs);
-    let certificate = table.certificate.as_ref().and_then(|given| pem(given, inputs));
+    let certificate = table.certificate.as_ref().and_then(|given| {
+        let path = inputs.credential_path(given);
+        inputs.read(&path, LARGEST_PEM, &given.source)
+    });
     let key = table.key.as_ref().and_then(|given| {
-        let path = inputs.path(given);
+        let path = inputs.credential_path(given);
         inputs.read_secret(&path, LARGEST_PEM, &given.source)
     });
     let ca = match &table.client_ca {

@@ -135,3 +135,21 @@ fn a_unix_socket_speaks_no_tls() {
     let said = case("unix:/p", "", PAIR).error();
     assert!(said.contains("speaks no TLS"), "{said}");
 }
+
+/// As files of other credentials are: a relative name is one of systemd's, where there are any.
+#[test]
+fn certificate_and_key_are_looked_for_among_the_credentials_of_systemd() {
+    let pems = pems();
+    let handed = |tls: &str| {
+        Case::new()
+            .toml(&format!("[[listener]]\nbind = '127.0.0.1:1'\n[listener.tls]\n{tls}"))
+            .env("CREDENTIALS_DIRECTORY", "/run/credentials")
+            .file("/run/credentials/tls.crt", &pems.certificate)
+            .file("/run/credentials/tls.key", &pems.key)
+            .file("/etc/a.crt", &pems.certificate)
+    };
+    let settings = handed("certificate = 'tls.crt'\nkey = 'tls.key'").settings();
+    assert!(settings.listeners[0].tls.is_some());
+    // A path that says where is taken as it stands.
+    handed("certificate = '/etc/a.crt'\nkey = 'tls.key'").settings();
+}
