@@ -143,9 +143,12 @@ impl Replacement {
         };
         if let Some(before) = before {
             let own = replacement.file.metadata()?;
-            if (own.uid(), own.gid()) != (before.uid(), before.gid()) {
+            if own.uid() != before.uid() {
                 // Whoever can read the file now must be able to read it afterwards.
                 fchown(&replacement.file, Some(before.uid()), Some(before.gid()))?;
+            } else if own.gid() != before.gid() {
+                // Its mode lets no group read it: a group that this user may not give it is no reason to stop.
+                let _ = fchown(&replacement.file, None, Some(before.gid()));
             }
         }
         Ok(replacement)
