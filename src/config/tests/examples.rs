@@ -90,9 +90,9 @@ fn the_caller_of_a_leaf_stands_beside_those_of_the_gateway() {
     case(&format!("{}\n{caller}", example("gateway-callers.toml"))).settings();
 }
 
-/// The configuration file in a manifest of `deploy/kubernetes`.
+/// The configuration file in a manifest of `deploy`.
 fn in_manifest(manifest: &str, file: &str) -> String {
-    let manifest = folder().join("../deploy/kubernetes").join(manifest);
+    let manifest = folder().join("../deploy").join(manifest);
     let manifest = std::fs::read_to_string(manifest).unwrap();
     let (_, after) = manifest.split_once(&format!("  {file}: |\n")).unwrap();
     let (text, _) = after.split_once("---\n").unwrap();
@@ -103,7 +103,7 @@ fn in_manifest(manifest: &str, file: &str) -> String {
 /// A client with a fixed base URL is led to this listener, and the account past it.
 #[test]
 fn the_transparent_sidecar_of_kubernetes_loads_without_a_warning() {
-    let case = case(&in_manifest("sidecar-transparent.yaml", "proxy.toml"))
+    let case = case(&in_manifest("kubernetes/sidecar-transparent.yaml", "proxy.toml"))
         .env("MONGODB_ATLAS_CLIENT_ID", ID)
         .env("MONGODB_ATLAS_CLIENT_SECRET", SECRET);
     let settings = case.settings();
@@ -115,10 +115,10 @@ fn the_transparent_sidecar_of_kubernetes_loads_without_a_warning() {
     );
 }
 
-/// What the gateway of `deploy/kubernetes` is configured with.
+/// What the gateway of `deploy/kustomize` is configured with.
 #[test]
 fn the_gateway_of_kubernetes_loads_without_a_warning() {
-    let case = case(&in_manifest("gateway.yaml", "gateway.toml"));
+    let case = case(&in_manifest("kustomize/gateway/gateway.yaml", "gateway.toml"));
     let settings = case.settings();
     assert_eq!(case.warnings(), [""; 0]);
     assert!(
