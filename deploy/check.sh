@@ -35,6 +35,16 @@ kubernetes() {
     kubernetes-validate --strict deploy/kubernetes/*.yaml
 }
 
+charts() {
+    step "helm: each switch of the charts rendered, linted, and validated by schema"
+    deploy/helm/test
+}
+
+kustomizations() {
+    step "kustomize: each kustomization built and validated by schema"
+    deploy/kustomize/test
+}
+
 systemd() {
     step "systemd: systemd-analyze verify"
     # The units are verified as they stand but for the binary, which need not be installed here.
@@ -143,9 +153,11 @@ image_parts() {
 
 case "${1:-lint}" in
     lint)
-        need hadolint kubernetes-validate systemd-analyze promtool taplo go cargo-deb lintian strip
+        need hadolint kubernetes-validate systemd-analyze promtool taplo go cargo-deb lintian strip helm kustomize
         docker
         kubernetes
+        charts
+        kustomizations
         systemd
         debian
         prometheus
