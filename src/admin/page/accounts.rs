@@ -11,7 +11,12 @@ const SOON: i64 = 30 * 24 * 60 * 60;
 
 pub(super) fn part(status: &Status) -> Html {
     let mut out = html!("<h2>Accounts</h2><div class=\"cards\">");
-    for account in status.accounts.iter().take(MOST_ROWS) {
+    let mut all: Vec<_> = status.accounts.iter().collect();
+    if all.len() > MOST_ROWS {
+        // What is wrong is not to be cut off.
+        all.sort_by_key(|account| account.usable);
+    }
+    for account in all.into_iter().take(MOST_ROWS) {
         let hour = status.last_hour.accounts.get(&account.name);
         put!(out[card(account, hour, status.time)]);
     }

@@ -270,6 +270,22 @@ fn a_table_is_one_for_a_screen_reader_and_is_bounded() {
     }
 }
 
+#[test]
+fn of_too_many_accounts_those_that_fail_are_shown() {
+    let mut many = well();
+    let one = many.accounts[0].clone();
+    many.accounts = (0..table::MOST_ROWS + 9)
+        .map(|n| Account {
+            name: format!("account-{n:03}"),
+            usable: n < table::MOST_ROWS + 8,
+            ..one.clone()
+        })
+        .collect();
+    let page = Page::parts(&many);
+    assert!(page.contains("account-058") && !page.contains("account-055"));
+    assert!(page.contains("and 9 more, which /status.json has"));
+}
+
 fn whys(status: &Status) -> Vec<String> {
     let verdict = Verdict::of(status);
     verdict

@@ -34,7 +34,7 @@ pub(super) fn part(hour: &LastHour) -> Html {
         put!(out "<p class=\"soft\">No requests.</p>");
         return out;
     }
-    put!(out [chart("chart", "Requests by minute", &NAMES, &hour.minutes)] "<ul class=\"legend\">");
+    put!(out [chart("chart", "Requests by minute", &NAMES, &hour.minutes, with_numbers)] "<ul class=\"legend\">");
     for ((name, class), sum) in NAMES.iter().zip(sums) {
         let none = if sum == 0 { "none" } else { "some" };
         put!(out "<li class=\"" (none) "\"><svg class=\"swatch " (class) "\" viewBox=\"0 0 10 10\" aria-hidden=\"true\"><rect width=\"10\" height=\"10\" rx=\"2\"/></svg>"
@@ -49,12 +49,8 @@ pub(super) fn of_account(minutes: &[[u32; ANSWERS.len()]]) -> Html {
     if sums(minutes).iter().sum::<u64>() == 0 {
         return html!();
     }
-    chart(
-        "chart small",
-        "Requests by minute and Atlas's answer",
-        &ANSWER_NAMES,
-        minutes,
-    )
+    let what = "Requests by minute and Atlas's answer";
+    chart("chart small", what, &ANSWER_NAMES, minutes, outlines)
 }
 
 fn sums<const N: usize>(minutes: &[[u32; N]]) -> [u64; N] {
@@ -67,34 +63,63 @@ fn sums<const N: usize>(minutes: &[[u32; N]]) -> [u64; N] {
     sums
 }
 
+/// `bars`: what is drawn.
 fn chart<const N: usize>(
     class: &'static str,
     what: &'static str,
     names: &[(&'static str, &'static str); N],
     minutes: &[[u32; N]],
+    bars: fn(&[(&'static str, &'static str); N], &[[u32; N]], u64) -> Html,
 ) -> Html {
     let total = |minute: &[u32; N]| minute.iter().map(|count| u64::from(*count)).sum::<u64>();
     let most = minutes.iter().map(total).max().unwrap_or_default();
     let top = nice(most);
-    let mut out = html!("<figure class=\"" (class) "\"><svg role=\"img\" viewBox=\"0 0 " (STEP * MINUTES) " " (HEIGHT)
+    html!("<figure class=\"" (class) "\"><svg role=\"img\" viewBox=\"0 0 " (STEP * MINUTES) " " (HEIGHT)
         "\" preserveAspectRatio=\"none\" aria-label=\"" (told(what, names, minutes, most)) "\">"
-        "<path class=\"grid\" d=\"M0 .5H" (STEP * MINUTES) "M0 50H" (STEP * MINUTES) "\"/>");
-    for (at, minute) in minutes.iter().enumerate().filter(|(_, minute)| total(minute) > 0) {
-        let ago = minutes.len() - 1 - at;
-        put!(out "<g><title>" (title(ago, names, minute)) "</title>");
-        let mut below = 0;
-        for ((_, class), count) in names.iter().zip(minute).filter(|(_, count)| **count > 0) {
-            let (from, to) = (tall(below, top), tall(below + u64::from(*count), top));
-            below += u64::from(*count);
-            // Whatever there was is seen.
-            let height = (to - from).max(1.5);
-            put!(out "<rect class=\"" (class) "\" x=\"" (at * STEP) "\" y=\"" (tenth(100.0 - from - height)) "\" width=\"" (BAR)
-                "\" height=\"" (tenth(height)) "\"/>");
+        "<path class=\"grid\" d=\"M0 .5H" (STEP * MINUTES) "M0 50H" (STEP * MINUTES) "\"/>" [bars(names, minutes, top)]
+        "</svg><span class=\"top\" aria-hidden=\"true\">" (words::count(top)) " a minute</span>"
+        "<span class=\"from\" aria-hidden=\"true\">1 h ago</span><span class=\"to\" aria-hidden=\"true\">now</span></figure>")
+}
+
+/// Where the bar of a minute stands: for each class that there was its place, its upper end and its height.
+fn stacked<const N: usize>(minute: &[u32; N], top: u64) -> impl Iterator<Item = (usize, String, String)> {
+    let mut below = 0;
+    let some = minute.iter().enumerate().filter(|(_, count)| **count > 0);
+    some.map(move |(class, count)| {
+        let (from, to) = (tall(below, top), tall(below + u64::from(*count), top));
+        below += u64::from(*count);
+        // Whatever there was is seen.
+        let height = (to - from).max(1.5);
+        (class, tenth(100.0 - from - height), tenth(height))
+    })
+}
+
+/// A group for each minute, which says its numbers to whoever points at it.
+fn with_numbers<const N: usize>(names: &[(&'static str, &'static str); N], minutes: &[[u32; N]], top: u64) -> Html {
+    let mut out = html!();
+    for (at, minute) in minutes.iter().enumerate().filter(|(_, minute)| **minute != [0; N]) {
+        put!(out "<g><title>" (title(minutes.len() - 1 - at, names, minute)) "</title>");
+        for (class, y, height) in stacked(minute, top) {
+            put!(out "<rect class=\"" (names[class].1) "\" x=\"" (at * STEP) "\" y=\"" (y) "\" width=\"" (BAR)
+                "\" height=\"" (height) "\"/>");
         }
         put!(out "</g>");
     }
-    put!(out "</svg><span class=\"top\" aria-hidden=\"true\">" (words::count(top)) " a minute</span>"
-        "<span class=\"from\" aria-hidden=\"true\">1 h ago</span><span class=\"to\" aria-hidden=\"true\">now</span></figure>");
+    out
+}
+
+/// A path for each class: there may be many such drawings.
+fn outlines<const N: usize>(names: &[(&'static str, &'static str); N], minutes: &[[u32; N]], top: u64) -> Html {
+    let mut paths: [String; N] = std::array::from_fn(|_| String::new());
+    for (at, minute) in minutes.iter().enumerate() {
+        for (class, y, height) in stacked(minute, top) {
+            paths[class].push_str(&format!("M{} {y}h{BAR}v{height}h-{BAR}z", at * STEP));
+        }
+    }
+    let mut out = html!();
+    for ((_, class), path) in names.iter().zip(paths).filter(|(_, path)| !path.is_empty()) {
+        put!(out "<path class=\"" (class) "\" d=\"" (path) "\"/>");
+    }
     out
 }
 

@@ -61,13 +61,27 @@ async fn its_parts_are_replaced_in_place_and_it_says_when_nobody_answers() {
     ] {
         assert_eq!(tab.eval(stays).await, true, "{stays}");
     }
-    // Nothing is asked for that nobody sees.
     assert_eq!(tab.eval("document.getElementById('lost').hidden").await, true);
     scene.app.shutdown().await;
     tab.until("!document.getElementById('lost').hidden").await;
     let said = tab.eval("document.getElementById('lost').textContent").await;
     assert!(said.as_str().unwrap().contains("can't be reached since"), "{said}");
     assert_eq!(tab.eval("document.title").await, "No answer · atlas-auth-proxy");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_asked_for_while_nobody_sees_it() {
+    let Some(mut tab) = Tab::open().await else { return };
+    let scene = Scene::start().await;
+    tab.typed(&scene.admin()).await;
+    let asks_when = "(hidden => { \
+        Object.defineProperty(document, 'hidden', { value: hidden, configurable: true }); \
+        const original = fetch; let asked = 0; \
+        window.fetch = (...all) => { asked += 1; return original(...all); }; \
+        document.dispatchEvent(new Event('visibilitychange')); \
+        window.fetch = original; return asked; })";
+    assert_eq!(tab.eval(&format!("{asks_when}(true)")).await, 0);
+    assert_eq!(tab.eval(&format!("{asks_when}(false)")).await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
