@@ -4,8 +4,10 @@ use super::html::{Html, html, put};
 use super::words;
 use crate::admin::status::{ANSWERS, CLASSES, LastHour, MINUTES};
 
-/// What a class is called, and the class that gives it its colour.
-const NAMES: [(&str, &str); CLASSES.len()] = [
+/// What each class is called, and the CSS class that gives it its colour.
+type Names<const N: usize> = [(&'static str, &'static str); N];
+
+const NAMES: Names<{ CLASSES.len() }> = [
     ("2xx", "c2"),
     ("3xx", "c3"),
     ("4xx of Atlas", "c4"),
@@ -13,7 +15,7 @@ const NAMES: [(&str, &str); CLASSES.len()] = [
     ("refused here", "cr"),
     ("failed here", "cf"),
 ];
-const ANSWER_NAMES: [(&str, &str); ANSWERS.len()] = [
+const ANSWER_NAMES: Names<{ ANSWERS.len() }> = [
     ("2xx", "c2"),
     ("3xx", "c3"),
     ("4xx", "c4"),
@@ -67,9 +69,9 @@ fn sums<const N: usize>(minutes: &[[u32; N]]) -> [u64; N] {
 fn chart<const N: usize>(
     class: &'static str,
     what: &'static str,
-    names: &[(&'static str, &'static str); N],
+    names: &Names<N>,
     minutes: &[[u32; N]],
-    bars: fn(&[(&'static str, &'static str); N], &[[u32; N]], u64) -> Html,
+    bars: impl Fn(&Names<N>, &[[u32; N]], u64) -> Html,
 ) -> Html {
     let total = |minute: &[u32; N]| minute.iter().map(|count| u64::from(*count)).sum::<u64>();
     let most = minutes.iter().map(total).max().unwrap_or_default();
@@ -95,7 +97,7 @@ fn stacked<const N: usize>(minute: &[u32; N], top: u64) -> impl Iterator<Item = 
 }
 
 /// A group for each minute, which says its numbers to whoever points at it.
-fn with_numbers<const N: usize>(names: &[(&'static str, &'static str); N], minutes: &[[u32; N]], top: u64) -> Html {
+fn with_numbers<const N: usize>(names: &Names<N>, minutes: &[[u32; N]], top: u64) -> Html {
     let mut out = html!();
     for (at, minute) in minutes.iter().enumerate().filter(|(_, minute)| **minute != [0; N]) {
         put!(out "<g><title>" (title(minutes.len() - 1 - at, names, minute)) "</title>");
@@ -109,7 +111,7 @@ fn with_numbers<const N: usize>(names: &[(&'static str, &'static str); N], minut
 }
 
 /// A path for each class: there may be many such drawings.
-fn outlines<const N: usize>(names: &[(&'static str, &'static str); N], minutes: &[[u32; N]], top: u64) -> Html {
+fn outlines<const N: usize>(names: &Names<N>, minutes: &[[u32; N]], top: u64) -> Html {
     let mut paths: [String; N] = std::array::from_fn(|_| String::new());
     for (at, minute) in minutes.iter().enumerate() {
         for (class, y, height) in stacked(minute, top) {
@@ -146,7 +148,7 @@ fn tenth(length: f64) -> String {
     format!("{:.1}", length.max(0.0))
 }
 
-fn title<const N: usize>(ago: usize, names: &[(&str, &str); N], minute: &[u32; N]) -> String {
+fn title<const N: usize>(ago: usize, names: &Names<N>, minute: &[u32; N]) -> String {
     let when = match ago {
         0 => "this minute".to_owned(),
         1 => "a minute ago".to_owned(),
@@ -158,7 +160,7 @@ fn title<const N: usize>(ago: usize, names: &[(&str, &str); N], minute: &[u32; N
 }
 
 /// The drawing in words.
-fn told<const N: usize>(what: &str, names: &[(&str, &str); N], minutes: &[[u32; N]], most: u64) -> String {
+fn told<const N: usize>(what: &str, names: &Names<N>, minutes: &[[u32; N]], most: u64) -> String {
     let sums = sums(minutes);
     let all = words::counted(sums.iter().sum(), "request");
     format!(
@@ -176,7 +178,7 @@ pub(super) fn in_words(minutes: &[[u32; ANSWERS.len()]]) -> String {
     }
 }
 
-fn listed<const N: usize>(names: &[(&str, &str); N], sums: [u64; N]) -> String {
+fn listed<const N: usize>(names: &Names<N>, sums: [u64; N]) -> String {
     let some = names.iter().zip(sums).filter(|(_, sum)| *sum > 0);
     let some: Vec<String> = some
         .map(|((name, _), sum)| format!("{} {name}", words::count(sum)))
