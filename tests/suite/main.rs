@@ -52,6 +52,7 @@ mod limits;
 mod links;
 mod log_pipe;
 mod metrics;
+mod names;
 mod proxy_protocol;
 mod records;
 #[cfg(feature = "emulator")]

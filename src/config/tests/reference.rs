@@ -2,6 +2,8 @@
 //! are compared with the command line's own in `cli`.)
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use super::super::document::Table;
 use super::super::file::FileConfig;
@@ -161,4 +163,47 @@ fn each_row_of_the_settings_is_tried_as_it_stands() {
         seen += 1;
     }
     assert_eq!(seen, tried.len());
+}
+
+/// Whatever stands below a header of ours, in a file of settings, an example of the docs, or a manifest.
+#[test]
+fn keys_that_docs_and_examples_name_exist() {
+    let known = keys();
+    let headers: BTreeSet<&str> = known.iter().map(|(header, _)| header.as_str()).collect();
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut open: Vec<PathBuf> = ["README.md", "docs", "deploy", "config"]
+        .map(|name| top.join(name))
+        .into();
+    let mut seen = 0;
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        // What is no text has no keys; a file of expectations has tables of its own.
+        let Some(text) = fs::read_to_string(&path)
+            .ok()
+            .filter(|_| !path.ends_with("gateway-callers.test.toml"))
+        else {
+            continue;
+        };
+        let mut table = None;
+        for line in text.lines().map(|line| line.trim_start_matches(['#', ' '])) {
+            let start = line.split(" #").next().unwrap_or_default().trim();
+            if line.starts_with("```") {
+                table = None;
+            } else if start.ends_with(']') && is_header(start) {
+                let account = start.starts_with("[account.");
+                let header = if account { "[account.NAME]" } else { start };
+                table = headers.get(header).copied();
+            } else if let (Some(table), Some((key, _))) = (table, line.split_once(" = ")) {
+                let key = key.trim();
+                let is_key = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+                let exists = !is_key || known.contains(&(table.to_owned(), key.to_owned()));
+                assert!(exists, "{}: {table} has no key `{key}`", path.display());
+                seen += usize::from(is_key);
+            }
+        }
+    }
+    assert!(seen > 200, "only {seen}");
 }
