@@ -36,6 +36,10 @@ macro_rules! families {
     };
 }
 
+/// Values of a label, with what each means.
+#[cfg(test)]
+type Meanings = &'static [(&'static str, &'static str)];
+
 /// A family, as its page tells of it.
 #[cfg(test)]
 pub(super) struct Described {
@@ -43,7 +47,7 @@ pub(super) struct Described {
     pub(super) kind: &'static str,
     pub(super) help: &'static str,
     /// Each label, with its values and their meanings where these are a closed set of its own.
-    pub(super) labels: &'static [(&'static str, &'static [&'static [(&'static str, &'static str)]])],
+    pub(super) labels: &'static [(&'static str, &'static [Meanings])],
 }
 
 trait Family: Collector + Clone + 'static {
