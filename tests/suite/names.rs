@@ -211,7 +211,9 @@ fn flags_exist_and_are_named() {
             // There it is the name of something that another program is told of, and the flags are that program's.
             let before = text[..at].rsplit('\n').next().unwrap_or_default();
             let others = ["kubectl", "helm", "docker", "systemctl", "journalctl"];
-            if others.iter().any(|other| before.contains(other)) && !before.contains(" -- ") {
+            // `--property=User=atlas-auth-proxy`
+            let is_value = before.ends_with('=');
+            if is_value || others.iter().any(|other| before.contains(other)) && !before.contains(" -- ") {
                 continue;
             }
             let end = command

@@ -96,7 +96,12 @@ async fn an_end_that_is_cut_short_leaves_no_outcome_unknown() {
         program.end(signal).await;
         let all = lines(&folder.path().join("audit.jsonl"));
         assert_eq!(pairs(&all), 1, "{all:?}");
-        assert_eq!(of(&all, "end")[0]["decision"], "broken_off");
+        // Which of the two tasks ends first, the request's or that of its connection upstream, is up to the runtime.
+        let decision = of(&all, "end")[0]["decision"].as_str().unwrap();
+        assert!(
+            ["broken_off", "PROXY_UPSTREAM_UNREACHABLE"].contains(&decision),
+            "{decision}"
+        );
         assert_eq!(of(&all, "close").len(), 1);
         assert_eq!(verify(folder.path(), &["audit.jsonl"]).0, 0);
     }
