@@ -211,8 +211,8 @@ fn flags_exist_and_are_named() {
             // There it is the name of something that another program is told of, and the flags are that program's.
             let before = text[..at].rsplit('\n').next().unwrap_or_default();
             let others = ["kubectl", "helm", "docker", "systemctl", "journalctl"];
-            // `--property=User=atlas-auth-proxy`
-            let is_value = before.ends_with('=');
+            // `--property=User=atlas-auth-proxy`, or the name of a chart at the end of a line
+            let is_value = before.ends_with('=') || command.starts_with("atlas-auth-proxy \\");
             if is_value || others.iter().any(|other| before.contains(other)) && !before.contains(" -- ") {
                 continue;
             }
