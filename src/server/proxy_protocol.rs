@@ -210,7 +210,9 @@ mod tests {
             for end in 0..=bytes.len() {
                 match preamble(&bytes[..end]) {
                     Ok(Progress::Needs(more)) => {
-                        prop_assert!(more > end && more <= LARGEST && more >= needed);
+                        prop_assert!(more > end && more <= LARGEST);
+                        // `P` may begin the text of version 1, which is short, and refused.
+                        prop_assert!(more >= needed || whole.is_err());
                         needed = more;
                     }
                     Ok(Progress::Source(source)) => {
