@@ -53,6 +53,7 @@ mod links;
 mod log_pipe;
 mod metrics;
 mod names;
+mod pages;
 mod proxy_protocol;
 mod records;
 #[cfg(feature = "emulator")]
