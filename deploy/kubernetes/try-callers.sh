@@ -86,7 +86,7 @@ TOML
     pids+=("$running")
     for _ in $(seq 100); do curl -s -o "$folder/out" http://127.0.0.1:19091/readyz && grep -qs ok "$folder/out" && break; sleep 0.1; done
     # The keys are fetched in the background.
-    for _ in $(seq 50); do curl -s http://127.0.0.1:19091/status.json | grep -q '"lastError":"\|"keys":[1-9]' && break; sleep 0.1; done
+    for _ in $(seq 50); do curl -s http://127.0.0.1:19091/status.json | grep -q '"lastError":"\|"keys": *[1-9]' && break; sleep 0.1; done
 }
 api=http://127.0.0.1:18080
 version='Accept: application/vnd.atlas.2023-01-01+json'

@@ -89,6 +89,7 @@ pub fn effective(sources: Sources<'_>) -> Result<String, ConfigErrors> {
         let folder = folder.join("").display().to_string();
         page.text += &format!("# Relative paths start at {}.\n", printable(&folder));
     }
+    page.variables_without_keys();
     page.text.push('\n');
     let whole = Around {
         apart: &["listener", "account"],
@@ -158,6 +159,17 @@ impl Line {
 }
 
 impl Page<'_> {
+    /// Variables that count and have no key of the file, by their names: their values may be secrets.
+    fn variables_without_keys(&mut self) {
+        let environment = self.inputs.sources.environment;
+        let is_set = |name: &&str| environment.var(name).is_some_and(|value| !value.is_empty());
+        let ours = |name: &&str| name.to_ascii_lowercase().ends_with("_proxy") || name.starts_with("OTEL_");
+        let set: Vec<&str> = variable::ALL.iter().copied().filter(ours).filter(is_set).collect();
+        if !set.is_empty() {
+            self.text += &format!("# Also in force, from the environment alone: {}.\n", set.join(", "));
+        }
+    }
+
     fn listeners(&mut self, tables: &[FileListener], roster: &Roster) {
         let none = FileListener::default();
         for Entry {
