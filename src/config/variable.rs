@@ -77,7 +77,6 @@ macro_rules! of_traces_or_all {
     ($($name:ident = $traces:literal, $all:literal;)*) => {
         $(pub(crate) const $name: [&str; 2] = [$traces, $all];)*
         /// Every one of them.
-        #[cfg(test)]
         pub(crate) const PAIRS: &[[&str; 2]] = &[$($name,)*];
     };
 }

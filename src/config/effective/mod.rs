@@ -164,7 +164,13 @@ impl Page<'_> {
         let environment = self.inputs.sources.environment;
         let is_set = |name: &&str| environment.var(name).is_some_and(|value| !value.is_empty());
         let ours = |name: &&str| name.to_ascii_lowercase().ends_with("_proxy") || name.starts_with("OTEL_");
-        let set: Vec<&str> = variable::ALL.iter().copied().filter(ours).filter(is_set).collect();
+        let set: Vec<&str> = variable::ALL
+            .iter()
+            .chain(variable::PAIRS.as_flattened())
+            .copied()
+            .filter(ours)
+            .filter(is_set)
+            .collect();
         if !set.is_empty() {
             self.text += &format!("# Also in force, from the environment alone: {}.\n", set.join(", "));
         }
