@@ -322,7 +322,7 @@ fn announcement(running: &App, commercial: &Emulator, government: &Emulator, fil
         )
     };
     line(
-        "The same program against the emulator: what may be wrong with the settings, and a new client secret:"
+        "The same program against the emulator: what may be wrong with the settings, and a new client secret (the proxies above go on with theirs):"
             .to_owned(),
     );
     line(format!(
@@ -331,7 +331,7 @@ fn announcement(running: &App, commercial: &Emulator, government: &Emulator, fil
         bearer.trim_start_matches("http://"),
         admin.trim_start_matches("http://")
     ));
-    line(command("rotate-secret"));
+    line(format!("{} --delete-unused", command("rotate-secret")));
     line("Ctrl-C ends the demo.".to_owned());
     text
 }
@@ -342,7 +342,7 @@ fn addresses([bearer, digest, gov]: [&str; 3], admin: &str) -> String {
         ("commercial, service account (Bearer)", bearer, COMMERCIAL),
         ("commercial, API key (Digest)", digest, DIGEST),
         ("government, service account (Bearer)", gov, GOVERNMENT),
-        ("metrics and health", admin, ADMIN),
+        ("status page, metrics and health", admin, ADMIN),
     ]
     .map(|(what, url, port)| format!("  {what:<37} {url}{}", moved(url, port)))
     .join("\n")

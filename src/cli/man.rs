@@ -74,7 +74,9 @@ pub(super) fn man(words: &[String]) -> ExitCode {
 }
 
 fn page(command: &Command) -> io::Result<Vec<u8>> {
-    let man = Man::new(command.clone()).manual("atlas-auth-proxy");
+    let man = Man::new(command.clone())
+        .manual("atlas-auth-proxy")
+        .source(concat!("atlas-auth-proxy ", env!("CARGO_PKG_VERSION")));
     let mut page = Vec::new();
     man.render(&mut page)?;
     let mut after = Roff::new();

@@ -22,7 +22,7 @@ use crate::upstream::{ConnectTo, HttpVersion, Origin, UpstreamLimits, UpstreamSe
 tables! {
     /// One `[account.NAME]`.
     FileAccount {
-        /// Realm: `commercial` is https://cloud.mongodb.com, `gov` is https://cloud.mongodbgov.com.
+        /// Realm: `commercial` is `https://cloud.mongodb.com`, `gov` is `https://cloud.mongodbgov.com`.
         environment: text as OneOf("commercial", "gov") default "commercial",
         /// Another upstream, `https://host[:port]`; wins over the environment; `http://` to this machine only.
         base_url: text,

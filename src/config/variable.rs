@@ -106,7 +106,14 @@ pub(crate) fn check_unknown(inputs: &mut Inputs<'_>) {
         .filter(|name| environment.var(name).is_some_and(|value| !value.is_empty()))
         .collect();
     unknown.sort();
-    let (links, mistakes): (Vec<String>, Vec<String>) = unknown.into_iter().partition(|name| is_service_link(name));
+    // A bare number is what somebody means who has no Service.
+    let is_number = |name: &str| {
+        let value = environment.var(name).and_then(|value| value.into_string().ok());
+        name == "ATLAS_PROXY_PORT" && value.is_some_and(|value| value.parse::<u16>().is_ok())
+    };
+    let (links, mistakes): (Vec<String>, Vec<String>) = unknown
+        .into_iter()
+        .partition(|name| is_service_link(name) && !is_number(name));
     if !links.is_empty() {
         inputs.problems.warn(format_args!(
             "not settings, but what Kubernetes sets for a Service: {} (`enableServiceLinks: false` in the pod leaves them out)",
@@ -114,7 +121,10 @@ pub(crate) fn check_unknown(inputs: &mut Inputs<'_>) {
         ));
     }
     for name in mistakes {
-        let meant = value::closest(&name, known().filter(|known| known.starts_with(OURS))).unwrap_or(CONFIG);
+        let meant = match name.as_str() {
+            "ATLAS_PROXY_PORT" => LISTEN,
+            name => value::closest(name, known().filter(|known| known.starts_with(OURS))).unwrap_or(CONFIG),
+        };
         inputs.problems.add(
             &super::source::Source::Nowhere,
             format_args!(

@@ -391,6 +391,8 @@ fn a_variable_of_ours_that_there_is_none_of_is_a_mistake() {
         );
         assert!(said.contains(meant) && !said.contains("tell-nobody"), "{said}");
     }
+    let port = Case::new().env("ATLAS_PROXY_PORT", "9000").error();
+    assert!(port.contains("did you mean `ATLAS_PROXY_LISTEN`?"), "{port}");
     // An empty one counts as unset; other programs' are not ours.
     Case::new()
         .env("ATLAS_PROXY_READONLY", "")
@@ -399,10 +401,11 @@ fn a_variable_of_ours_that_there_is_none_of_is_a_mistake() {
     let links = Case::new()
         .env("ATLAS_PROXY_SERVICE_HOST", "10.0.0.1")
         .env("ATLAS_PROXY_PORT_8080_TCP_ADDR", "10.0.0.1")
+        .env("ATLAS_PROXY_PORT", "tcp://10.0.0.1:8080")
         .warnings();
     let [line] = &links[..] else { panic!("{links:?}") };
     assert!(
-        line.contains("ATLAS_PROXY_PORT_8080_TCP_ADDR, ATLAS_PROXY_SERVICE_HOST"),
+        line.contains("ATLAS_PROXY_PORT, ATLAS_PROXY_PORT_8080_TCP_ADDR, ATLAS_PROXY_SERVICE_HOST"),
         "{line}"
     );
 }
