@@ -109,5 +109,11 @@ impl Step {
 
 /// Text from elsewhere must not control the terminal.
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let shown = text.chars().map(|c| if acts_on_terminal(c) { ' ' } else { c });
+    shown.collect()
+}
+
+/// Whether a terminal does something else with it than to show it: controls, and what changes the direction of a line.
+pub fn acts_on_terminal(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -162,6 +162,8 @@ impl Pages {
         if let Ok(policy) = HeaderValue::from_str(&self.page.policy) {
             headers.insert(header::CONTENT_SECURITY_POLICY, policy);
         }
+        // Else a tab of an earlier program at this port, which opened this one, would read the page and its word.
+        headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
         headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         // A service worker that an earlier program left at this port would read what the page asks for.
         headers.insert("clear-site-data", HeaderValue::from_static("\"cache\", \"storage\""));

@@ -166,6 +166,11 @@ pub(crate) fn shown(value: &str) -> String {
             masked = format!("{}://…{}", &value[..scheme], &value[at..]);
             &masked
         }
+        // The same without a scheme.
+        (None, Some(at)) if value[..at].contains(':') => {
+            masked = format!("…{}", &value[at..]);
+            &masked
+        }
         _ => value,
     };
     if looks_like_a_secret(value) {

@@ -22,7 +22,7 @@ type Names = [&'static str; 2];
 const LARGEST_CA_FILE: usize = 4 << 20;
 /// The most that any time here can be, milliseconds.
 const LONGEST_MS: usize = 3_600_000;
-/// A span has about a KiB: some 64 MiB at most wait.
+/// A span has about a KiB, two at most: some 128 MiB at most wait.
 const MOST_QUEUE: usize = 65_536;
 /// By convention of OTLP over gRPC, which is not spoken here.
 const GRPC_PORT: u16 = 4317;
@@ -60,6 +60,7 @@ pub(crate) fn build(inputs: &mut Inputs<'_>) -> Option<TraceSettings> {
     let url = url?;
     let is_tls = url.scheme() == "https";
     if !is_tls && !headers.is_empty() && !is_this_machine(&url) {
+        // Not refused: many hold no secret, such as the tenant's name.
         inputs.problems.warn(format_args!(
             "{source}: the headers of {} go to another machine in clear text: use `https://`",
             variable::OTEL_HEADERS[1]

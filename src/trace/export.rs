@@ -25,6 +25,9 @@ use crate::upstream::HttpVersion;
 /// The most of an answer that is read, bytes.
 const MOST_ANSWER: usize = 64 << 10;
 
+/// The longest that a receiver can say, beyond every export timeout.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
+
 /// Posts batches to the receiver.
 pub(super) struct Exporter {
     client: HttpClient,
@@ -133,6 +136,7 @@ fn may_go_again(status: StatusCode) -> bool {
 /// `Retry-After` in seconds; a date counts as none.
 fn retry_after(answer: &HttpResponse) -> Duration {
     let value = answer.headers().get(header::RETRY_AFTER);
-    let seconds = value.and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    Duration::from_secs(seconds.unwrap_or(0))
+    let seconds: Option<u64> = value.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    // What is longer ends the tries in any case, and must not be too much for a clock.
+    Duration::from_secs(seconds.unwrap_or(0)).min(LONGEST_WAIT)
 }

@@ -21,6 +21,9 @@ use super::span::{RequestSpan, TRACEPARENT, TRACESTATE, replace};
 use super::{Asked, TraceSettings};
 use crate::metrics::Metrics;
 
+/// The longest `tracestate` that is taken in, bytes: what everybody should pass on (W3C Trace Context section 3.3.1.5).
+const MOST_STATE: usize = 512;
+
 /// How long the end of the process waits for the last spans to be sent.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
@@ -102,7 +105,9 @@ impl Tracer {
             .filter_map(|value| value.to_str().ok());
         let state = states
             .next()
-            .map(|first| states.fold(Cow::Borrowed(first), |all, one| Cow::Owned([&all, one].join(","))));
+            .map(|first| states.fold(Cow::Borrowed(first), |all, one| Cow::Owned([&all, one].join(","))))
+            // Spans keep it while they wait for the receiver: it must not be large.
+            .filter(|state| state.len() <= MOST_STATE);
         let incoming = Incoming {
             parent: parent.to_str().ok(),
             state,

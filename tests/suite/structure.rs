@@ -194,6 +194,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "secret",
             "secret_command",
             "server",
+            "report",
             "settings",
             "time",
             "token_store",

@@ -3,6 +3,9 @@
 use crate::config::problem::looks_like_a_secret;
 use crate::config::shape::{Key, Kind};
 use crate::config::value;
+use crate::report::acts_on_terminal;
+
+const NOT_SHOWN: &str = "(not shown)";
 
 pub(super) fn values_of(key: &Key, values: &[String]) -> String {
     let (is_list, kind) = match key.kind {
@@ -10,7 +13,13 @@ pub(super) fn values_of(key: &Key, values: &[String]) -> String {
         Kind::Texts | Kind::Command | Kind::Variables => (true, Kind::Text),
         kind => (false, kind),
     };
-    let values: Vec<String> = values.iter().map(|value| value_of(key.name, kind, value)).collect();
+    let is_command = matches!(key.kind, Kind::Command);
+    let values = values.iter().enumerate().map(|(at, value)| match is_command && at > 0 {
+        // Arguments may hold what is secret.
+        true => text(NOT_SHOWN),
+        false => value_of(key.name, kind, value),
+    });
+    let values: Vec<String> = values.collect();
     match is_list {
         true => format!("[{}]", values.join(", ")),
         false => values.concat(),
@@ -24,10 +33,12 @@ pub(super) fn value_of(key: &str, kind: Kind, given: &str) -> String {
         "public_key" => given.len() == 8 && given.bytes().all(|byte| byte.is_ascii_lowercase()),
         _ => false,
     };
-    let names_user = given.contains("://") && given.contains('@');
+    // A password may stand before an `@`, also without a scheme, or in a query.
+    let names_user = given.rfind('@').is_some_and(|at| given[..at].contains(':'))
+        || given.contains("://") && given.contains(['@', '?']);
     let is_short_of_an_id = matches!(key, "client_id" | "public_key") && !is_id;
     if is_short_of_an_id || names_user || !is_id && looks_like_a_secret(given) {
-        return text("(not shown)");
+        return text(NOT_SHOWN);
     }
     match kind {
         Kind::Integer if given.bytes().all(|byte| byte.is_ascii_digit()) => given.to_owned(),
@@ -36,9 +47,16 @@ pub(super) fn value_of(key: &str, kind: Kind, given: &str) -> String {
     }
 }
 
-/// A basic string of TOML: JSON's strings are, but for one character that must be escaped.
+/// A basic string of TOML: JSON's strings are, but for characters that must be escaped there, or that a terminal acts on.
 pub(super) fn text(value: &str) -> String {
-    serde_json::Value::from(value).to_string().replace('\u{7f}', "\\u007f")
+    let mut text = String::new();
+    for c in serde_json::Value::from(value).to_string().chars() {
+        match acts_on_terminal(c) {
+            true => text += &format!("\\u{:04x}", u32::from(c)),
+            false => text.push(c),
+        }
+    }
+    text
 }
 
 /// A key of TOML.
@@ -53,5 +71,6 @@ pub(super) fn key_name(name: &str) -> String {
 
 /// In a comment of one line.
 pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let shown = text.chars().map(|c| if acts_on_terminal(c) { ' ' } else { c });
+    shown.collect()
 }

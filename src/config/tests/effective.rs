@@ -179,7 +179,26 @@ fn no_secret_is_printed_wherever_it_stands() {
 }
 
 #[test]
+fn passwords_in_odd_places_and_arguments_of_commands_are_not_printed() {
+    let toml = "[account.default]\nproxy = 'user:hunter4@proxy.example:3128'\nbase_url = 'https://h/?key=hunter4'\n\
+                client_secret_command = ['/bin/x', '--password=hunter4']\n[token_store]\nurl = 'redis:user:hunter4@host'\n";
+    let printed = Case::new().toml(toml).printed();
+    assert!(
+        !printed.contains("hunter4") && printed.contains("(not shown)"),
+        "{printed}"
+    );
+    let refused = Case::new()
+        .toml("[account.default]\nconnect_to = 'svc:hunter4@vault:1'")
+        .errors();
+    assert!(!refused.concat().contains("hunter4"), "{refused:?}");
+}
+
+#[test]
 fn values_cannot_leave_their_line() {
+    let odd = Case::new()
+        .toml("[[listener]]\nrequired_header = \"x\\u009b31m\\u202e\"")
+        .printed();
+    assert!(odd.contains("x\\u009b31m\\u202e"), "{odd}");
     let toml = "[[listener]]\nhosts = [\"a\\nb\\\"c\\u001b\\u007f\"]\n[[caller]]\nname = \"\\n[admin]\\nquit = true\"";
     let printed = Case::new().toml(toml).printed();
     assert!(printed.contains("hosts = [\"a\\nb\\\"c\\u001b\\u007f\"]"), "{printed}");

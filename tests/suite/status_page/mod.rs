@@ -176,6 +176,8 @@ async fn the_policy_allows_the_pages_own_style_and_script_and_nothing_else() {
     let proxy = upstream.proxy().start().await;
     let answer = client().get(format!("http://{}/", proxy.admin)).send().await.unwrap();
     let policy = answer.headers()["content-security-policy"].to_str().unwrap().to_owned();
+    // What opened its window, such as a page of an earlier program at this port, does not reach into it.
+    assert_eq!(answer.headers()["cross-origin-opener-policy"], "same-origin");
     let page = answer.text().await.unwrap();
     let hash = |text: &str| {
         let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());

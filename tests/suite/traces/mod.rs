@@ -440,6 +440,37 @@ async fn a_receiver_that_is_busy_is_asked_again_and_one_that_refuses_is_not() {
     assert_eq!(receiver.requests().len(), 1);
 }
 
+/// What it says of the time until the next try is not believed without bounds.
+#[tokio::test]
+async fn a_receiver_that_says_wait_for_ever_is_asked_with_the_next_spans() {
+    let upstream = echo().await;
+    let receiver = Receiver::answering(&[504, 200]).await;
+    let proxy = traced(&upstream, &receiver).await;
+    let get = || async { assert_eq!(client().get(proxy.url("/x")).send().await.unwrap().status(), 200) };
+    get().await;
+    until("they are given up", || async { spans(&proxy, "failed").await == 2.0 }).await;
+    get().await;
+    until("others arrived", || async { spans(&proxy, "sent").await == 2.0 }).await;
+}
+
+/// Spans keep it while they wait.
+#[tokio::test]
+async fn a_long_tracestate_is_not_taken_in() {
+    let (upstream, receiver) = (echo().await, Receiver::answering(&[200]).await);
+    let proxy = traced(&upstream, &receiver).await;
+    for state in [
+        "short=1".to_owned(),
+        format!("long={}", "x".repeat(256)) + &format!(",more={}", "y".repeat(256)),
+    ] {
+        let request = client().get(proxy.url("/x"));
+        let request = request.header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        assert_eq!(request.header("tracestate", state).send().await.unwrap().status(), 200);
+    }
+    let spans = receiver.spans(4).await;
+    assert!(spans.iter().any(|span| span.trace_state == "short=1"));
+    assert!(spans.iter().all(|span| span.trace_state.len() <= 512));
+}
+
 const HEADER: &str = "otlp-header-secret";
 
 async fn program(upstream: &Upstream, more: &[(&str, &str)]) -> Program {

@@ -167,7 +167,13 @@ async fn answer(
         return std::future::pending().await;
     };
     let status = statuses.get(before).or(statuses.last()).copied().unwrap();
-    Ok(Response::builder().status(status).body(Full::default()).unwrap())
+    let answer = Response::builder().status(status);
+    // The longest wait that can be written.
+    let answer = match status {
+        504 => answer.header("retry-after", u64::MAX),
+        _ => answer,
+    };
+    Ok(answer.body(Full::default()).unwrap())
 }
 
 pub fn hex(bytes: &[u8]) -> String {

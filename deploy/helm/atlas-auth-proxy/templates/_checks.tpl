@@ -7,7 +7,7 @@
 {{- fail (printf "`account.%s`: no credential belongs into values. %s" . $how) -}}
 {{- end -}}
 {{- end -}}
-{{- if or (contains "mdb_sa_sk_" $values) (regexMatch "-----BEGIN [A-Z ]*PRIVATE KEY" $values) -}}
+{{- if or (contains "mdb_sa_sk_" $values) (regexMatch "-----BEGIN [A-Z ]*PRIVATE KEY" $values) (regexMatch "://[^/@\"\\s]*:[^/@\"\\s]+@" $values) -}}
 {{- fail (printf "there is a secret among the values; it is not shown here. %s" $how) -}}
 {{- end -}}
 {{- end -}}
@@ -30,8 +30,8 @@
 {{- if and $g.tls.certManager.enabled (not $g.tls.certManager.issuerRef.name) -}}
 {{- $missing = append $missing "gateway.tls.certManager.issuerRef.name: which issuer makes the certificate" -}}
 {{- end -}}
-{{- if not (contains "[[caller]]" $g.configuration) -}}
-{{- $missing = append $missing "gateway.configuration: TOML with a `[[caller]]` for each app and its `[[caller.rule]]`s; without callers nobody is served" -}}
+{{- if not (regexMatch "(?m)^\\s*\\[\\[caller\\]\\]" $g.configuration) -}}
+{{- $missing = append $missing "gateway.configuration: TOML with a `[[caller]]` for each app and its `[[caller.rule]]`s; without callers everybody would be served, or nobody" -}}
 {{- end -}}
 {{- if $missing -}}
 {{- fail (printf "the gateway needs more values (README.md of the chart has a whole example):\n  - %s\nA chart that only wants the sidecar's templates sets %s.gateway.enabled=false." (join "\n  - " $missing) .Chart.Name) -}}
