@@ -109,11 +109,11 @@ impl Step {
 
 /// Text from elsewhere must not control the terminal.
 pub fn printable(text: &str) -> String {
-    let shown = text.chars().map(|c| if acts_on_terminal(c) { ' ' } else { c });
+    let shown = text.chars().map(|c| if is_no_text(c) { ' ' } else { c });
     shown.collect()
 }
 
-/// Whether a terminal does something else with it than to show it: controls, and what changes the direction of a line.
-pub fn acts_on_terminal(c: char) -> bool {
+/// Whether a terminal or a page does something else with it than to show it: controls, and what changes the direction of a line.
+pub fn is_no_text(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

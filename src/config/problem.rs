@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::source::{Given, Source};
+use crate::report::is_no_text;
 
 /// Everything that was found wrong. `Display` is one line for each problem; no line holds a secret value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -196,7 +197,7 @@ fn is_uuid(text: &str) -> bool {
 fn without_controls(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() {
+        if is_no_text(c) {
             line.extend(c.escape_default());
         } else {
             line.push(c);

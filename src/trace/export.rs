@@ -20,6 +20,7 @@ use prost::Message as _;
 use super::{Encoding, Endpoint, TraceSettings};
 use crate::own_http::{HttpClient, HttpResponse};
 use crate::secret::Secret;
+use crate::time;
 use crate::upstream::HttpVersion;
 
 /// The most of an answer that is read, bytes.
@@ -133,10 +134,9 @@ fn may_go_again(status: StatusCode) -> bool {
     matches!(status.as_u16(), 429 | 502 | 503 | 504)
 }
 
-/// `Retry-After` in seconds; a date counts as none.
+/// `Retry-After`; none is no wait, as is a date where the answer has none of its own.
 fn retry_after(answer: &HttpResponse) -> Duration {
-    let value = answer.headers().get(header::RETRY_AFTER);
-    let seconds: Option<u64> = value.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let said = time::retry_after(answer.headers(), None).unwrap_or_default();
     // What is longer ends the tries in any case, and must not be too much for a clock.
-    Duration::from_secs(seconds.unwrap_or(0)).min(LONGEST_WAIT)
+    said.min(LONGEST_WAIT)
 }

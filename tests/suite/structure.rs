@@ -33,7 +33,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["blocking", "certificate", "crypto", "fair", "metrics", "secret", "time"],
     ),
     ("own_http", &["upstream"]),
-    ("trace", &["metrics", "own_http", "secret", "upstream"]),
+    ("trace", &["metrics", "own_http", "secret", "time", "upstream"]),
     (
         "credential",
         &[
@@ -136,7 +136,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "time",
         ],
     ),
-    ("admin", &["guard"]),
+    ("admin", &["guard", "report"]),
     ("emulator", &["catalogue", "crypto"]),
     (
         "settings",

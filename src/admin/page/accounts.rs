@@ -125,7 +125,7 @@ fn token(account: &Account, now: At) -> Html {
     let next = match (next, &account.token_failure) {
         (Some(wait), Some(_)) => html!(", asked for again in "(words::span(wait))),
         (Some(wait), None) => html!(", renewed in "(words::span(wait))),
-        (None, _) => html!(),
+        (None, _) => Html::default(),
     };
     match account.token_expires_at.map(|at| (at, at.since(now))) {
         Some((at, left @ 1..)) => html!("good for "[moment(at, &words::span(left))][next]),

@@ -73,7 +73,7 @@ pub(super) fn share(share: &Share) -> Html {
         (share.last_minute, share.per_minute, "a minute"),
         (share.now, share.at_once, "at once"),
     ];
-    let mut out = html!();
+    let mut out = Html::default();
     for (used, most, what) in bounds {
         let Some(most) = most else { continue };
         let full = used.min(most) * 100 / most.max(1);

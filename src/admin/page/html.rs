@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Display, Write};
 
+use crate::report::is_no_text;
+
 /// A piece of HTML. Nothing but literals of the program gets into it unescaped.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Html(String);
@@ -40,9 +42,7 @@ impl Write for Escape<'_> {
                 '"' => self.0.push_str("&quot;"),
                 '\'' => self.0.push_str("&#39;"),
                 // Controls, and what turns the direction of the text around it.
-                other if other.is_control() || matches!(other, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
-                    self.0.push('\u{fffd}');
-                }
+                other if is_no_text(other) => self.0.push('\u{fffd}'),
                 other => self.0.push(other),
             }
         }
@@ -70,10 +70,9 @@ pub(super) use put;
 
 /// A piece of HTML, written as by [`put`].
 macro_rules! html {
-    ($($part:tt)*) => {{
-        #[allow(unused_mut, reason = "an empty piece")]
+    ($($part:tt)+) => {{
         let mut out = $crate::admin::page::html::Html::default();
-        $crate::admin::page::html::put!(out $($part)*);
+        $crate::admin::page::html::put!(out $($part)+);
         out
     }};
 }

@@ -119,7 +119,7 @@ const PARTS: [Part; 8] = [
 ];
 
 fn parts(status: &Status) -> Html {
-    let mut out = html!();
+    let mut out = Html::default();
     for (id, name, write) in PARTS {
         // Whoever can't see hears of another verdict, and of nothing else.
         if id == "verdict" {

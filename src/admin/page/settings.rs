@@ -153,7 +153,7 @@ pub(super) fn in_force(status: &Status) -> Html {
 }
 
 fn facts(facts: &BTreeMap<&'static str, String>) -> Html {
-    let mut out = html!();
+    let mut out = Html::default();
     for (name, value) in facts {
         put!(out "<dt><code>" (name) "</code></dt><dd>" (value) "</dd>");
     }
@@ -162,7 +162,7 @@ fn facts(facts: &BTreeMap<&'static str, String>) -> Html {
 
 fn refused(configuration: &Configuration, status: &Status) -> Html {
     let Some(refused) = &configuration.last_refused else {
-        return html!();
+        return Html::default();
     };
     let mut out = html!("<div class=\"failure\"><p><strong>Settings refused</strong> " [ago(refused.at, status.time)]
         ": those before stay in force.</p><ul>");

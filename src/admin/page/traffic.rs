@@ -49,7 +49,7 @@ pub(super) fn part(hour: &LastHour) -> Html {
 /// The small one of an account.
 pub(super) fn of_account(minutes: &[[u32; ANSWERS.len()]]) -> Html {
     if sums(minutes).iter().sum::<u64>() == 0 {
-        return html!();
+        return Html::default();
     }
     let what = "Requests by minute and Atlas's answer";
     chart("chart small", what, &ANSWER_NAMES, minutes, outlines)
@@ -98,7 +98,7 @@ fn stacked<const N: usize>(minute: &[u32; N], top: u64) -> impl Iterator<Item = 
 
 /// A group for each minute, which says its numbers to whoever points at it.
 fn with_numbers<const N: usize>(names: &Names<N>, minutes: &[[u32; N]], top: u64) -> Html {
-    let mut out = html!();
+    let mut out = Html::default();
     for (at, minute) in minutes.iter().enumerate().filter(|(_, minute)| **minute != [0; N]) {
         put!(out "<g><title>" (title(minutes.len() - 1 - at, names, minute)) "</title>");
         for (class, y, height) in stacked(minute, top) {
@@ -118,7 +118,7 @@ fn outlines<const N: usize>(names: &Names<N>, minutes: &[[u32; N]], top: u64) ->
             paths[class].push_str(&format!("M{} {y}h{BAR}v{height}h-{BAR}z", at * STEP));
         }
     }
-    let mut out = html!();
+    let mut out = Html::default();
     for ((_, class), path) in names.iter().zip(paths).filter(|(_, path)| !path.is_empty()) {
         put!(out "<path class=\"" (class) "\" d=\"" (path) "\"/>");
     }

@@ -48,7 +48,7 @@ pub(super) fn marked(text: &str) -> Html {
     if pieces.len().is_multiple_of(2) {
         return html!((text));
     }
-    let mut out = html!();
+    let mut out = Html::default();
     for (at, piece) in pieces.into_iter().enumerate() {
         if at % 2 == 1 {
             put!(out "<code>" (piece) "</code>");

@@ -3,7 +3,7 @@
 use crate::config::problem::looks_like_a_secret;
 use crate::config::shape::{Key, Kind};
 use crate::config::value;
-use crate::report::acts_on_terminal;
+use crate::report::is_no_text;
 
 const NOT_SHOWN: &str = "(not shown)";
 
@@ -51,7 +51,7 @@ pub(super) fn value_of(key: &str, kind: Kind, given: &str) -> String {
 pub(super) fn text(value: &str) -> String {
     let mut text = String::new();
     for c in serde_json::Value::from(value).to_string().chars() {
-        match acts_on_terminal(c) {
+        match is_no_text(c) {
             true => text += &format!("\\u{:04x}", u32::from(c)),
             false => text.push(c),
         }
@@ -71,6 +71,6 @@ pub(super) fn key_name(name: &str) -> String {
 
 /// In a comment of one line.
 pub(super) fn printable(text: &str) -> String {
-    let shown = text.chars().map(|c| if acts_on_terminal(c) { ' ' } else { c });
+    let shown = text.chars().map(|c| if is_no_text(c) { ' ' } else { c });
     shown.collect()
 }
