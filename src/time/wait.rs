@@ -1,7 +1,7 @@
 //! How long something is waited for. Only waits count, not the time between two of them.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::time::{Instant, Sleep};
 
@@ -24,15 +24,21 @@ impl WaitTimer {
         self.since = None;
     }
 
-    /// Ready at `until`.
+    /// Ready at `until`. A timer that would fire before then is left to: most waits end sooner, and moving it costs more than to
+    /// look again.
     pub fn poll_until(&mut self, cx: &mut Context<'_>, until: Instant) -> Poll<()> {
         let timer = self
             .timer
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
-        if timer.deadline() != until {
+        if timer.deadline() > until {
             timer.as_mut().reset(until);
         }
-        timer.as_mut().poll(cx)
+        ready!(timer.as_mut().poll(cx));
+        if timer.deadline() < until {
+            timer.as_mut().reset(until);
+            ready!(timer.as_mut().poll(cx));
+        }
+        Poll::Ready(())
     }
 }
 

@@ -9,6 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
+use super::BrokenBy;
 use super::pool::CheckedOut;
 use super::request::SendableBody;
 use crate::fair::Place;
@@ -23,7 +24,7 @@ const DISCARD_TIME: Duration = Duration::from_millis(500);
 pub enum UpstreamBodyError {
     /// The connection broke, or the framing was wrong.
     #[error("the upstream's response body broke off: {0}")]
-    Broken(#[from] hyper::Error),
+    Broken(#[source] BrokenBy),
     /// HTTP/2: the upstream reset the stream without an error in the middle of the body.
     #[error("the upstream ended the response before all of its body was sent (RST_STREAM with NO_ERROR)")]
     Cut,
@@ -34,31 +35,29 @@ pub enum UpstreamBodyError {
 
 /// Streams a response body; gives the connection back at its end, closes it when dropped before.
 pub struct UpstreamBody<B> {
-    incoming: Incoming,
-    /// It comes over HTTP/2.
-    multiplexed: bool,
-    connection: Option<CheckedOut<B>>,
+    source: Source<B>,
     place: Option<Place>,
     idle_limit: Duration,
-    idle: WaitTimer,
+}
+
+/// Where the body comes from.
+pub(super) enum Source<B> {
+    /// A connection that serves nothing else meanwhile.
+    Http1(CheckedOut<B>),
+    /// One that serves others, too.
+    Http2(Incoming, WaitTimer),
+    /// There is nothing more.
+    Over,
 }
 
 impl<B: SendableBody> UpstreamBody<B> {
-    pub(super) fn new(
-        incoming: Incoming,
-        connection: Option<CheckedOut<B>>,
-        place: Place,
-        idle_limit: Duration,
-    ) -> Self {
+    pub(super) fn new(source: Source<B>, place: Place, idle_limit: Duration) -> Self {
         let mut body = Self {
-            incoming,
-            multiplexed: connection.is_none(),
-            connection,
+            source,
             place: Some(place),
             idle_limit,
-            idle: WaitTimer::default(),
         };
-        if body.incoming.is_end_stream() {
+        if body.is_end_stream() {
             body.release();
         }
         body
@@ -80,10 +79,16 @@ impl<B: SendableBody> UpstreamBody<B> {
     }
 
     fn release(&mut self) {
-        if let Some(connection) = self.connection.take() {
+        if let Source::Http1(connection) = std::mem::replace(&mut self.source, Source::Over) {
             connection.release();
         }
         self.place = None;
+    }
+
+    fn broken(&mut self, error: UpstreamBodyError) -> Poll<Option<Result<Frame<Bytes>, UpstreamBodyError>>> {
+        self.source = Source::Over;
+        self.place = None;
+        Poll::Ready(Some(Err(error)))
     }
 }
 
@@ -93,42 +98,51 @@ impl<B: SendableBody> Body for UpstreamBody<B> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
-        let Poll::Ready(polled) = Pin::new(&mut this.incoming).poll_frame(cx) else {
-            let until = this.idle.begin() + this.idle_limit;
-            ready!(this.idle.poll_until(cx, until));
-            this.connection = None;
-            return Poll::Ready(Some(Err(UpstreamBodyError::Idle(this.idle_limit))));
-        };
-        this.idle.end();
-        match polled {
-            Some(Ok(frame)) => {
-                if this.incoming.is_end_stream() {
-                    this.release();
+        let (polled, timer) = match &mut this.source {
+            Source::Http1(connection) => {
+                let http1 = &mut connection.connection.http1;
+                let polled = http1.poll_frame(cx).map_err(BrokenBy::from);
+                (polled, &mut http1.timer)
+            }
+            Source::Http2(incoming, timer) => {
+                let polled = Pin::new(&mut *incoming).poll_frame(cx).map_err(BrokenBy::from);
+                if matches!(polled, Poll::Ready(None)) && !incoming.is_end_stream() {
+                    // hyper takes a reset with NO_ERROR for the end of the body. RFC 9113 section 8.1 lets a server end a
+                    // request's body so, not its own answer's.
+                    return this.broken(UpstreamBodyError::Cut);
                 }
-                Poll::Ready(Some(Ok(frame)))
+                (polled, timer)
             }
-            Some(Err(error)) => {
-                this.connection = None;
-                Poll::Ready(Some(Err(error.into())))
-            }
-            None if this.multiplexed && !this.incoming.is_end_stream() => {
-                // hyper takes a reset with NO_ERROR for the end of the body. RFC 9113 section 8.1 lets a server end a
-                // request's body so, not its own answer's.
-                this.place = None;
-                Poll::Ready(Some(Err(UpstreamBodyError::Cut)))
-            }
-            None => {
-                this.release();
-                Poll::Ready(None)
-            }
+            Source::Over => return Poll::Ready(None),
+        };
+        let Poll::Ready(polled) = polled else {
+            let until = timer.begin() + this.idle_limit;
+            ready!(timer.poll_until(cx, until));
+            return this.broken(UpstreamBodyError::Idle(this.idle_limit));
+        };
+        timer.end();
+        if let Some(Err(error)) = polled {
+            return this.broken(UpstreamBodyError::Broken(error));
         }
+        if polled.is_none() || this.is_end_stream() {
+            this.release();
+        }
+        Poll::Ready(polled.and_then(Result::ok).map(Ok))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        match &self.source {
+            Source::Http1(connection) => connection.connection.http1.is_over(),
+            Source::Http2(incoming, _) => incoming.is_end_stream(),
+            Source::Over => true,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        match &self.source {
+            Source::Http1(connection) => connection.connection.http1.size_hint(),
+            Source::Http2(incoming, _) => incoming.size_hint(),
+            Source::Over => SizeHint::with_exact(0),
+        }
     }
 }

@@ -1,22 +1,25 @@
 //! One upstream: chooses a connection, sends a request on it, waits for the head of the answer.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 
-use http::{Request, Response, StatusCode, Uri, header};
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
+use http::Response;
+use http::response::Parts;
 use rustls::ClientConfig;
 use tokio::time::Instant;
 
-use super::body::UpstreamBody;
+use super::body::{Source, UpstreamBody};
 use super::connector::{Connector, refused_alpn};
-use super::framing::one_framing;
+use super::http1::{Broken, Spellings};
 use super::http2::{self, Http2};
 use super::pool::{CheckedOut, Connection, Pool};
 use super::queue::{self, LONGEST_WAIT};
-use super::request::{Progress, SendableBody, UpstreamRequest};
-use super::{ConnectError, Era, HttpVersion, Origin, SendError, SendFailure, UpstreamSettings};
+use super::request::{Head, Progress, SendableBody, UpstreamRequest};
+use super::{BrokenBy, ConnectError, Era, HttpVersion, Origin, SendError, SendFailure, UpstreamSettings};
 use crate::metrics::IntGauge;
+use crate::time::WaitTimer;
 
 /// Fresh connections that one request may try when idle ones turn out dead before a byte was sent.
 const MAX_UNSENT_TRIES: usize = 3;
@@ -26,10 +29,11 @@ pub struct Upstream<B> {
     connector: Connector,
     pool: Arc<Pool<B>>,
     http2: Http2<B>,
+    spellings: Spellings,
 }
 
-/// A response head, its body, and for HTTP/1.1 the connection to give back: it serves no other request meanwhile.
-type Answered<B> = (http::response::Parts, Incoming, Option<CheckedOut<B>>);
+/// A response head, and where its body comes from.
+type Answered<B> = (Parts, Source<B>);
 
 impl<B: SendableBody> Upstream<B> {
     /// An upstream with no connection yet. `tls` comes from [`super::client_config`]; `open` counts open connections; those of
@@ -38,6 +42,7 @@ impl<B: SendableBody> Upstream<B> {
         Self {
             pool: Arc::new(Pool::new(settings.limits.connection_max_age, era.clone())),
             http2: Http2::new(),
+            spellings: Spellings::default(),
             connector: Connector::new(settings, tls, open, era),
         }
     }
@@ -66,45 +71,37 @@ impl<B: SendableBody> Upstream<B> {
     ///
     /// # Errors
     /// See [`SendFailure`].
-    pub async fn send(&self, request: UpstreamRequest<B>) -> Result<Response<UpstreamBody<B>>, SendFailure<B>> {
+    pub async fn send(&self, request: UpstreamRequest<'_, B>) -> Result<Response<UpstreamBody<B>>, SendFailure<B>> {
         let UpstreamRequest {
-            method,
-            path,
-            headers,
-            body,
+            head,
+            mut body,
             progress,
             once,
             part,
         } = request;
-        let mut request = Request::new(body);
-        *request.method_mut() = method;
-        *request.uri_mut() = Uri::from(path);
-        *request.headers_mut() = headers;
-        let Some(place) = queue::place(&part).await else {
+        let Some(place) = queue::place(part).await else {
             let error = SendError::Queue {
-                host: self.origin().host().to_owned(),
+                host: self.host(),
                 after: LONGEST_WAIT,
             };
-            return Err(SendFailure::unsent(error, request));
+            return Err(SendFailure::unsent(error, body));
         };
         let mut tries = 0;
         loop {
             tries += 1;
             // After some dead connections the next is a fresh one: the others are most likely dead, too.
-            let result = self
-                .attempt(request, progress.as_deref(), once || tries >= MAX_UNSENT_TRIES)
-                .await;
-            match result {
-                Ok((parts, incoming, lease)) => {
+            let fresh = once || tries >= MAX_UNSENT_TRIES;
+            match self.attempt(&head, body, progress, fresh).await {
+                Ok((parts, source)) => {
                     let idle_limit = self.settings().limits.response_body_idle_timeout;
-                    let body = UpstreamBody::new(incoming, lease, place, idle_limit);
+                    let body = UpstreamBody::new(source, place, idle_limit);
                     return Ok(Response::from_parts(parts, body));
                 }
                 Err(SendFailure {
                     unsent: Some(back),
                     reused: true,
                     ..
-                }) if tries < MAX_UNSENT_TRIES => request = back,
+                }) if tries < MAX_UNSENT_TRIES => body = back,
                 Err(failure) => return Err(failure),
             }
         }
@@ -112,16 +109,17 @@ impl<B: SendableBody> Upstream<B> {
 
     async fn attempt(
         &self,
-        mut request: Request<B>,
+        head: &Head<'_>,
+        mut body: B,
         progress: Option<&Progress>,
         fresh: bool,
     ) -> Result<Answered<B>, SendFailure<B>> {
         let version = self.settings().http;
         if version == HttpVersion::Http2 {
-            return self.attempt_http2(request, progress).await;
+            return self.attempt_http2(head, body, progress).await;
         }
         if self.http2.is_only_version() {
-            match self.attempt_http2(request, progress).await {
+            match self.attempt_http2(head, body, progress).await {
                 Err(SendFailure {
                     error: SendError::Connect(error),
                     unsent: Some(back),
@@ -131,7 +129,7 @@ impl<B: SendableBody> Upstream<B> {
                     if !may_be_version(&error) {
                         return Err(SendFailure::unsent(error, back));
                     }
-                    request = back;
+                    body = back;
                 }
                 other => return other,
             }
@@ -148,81 +146,84 @@ impl<B: SendableBody> Upstream<B> {
                 Ok(connection) => (connection, false),
                 Err(ConnectError::Tls { source, .. }) if version == HttpVersion::Auto && refused_alpn(&source) => {
                     // Believed only once there is a connection of HTTP/2, see `Http2::sender`.
-                    return self.attempt_http2(request, progress).await;
+                    return self.attempt_http2(head, body, progress).await;
                 }
-                Err(error) => return Err(SendFailure::unsent(error, request)),
+                Err(error) => return Err(SendFailure::unsent(error, body)),
             },
         };
-        self.attempt_http1(connection, reused, request, progress).await
+        self.attempt_http1(connection, reused, head, body, progress).await
     }
 
     async fn attempt_http1(
         &self,
-        mut connection: Connection<B>,
+        mut connection: Box<Connection<B>>,
         reused: bool,
-        mut request: Request<B>,
+        head: &Head<'_>,
+        body: B,
         progress: Option<&Progress>,
     ) -> Result<Answered<B>, SendFailure<B>> {
-        request
-            .headers_mut()
-            .insert(header::HOST, self.origin().host_header().clone());
-        let sent = connection.sender.try_send_request(request);
-        let sent = self.head_within(sent, progress).await;
-        let mut response = self.outcome(sent, reused)?;
-        let host = || self.origin().host().to_owned();
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(SendFailure::sent(SendError::Switched { host: host() }, reused));
-        }
-        if !one_framing(response.headers_mut()) {
-            return Err(SendFailure::sent(SendError::Framing { host: host() }, reused));
-        }
-        connection.note_keep_alive(response.headers());
-        let (parts, incoming) = response.into_parts();
-        Ok((parts, incoming, Some(CheckedOut::new(connection, &self.pool))))
+        let host = self.origin().host_header();
+        let mut deadline = self.head_deadline(Instant::now());
+        let http1 = &mut connection.http1;
+        let answered = match http1.begin(host, head, body) {
+            Ok(()) => {
+                poll_fn(|cx| {
+                    if let Poll::Ready(answered) = http1.poll_head(cx) {
+                        return Poll::Ready(Some(answered));
+                    }
+                    if let Some(progress) = progress {
+                        deadline = deadline.max(self.head_deadline(progress.last()));
+                    }
+                    ready!(http1.timer.poll_until(cx, deadline));
+                    Poll::Ready(None)
+                })
+                .await
+            }
+            Err(broken) => Some(Err(broken)),
+        };
+        let failed = |error| Err(SendFailure::sent(error, reused));
+        let mut parts = match answered {
+            Some(Ok(parts)) => parts,
+            Some(Err(Broken::Framing)) => return failed(SendError::Framing { host: self.host() }),
+            Some(Err(Broken::Switched)) => return failed(SendError::Switched { host: self.host() }),
+            Some(Err(broken)) => {
+                let source = BrokenBy::from(broken);
+                return failed(SendError::Broken {
+                    host: self.host(),
+                    source,
+                });
+            }
+            None => return failed(self.head_timeout()),
+        };
+        http1.spell(&mut parts, &self.spellings).await;
+        connection.note_keep_alive(&parts.headers);
+        Ok((parts, Source::Http1(CheckedOut::new(connection, &self.pool))))
     }
 
     async fn attempt_http2(
         &self,
-        mut request: Request<B>,
+        head: &Head<'_>,
+        body: B,
         progress: Option<&Progress>,
     ) -> Result<Answered<B>, SendFailure<B>> {
         let (mut sender, reused) = match self.http2.sender(&self.connector).await {
             Ok(found) => found,
-            Err(error) => return Err(SendFailure::unsent(error, request)),
+            Err(error) => return Err(SendFailure::unsent(error, body)),
         };
-        http2::with_pseudo_fields(&mut request, self.origin());
-        let sent = self.head_within(sender.try_send_request(request), progress).await;
-        let (parts, incoming) = self.outcome(sent, reused)?.into_parts();
-        Ok((parts, incoming, None))
-    }
-
-    /// `None`: the response head did not come within the limit, counted from the last movement of the request body.
-    async fn head_within<F: Future>(&self, sent: F, progress: Option<&Progress>) -> Option<F::Output> {
-        let limit = self.settings().limits.response_head_timeout;
-        let mut sent = std::pin::pin!(sent);
-        let mut deadline = Instant::now() + limit;
-        loop {
-            if let Ok(output) = tokio::time::timeout_at(deadline, sent.as_mut()).await {
-                return Some(output);
+        let sent = sender.try_send_request(http2::request(head, body, self.origin()));
+        match self.head_within(sent, progress).await {
+            Some(Ok(response)) => {
+                let (parts, incoming) = response.into_parts();
+                Ok((parts, Source::Http2(incoming, WaitTimer::default())))
             }
-            let moved = progress.map(|p| p.last() + limit).filter(|&d| d > deadline);
-            deadline = moved?;
-        }
-    }
-
-    fn outcome(
-        &self,
-        sent: Option<Result<Response<Incoming>, TrySendError<Request<B>>>>,
-        reused: bool,
-    ) -> Result<Response<Incoming>, SendFailure<B>> {
-        let host = || self.origin().host().to_owned();
-        match sent {
-            Some(Ok(response)) => Ok(response),
             Some(Err(mut failed)) => {
-                let unsent = failed.take_message();
+                let unsent = failed.take_message().map(http::Request::into_body);
                 let source = failed.into_error();
                 let not_processed = http2::says_not_processed(&source);
-                let error = SendError::Broken { host: host(), source };
+                let error = SendError::Broken {
+                    host: self.host(),
+                    source: source.into(),
+                };
                 Err(SendFailure {
                     error,
                     unsent,
@@ -230,14 +231,36 @@ impl<B: SendableBody> Upstream<B> {
                     not_processed,
                 })
             }
-            None => {
-                let after = self.settings().limits.response_head_timeout;
-                Err(SendFailure::sent(
-                    SendError::HeadTimeout { host: host(), after },
-                    reused,
-                ))
-            }
+            None => Err(SendFailure::sent(self.head_timeout(), reused)),
         }
+    }
+
+    /// `None`: the response head did not come within the limit, counted from the last movement of the request body.
+    async fn head_within<F: Future>(&self, sent: F, progress: Option<&Progress>) -> Option<F::Output> {
+        let mut sent = pin!(sent);
+        let mut deadline = self.head_deadline(Instant::now());
+        loop {
+            if let Ok(output) = tokio::time::timeout_at(deadline, sent.as_mut()).await {
+                return Some(output);
+            }
+            let moved = progress.map(|p| self.head_deadline(p.last())).filter(|&d| d > deadline);
+            deadline = moved?;
+        }
+    }
+
+    fn head_deadline(&self, last_movement: Instant) -> Instant {
+        last_movement + self.settings().limits.response_head_timeout
+    }
+
+    fn head_timeout(&self) -> SendError {
+        SendError::HeadTimeout {
+            host: self.host(),
+            after: self.settings().limits.response_head_timeout,
+        }
+    }
+
+    fn host(&self) -> String {
+        self.origin().host().to_owned()
     }
 }
 

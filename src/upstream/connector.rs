@@ -3,19 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 
 use super::connect::{Stream, connect};
-use super::drop_writes::DropWritesOnceClosed;
 use super::pool::Connection;
 use super::request::SendableBody;
 use super::{ConnectError, Era, UpstreamSettings};
 use crate::metrics::{GaugeGuard, IntGauge};
-
-/// Bound on a response head, bytes; Atlas's own stay under 4 KiB.
-pub(super) const MAX_RESPONSE_HEAD: usize = 64 << 10;
 
 pub(super) struct Connector {
     pub(super) settings: UpstreamSettings,
@@ -46,18 +40,10 @@ impl Connector {
     }
 
     /// A connection of HTTP/1.1.
-    pub(super) async fn http1<B: SendableBody>(&self) -> Result<Connection<B>, ConnectError> {
+    pub(super) async fn http1<B: SendableBody>(&self) -> Result<Box<Connection<B>>, ConnectError> {
         let era = self.era.now();
         let stream = connect(&self.settings, &self.tls_h1, self.settings.limits.connect_timeout).await?;
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(MAX_RESPONSE_HEAD)
-            // Old programs compare the bytes of a field's name: they get it as Atlas wrote it.
-            .preserve_header_case(true)
-            .handshake(TokioIo::new(DropWritesOnceClosed::new(stream)))
-            .await
-            .map_err(|source| self.not_started(source))?;
-        self.drive(connection);
-        Ok(Connection::new(sender, era))
+        Ok(Connection::new(stream, era, GaugeGuard::new(&self.open)))
     }
 
     /// A stream for a connection of HTTP/2.
@@ -65,7 +51,7 @@ impl Connector {
         connect(&self.settings, &self.tls_h2, limit).await
     }
 
-    /// Runs a connection until it ends. Its errors reach the request that met them; an idle one has nobody to tell.
+    /// Runs a connection of HTTP/2 until it ends. Its errors reach the request that met them; an idle one has nobody to tell.
     pub(super) fn drive<C>(&self, connection: C)
     where
         C: Future<Output = Result<(), hyper::Error>> + Send + 'static,

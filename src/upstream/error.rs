@@ -3,10 +3,9 @@
 use std::io;
 use std::time::Duration;
 
-use http::Request;
-
 use super::TunnelError;
 use super::handshake::handshake_words;
+use super::http1::Broken;
 use super::http2;
 use super::trust::{UNKNOWN_ISSUER, Untrusted};
 
@@ -88,8 +87,8 @@ pub enum SendError {
     Broken {
         /// The upstream.
         host: String,
-        /// What hyper said.
-        source: hyper::Error,
+        /// Why.
+        source: BrokenBy,
     },
     /// No response head in time.
     #[error("`{host}` sent no response head within {}s (`response_head_timeout`)", .after.as_secs_f32())]
@@ -100,7 +99,7 @@ pub enum SendError {
         after: Duration,
     },
     /// The answer's content is delimited in a way that has no single reading (RFC 9112 section 6.3).
-    #[error("`{host}` answered with a Transfer-Encoding other than `chunked` alone, which cannot be passed on")]
+    #[error("`{host}` answered with content whose end has no single reading (`Content-Length`, `Transfer-Encoding`)")]
     Framing {
         /// The upstream.
         host: String,
@@ -124,6 +123,17 @@ pub enum SendError {
     },
 }
 
+/// Why a connection broke, or what came over it was no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokenBy {
+    /// Of HTTP/1.1.
+    #[error(transparent)]
+    Http1(#[from] Broken),
+    /// Of HTTP/2.
+    #[error(transparent)]
+    Http2(#[from] hyper::Error),
+}
+
 impl SendError {
     /// What clients are told: no path of this machine, and nothing that the upstream's certificate says. The whole is its
     /// `Display`.
@@ -144,8 +154,8 @@ impl SendError {
 pub struct SendFailure<B> {
     /// The cause.
     pub error: SendError,
-    /// The request, when not one byte of it was sent: then any method may go again.
-    pub unsent: Option<Request<B>>,
+    /// The request's body, when not one byte of the request was sent: then any method may go again.
+    pub unsent: Option<B>,
     /// Whether the connection had served a request before. If such a connection breaks, the upstream most likely closed
     /// it while it was idle, but the request *may* have been processed.
     pub reused: bool,
@@ -156,14 +166,14 @@ pub struct SendFailure<B> {
 impl<B> SendFailure<B> {
     /// Whether the upstream reset the request's stream of HTTP/2: then it has had the head, and may have acted on it.
     pub fn was_reset(&self) -> bool {
-        matches!(&self.error, SendError::Broken { source, .. } if http2::was_reset(source))
+        matches!(&self.error, SendError::Broken { source: BrokenBy::Http2(source), .. } if http2::was_reset(source))
     }
 
     /// Nothing of the request was sent.
-    pub(super) fn unsent(error: impl Into<SendError>, request: Request<B>) -> Self {
+    pub(super) fn unsent(error: impl Into<SendError>, body: B) -> Self {
         Self {
             error: error.into(),
-            unsent: Some(request),
+            unsent: Some(body),
             reused: false,
             not_processed: false,
         }

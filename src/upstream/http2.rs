@@ -11,8 +11,9 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::connect::Stream;
-use super::connector::{Connector, MAX_RESPONSE_HEAD, refused_alpn};
-use super::request::SendableBody;
+use super::connector::{Connector, refused_alpn};
+use super::http1::MAX_HEAD;
+use super::request::{Head, SendableBody};
 use super::{ConnectError, HttpVersion, Origin};
 
 /// A silently dead HTTP/2 connection would hang all its streams.
@@ -100,7 +101,7 @@ impl<B: SendableBody> Http2<B> {
             // Until the upstream's SETTINGS say how many streams it takes: more would be refused (RFC 9113 section
             // 5.1.2).
             .initial_max_send_streams(1)
-            .max_header_list_size(MAX_RESPONSE_HEAD as u32)
+            .max_header_list_size(MAX_HEAD as u32)
             .initial_stream_window_size(1 << 20)
             .initial_connection_window_size(4 << 20)
             .handshake(TokioIo::new(stream))
@@ -113,17 +114,24 @@ impl<B: SendableBody> Http2<B> {
     }
 }
 
-/// Puts scheme and authority into the request's URI, for HTTP/2 (RFC 9113 section 8.3.1).
-pub(super) fn with_pseudo_fields<B>(request: &mut Request<B>, origin: &Origin) {
+/// A request with scheme and authority in its URI, for HTTP/2 (RFC 9113 section 8.3.1).
+pub(super) fn request<B>(head: &Head<'_>, body: B, origin: &Origin) -> Request<B> {
+    let mut request = Request::new(body);
+    *request.method_mut() = head.method.clone();
     let mut uri = Parts::default();
     uri.scheme = Some(origin.scheme().clone());
     uri.authority = Some(origin.authority().clone());
-    uri.path_and_query = request.uri().path_and_query().cloned();
+    uri.path_and_query = Some(head.path.clone());
     if let Ok(uri) = Uri::from_parts(uri) {
         *request.uri_mut() = uri;
     }
-    request.headers_mut().remove(header::HOST);
-    request.headers_mut().remove(header::TRANSFER_ENCODING);
+    let headers = request.headers_mut();
+    *headers = head.headers.as_ref().clone();
+    headers.remove(header::TRANSFER_ENCODING);
+    if let Some(authorization) = head.authorization {
+        headers.insert(header::AUTHORIZATION, authorization.clone());
+    }
+    request
 }
 
 /// Whether the upstream said of a request that it did not process it: a refused stream, or one above the last that a

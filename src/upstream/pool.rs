@@ -1,7 +1,7 @@
 //! Where connections of HTTP/1.1 are reused. One serves one request at a time.
 //!
 //! ```text
-//!             checkout (the warmest that is ready)
+//!             checkout (the warmest that is good)
 //!   idle ───────────────────────────────────────────► checked out: serves one request
 //!    ▲ │                                                │   │
 //!    │ └─ closed by the upstream, silent for too long,  │   └─ the answer was abandoned or broke:
@@ -14,16 +14,19 @@
 //! [`super::http2`].
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http::HeaderMap;
-use hyper::client::conn::http1;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::Era;
+use super::connect::Stream;
+use super::http1::Http1;
 use super::request::SendableBody;
+use crate::metrics::GaugeGuard;
 
 /// An idle connection older than this is not used again: middleboxes forget silent connections after a minute or so.
 const IDLE_FOR: Duration = Duration::from_secs(55);
@@ -32,37 +35,42 @@ const TRANSIT_TIME: Duration = Duration::from_secs(1);
 /// Idle connections kept at most; above, the oldest go.
 const MAX_IDLE: usize = 512;
 
+/// How often idle connections are looked at for those that the upstream has closed.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// Idle connections of HTTP/1.1 to one origin.
 pub(super) struct Pool<B> {
-    idle: Mutex<VecDeque<Idle<B>>>,
+    idle: Mutex<VecDeque<Box<Connection<B>>>>,
+    /// Somebody looks at them every [`LOOK_EVERY`].
+    looked_after: AtomicBool,
     /// A connection of this age serves no further request.
     max_age: Duration,
     /// Nor does one of another era.
     era: Era,
 }
 
-struct Idle<B> {
-    connection: Connection<B>,
-    since: Instant,
-}
-
 /// A connection, when it was made, and how long it may be idle.
 pub(super) struct Connection<B> {
-    pub(super) sender: http1::SendRequest<B>,
+    pub(super) http1: Http1<Stream, B>,
     made: Instant,
     era: u64,
+    idle_since: Instant,
     idle_for: Duration,
+    _open: GaugeGuard,
 }
 
 impl<B: SendableBody> Connection<B> {
-    /// A connection made now, which began in this era.
-    pub(super) fn new(sender: http1::SendRequest<B>, era: u64) -> Self {
-        Self {
-            sender,
-            made: Instant::now(),
+    /// A connection made now, which began in this era; counted as `open` until it is dropped.
+    pub(super) fn new(stream: Stream, era: u64, open: GaugeGuard) -> Box<Self> {
+        let made = Instant::now();
+        Box::new(Self {
+            http1: Http1::new(stream),
+            made,
             era,
+            idle_since: made,
             idle_for: IDLE_FOR,
-        }
+            _open: open,
+        })
     }
 
     /// Notes how long the upstream keeps the connection idle, as the head of an answer says.
@@ -71,27 +79,30 @@ impl<B: SendableBody> Connection<B> {
     }
 }
 
+impl<B> Drop for Connection<B> {
+    fn drop(&mut self) {
+        self.http1.close();
+    }
+}
+
 impl<B: SendableBody> Pool<B> {
     /// An empty one.
     pub(super) fn new(max_age: Duration, era: Era) -> Self {
         Self {
             idle: Mutex::new(VecDeque::new()),
+            looked_after: AtomicBool::new(false),
             max_age,
             era,
         }
     }
 
-    /// The ready connection that was used last: it is the warmest, and the others can age.
-    pub(super) fn checkout(&self) -> Option<Connection<B>> {
+    /// The good connection that was used last: it is the warmest, and the others can age.
+    pub(super) fn checkout(&self) -> Option<Box<Connection<B>>> {
+        let now = Instant::now();
         let mut idle = self.idle.lock();
-        let mut at = idle.len();
-        while at > 0 {
-            at -= 1;
-            let entry = &idle[at];
-            if self.is_over(entry) {
-                idle.remove(at);
-            } else if entry.connection.sender.is_ready() {
-                return idle.remove(at).map(|entry| entry.connection);
+        while let Some(mut connection) = idle.pop_back() {
+            if self.is_good(&mut connection, now) {
+                return Some(connection);
             }
         }
         None
@@ -102,39 +113,59 @@ impl<B: SendableBody> Pool<B> {
         drop(self.idle.lock().pop_front());
     }
 
-    fn is_over(&self, entry: &Idle<B>) -> bool {
-        entry.connection.sender.is_closed()
-            || entry.since.elapsed() > entry.connection.idle_for
-            || self.is_past(&entry.connection)
+    fn is_good(&self, connection: &mut Connection<B>, now: Instant) -> bool {
+        now.duration_since(connection.idle_since) <= connection.idle_for
+            && !self.is_past(connection, now)
+            && connection.http1.is_silent()
     }
 
-    fn is_past(&self, connection: &Connection<B>) -> bool {
-        connection.made.elapsed() > self.max_age || connection.era != self.era.now()
+    fn is_past(&self, connection: &Connection<B>, now: Instant) -> bool {
+        now.duration_since(connection.made) > self.max_age || connection.era != self.era.now()
     }
 
-    pub(super) fn checkin(&self, connection: Connection<B>) {
-        if connection.sender.is_closed() || self.is_past(&connection) || connection.idle_for.is_zero() {
+    fn checkin(self: &Arc<Self>, mut connection: Box<Connection<B>>) {
+        let now = Instant::now();
+        if !connection.http1.finish() || self.is_past(&connection, now) || connection.idle_for.is_zero() {
             return;
         }
+        connection.idle_since = now;
         let mut idle = self.idle.lock();
-        while idle.len() >= MAX_IDLE || idle.front().is_some_and(|entry| self.is_over(entry)) {
+        if idle.len() >= MAX_IDLE {
             idle.pop_front();
         }
-        idle.push_back(Idle {
-            connection,
-            since: Instant::now(),
-        });
+        idle.push_back(connection);
+        drop(idle);
+        if !self.looked_after.swap(true, Ordering::AcqRel) {
+            tokio::spawn(look_after(Arc::downgrade(self)));
+        }
+    }
+}
+
+/// Drops idle connections that are over or were closed, until there are none.
+async fn look_after<B: SendableBody>(pool: Weak<Pool<B>>) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let Some(pool) = pool.upgrade() else { return };
+        let now = Instant::now();
+        let mut idle = pool.idle.lock();
+        idle.retain_mut(|connection| pool.is_good(connection, now));
+        if idle.is_empty() {
+            idle.shrink_to_fit();
+            // Under the lock: who brings the next one finds that nobody looks.
+            pool.looked_after.store(false, Ordering::Release);
+            return;
+        }
     }
 }
 
 /// A connection that is serving a request. Dropped: closed. Released: idle again.
 pub(super) struct CheckedOut<B> {
-    connection: Connection<B>,
+    pub(super) connection: Box<Connection<B>>,
     pool: Arc<Pool<B>>,
 }
 
 impl<B: SendableBody> CheckedOut<B> {
-    pub(super) fn new(connection: Connection<B>, pool: &Arc<Pool<B>>) -> Self {
+    pub(super) fn new(connection: Box<Connection<B>>, pool: &Arc<Pool<B>>) -> Self {
         Self {
             connection,
             pool: Arc::clone(pool),

@@ -1,13 +1,13 @@
 //! A request on its way to the upstream.
 
+use std::borrow::Cow;
 use std::error::Error;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use http_body::Body;
 use tokio::time::Instant;
 
@@ -22,22 +22,30 @@ impl<B> SendableBody for B where
 }
 
 /// A request without scheme, host and framing of its own: those belong to the connection.
-pub struct UpstreamRequest<B> {
-    /// The method.
-    pub method: Method,
-    /// Path and query, byte for byte as the client sent them.
-    pub path: PathAndQuery,
-    /// Header fields, without `Host` and hop-by-hop ones (but `TE: trailers` may stand).
-    pub headers: HeaderMap,
+pub struct UpstreamRequest<'a, B> {
+    /// Its head.
+    pub head: Head<'a>,
     /// The body.
     pub body: B,
     /// Progress of the body, when there is one: the wait for the response head counts from it.
-    pub progress: Option<Arc<Progress>>,
+    pub progress: Option<&'a Progress>,
     /// Whether it can be sent a single time only. Then it goes over a connection of HTTP/1.1 that is made for it: an
     /// idle one may be closed by the upstream at that very moment.
     pub once: bool,
     /// The listener's part of the places on the way to the upstream; the request takes one.
-    pub part: Arc<Part>,
+    pub part: &'a Part,
+}
+
+/// The head of a request, as far as it does not belong to the connection.
+pub struct Head<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// Path and query, byte for byte as the client sent them.
+    pub path: &'a PathAndQuery,
+    /// Header fields, without `Host`, `Authorization` and hop-by-hop ones (but `TE: trailers` may stand), with one framing.
+    pub headers: Cow<'a, HeaderMap>,
+    /// The credential.
+    pub authorization: Option<&'a HeaderValue>,
 }
 
 /// When the request body last moved.

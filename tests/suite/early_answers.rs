@@ -184,7 +184,7 @@ async fn http_1_0_is_promised_another_request_only_where_it_finds_the_end_of_the
     let upstream = Upstream::start(|request: http::Request<hyper::body::Incoming>| async move {
         let mut answer = json(200, "0123456789");
         if request.uri().path() == "/endless" {
-            *answer.body_mut() = crate::support::upstream::without_length("0123456789");
+            *answer.body_mut() = crate::support::upstream::that_ends_later("0123456789");
         }
         answer
     })

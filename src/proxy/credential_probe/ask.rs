@@ -1,6 +1,6 @@
 //! The request that shows whether a credential is accepted.
 
-use std::sync::Arc;
+use std::borrow::Cow;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -10,7 +10,7 @@ use super::prober::Finding;
 use crate::credential::digest::{BodyForDigest, Digest, GiveUp, Verdict};
 use crate::metrics::AttemptCause;
 use crate::proxy::{Account, AccountSlot, RequestBody};
-use crate::upstream::UpstreamRequest;
+use crate::upstream::{Head, UpstreamRequest};
 
 /// Every credential may make this call, and its answer is short.
 pub(super) const PATH: &str = "/api/atlas/v2/groups?itemsPerPage=1";
@@ -78,17 +78,17 @@ async fn send(
     slot.metrics.upstream_attempt(AttemptCause::Probe);
     let mut headers = HeaderMap::new();
     headers.insert(header::ACCEPT, VERSION);
-    if let Some(authorization) = authorization {
-        headers.insert(header::AUTHORIZATION, authorization);
-    }
     let request = UpstreamRequest {
-        method: Method::GET,
-        path: PathAndQuery::from_static(path),
-        headers,
+        head: Head {
+            method: &Method::GET,
+            path: &PathAndQuery::from_static(path),
+            headers: Cow::Owned(headers),
+            authorization: authorization.as_ref(),
+        },
         body: RequestBody::empty(),
         progress: None,
         once: false,
-        part: Arc::clone(&account.prober.part),
+        part: &account.prober.part,
     };
     let response = account.upstream.send(request).await.ok()?;
     let (parts, body) = response.into_parts();

@@ -1,6 +1,6 @@
 //! One send of a request, and whether it may be repeated when that fails.
 
-use std::sync::Arc;
+use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderValue, Method, header};
 use tokio::time::Instant;
@@ -10,7 +10,7 @@ use crate::metrics::{AttemptCause, UpstreamErrorKind};
 use crate::proxy::body::RequestBody;
 use crate::proxy::{ProxyError, echo};
 use crate::trace::{RequestSpan, SendSpan, Sending};
-use crate::upstream::{ConnectError, SendError, SendFailure, UpstreamRequest, certificate_refusal, root_text};
+use crate::upstream::{ConnectError, Head, SendError, SendFailure, UpstreamRequest, certificate_refusal, root_text};
 
 /// How sending ended, if not with an error. Moved once: a box would cost each request an allocation.
 #[allow(clippy::large_enum_variant)]
@@ -36,22 +36,23 @@ impl Exchange<'_> {
             return Err(ProxyError::upstream_broke_unrepeatable());
         };
         let cause = self.budget.begin();
-        let mut headers = self.headers.clone();
-        self.tell_next_proxy(&mut headers);
-        if let Some(authorization) = &authorization {
-            headers.insert(header::AUTHORIZATION, authorization.clone());
-        }
         self.last_authorization = authorization;
+        let sending = self.begin_sending(cause);
+        let mut headers = Cow::Borrowed(&self.headers);
+        self.tell_next_proxy(&mut headers);
         let request = UpstreamRequest {
-            method: self.method.clone(),
-            path: self.path.clone(),
-            headers,
+            head: Head {
+                method: &self.method,
+                path: &self.path,
+                headers,
+                authorization: self.last_authorization.as_ref(),
+            },
             body,
-            progress: self.inbound.as_ref().map(|facts| facts.progress.clone()),
+            progress: self.inbound.as_ref().map(|facts| &*facts.progress),
             once: self.source.is_once(),
-            part: Arc::clone(self.part),
+            part: self.part,
         };
-        let failure = match self.ask(request, cause).await {
+        let failure = match self.ask(request, sending).await {
             Ok(mut response) => {
                 match &self.last_authorization {
                     Some(authorization) => echo::clean_head(&mut response, authorization),
@@ -81,12 +82,12 @@ impl Exchange<'_> {
 
     /// Where the upstream is a proxy of this program, or might be one by mistake, it is told of the way so far. Otherwise it is
     /// Atlas, which is told nothing.
-    fn tell_next_proxy(&self, headers: &mut HeaderMap) {
+    fn tell_next_proxy(&self, headers: &mut Cow<'_, HeaderMap>) {
         let upstream = &self.account.upstream;
         if self.account.is_behind_gateway() {
-            self.onward.put(headers);
+            self.onward.put(headers.to_mut());
         } else if self.has_upstreams_name || upstream.is_led_elsewhere() || !upstream.origin().is_tls() {
-            self.onward.count(headers);
+            self.onward.count(headers.to_mut());
         }
     }
 
@@ -101,32 +102,41 @@ impl Exchange<'_> {
         ] {
             headers.remove(name);
         }
+        self.last_authorization = None;
+        let sending = self.begin_sending(AttemptCause::DigestChallenge);
+        let mut headers = Cow::Owned(headers);
         self.tell_next_proxy(&mut headers);
         let request = UpstreamRequest {
-            method: Method::GET,
-            path: self.path.clone(),
-            headers,
+            head: Head {
+                method: &Method::GET,
+                path: &self.path,
+                headers,
+                authorization: None,
+            },
             body: RequestBody::empty(),
             progress: None,
             once: false,
-            part: Arc::clone(self.part),
+            part: self.part,
         };
-        self.last_authorization = None;
-        let sent = self.ask(request, AttemptCause::DigestChallenge).await;
+        let sent = self.ask(request, sending).await;
         let mut response = sent.map_err(|failure| self.error_of(&failure))?;
         echo::clean_reason(&mut response);
         Ok(response)
     }
 
-    async fn ask(
-        &mut self,
-        mut request: UpstreamRequest<RequestBody>,
-        cause: AttemptCause,
-    ) -> Result<UpstreamResponse, SendFailure<RequestBody>> {
-        let resent = self.budget.count_sent();
-        let span = self.span.map(|span| self.begin_span(span, resent, &mut request));
+    /// Counts a send that begins now; returns how many went before it.
+    fn begin_sending(&mut self, cause: AttemptCause) -> u32 {
         self.slot.metrics.upstream_attempt(cause);
         self.last_sent = Instant::now();
+        self.budget.count_sent()
+    }
+
+    async fn ask(
+        &self,
+        mut request: UpstreamRequest<'_, RequestBody>,
+        resent: u32,
+    ) -> Result<UpstreamResponse, SendFailure<RequestBody>> {
+        let span = self.span.map(|span| self.begin_span(span, resent, &mut request.head));
         let result = self.account.upstream.send(request).await;
         if result.is_ok() {
             self.slot.metrics.upstream_duration(self.last_sent.elapsed());
@@ -140,22 +150,17 @@ impl Exchange<'_> {
         result
     }
 
-    fn begin_span(
-        &self,
-        above: &RequestSpan,
-        resent: u32,
-        request: &mut UpstreamRequest<RequestBody>,
-    ) -> Box<SendSpan> {
+    fn begin_span(&self, above: &RequestSpan, resent: u32, head: &mut Head<'_>) -> Box<SendSpan> {
         let origin = self.account.upstream.origin();
         let sending = Sending {
-            method: &request.method,
+            method: head.method,
             scheme: origin.scheme().as_str(),
             host: origin.host(),
             port: origin.port(),
             resent,
             account: &self.slot.name,
         };
-        above.send(&sending, &mut request.headers)
+        above.send(&sending, head.headers.to_mut())
     }
 
     /// What the client did, where that is why the request failed.
