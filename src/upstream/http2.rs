@@ -20,6 +20,12 @@ use super::{ConnectError, HttpVersion, Origin};
 const H2_PING_EVERY: Duration = Duration::from_secs(20);
 const H2_PING_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What one answer may send ahead of its client: bounds memory, and is enough for 100 Mbit/s at 20 ms.
+const H2_STREAM_WINDOW: u32 = 256 << 10;
+/// The most that there is (RFC 9113 section 6.9.1). With less, clients that don't read their answers would stop those of others;
+/// how many answers there are at once is bounded by their places.
+const H2_CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+
 pub(super) struct Http2<B> {
     /// When it was made, and in which era it began.
     connection: Mutex<Option<(http2::SendRequest<B>, Instant, u64)>>,
@@ -102,8 +108,8 @@ impl<B: SendableBody> Http2<B> {
             // 5.1.2).
             .initial_max_send_streams(1)
             .max_header_list_size(MAX_HEAD as u32)
-            .initial_stream_window_size(1 << 20)
-            .initial_connection_window_size(4 << 20)
+            .initial_stream_window_size(H2_STREAM_WINDOW)
+            .initial_connection_window_size(H2_CONNECTION_WINDOW)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|source| connector.not_started(source))?;

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use http::Response;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::client::{client, head_of, raw};
+use crate::support::client::{client, head_of, raw, read_head};
 use crate::support::h2_upstream::{H2Upstream, answer};
 use crate::support::proxy::{Proxy, bearer, digest, proxy};
 use crate::support::upstream::{Upstream, full, json};
@@ -101,6 +101,38 @@ async fn a_limit_of_streams_is_waited_for() {
     }
     assert_eq!(upstream.requests(), 60, "none was refused");
     assert!(upstream.most_at_once() <= 3, "{}", upstream.most_at_once());
+}
+
+/// As many clients as would fill the window of a connection, if it were no larger than a few of an answer's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_do_not_read_their_answers_hold_up_no_others_on_the_connection() {
+    const SLOW: usize = 40;
+    let upstream = H2Upstream::start(100, |request, mut respond, _| async move {
+        if request.uri().path() == "/large" {
+            let mut stream = respond.send_response(Response::new(()), false).unwrap();
+            stream.send_data(vec![b'x'; 32 << 20].into(), true).unwrap();
+        } else {
+            answer(respond, b"ok");
+        }
+    })
+    .await;
+    let proxy = before_h2(&upstream).await;
+    let mut slow = Vec::new();
+    for _ in 0..SLOW {
+        let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+        stream
+            .write_all(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .await
+            .unwrap();
+        read_head(&mut stream).await;
+        slow.push(stream);
+    }
+    // The windows fill meanwhile.
+    for _ in 0..50 {
+        let got = async { client().get(proxy.url("/small")).send().await?.text().await };
+        let got = tokio::time::timeout(std::time::Duration::from_secs(20), got).await;
+        assert_eq!(got.expect("no answer in time").unwrap(), "ok");
+    }
 }
 
 /// Sends the same bytes for every request to the API; `AUTH` in them is the `Authorization` that came.
