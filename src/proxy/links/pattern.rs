@@ -1,11 +1,15 @@
 //! What a link to the upstream looks like.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::upstream::Origin;
 
 /// At most this many patterns: two spellings of the origin, two of the path.
 pub(super) const MAX_PATTERNS: usize = 4;
+
+/// What JSON without blanks has between a key and a string.
+const BEFORE_VALUE: &[u8] = b":\"";
 
 /// Prepared once per account: every text that a link to the upstream can begin with.
 #[derive(Debug, Clone)]
@@ -63,6 +67,14 @@ impl LinkRewriter {
             patterns,
             longest: longest.unwrap_or_default(),
         }
+    }
+
+    /// Where the origin lies in what follows a key, if that is a link to the upstream as it is nearly always written.
+    pub(super) fn usual(&self, behind_key: &[u8]) -> Option<Range<usize>> {
+        let pattern = self.patterns.first()?;
+        let value = behind_key.strip_prefix(BEFORE_VALUE)?;
+        let origin = BEFORE_VALUE.len()..BEFORE_VALUE.len() + pattern.origin;
+        value.starts_with(&pattern.text).then_some(origin)
     }
 
     /// The length of the origin that a plain text begins with, if it is a link to the upstream.

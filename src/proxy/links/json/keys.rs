@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
+use memchr::{memchr, memchr_iter};
 
 use super::{Escape, KEY, State};
 
@@ -46,13 +47,18 @@ impl<'a> Keys<'a> {
     /// The next key at or after `from`, or the beginning of one at the end of the chunk: the state it puts the scanner
     /// in, and where to read on.
     pub(super) fn next(&mut self, from: usize) -> Option<(State, usize)> {
-        self.plain = self.look(self.plain, from, Self::find_plain);
         self.escaped = self.look(self.escaped, from, Self::find_escaped);
-        match (self.plain, self.escaped) {
-            (Found::At(plain), Found::At(escaped)) if escaped < plain => Some(begun(escaped)),
-            (Found::At(plain), _) => Some((State::AfterKey, plain + PLAIN.len())),
-            (_, Found::At(escaped)) => Some(begun(escaped)),
-            _ => self.find_at_end(from).map(begun),
+        let Found::At(escaped) = self.escaped else {
+            // As nearly always: each plain key is the next one, and none need be remembered.
+            return match self.find_plain(from) {
+                Some(plain) => Some(behind(plain)),
+                None => self.find_at_end(from).map(begun),
+            };
+        };
+        self.plain = self.look(self.plain, from, Self::find_plain);
+        match self.plain {
+            Found::At(plain) if plain < escaped => Some(behind(plain)),
+            _ => Some(begun(escaped)),
         }
     }
 
@@ -76,7 +82,8 @@ impl<'a> Keys<'a> {
 
     /// Finds a key with an escape: only letters of `href` may stand between its quote and its first escape.
     fn find_escaped(&self, first: usize) -> Option<usize> {
-        let mut from = first;
+        // Most texts have no backslash at all, and one byte is found sooner than four.
+        let mut from = first + memchr(b'\\', self.chunk.get(first..)?)?;
         loop {
             let escape = from + FIND_ESCAPE.find(self.chunk.get(from..)?)?;
             let quote = (0..KEY.len()).find_map(|letters| {
@@ -94,7 +101,7 @@ impl<'a> Keys<'a> {
     /// A quote so near the end that a key after it might go on in the next chunk.
     fn find_at_end(&self, from: usize) -> Option<usize> {
         let start = from.max(self.chunk.len().saturating_sub(LONGEST_BEGINNING));
-        let quotes = memchr::memchr_iter(b'"', &self.chunk[start..]);
+        let quotes = memchr_iter(b'"', &self.chunk[start..]);
         quotes.map(|at| start + at).find(|&at| self.opens(at))
     }
 
@@ -105,6 +112,10 @@ impl<'a> Keys<'a> {
             None => !self.after_backslash,
         }
     }
+}
+
+fn behind(plain: usize) -> (State, usize) {
+    (State::AfterKey, plain + PLAIN.len())
 }
 
 fn begun(quote: usize) -> (State, usize) {

@@ -13,6 +13,9 @@
 //! | `AfterColon` | blanks, then `"` | `Value` | `Search`, from this byte |
 //! | `Value` | one of the upstream's origins with the path of its API, escapes decoded | the origin is replaced; `Search` | what was held back passes; `Search` |
 //!
+//! A link as it is nearly always written (`"href":"https://…/api/`, whole in the piece, without blanks or escapes) is compared
+//! and replaced as a whole, in `Search`. The states give the same, byte by byte.
+//!
 //! A piece of the body may end in any state. Only `Value` holds something back: the bytes that may be an origin, until
 //! it is known whether they are one.
 
@@ -164,6 +167,10 @@ impl JsonRewriter {
         while at < piece.len() {
             match self.state {
                 State::Search => match keys.next(at) {
+                    Some((State::AfterKey, next)) if let Some(origin) = self.links.usual(&piece[next..]) => {
+                        at = next + origin.end;
+                        out.replace(next + origin.start, at, &self.client);
+                    }
                     Some((state, next)) => {
                         self.state = state;
                         at = next;
@@ -362,6 +369,15 @@ impl Output<'_> {
     fn start(&mut self) -> &mut Vec<u8> {
         let capacity = self.piece.len() + 64;
         self.bytes.get_or_insert_with(|| Vec::with_capacity(capacity))
+    }
+
+    /// Puts `origin` in place of the bytes of the piece from `begin` to `end`.
+    fn replace(&mut self, begin: usize, end: usize, origin: &[u8]) {
+        let unchanged = &self.piece[self.copied..begin];
+        let bytes = self.start();
+        bytes.extend_from_slice(unchanged);
+        bytes.extend_from_slice(origin);
+        self.copied = end;
     }
 
     fn copy_to(&mut self, end: usize) {

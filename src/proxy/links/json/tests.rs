@@ -92,6 +92,37 @@ fn what_may_be_a_link_is_all_that_is_held_back() {
     assert!(rewriter.push(br#"","b":"held back: nothing"#).is_none());
 }
 
+/// The plain way: no key and no link is whole in a piece of one byte, so each byte goes through the states.
+fn bytewise(bytes: &[u8]) -> Vec<u8> {
+    rewrite(&bytes.chunks(1).collect::<Vec<_>>())
+}
+
+#[test]
+fn spellings_beside_each_other_change_alike_over_every_two_cuts() {
+    const USUAL: &str = r#""href":"https://cloud.mongodb.com/api/x""#;
+    for other in [
+        USUAL,
+        r#""href" : "https://cloud.mongodb.com/api/x""#,
+        r#""href":"https:\/\/cloud.mongodb.com/api/""#,
+        r#""hr\u0065f":"https://cloud.mongodb.com/api/""#,
+        r#""a\u0065f":"https://cloud.mongodb.com:443/api/""#,
+        r#""href":"HTTPS://cloud.mongodb.com//api/""#,
+        r#""\"href":"https://cloud.mongodb.com/api/x""#,
+        r#""href":"https://cloud.mongodb.com.evil/api/""#,
+        r#""href":"https://cloud.mongodb.com/"#,
+    ] {
+        let text = [USUAL, other, USUAL].join(",");
+        let bytes = text.as_bytes();
+        let expected = bytewise(bytes);
+        for first in 0..=bytes.len() {
+            for second in first..=bytes.len() {
+                let pieces = [&bytes[..first], &bytes[first..second], &bytes[second..]];
+                assert_eq!(rewrite(&pieces), expected, "{other}, cut at {first} and {second}");
+            }
+        }
+    }
+}
+
 /// Text made of what matters to the scanner.
 fn text() -> impl Strategy<Value = String> {
     let word = prop_oneof![
@@ -101,6 +132,8 @@ fn text() -> impl Strategy<Value = String> {
         Just(" ".to_owned()),
         Just("\"href\":\"".to_owned()),
         Just("\"\\u0068ref\" : \"".to_owned()),
+        Just("\"href\":\"https://cloud.mongodb.com/api/".to_owned()),
+        Just("\"href\":\"https://cloud.mongodb.com:443//api/".to_owned()),
         Just("https://cloud.mongodb.com".to_owned()),
         Just("https:\\/\\/cloud.mongodb.com".to_owned()),
         Just(":443".to_owned()),
@@ -128,10 +161,18 @@ proptest! {
             from = cut;
         }
         pieces.push(&bytes[from..]);
-        let bytewise: Vec<&[u8]> = bytes.chunks(1).collect();
-        let expected = rewrite(&[bytes]);
+        let expected = bytewise(bytes);
         prop_assert_eq!(&rewrite(&pieces), &expected);
-        prop_assert_eq!(&rewrite(&bytewise), &expected);
+        prop_assert_eq!(&rewrite(&[bytes]), &expected);
+    }
+
+    #[test]
+    fn wherever_a_text_is_cut_in_two_the_same_comes_out(text in text()) {
+        let bytes = text.as_bytes();
+        let expected = bytewise(bytes);
+        for cut in 0..=bytes.len() {
+            prop_assert_eq!(&rewrite(&[&bytes[..cut], &bytes[cut..]]), &expected);
+        }
     }
 
     #[test]
