@@ -37,11 +37,16 @@ impl Credential {
     }
 }
 
-/// What the measured process chooses its code by.
-///
-/// Left to itself, glibc copies and clears much at once with `rep movsb` and `rep stosb`, which valgrind counts once for each
-/// byte: instructions that no processor executes. Without ERMS it takes vector registers.
-pub(super) const PINNED: [(&str, &str); 1] = [("GLIBC_TUNABLES", "glibc.cpu.hwcaps=-ERMS")];
+/// Takes from the measured process what it would choose other code by, on another processor or with a later valgrind.
+pub(super) const PINNED: [(&str, &str); 2] = [
+    // Left to itself, glibc copies and clears much at once with `rep movsb` and `rep stosb`, which valgrind counts once for
+    // each byte: instructions that no processor executes. Without ERMS it takes vector registers, and without AVX-512 those
+    // of AVX2.
+    ("GLIBC_TUNABLES", "glibc.cpu.hwcaps=-ERMS,-AVX512F,-AVX512VL,-AVX512BW"),
+    // Of CPUID's leaf 7: in EBX AVX-512 (F, DQ, IFMA, CD, BW, VL) and SHA, in ECX AVX-512 (VBMI, VBMI2), VAES, VPCLMULQDQ.
+    // AES-NI stays. aws-lc and OpenSSL read the same.
+    ("OPENSSL_ia32cap", "~0x0:~0x642f0230000"),
+];
 
 pub(super) struct Proxy {
     child: Child,

@@ -46,6 +46,7 @@ mod hardening;
 #[cfg(feature = "token-store")]
 mod hostile_store;
 mod http2_upstream;
+mod instructions;
 mod issuer_keys;
 mod leaf;
 mod limits;
