@@ -5,6 +5,7 @@ mod captured;
 mod line;
 mod outlet;
 mod request;
+mod shape;
 
 use std::io::{self, IsTerminal, Write as _};
 use std::os::fd::AsFd;
@@ -13,25 +14,30 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry};
 
 #[cfg(test)]
 pub(crate) use captured::captured;
 pub use line::{Line, clean};
 pub use outlet::{Outlet, write_all};
 pub use request::RequestRecord;
+use shape::{Fields, Shape};
 
 /// How long the end of the process waits for the reader of the log.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
 /// Standard error, once logging has begun. One for the process, as standard error is.
-static STDERR: OnceLock<Outlet> = OnceLock::new();
-/// The same where lines are JSON.
-static JSON: OnceLock<&Outlet> = OnceLock::new();
+static STDERR: OnceLock<Stderr> = OnceLock::new();
 static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// Standard error with its queue.
+struct Stderr {
+    outlet: Outlet,
+    shape: Shape,
+}
 
 /// How to log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,30 +90,18 @@ pub fn init(settings: &LogSettings) -> io::Result<()> {
     };
     let stderr = STDERR.get_or_init({
         let outlet = Outlet::start("log", io::stderr().as_fd(), lost, say)?;
-        || outlet
+        let shape = match settings.format {
+            LogFormat::Json => Shape::Json,
+            LogFormat::Text => Shape::Text {
+                colours: io::stderr().is_terminal(),
+            },
+        };
+        move || Stderr { outlet, shape }
     });
     let filter = Targets::new()
         .with_default(settings.level.min(LevelFilter::WARN))
         .with_target(OURS, settings.level);
-    let layer = match settings.format {
-        LogFormat::Json => {
-            let _ = JSON.set(stderr);
-            tracing_subscriber::fmt::layer()
-                .json()
-                .flatten_event(true)
-                .with_writer(move || stderr)
-                .with_filter(filter)
-                .boxed()
-        }
-        LogFormat::Text => {
-            let colours = io::stderr().is_terminal();
-            tracing_subscriber::fmt::layer()
-                .with_ansi(colours)
-                .with_writer(move || Printable { to: stderr, colours })
-                .with_filter(filter)
-                .boxed()
-        }
-    };
+    let layer = formatter(stderr.shape, || &stderr.outlet).with_filter(filter);
     let _ = tracing_subscriber::registry().with(layer).try_init();
     std::panic::set_hook(Box::new(|panic| {
         // The payload may hold anything, so it is not logged.
@@ -115,6 +109,24 @@ pub fn init(settings: &LogSettings) -> io::Result<()> {
         tracing::error!(place, "a defect ended one task; please report it with this line");
     }));
     Ok(())
+}
+
+/// What makes lines of events.
+fn formatter<W: io::Write + 'static>(
+    shape: Shape,
+    to: impl Fn() -> W + Send + Sync + 'static,
+) -> Box<dyn Layer<Registry> + Send + Sync> {
+    match shape {
+        Shape::Json => tracing_subscriber::fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_writer(to)
+            .boxed(),
+        Shape::Text { colours } => tracing_subscriber::fmt::layer()
+            .with_ansi(colours)
+            .with_writer(move || Printable { to: to(), colours })
+            .boxed(),
+    }
 }
 
 /// Lines that were lost since the start: they found no room, or nobody was there to read them.
@@ -126,7 +138,7 @@ pub fn lines_dropped() -> u64 {
 pub fn say(line: &str) {
     let line = format!("{line}\n");
     match STDERR.get() {
-        Some(stderr) => stderr.put(line.as_bytes()),
+        Some(stderr) => stderr.outlet.put(line.as_bytes()),
         // There is nowhere else to say that standard error is closed.
         None => drop(io::stderr().lock().write_all(line.as_bytes())),
     }
@@ -135,21 +147,21 @@ pub fn say(line: &str) {
 /// Tells what the last line of the audit log is, whatever the level: a proof depends on it. `head` is an object.
 pub fn audit_head(head: &serde_json::Value) {
     const TARGET: &str = "atlas_auth_proxy::audit";
-    match JSON.get() {
-        Some(json) => {
-            let mut line = Line(format!("{{\"timestamp\":\"{:.6}\"", jiff::Timestamp::now()).into_bytes());
-            line.field("level", "INFO");
-            line.field("message", "the last line of the audit log");
-            line.field("audit", head);
-            line.field("target", TARGET);
-            line.0.extend_from_slice(b"}\n");
-            json.put(&line.0);
+    const MESSAGE: &str = "the last line of the audit log";
+    match STDERR.get() {
+        Some(Stderr {
+            outlet,
+            shape: Shape::Json,
+        }) => {
+            let mut line = Fields::begin(Shape::Json, jiff::Timestamp::now(), TARGET, MESSAGE);
+            line.value("audit", head);
+            outlet.put(&line.end(TARGET));
         }
-        None if tracing::enabled!(target: TARGET, tracing::Level::INFO) => {
-            tracing::info!(target: TARGET, audit = %head, "the last line of the audit log");
+        _ if tracing::enabled!(target: TARGET, tracing::Level::INFO) => {
+            tracing::info!(target: TARGET, audit = %head, "{MESSAGE}");
         }
-        None => say(&format!(
-            "{:.6}  INFO {TARGET}: the last line of the audit log audit={head}",
+        _ => say(&format!(
+            "{:.6}  INFO {TARGET}: {MESSAGE} audit={head}",
             jiff::Timestamp::now()
         )),
     }
@@ -158,7 +170,7 @@ pub fn audit_head(head: &serde_json::Value) {
 /// To be called before the process ends: gives what was logged a moment to be read.
 pub fn flush() {
     if let Some(stderr) = STDERR.get() {
-        stderr.flush(FLUSH_LIMIT);
+        stderr.outlet.flush(FLUSH_LIMIT);
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
-use std::io::{self, Write as _};
 
 use serde::Serialize;
 
@@ -12,11 +11,18 @@ pub(super) const MOST_TEXT: usize = 512;
 /// Text of a client, made safe for a log: everything but printable ASCII escaped, cut off.
 pub(super) struct Clean<'a>(pub(super) &'a str);
 
+impl<'a> Clean<'a> {
+    pub(super) fn text(&self) -> Cow<'a, str> {
+        if self.0.len() <= MOST_TEXT && self.0.bytes().all(|b| matches!(b, b' '..=b'~')) {
+            Cow::Borrowed(self.0)
+        } else {
+            Cow::Owned(self.to_string())
+        }
+    }
+}
+
 impl fmt::Display for Clean<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.len() <= MOST_TEXT && self.0.bytes().all(|b| matches!(b, b' '..=b'~')) {
-            return f.write_str(self.0);
-        }
         for (at, c) in self.0.char_indices() {
             if at >= MOST_TEXT {
                 return f.write_char('…');
@@ -79,32 +85,6 @@ impl Line {
         self.name(name);
         // Of numbers and text, into a Vec: nothing can fail.
         let _ = serde_json::to_writer(&mut self.0, value);
-    }
-
-    /// Adds a member: text that needs no escape but a backslash's and a quote's: printable ASCII.
-    pub fn shown(&mut self, name: &str, value: &dyn fmt::Display) {
-        self.name(name);
-        self.0.push(b'"');
-        let _ = write!(Escaped(&mut self.0), "{value}");
-        self.0.push(b'"');
-    }
-}
-
-struct Escaped<'a>(&'a mut Vec<u8>);
-
-impl io::Write for Escaped<'_> {
-    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        for byte in text {
-            if matches!(byte, b'"' | b'\\') {
-                self.0.push(b'\\');
-            }
-            self.0.push(*byte);
-        }
-        Ok(text.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

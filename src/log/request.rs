@@ -1,13 +1,13 @@
 //! The line of a request.
 
 use std::fmt;
-use std::io::Write as _;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::JSON;
-use super::line::{Clean, Line};
+use super::STDERR;
+use super::line::Clean;
+use super::shape::{Fields, Shape};
 
 const TARGET: &str = "atlas_auth_proxy::request";
 
@@ -63,11 +63,11 @@ impl RequestRecord<'_> {
         if !tracing::enabled!(target: TARGET, tracing::Level::INFO) {
             return;
         }
-        if let Some(json) = JSON.get() {
-            json.put(&self.json(Timestamp::now()));
-            return;
+        match STDERR.get() {
+            Some(stderr) => stderr.outlet.put(&self.line(stderr.shape, Timestamp::now())),
+            // Somebody else's subscriber.
+            None => self.event(),
         }
-        self.event();
     }
 
     fn duration_ms(&self) -> f64 {
@@ -102,149 +102,53 @@ impl RequestRecord<'_> {
         );
     }
 
-    /// The line that [`Self::event`] would make as JSON. Written by hand, since no other line is written for each
-    /// request: that costs an eighth.
-    fn json(&self, at: Timestamp) -> Vec<u8> {
-        let mut line = Line(Vec::with_capacity(512));
-        line.0.extend_from_slice(b"{\"timestamp\":\"");
-        // A Vec takes everything.
-        let _ = write!(line.0, "{at:.6}");
-        line.0
-            .extend_from_slice(b"\",\"level\":\"INFO\",\"message\":\"request\"");
-        line.field("listener", self.listener);
-        line.field("account", self.account);
+    /// The line that is made of [`Self::event`] otherwise. Written by hand, since no other line is written for each
+    /// request.
+    fn line(&self, shape: Shape, at: Timestamp) -> Vec<u8> {
+        let mut line = Fields::begin(shape, at, TARGET, "request");
+        line.text("listener", self.listener);
+        line.text("account", self.account);
         line.shown("peer", self.peer);
         if let Some(caller) = self.caller {
-            line.field("caller", caller);
+            line.text("caller", caller);
         }
         if let Some(claimed) = self.claimed_caller {
-            line.field("claimed_caller", claimed);
+            line.text("claimed_caller", claimed);
         }
         if let Some(by) = self.identified_by {
-            line.field("identified_by", by);
+            line.text("identified_by", by);
         }
-        line.field("operation", self.operation);
-        line.shown("method", &Clean(self.method));
-        line.shown("path", &Clean(self.path));
-        line.field("status", &self.status);
-        if let Some(status) = &self.upstream_status {
-            line.field("upstream_status", status);
+        line.text("operation", self.operation);
+        line.clean("method", self.method);
+        line.clean("path", self.path);
+        line.value("status", self.status);
+        if let Some(status) = self.upstream_status {
+            line.value("upstream_status", status);
         }
-        line.field("attempts", &self.attempts);
-        line.field("bytes_in", &self.bytes_in);
-        line.field("bytes_out", &self.bytes_out);
-        line.field("duration_ms", &self.duration_ms());
+        line.value("attempts", self.attempts);
+        line.value("bytes_in", self.bytes_in);
+        line.value("bytes_out", self.bytes_out);
+        line.value("duration_ms", self.duration_ms());
         if let Some(error) = self.upstream_error {
-            line.field("upstream_error", error);
+            line.text("upstream_error", error);
         }
         if let Some(code) = self.gateway_error {
-            line.field("gateway_error", code);
+            line.text("gateway_error", code);
         }
         if let Some(roles) = self.needs {
-            line.field("needs", roles);
+            line.text("needs", roles);
         }
-        if let Some(rule) = &self.warned_by_rule {
-            line.field("warned_by_rule", rule);
+        if let Some(rule) = self.warned_by_rule {
+            line.value("warned_by_rule", rule);
         }
-        line.field("decision", self.decision);
+        line.text("decision", self.decision);
         if let Some(why) = self.why {
-            line.shown("why", &Clean(why));
+            line.clean("why", why);
         }
-        line.field("target", TARGET);
-        line.0.extend_from_slice(b"}\n");
-        line.0
+        line.end(TARGET)
     }
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use std::io;
-    use std::sync::Arc;
-
-    use parking_lot::Mutex;
-    use tracing_subscriber::layer::SubscriberExt;
-
-    use super::*;
-
-    #[derive(Clone, Default)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Written {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    /// All that follows the timestamp.
-    fn without_time(line: &[u8]) -> String {
-        let line = String::from_utf8(line.to_vec()).unwrap();
-        let parsed: serde_json::Value = serde_json::from_str(&line).unwrap();
-        let timestamp = parsed["timestamp"].as_str().unwrap();
-        assert_eq!((timestamp.len(), &timestamp[26..]), (27, "Z"), "{line}");
-        timestamp.parse::<Timestamp>().unwrap();
-        line.replace(timestamp, "")
-    }
-
-    #[test]
-    fn the_line_is_the_one_that_the_event_makes() {
-        let whole = RequestRecord {
-            listener: "a \"name\" \\ \u{e9}\n",
-            account: "default",
-            peer: &"unix:1000",
-            caller: Some("billing"),
-            claimed_caller: Some("report"),
-            identified_by: Some("digest"),
-            operation: "getGroupCluster",
-            method: "GET",
-            path: "/api/\"x\\y\"/\u{1b}é",
-            status: 200,
-            upstream_status: Some(201),
-            attempts: 3,
-            bytes_in: u64::MAX,
-            bytes_out: 0,
-            duration: Duration::from_micros(1_234_567),
-            upstream_error: Some("rate_limited"),
-            gateway_error: Some("PROXY_RATE_LIMITED"),
-            needs: Some("Project Owner; Organization Owner"),
-            warned_by_rule: Some(3),
-            decision: "forwarded",
-            why: Some("the secret of `billing` is \"wrong\" \\ \u{e9}\n"),
-        };
-        let least = RequestRecord {
-            peer: &std::net::Ipv6Addr::LOCALHOST,
-            caller: None,
-            claimed_caller: None,
-            identified_by: None,
-            path: "",
-            upstream_status: None,
-            duration: Duration::ZERO,
-            upstream_error: None,
-            gateway_error: None,
-            needs: None,
-            warned_by_rule: None,
-            why: None,
-            ..whole
-        };
-        let long = RequestRecord {
-            path: &"ü".repeat(600),
-            duration: Duration::from_secs(100_000),
-            ..least
-        };
-        for record in [&whole, &least, &long] {
-            let written = Written::default();
-            let to = written.clone();
-            let layer = tracing_subscriber::fmt::layer()
-                .json()
-                .flatten_event(true)
-                .with_writer(move || to.clone());
-            tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || record.event());
-            let expected = written.0.lock().clone();
-            assert_eq!(without_time(&record.json(Timestamp::now())), without_time(&expected));
-        }
-    }
-}
+#[path = "request_tests.rs"]
+mod tests;
