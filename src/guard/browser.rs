@@ -4,10 +4,13 @@
 //! worker), or from a body that the upstream sent. What remains is a person who types an address, and sees the answer
 //! sandboxed.
 
+use http::header::AsHeaderName;
 use http::{HeaderMap, HeaderName, header};
 
 use super::host;
 
+/// W3C Fetch Metadata.
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// A browser asks for the script of a service worker: it has one that an earlier program left at this address.
 const SERVICE_WORKER: HeaderName = HeaderName::from_static("service-worker");
 
@@ -55,13 +58,13 @@ pub fn check(headers: &HeaderMap, own: Own<'_>) -> Result<(), BrowserDenied> {
     if !referers.all(|referer| referer.to_str().is_ok_and(|url| is_own(url, own))) {
         return Err(BrowserDenied::Referer);
     }
-    if !headers.contains_key("sec-fetch-site") {
+    if !headers.contains_key(FETCH_SITE) {
         return Ok(());
     }
     if headers.contains_key(SERVICE_WORKER) || headers.contains_key("service-worker-navigation-preload") {
         return Err(BrowserDenied::ServiceWorker);
     }
-    if !says_only(headers, "sec-fetch-site", b"none") {
+    if !says_only(headers, FETCH_SITE, b"none") {
         return Err(BrowserDenied::FetchSite);
     }
     if !says_only(headers, "sec-fetch-mode", b"navigate") || !says_only(headers, "sec-fetch-dest", b"document") {
@@ -71,7 +74,7 @@ pub fn check(headers: &HeaderMap, own: Own<'_>) -> Result<(), BrowserDenied> {
 }
 
 /// Whether the field is there, and every element of every line of it is `word`.
-fn says_only(headers: &HeaderMap, name: &str, word: &[u8]) -> bool {
+fn says_only(headers: &HeaderMap, name: impl AsHeaderName, word: &[u8]) -> bool {
     let mut lines = headers.get_all(name).iter().peekable();
     lines.peek().is_some()
         && lines.all(|line| {

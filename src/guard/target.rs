@@ -80,8 +80,9 @@ pub fn resolve<'a>(
     if !names.knows(authority) {
         return Err(TargetDenied::Host);
     }
-    // Both names must be ours: a Host that is not ours shows that the client was led here under another name.
-    if host.is_some_and(|host| !names.knows(host)) {
+    // Both names must be ours, where there are two: a Host that is not ours shows that the client was led here under
+    // another name.
+    if host.is_some_and(|host| host != authority && !names.knows(host)) {
         return Err(TargetDenied::Host);
     }
     match uri.path_and_query() {

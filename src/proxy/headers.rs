@@ -186,10 +186,10 @@ fn remove_nominated(headers: &mut HeaderMap) {
 }
 
 /// Most messages have nothing to remove beside a field or two: looks first, allocates only for what is removed.
-fn remove(headers: &mut HeaderMap, ends: fn(&str) -> bool) {
+fn remove(headers: &mut HeaderMap, ends: impl Fn(&str) -> bool) {
     let gone: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| goes(name.as_str(), ends))
+        .filter(|name| goes(name.as_str(), &ends))
         .cloned()
         .collect();
     for name in gone {
@@ -198,9 +198,10 @@ fn remove(headers: &mut HeaderMap, ends: fn(&str) -> bool) {
 }
 
 /// Some servers read `X_Forwarded_For` as `X-Forwarded-For`.
-fn goes(name: &str, ends: fn(&str) -> bool) -> bool {
+fn goes(name: &str, ends: impl Fn(&str) -> bool) -> bool {
     if memchr::memchr(b'_', name.as_bytes()).is_some() {
-        ends(&name.replace('_', "-")) || name.replace('_', "-") == "content-length"
+        let name = name.replace('_', "-");
+        ends(&name) || name == "content-length"
     } else {
         ends(name)
     }

@@ -1,6 +1,6 @@
 //! `Location`, `Content-Location`, `Refresh` and `Link`.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, header};
 
 use super::LinkRewriter;
 
@@ -8,31 +8,24 @@ impl LinkRewriter {
     /// Turns links in `Location`, `Content-Location` (RFC 9110 sections 10.2.2 and 8.7), `Refresh` (HTML standard, section
     /// 4.2.5.3) and `Link` (RFC 8288) into links to `client`, an origin.
     pub fn rewrite_headers(&self, headers: &mut HeaderMap, client: &str) {
-        for name in [&header::LOCATION, &header::CONTENT_LOCATION] {
-            self.rewrite(headers, name, |value| {
-                self.origin_length(value)
-                    .map(|origin| [client.as_bytes(), &value[origin..]].concat())
-            });
-        }
-        self.rewrite(headers, &header::REFRESH, |value| {
-            let at = refresh_target(value)?;
-            let origin = self.origin_length(&value[at..])?;
-            Some([&value[..at], client.as_bytes(), &value[at + origin..]].concat())
-        });
-        self.rewrite(headers, &header::LINK, |value| {
-            self.rewrite_link(value, client.as_bytes())
-        });
-    }
-
-    fn rewrite(&self, headers: &mut HeaderMap, name: &HeaderName, change: impl Fn(&[u8]) -> Option<Vec<u8>>) {
-        let Ok(mut entry) = headers.try_entry(name) else { return };
-        if let header::Entry::Occupied(entry) = &mut entry {
-            for value in entry.iter_mut() {
-                if let Some(Ok(changed)) = change(value.as_bytes()).map(|new| HeaderValue::from_bytes(&new)) {
-                    *value = changed;
-                }
+        for (name, value) in headers.iter_mut() {
+            let old = value.as_bytes();
+            let new = match name {
+                &header::LOCATION | &header::CONTENT_LOCATION => self.rewrite_at(old, 0, client),
+                &header::REFRESH => refresh_target(old).and_then(|at| self.rewrite_at(old, at, client)),
+                &header::LINK => self.rewrite_link(old, client.as_bytes()),
+                _ => None,
+            };
+            if let Some(Ok(new)) = new.map(|new| HeaderValue::from_bytes(&new)) {
+                *value = new;
             }
         }
+    }
+
+    /// Changes the URL that begins at `at`.
+    fn rewrite_at(&self, value: &[u8], at: usize, client: &str) -> Option<Vec<u8>> {
+        let origin = self.origin_length(&value[at..])?;
+        Some([&value[..at], client.as_bytes(), &value[at + origin..]].concat())
     }
 
     /// Changes what stands in angle brackets, outside of quoted parameters.
@@ -164,5 +157,22 @@ mod tests {
             ),
             r#"<http://localhost:8080/api/a>; rel="next", <http://localhost:8080/api/b>; rel="https://cloud.mongodb.com/api/c"; t="\"<https://cloud.mongodb.com/api/d>", </api/e>"#
         );
+    }
+
+    #[test]
+    fn each_line_of_a_field() {
+        let mut headers = HeaderMap::new();
+        for path in ["a", "b"] {
+            let link = format!("<https://cloud.mongodb.com/api/{path}>");
+            headers.append(header::LINK, HeaderValue::from_str(&link).unwrap());
+            headers.append("x-other", HeaderValue::from_str(&link).unwrap());
+        }
+        LinkRewriter::new(&Origin::commercial()).rewrite_headers(&mut headers, "http://localhost:8080");
+        let lines = |name| headers.get_all(name).iter().collect::<Vec<_>>();
+        assert_eq!(
+            lines("link"),
+            ["<http://localhost:8080/api/a>", "<http://localhost:8080/api/b>"]
+        );
+        assert_eq!(lines("x-other")[1], "<https://cloud.mongodb.com/api/b>");
     }
 }
