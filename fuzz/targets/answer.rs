@@ -24,7 +24,9 @@ type Fields = Vec<(String, Vec<u8>)>;
 struct Answer(StatusCode, Fields, Vec<u8>, Fields, bool);
 
 fn listed(fields: &HeaderMap) -> Fields {
-    let fields = fields.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()));
+    let fields = fields
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()));
     // What is passed on of the framing may differ.
     let mut fields: Fields = fields.filter(|(name, _)| name != "content-length").collect();
     fields.sort();
@@ -66,7 +68,9 @@ async fn ours(method: &Method, bytes: &[u8], size: usize) -> Option<Answer> {
         authorization: None,
     };
     let host = HeaderValue::from_static("localhost");
-    http1.begin(&host, &head, Full::new(Bytes::new())).expect("a request without content");
+    http1
+        .begin(&host, &head, Full::new(Bytes::new()))
+        .expect("a request without content");
     let mut answer = Answer::new(&poll_fn(|cx| http1.poll_head(cx)).await.ok()?);
     while let Some(frame) = poll_fn(|cx| http1.poll_frame(cx)).await {
         if !answer.take(frame) {
@@ -97,13 +101,19 @@ fuzz_target!(|data: &[u8]| {
     let [first, bytes @ ..] = data else { return };
     let method = if first & 1 == 0 { Method::GET } else { Method::HEAD };
     let size = usize::from(first >> 1).max(1);
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
     runtime.block_on(async {
         let Some(whole) = ours(&method, bytes, usize::MAX).await else {
             assert_eq!(ours(&method, bytes, size).await, None, "in pieces of {size}");
             return;
         };
-        assert_eq!(ours(&method, bytes, size).await.as_ref(), Some(&whole), "in pieces of {size}");
+        assert_eq!(
+            ours(&method, bytes, size).await.as_ref(),
+            Some(&whole),
+            "in pieces of {size}"
+        );
         let mut hypers = hypers(&method, bytes).await.expect("hyper refuses what is taken here");
         if !whole.4 {
             // What was handed out before the end may differ.

@@ -43,13 +43,3 @@ pub(super) fn frame(headers: &mut HeaderMap, method: &Method, source: &BodySourc
         headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 }
-
-/// Whether this is the last message of its connection (RFC 9112 section 9.6).
-pub(super) fn ends_connection(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|option| option.trim().eq_ignore_ascii_case("close"))
-}

@@ -11,7 +11,7 @@ use hyper::body::Body as _;
 use super::body::{BodySource, ClientBody, Inbound};
 use super::callers::{self, ListenerCallers, Place, Who};
 use super::exchange::{Answered, Exchange};
-use super::framing::{close_after_half_a_body, close_without_length, ends_connection, frame};
+use super::framing::{close_after_half_a_body, close_without_length, frame};
 use super::links::{self, BodyPlan, LinkBody, LinkRewriter};
 use super::own_fields::Hops;
 use super::record::Record;
@@ -26,6 +26,7 @@ use crate::fair::{Part, Step};
 use crate::guard;
 use crate::metrics::{CallerMetrics, DenyReason, ListenerMetrics, UpstreamErrorKind};
 use crate::upstream::UpstreamBody;
+use crate::upstream::http1::connection_says;
 
 /// The way of a listener's requests, with the rules that are in force. Never edited: a reload makes another.
 pub struct Pipeline {
@@ -209,7 +210,7 @@ impl Pipeline {
         record.authorization = authorization;
 
         let (mut parts, body) = response.into_parts();
-        let refused_early = ends_connection(&parts.headers) && parts.status.as_u16() >= 400;
+        let refused_early = connection_says(&parts.headers, "close") && parts.status.as_u16() >= 400;
         headers::clean_response(&mut parts.headers);
         if let Some(error) = &record.gateway_error {
             error.put(&mut parts.headers);

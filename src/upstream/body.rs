@@ -10,6 +10,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::BrokenBy;
+use super::overtaking::Overtaking;
 use super::pool::CheckedOut;
 use super::request::SendableBody;
 use crate::fair::Place;
@@ -44,6 +45,8 @@ pub struct UpstreamBody<B> {
 pub(super) enum Source<B> {
     /// A connection that serves nothing else meanwhile.
     Http1(CheckedOut<B>),
+    /// The same, while the request is still being sent.
+    Overtaking(Overtaking, WaitTimer),
     /// One that serves others, too.
     Http2(Incoming, WaitTimer),
     /// There is nothing more.
@@ -104,6 +107,7 @@ impl<B: SendableBody> Body for UpstreamBody<B> {
                 let polled = http1.poll_frame(cx).map_err(BrokenBy::from);
                 (polled, &mut http1.timer)
             }
+            Source::Overtaking(answer, timer) => (answer.poll_frame(cx).map_err(BrokenBy::from), timer),
             Source::Http2(incoming, timer) => {
                 let polled = Pin::new(&mut *incoming).poll_frame(cx).map_err(BrokenBy::from);
                 if matches!(polled, Poll::Ready(None)) && !incoming.is_end_stream() {
@@ -133,6 +137,7 @@ impl<B: SendableBody> Body for UpstreamBody<B> {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Http1(connection) => connection.connection.http1.is_over(),
+            Source::Overtaking(answer, _) => answer.is_over(),
             Source::Http2(incoming, _) => incoming.is_end_stream(),
             Source::Over => true,
         }
@@ -141,6 +146,7 @@ impl<B: SendableBody> Body for UpstreamBody<B> {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Http1(connection) => connection.connection.http1.size_hint(),
+            Source::Overtaking(answer, _) => answer.size_hint(),
             Source::Http2(incoming, _) => incoming.size_hint(),
             Source::Over => SizeHint::with_exact(0),
         }

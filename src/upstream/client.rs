@@ -14,6 +14,7 @@ use super::body::{Source, UpstreamBody};
 use super::connector::{Connector, refused_alpn};
 use super::http1::{Broken, Spellings};
 use super::http2::{self, Http2};
+use super::overtaking::Overtaking;
 use super::pool::{CheckedOut, Connection, Pool};
 use super::queue::{self, LONGEST_WAIT};
 use super::request::{Head, Progress, SendableBody, UpstreamRequest};
@@ -196,8 +197,17 @@ impl<B: SendableBody> Upstream<B> {
             None => return failed(self.head_timeout()),
         };
         http1.spell(&mut parts, &self.spellings).await;
+        // After an error the rest is not worth sending (RFC 9112 section 9.5), and clients cease.
+        let alone = http1.is_request_done() || parts.status.as_u16() >= 400;
         connection.note_keep_alive(&parts.headers);
-        Ok((parts, Source::Http1(CheckedOut::new(connection, &self.pool))))
+        let connection = CheckedOut::new(connection, &self.pool);
+        let source = if alone {
+            Source::Http1(connection)
+        } else {
+            let limit = self.settings().limits.response_body_idle_timeout;
+            Source::Overtaking(Overtaking::begin(connection, limit), WaitTimer::default())
+        };
+        Ok((parts, source))
     }
 
     async fn attempt_http2(

@@ -15,6 +15,7 @@ pub mod http1;
 mod http2;
 mod inspection;
 mod origin;
+mod overtaking;
 mod pool;
 mod queue;
 mod request;

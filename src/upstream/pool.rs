@@ -37,6 +37,8 @@ const MAX_IDLE: usize = 512;
 
 /// How often idle connections are looked at for those that the upstream has closed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How many at a time: within what tokio tells a task in one turn.
+const LOOKED_AT_ONCE: usize = 32;
 
 /// Idle connections of HTTP/1.1 to one origin.
 pub(super) struct Pool<B> {
@@ -99,28 +101,58 @@ impl<B: SendableBody> Pool<B> {
     /// The good connection that was used last: it is the warmest, and the others can age.
     pub(super) fn checkout(&self) -> Option<Box<Connection<B>>> {
         let now = Instant::now();
+        // They close when the lock is free again.
+        let mut bad = Vec::new();
         let mut idle = self.idle.lock();
         while let Some(mut connection) = idle.pop_back() {
-            if self.is_good(&mut connection, now) {
-                return Some(connection);
+            match self.is_good(&mut connection, now) {
+                Some(true) => return Some(connection),
+                Some(false) => bad.push(connection),
+                None => {
+                    idle.push_back(connection);
+                    break;
+                }
             }
         }
+        drop(idle);
         None
     }
 
     /// Drops the oldest idle connection: a new one is made although some are idle.
     pub(super) fn drop_oldest(&self) {
-        drop(self.idle.lock().pop_front());
+        let oldest = self.idle.lock().pop_front();
+        drop(oldest);
     }
 
-    fn is_good(&self, connection: &mut Connection<B>, now: Instant) -> bool {
-        now.duration_since(connection.idle_since) <= connection.idle_for
-            && !self.is_past(connection, now)
-            && connection.http1.is_silent()
+    /// `None`: see [`Http1::is_silent`].
+    fn is_good(&self, connection: &mut Connection<B>, now: Instant) -> Option<bool> {
+        if now.duration_since(connection.idle_since) > connection.idle_for || self.is_past(connection, now) {
+            return Some(false);
+        }
+        connection.http1.is_silent()
     }
 
     fn is_past(&self, connection: &Connection<B>, now: Instant) -> bool {
         now.duration_since(connection.made) > self.max_age || connection.era != self.era.now()
+    }
+
+    /// Drops what is no longer good among some idle connections; where to go on, if there are more.
+    fn look(&self, from: usize) -> Option<usize> {
+        let now = Instant::now();
+        let mut bad = Vec::new();
+        let mut idle = self.idle.lock();
+        let mut at = from;
+        for _ in 0..LOOKED_AT_ONCE {
+            let good = self.is_good(idle.get_mut(at)?, now);
+            if good == Some(false) {
+                bad.extend(idle.remove(at));
+            } else {
+                at += 1;
+            }
+        }
+        // They close when the lock is free again.
+        drop(idle);
+        Some(at)
     }
 
     fn checkin(self: &Arc<Self>, mut connection: Box<Connection<B>>) {
@@ -130,11 +162,10 @@ impl<B: SendableBody> Pool<B> {
         }
         connection.idle_since = now;
         let mut idle = self.idle.lock();
-        if idle.len() >= MAX_IDLE {
-            idle.pop_front();
-        }
+        let one_too_many = (idle.len() >= MAX_IDLE).then(|| idle.pop_front());
         idle.push_back(connection);
         drop(idle);
+        drop(one_too_many);
         if !self.looked_after.swap(true, Ordering::AcqRel) {
             tokio::spawn(look_after(Arc::downgrade(self)));
         }
@@ -145,12 +176,14 @@ impl<B: SendableBody> Pool<B> {
 async fn look_after<B: SendableBody>(pool: Weak<Pool<B>>) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
+        let mut from = 0;
+        while let Some(next) = pool.upgrade().and_then(|pool| pool.look(from)) {
+            from = next;
+            tokio::task::yield_now().await;
+        }
         let Some(pool) = pool.upgrade() else { return };
-        let now = Instant::now();
-        let mut idle = pool.idle.lock();
-        idle.retain_mut(|connection| pool.is_good(connection, now));
+        let idle = pool.idle.lock();
         if idle.is_empty() {
-            idle.shrink_to_fit();
             // Under the lock: who brings the next one finds that nobody looks.
             pool.looked_after.store(false, Ordering::Release);
             return;

@@ -15,13 +15,15 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio_rustls::TlsConnector;
 
+use crate::support::PATIENCE;
 use crate::support::client::{raw, read_head, read_to_end};
 use crate::support::needs::needs;
-use crate::support::proxy::Proxy;
+use crate::support::proxy::{Proxy, bearer, proxy};
 use crate::support::tls::TestCa;
 use crate::support::upstream::{Answer, Upstream, full, json};
 
@@ -141,6 +143,114 @@ async fn answers_408_and_429_arrive_whole_over_http2_while_content_is_unread() {
             assert_eq!(sender.send_request(next).await.unwrap().status(), 200);
         }
     }
+}
+
+const LARGE: usize = 24 << 20;
+
+/// An upstream that answers `POST /x` so as soon as it has the head, and takes all of the content meanwhile; or it closes instead.
+/// How much it took is told.
+async fn answering_early(
+    answer: Option<Vec<u8>>,
+    change: impl FnOnce(&mut Settings),
+) -> (Proxy, UnboundedReceiver<usize>) {
+    let (says, taken) = unbounded_channel();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let (answer, says) = (answer.clone(), says.clone());
+            tokio::spawn(async move {
+                let head = read_head(&mut stream).await;
+                if head.starts_with("POST /api/oauth/token") {
+                    let token = r#"{"access_token":"token","expires_in":3600,"token_type":"Bearer"}"#;
+                    let answer = json_bytes(token);
+                    return stream.write_all(&answer).await.unwrap();
+                }
+                let Some(answer) = answer else {
+                    return says.send(0).unwrap();
+                };
+                let (mut reads, mut writes) = stream.into_split();
+                tokio::spawn(async move { writes.write_all(&answer).await });
+                let (mut length, mut part) = (0, vec![0; 64 << 10]);
+                while length < LARGE {
+                    match reads.read(&mut part).await {
+                        Ok(0) | Err(_) => break,
+                        Ok(read) => length += read,
+                    }
+                }
+                says.send(length).unwrap();
+            });
+        }
+    });
+    let proxy = proxy(&base, None, bearer()).with(change);
+    (proxy.start().await, taken)
+}
+
+fn json_bytes(text: &str) -> Vec<u8> {
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        text.len()
+    );
+    [head.as_bytes(), text.as_bytes()].concat()
+}
+
+/// A client that reads nothing before it has sent all.
+async fn upload(proxy: &Proxy) -> TcpStream {
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    let head = format!("POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: {LARGE}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let part = vec![b'x'; 64 << 10];
+    for _ in 0..LARGE / part.len() {
+        let written = tokio::time::timeout(PATIENCE, stream.write_all(&part)).await;
+        written.expect("the upload stands still").unwrap();
+    }
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_goes_on_when_its_answer_has_come_and_ended() {
+    let (proxy, mut taken) = answering_early(Some(json_bytes("{}")), |_| ()).await;
+    let mut stream = upload(&proxy).await;
+    let got = read_to_end(&mut stream).await;
+    assert!(got.starts_with("HTTP/1.1 200 ") && got.contains("{}"), "{got}");
+    assert_eq!(tokio::time::timeout(PATIENCE, taken.recv()).await.unwrap(), Some(LARGE));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn neither_a_large_answer_nor_the_upload_that_it_overtakes_waits_for_the_other() {
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {LARGE}\r\n\r\n");
+    let (proxy, mut taken) = answering_early(Some([head.into_bytes(), vec![b'y'; LARGE]].concat()), |_| ()).await;
+    let mut stream = upload(&proxy).await;
+    let got = read_to_end(&mut stream).await;
+    let (head, content) = got.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert_eq!(content.len(), LARGE);
+    assert_eq!(tokio::time::timeout(PATIENCE, taken.recv()).await.unwrap(), Some(LARGE));
+}
+
+/// Content of no length that does not end with the head, as only HTTP/2 has it: nobody asks for a byte of it, and yet the whole
+/// request was sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_post_with_empty_content_is_not_taken_for_unsent() {
+    let ca = TestCa::new();
+    let server = ca.identity(&["localhost"], |_| ());
+    let tls = ListenerTls::new(server.certificate.as_bytes(), server.key.as_bytes(), None).unwrap();
+    let (proxy, mut taken) = answering_early(None, |s| s.listeners[0].tls = Some(tls)).await;
+    let tcp = TcpStream::connect(proxy.address).await.unwrap();
+    let stream = TlsConnector::from(ca.client(None, &["h2"]))
+        .connect(ServerName::try_from("localhost").unwrap(), tcp)
+        .await
+        .unwrap();
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let url = format!("https://localhost:{}/x", proxy.address.port());
+    let request = http::Request::post(url).header("content-length", "0").body(()).unwrap();
+    let (answer, mut content) = sender.ready().await.unwrap().send_request(request, false).unwrap();
+    content.send_data(Bytes::new(), true).unwrap();
+    assert_eq!(answer.await.unwrap().status(), 502);
+    assert_eq!(taken.recv().await, Some(0));
+    assert!(taken.try_recv().is_err(), "it was sent again");
 }
 
 /// What is refused with content that nobody reads ends the connection, and says so.

@@ -64,7 +64,7 @@ impl BodyFacts {
     }
 }
 
-/// Why a request body ended early; tells hyper to break the upstream request off.
+/// Why a request body ended early; the request to the upstream is broken off.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestBodyError {
     /// The client paused for too long.

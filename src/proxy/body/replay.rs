@@ -64,7 +64,7 @@ impl Recording {
         if let Some(data) = frame.data_ref() {
             let data = data.clone();
             self.record(&data);
-            // Lets hyper see the end with the last chunk.
+            // The end is seen with the last chunk.
             self.ended = self.inbound.is_end_stream();
         } else if let Some(trailers) = frame.trailers_ref() {
             self.trailers = Some(trailers.clone());
@@ -169,7 +169,12 @@ impl BodySource {
     /// whole.
     pub(in crate::proxy) fn is_unasked(&self) -> bool {
         match self {
-            Self::Empty | Self::Once(_) => false,
+            // Nobody asks for a byte where there is none.
+            Self::Empty
+            | Self::Once(_)
+            | Self::Recorded {
+                known_length: Some(0), ..
+            } => false,
             Self::Recorded { shared, .. } => !shared.lock().asked,
         }
     }

@@ -102,10 +102,10 @@ impl Chunks {
         let size = line.and_then(|line| {
             let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
             let (digits, extension) = line.split_at(digits);
-            self.extensions += extension.len();
             // Blanks may stand before an extension, which nobody here understands (section 7.1.1); some servers leave them
             // without one.
             let understood = extension.trim_ascii_start();
+            self.extensions += understood.len();
             let text = |byte: &u8| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f);
             let good = (understood.is_empty() || understood.starts_with(b";")) && extension.iter().all(text);
             let size = u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;

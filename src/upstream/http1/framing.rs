@@ -13,9 +13,17 @@ pub(super) enum Content {
 }
 
 impl Content {
-    /// The content that a head announces to a request of `method`; `None`: in no single way. Only fields of the framing that
-    /// is read are left.
-    pub(super) fn of(headers: &mut HeaderMap, method: &Method, status: StatusCode, version: Version) -> Option<Self> {
+    /// The content that a head announces to a request of `method`, and whether another answer can surely follow it; `None`: in
+    /// no single way. Only fields of the framing that is read are left.
+    ///
+    /// Who announces content where there is none may send it, too, and who gives two framings may mean the other.
+    pub(super) fn of(
+        headers: &mut HeaderMap,
+        method: &Method,
+        status: StatusCode,
+        version: Version,
+    ) -> Option<(Self, bool)> {
+        let both = headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH);
         let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
         let content = match (codings.next(), codings.next()) {
             (None, _) => match one_length(headers)? {
@@ -28,8 +36,18 @@ impl Content {
             }
             _ => return None,
         };
+        let sure = !both
+            && match (&content, status) {
+                (Self::UntilClose, _) => false,
+                (Self::Length(length), StatusCode::NO_CONTENT) => *length == 0,
+                (Self::Chunked(_), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) => false,
+                _ => true,
+            };
         let none = method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        Some(if none { Self::Length(0) } else { content })
+        // An answer without content needs no framing to end.
+        let unframed = none && matches!(content, Self::UntilClose);
+        let content = if none { Self::Length(0) } else { content };
+        Some((content, sure || unframed))
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -42,7 +60,9 @@ fn one_length(headers: &mut HeaderMap) -> Option<Option<u64>> {
     let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
     let (first, second) = (values.next(), values.next());
     let Some(first) = first else { return Some(None) };
-    if let (Some(length), None) = (length(first.as_bytes()), second) {
+    if let (Some(length), None) = (length(first.as_bytes()), second)
+        && (length == 0 || !first.as_bytes().starts_with(b"0"))
+    {
         return Some(Some(length));
     }
     let mut all = headers
@@ -75,7 +95,7 @@ mod tests {
         for (name, value) in fields {
             headers.append(*name, value.parse().unwrap());
         }
-        let content = match Content::of(&mut headers, &Method::GET, StatusCode::OK, Version::HTTP_11)? {
+        let content = match Content::of(&mut headers, &Method::GET, StatusCode::OK, Version::HTTP_11)?.0 {
             Content::Length(length) => length.to_string(),
             Content::Chunked(_) => "chunked".to_owned(),
             Content::UntilClose => "until close".to_owned(),
@@ -92,6 +112,7 @@ mod tests {
         assert_eq!(read(&[]), some("until close", &[]));
         assert_eq!(read(&[("content-length", "5")]), some("5", &["5"]));
         assert_eq!(read(&[("content-length", "5, 5")]), some("5", &["5"]));
+        assert_eq!(read(&[("content-length", "005")]), some("5", &["5"]));
         assert_eq!(
             read(&[("content-length", "5"), ("content-length", "5")]),
             some("5", &["5"])
@@ -123,6 +144,7 @@ mod tests {
         let mut over = |method, status| {
             Content::of(&mut headers, &method, status, Version::HTTP_11)
                 .unwrap()
+                .0
                 .is_over()
         };
         assert!(over(Method::HEAD, StatusCode::OK));

@@ -11,6 +11,8 @@ use super::Broken;
 pub(in crate::upstream) const MAX_HEAD: usize = 64 << 10;
 /// Bound on their fields; Atlas sends some twenty.
 const MAX_FIELDS: usize = 100;
+/// What all names of a head have that are remembered, bytes; Atlas's have some 300.
+pub(super) const MOST_NAMES: usize = 4 << 10;
 /// Room for what is added on the way to the client.
 const ADDED_FIELDS: usize = 8;
 
@@ -126,6 +128,13 @@ impl HeadReader {
         self.names.truncate(count);
         self.lines.clear();
         Ok(Some(parts))
+    }
+
+    /// Lets go of names that are too long to be kept by an idle connection.
+    pub(super) fn finish(&mut self) {
+        if self.names.iter().map(|(written, _)| written.len()).sum::<usize>() > MOST_NAMES {
+            self.names = Vec::new();
+        }
     }
 
     /// The names of the last head as they were written, if they are others than at the last call.

@@ -25,9 +25,10 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::response::Parts;
-use http::{Extensions, HeaderValue, Method, StatusCode, Version, header};
+use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop::has_budget_remaining;
 use tokio_util::io::poll_read_buf;
 
 use super::request::{Head, SendableBody};
@@ -43,6 +44,8 @@ pub use spelling::Spellings;
 /// What is read at once: as much as a small answer has, and more each time that so much came, up to [`MOST_READ`].
 const LEAST_READ: usize = 8 << 10;
 const MOST_READ: usize = 64 << 10;
+/// Interim answers before the one that counts.
+const MOST_INTERIM: u32 = 256;
 
 /// Why there is no answer, or no whole one.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +80,7 @@ pub struct Http1<S, B> {
     input: BytesMut,
     next_read: usize,
     heads: HeadReader,
+    interim: u32,
     spelling: Extensions,
     method: Method,
     content: Content,
@@ -95,6 +99,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: SendableBody> Http1<S, B> {
             input: BytesMut::new(),
             next_read: LEAST_READ,
             heads: HeadReader::default(),
+            interim: 0,
             spelling: Extensions::new(),
             method: Method::GET,
             content: Content::Length(0),
@@ -103,13 +108,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: SendableBody> Http1<S, B> {
         }
     }
 
-    /// Whether nothing has come since the last answer, not even the end: what comes unasked answers nothing.
-    pub fn is_silent(&mut self) -> bool {
+    /// Whether nothing has come since the last answer, not even the end: what comes unasked answers nothing. `None`: the task has
+    /// had its turn, and tokio tells it nothing more.
+    pub fn is_silent(&mut self) -> Option<bool> {
         let mut byte = [0];
         let mut cx = Context::from_waker(Waker::noop());
-        Pin::new(&mut self.stream)
-            .poll_read(&mut cx, &mut ReadBuf::new(&mut byte))
-            .is_pending()
+        let read = Pin::new(&mut self.stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte));
+        (read.is_ready() || has_budget_remaining()).then_some(read.is_pending())
     }
 
     /// Begins an exchange.
@@ -127,15 +132,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: SendableBody> Http1<S, B> {
     /// # Errors
     /// See [`Broken`].
     pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Parts, Broken>> {
-        loop {
-            // Not ready: it goes on when there is room, or more content. An answer may come before.
-            if let Poll::Ready(Err(error)) = self.outgoing.poll_send(&mut self.stream, cx) {
-                return Poll::Ready(Err(error));
+        // Not ready: it goes on when there is room, or more content. An answer may come before, and may say why the request
+        // can't be sent.
+        let unsent = match self.outgoing.poll_send(&mut self.stream, cx) {
+            Poll::Ready(Err(error)) => Some(error),
+            _ => None,
+        };
+        match (self.poll_read_head(cx), unsent) {
+            (Poll::Ready(Ok(parts)), None) => Poll::Ready(self.frame(parts)),
+            (Poll::Ready(Ok(parts)), Some(_)) => {
+                self.give_up_request();
+                Poll::Ready(self.frame(parts))
             }
+            (_, Some(error)) => Poll::Ready(Err(error)),
+            (polled, None) => polled,
+        }
+    }
+
+    fn poll_read_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Parts, Broken>> {
+        loop {
             while let Some(parts) = self.heads.read(&mut self.input)? {
-                // An interim answer tells of another that follows (RFC 9110 section 15.2).
                 if parts.status == StatusCode::SWITCHING_PROTOCOLS || !parts.status.is_informational() {
-                    return Poll::Ready(self.frame(parts));
+                    return Poll::Ready(Ok(parts));
+                }
+                // It tells of another answer that follows (RFC 9110 section 15.2).
+                self.interim += 1;
+                if self.interim > MOST_INTERIM {
+                    return Poll::Ready(Err(Broken::Malformed("there are too many interim answers")));
                 }
             }
             if ready!(self.poll_fill(cx))? == 0 {
@@ -144,14 +167,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: SendableBody> Http1<S, B> {
         }
     }
 
+    /// Sends no more of a request that has failed: the upstream sees that it is not whole.
+    fn give_up_request(&mut self) {
+        self.outgoing.give_up();
+        self.close();
+    }
+
+    /// Whether the whole request was handed on.
+    pub(super) fn is_request_done(&self) -> bool {
+        self.outgoing.is_done()
+    }
+
+    /// Goes on sending the request: ready when that was all, or can't be done.
+    pub(super) fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if ready!(self.outgoing.poll_send(&mut self.stream, cx)).is_err() {
+            self.give_up_request();
+        }
+        Poll::Ready(())
+    }
+
     /// Finds out where the content of the answer ends.
     fn frame(&mut self, mut parts: Parts) -> Result<Parts, Broken> {
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Broken::Switched);
         }
-        self.content =
-            Content::of(&mut parts.headers, &self.method, parts.status, parts.version).ok_or(Broken::Framing)?;
-        self.persists = persists(&parts) && !matches!(self.content, Content::UntilClose);
+        let content = Content::of(&mut parts.headers, &self.method, parts.status, parts.version);
+        let (content, sure) = content.ok_or(Broken::Framing)?;
+        self.content = content;
+        self.persists = sure && persists(&parts);
         Ok(parts)
     }
 
@@ -180,9 +223,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: SendableBody> Http1<S, B> {
 
     /// The next part of the answer's content.
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        if let Poll::Ready(Err(error)) = self.outgoing.poll_send(&mut self.stream, cx) {
-            return Poll::Ready(Some(Err(error)));
-        }
+        // Not ready: it goes on later.
+        let _ = self.poll_request(cx);
         loop {
             match self.take_frame() {
                 Ok(None) => {}
@@ -238,12 +280,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: SendableBody> Http1<S, B> {
         }
     }
 
-    /// Ends the exchange: whether another may follow. Not where a part of the request was not sent, nor where more came than the answer:
-    /// that would answer the next one.
+    /// Ends the exchange: whether another may follow. Not where a part of the request was not sent, nor where more came than the
+    /// answer: that would answer the next one.
     pub fn finish(&mut self) -> bool {
         let clean = self.is_over() && self.input.is_empty() && self.outgoing.is_sent();
         self.input = BytesMut::new();
         self.next_read = LEAST_READ;
+        self.interim = 0;
+        self.outgoing.finish();
+        self.heads.finish();
         self.timer.end();
         self.persists && clean
     }
@@ -259,10 +304,13 @@ impl<S: AsyncWrite + Unpin, B> Http1<S, B> {
 
 /// Whether the upstream keeps the connection for another request (RFC 9112 section 9.3).
 fn persists(parts: &Parts) -> bool {
-    let says = |option: &str| {
-        let values = parts.headers.get_all(header::CONNECTION).iter();
-        let mut options = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-        options.any(|one| one.trim_ascii().eq_ignore_ascii_case(option.as_bytes()))
-    };
-    !says("close") && (parts.version == Version::HTTP_11 || says("keep-alive"))
+    !connection_says(&parts.headers, "close")
+        && (parts.version == Version::HTTP_11 || connection_says(&parts.headers, "keep-alive"))
+}
+
+/// Whether `Connection` has this option (RFC 9110 section 7.6.1).
+pub fn connection_says(headers: &HeaderMap, option: &str) -> bool {
+    let values = headers.get_all(header::CONNECTION).iter();
+    let mut options = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    options.any(|one| one.trim_ascii().eq_ignore_ascii_case(option.as_bytes()))
 }

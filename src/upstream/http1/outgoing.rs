@@ -26,6 +26,8 @@ pub(super) struct Outgoing<B> {
     /// `None`: all of it was taken.
     content: Option<B>,
     framing: Framing,
+    /// The values of `Trailer`.
+    announced: Vec<HeaderValue>,
     /// The upstream takes no more, and what would be sent is dropped. It may have answered and closed while its request was
     /// being sent, because that is too large or refused: what can be read decides how the exchange ends.
     closed: bool,
@@ -38,6 +40,8 @@ enum Framing {
     Chunked,
 }
 
+/// Room for a head that an idle connection keeps, bytes.
+const MOST_KEPT: usize = 4 << 10;
 const END_OF_CHUNK: &[u8] = b"\r\n";
 const END_OF_CHUNK_AND_LAST: &[u8] = b"\r\n0\r\n\r\n";
 
@@ -51,6 +55,7 @@ impl<B> Default for Outgoing<B> {
             flushed: true,
             content: None,
             framing: Framing::Length(0),
+            announced: Vec::new(),
             closed: false,
         }
     }
@@ -71,6 +76,9 @@ impl<B: SendableBody> Outgoing<B> {
         }
         self.lead.extend_from_slice(b"\r\n");
         self.framing = Framing::of(&head.headers);
+        if matches!(self.framing, Framing::Chunked) {
+            self.announced = head.headers.get_all(header::TRAILER).iter().cloned().collect();
+        }
         self.flushed = false;
         if content.is_end_stream() {
             self.end(None)
@@ -175,12 +183,32 @@ impl<B: SendableBody> Outgoing<B> {
             (Framing::Chunked, trailers) => {
                 self.lead.extend_from_slice(b"0\r\n");
                 for (name, value) in trailers.into_iter().flatten() {
-                    self.field(name, value);
+                    if self.announced.iter().any(|names| lists(names, name)) {
+                        self.field(name, value);
+                    }
                 }
                 self.lead.extend_from_slice(b"\r\n");
             }
         }
         Ok(())
+    }
+
+    /// Nothing more is sent, although not all of it was.
+    pub(super) fn give_up(&mut self) {
+        self.content = None;
+        self.lead.clear();
+        self.data = Bytes::new();
+        self.tail = b"";
+        self.flushed = true;
+        self.closed = true;
+    }
+
+    /// Ends the exchange: what another has no use for is let go of.
+    pub(super) fn finish(&mut self) {
+        self.announced = Vec::new();
+        if self.lead.capacity() > MOST_KEPT {
+            self.lead = Vec::new();
+        }
     }
 
     fn queued(&self) -> usize {
@@ -221,6 +249,12 @@ impl<B> Outgoing<B> {
             other => Poll::Ready(other.map_err(Broken::Io)),
         }
     }
+}
+
+/// Whether a list of names has this one.
+fn lists(names: &HeaderValue, name: &HeaderName) -> bool {
+    let mut names = names.as_bytes().split(|byte| *byte == b',');
+    names.any(|one| one.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
 }
 
 impl Framing {

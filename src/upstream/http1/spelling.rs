@@ -11,6 +11,8 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::head::MOST_NAMES;
+
 /// Lists that are remembered. An upstream with more of them costs a reading for each answer.
 const MOST: usize = 64;
 
@@ -43,11 +45,13 @@ impl Spellings {
             return known.clone();
         }
         let spelled = read_by_hyper(&head).await.unwrap_or_default();
-        let mut known = self.0.lock();
-        if known.len() >= MOST {
-            known.clear();
+        if head.len() <= MOST_NAMES {
+            let mut known = self.0.lock();
+            if known.len() >= MOST {
+                known.clear();
+            }
+            known.insert(head, spelled.clone());
         }
-        known.insert(head, spelled.clone());
         spelled
     }
 }

@@ -89,7 +89,7 @@ async fn ours(method: &Method, pieces: Vec<Vec<u8>>) -> Result<(Answer, bool), S
         }
     }
     server.await.unwrap();
-    let again = http1.finish() && http1.is_silent();
+    let again = http1.finish() && http1.is_silent() == Some(true);
     Ok((answer, again))
 }
 
@@ -249,7 +249,7 @@ fn another_request_follows_only_a_whole_answer_with_nothing_behind_it() {
             while !http1.is_over() {
                 poll_fn(|cx| http1.poll_frame(cx)).await.unwrap().unwrap();
             }
-            http1.finish() && http1.is_silent()
+            http1.finish() && http1.is_silent() == Some(true)
         })
     };
     assert!(persists(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"));
@@ -262,6 +262,14 @@ fn another_request_follows_only_a_whole_answer_with_nothing_behind_it() {
     ));
     assert!(!persists(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello!"));
     assert!(!persists(b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello"));
+    assert!(!persists(b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n"));
+    assert!(!persists(
+        b"HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n"
+    ));
+    assert!(persists(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n"));
+    assert!(!persists(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+    ));
     assert!(!persists(b"HTTP/1.1 304 Not Modified\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"));
     assert!(!persists(
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: x, Close\r\n\r\nhello"
@@ -304,6 +312,8 @@ fn what_has_no_single_reading_is_refused() {
     }
     let many = ["HTTP/1.1 200 OK\r\n", &"X: a\r\n".repeat(101), "\r\n"].concat();
     assert!(whole(many.as_bytes()).unwrap_err().contains("too many fields"));
+    let interim = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(257);
+    assert!(whole(interim.as_bytes()).unwrap_err().contains("interim"));
     let long = ["HTTP/1.1 200 OK\r\nX: ", &"a".repeat(MAX_HEAD)].concat();
     assert!(whole(long.as_bytes()).unwrap_err().contains("too long"));
 }
