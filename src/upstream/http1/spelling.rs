@@ -60,12 +60,11 @@ impl Spellings {
 fn is_title_case(name: &[u8]) -> bool {
     let mut begins = true;
     name.iter().all(|byte| {
-        let good = if std::mem::replace(&mut begins, *byte == b'-') {
+        if std::mem::replace(&mut begins, *byte == b'-') {
             !byte.is_ascii_lowercase()
         } else {
             !byte.is_ascii_uppercase()
-        };
-        good
+        }
     })
 }
 
@@ -83,7 +82,7 @@ async fn read_by_hyper(head: &[u8]) -> Option<Extensions> {
     let answer = async {
         // Not before the question: hyper takes no answer to nothing.
         let mut question = [0; 256];
-        theirs.read(&mut question).await.ok()?;
+        let _some = theirs.read(&mut question).await.ok()?;
         theirs.write_all(head).await.ok()?;
         Some(theirs)
     };
