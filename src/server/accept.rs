@@ -148,10 +148,10 @@ fn begin_tcp(
     };
     let (listener, drain) = (Arc::clone(listener), drain.clone());
     match snapshot.tls.clone() {
-        None => tokio::spawn(async move {
+        None => {
             let standing = Standing::plain(peer, slot).through(at.balancer);
-            connection::serve_http1(stream, standing, listener, drain).await;
-        }),
+            tokio::spawn(connection::serve_http1(stream, standing, listener, drain))
+        }
         Some(tls) => tokio::spawn(async move {
             serve_tls(stream, at, slot, &tls, listener, drain).await;
         }),
@@ -285,9 +285,8 @@ async fn serve_unix(socket: UnixListener, listener: Arc<Listener>, mut drain: Dr
         match listener.admit(peer) {
             Ok(slot) => {
                 let (listener, drain) = (Arc::clone(&listener), drain.clone());
-                tokio::spawn(async move {
-                    connection::serve_http1(stream, Standing::plain(peer, slot), listener, drain).await;
-                });
+                let standing = Standing::plain(peer, slot);
+                tokio::spawn(connection::serve_http1(stream, standing, listener, drain));
             }
             Err(full) => no_room(stream, peer, &listener, full),
         }

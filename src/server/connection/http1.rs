@@ -32,30 +32,36 @@ const HYPER_MIN_BUFFER: usize = 8192;
 const BEYOND_OUR_LIMIT: usize = 1;
 
 /// Serves HTTP/1.1 until the connection ends, drains, or its time is over.
-pub(in crate::server) async fn serve_http1<S>(
+///
+/// No `async fn`: that would keep two places for each parameter, for each idle connection.
+#[allow(clippy::manual_async_fn)]
+pub(in crate::server) fn serve_http1<S>(
     mut stream: S,
     standing: Standing,
     listener: Arc<Listener>,
     mut drain: DrainHandle,
-) where
+) -> impl Future<Output = ()> + Send
+where
     S: AsyncRead + AsyncWrite + Parkable + Send + Sync + Unpin + 'static,
 {
-    let _open = GaugeGuard::new(&listener.snapshot().pipeline.metrics.connections_open);
-    let clock = Arc::new(ConnectionClock::default());
-    loop {
-        let mut last = false;
-        if S::PARKS {
-            match park(&stream, &clock, &listener.snapshot().limits, &mut drain).await {
-                Woken::Readable => {}
-                Woken::LastCall => last = true,
-                Woken::Expired(Expired::Head) => return Box::pin(head_timeout(stream, &standing, &listener)).await,
-                Woken::Expired(_) => return,
+    async move {
+        let _open = GaugeGuard::new(&listener.snapshot().pipeline.metrics.connections_open);
+        let clock = Arc::new(ConnectionClock::default());
+        loop {
+            let mut last = false;
+            if S::PARKS {
+                match park(&stream, &clock, &listener.snapshot().limits, &mut drain).await {
+                    Woken::Readable => {}
+                    Woken::LastCall => last = true,
+                    Woken::Expired(Expired::Head) => return Box::pin(head_timeout(stream, &standing, &listener)).await,
+                    Woken::Expired(_) => return,
+                }
             }
-        }
-        // In a box of its own: a connection that is parked holds next to nothing.
-        match Box::pin(serve_awake(stream, &standing, &listener, &clock, drain.clone(), last)).await {
-            Some(back) => stream = back,
-            None => return,
+            // In a box of its own: a connection that is parked holds next to nothing.
+            match Box::pin(serve_awake(stream, &standing, &listener, &clock, drain.clone(), last)).await {
+                Some(back) => stream = back,
+                None => return,
+            }
         }
     }
 }
