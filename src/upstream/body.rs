@@ -54,6 +54,15 @@ pub(super) enum Source<B> {
 }
 
 impl<B: SendableBody> UpstreamBody<B> {
+    /// The body of an answer that came before its request was sent.
+    pub(super) fn overtaking(connection: CheckedOut<B>, place: Place, idle_limit: Duration) -> Self {
+        Self {
+            source: Source::Overtaking(Overtaking::begin(connection, place, idle_limit), WaitTimer::default()),
+            place: None,
+            idle_limit,
+        }
+    }
+
     pub(super) fn new(source: Source<B>, place: Place, idle_limit: Duration) -> Self {
         let mut body = Self {
             source,

@@ -14,7 +14,6 @@ use super::body::{Source, UpstreamBody};
 use super::connector::{Connector, refused_alpn};
 use super::http1::{Broken, Spellings};
 use super::http2::{self, Http2};
-use super::overtaking::Overtaking;
 use super::pool::{CheckedOut, Connection, Pool};
 use super::queue::{self, LONGEST_WAIT};
 use super::request::{Head, Progress, SendableBody, UpstreamRequest};
@@ -95,7 +94,15 @@ impl<B: SendableBody> Upstream<B> {
             match self.attempt(&head, body, progress, fresh).await {
                 Ok((parts, source)) => {
                     let idle_limit = self.settings().limits.response_body_idle_timeout;
-                    let body = UpstreamBody::new(source, place, idle_limit);
+                    let body = match source {
+                        // After an error the rest is not worth sending (RFC 9112 section 9.5).
+                        Source::Http1(connection)
+                            if parts.status.as_u16() < 400 && !connection.connection.http1.is_request_done() =>
+                        {
+                            UpstreamBody::overtaking(connection, place, idle_limit)
+                        }
+                        source => UpstreamBody::new(source, place, idle_limit),
+                    };
                     return Ok(Response::from_parts(parts, body));
                 }
                 Err(SendFailure {
@@ -197,17 +204,8 @@ impl<B: SendableBody> Upstream<B> {
             None => return failed(self.head_timeout()),
         };
         http1.spell(&mut parts, &self.spellings).await;
-        // After an error the rest is not worth sending (RFC 9112 section 9.5), and clients cease.
-        let alone = http1.is_request_done() || parts.status.as_u16() >= 400;
         connection.note_keep_alive(&parts.headers);
-        let connection = CheckedOut::new(connection, &self.pool);
-        let source = if alone {
-            Source::Http1(connection)
-        } else {
-            let limit = self.settings().limits.response_body_idle_timeout;
-            Source::Overtaking(Overtaking::begin(connection, limit), WaitTimer::default())
-        };
-        Ok((parts, source))
+        Ok((parts, Source::Http1(CheckedOut::new(connection, &self.pool))))
     }
 
     async fn attempt_http2(

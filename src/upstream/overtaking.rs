@@ -12,6 +12,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use super::http1::Broken;
 use super::pool::CheckedOut;
 use super::request::SendableBody;
+use crate::fair::Place;
 
 /// The answer, as the task hands it on.
 pub(super) struct Overtaking {
@@ -21,11 +22,12 @@ pub(super) struct Overtaking {
 }
 
 impl Overtaking {
-    /// Goes on with both; when the answer has ended, the rest of the request may take `limit`.
-    pub(super) fn begin<B: SendableBody>(connection: CheckedOut<B>, limit: Duration) -> Self {
+    /// Goes on with both. When the answer has ended, the rest of the request may pause for `pause`. The connection serves no other
+    /// request: who answers before it is asked may answer once more.
+    pub(super) fn begin<B: SendableBody>(connection: CheckedOut<B>, place: Place, pause: Duration) -> Self {
         let left = connection.connection.http1.size_hint().exact();
         let (sender, frames) = channel(1);
-        tokio::spawn(go_on(connection, sender, limit));
+        tokio::spawn(go_on(connection, place, sender, pause));
         Self { frames, left }
     }
 
@@ -50,8 +52,9 @@ impl Overtaking {
 
 async fn go_on<B: SendableBody>(
     mut connection: CheckedOut<B>,
+    _place: Place,
     frames: Sender<Option<Result<Frame<Bytes>, Broken>>>,
-    limit: Duration,
+    pause: Duration,
 ) {
     let http1 = &mut connection.connection.http1;
     while !http1.is_over() {
@@ -73,10 +76,17 @@ async fn go_on<B: SendableBody>(
             return;
         }
     }
-    let rest = tokio::time::timeout(limit, poll_fn(|cx| http1.poll_request(cx)));
+    let rest = async move {
+        let mut sent = None;
+        // Each look begins a pause anew, if something went out since the last.
+        while sent.replace(connection.connection.http1.sent()) != Some(connection.connection.http1.sent()) {
+            let request = poll_fn(|cx| connection.connection.http1.poll_request(cx));
+            if tokio::time::timeout(pause, request).await.is_ok() {
+                break;
+            }
+        }
+        drop(connection);
+    };
     // Who knows the length of the answer waits for no word of its end.
-    let (_, rest) = tokio::join!(frames.send(None), rest);
-    if rest.is_ok() {
-        connection.release();
-    }
+    let _ = tokio::join!(frames.send(None), rest);
 }

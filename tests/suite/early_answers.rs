@@ -201,7 +201,11 @@ async fn upload(proxy: &Proxy) -> TcpStream {
     let head = format!("POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: {LARGE}\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     let part = vec![b'x'; 64 << 10];
-    for _ in 0..LARGE / part.len() {
+    for nth in 0..LARGE / part.len() {
+        if nth == 8 {
+            // Longer than a connection without a request is kept awake.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
         let written = tokio::time::timeout(PATIENCE, stream.write_all(&part)).await;
         written.expect("the upload stands still").unwrap();
     }

@@ -3,6 +3,7 @@
 //! Over HTTP/2 a stream that ends before its request was read is reset, and some clients then report an error and not
 //! the answer (curl of 2023: exit code 92). So the rest is read before the stream ends, as over HTTP/1.1.
 
+use std::any::Any;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -14,6 +15,8 @@ use parking_lot::Mutex;
 
 /// The content of a request.
 pub struct ClientBody {
+    /// Let go of before the content is, since that wakes the connection.
+    _held: Option<Box<dyn Any + Send + Sync>>,
     /// `None` only while this is dropped.
     incoming: Option<Incoming>,
     unread: Option<Arc<Unread>>,
@@ -35,6 +38,16 @@ impl ClientBody {
     /// What nobody reads of the content is left to the connection.
     pub fn new(incoming: Incoming) -> Self {
         Self {
+            _held: None,
+            incoming: Some(incoming),
+            unread: None,
+        }
+    }
+
+    /// Holds something for as long as the content may be read.
+    pub fn holding(incoming: Incoming, held: Box<dyn Any + Send + Sync>) -> Self {
+        Self {
+            _held: Some(held),
             incoming: Some(incoming),
             unread: None,
         }
@@ -43,6 +56,7 @@ impl ClientBody {
     /// What nobody reads of the content goes to `unread`.
     pub fn leaving(incoming: Incoming, unread: Arc<Unread>) -> Self {
         Self {
+            _held: None,
             incoming: Some(incoming),
             unread: Some(unread),
         }

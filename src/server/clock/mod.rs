@@ -194,6 +194,15 @@ impl ConnectionClock {
         }
     }
 
+    /// The content of a request that is being served may be read for longer than that: as long as this value lives.
+    pub(super) fn read(self: &Arc<Self>) -> BodyClock {
+        self.serving.fetch_add(1, Ordering::Relaxed);
+        BodyClock {
+            connection: Arc::clone(self),
+            stream: None,
+        }
+    }
+
     /// When the next limit passes, and which.
     fn deadline(&self, head_limit: Duration, idle_limit: Duration) -> Option<(Instant, Expired)> {
         let at = |ms: u64, limit: Duration| self.start + Duration::from_millis(ms) + limit;

@@ -105,7 +105,10 @@ where
     let leaving = drain.clone();
     let service = service_fn(|request: Request<Incoming>| {
         let serving = clock.serve();
-        let request = request.map(ClientBody::new);
+        let request = request.map(|incoming| match incoming.is_end_stream() {
+            true => ClientBody::new(incoming),
+            false => ClientBody::holding(incoming, Box::new(clock.read())),
+        });
         let version = request.version();
         let without_framing = &without_framing;
         without_framing.store(false, Ordering::Relaxed);

@@ -61,7 +61,7 @@ fn one_length(headers: &mut HeaderMap) -> Option<Option<u64>> {
     let (first, second) = (values.next(), values.next());
     let Some(first) = first else { return Some(None) };
     if let (Some(length), None) = (length(first.as_bytes()), second)
-        && (length == 0 || !first.as_bytes().starts_with(b"0"))
+        && (first == "0" || !first.as_bytes().starts_with(b"0"))
     {
         return Some(Some(length));
     }

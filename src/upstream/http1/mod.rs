@@ -178,6 +178,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: SendableBody> Http1<S, B> {
         self.outgoing.is_done()
     }
 
+    /// How many bytes have gone out over this connection.
+    pub(super) fn sent(&self) -> u64 {
+        self.outgoing.total()
+    }
+
     /// Goes on sending the request: ready when that was all, or can't be done.
     pub(super) fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if ready!(self.outgoing.poll_send(&mut self.stream, cx)).is_err() {
@@ -232,7 +237,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: SendableBody> Http1<S, B> {
                 Err(error) => return Poll::Ready(Some(Err(error))),
             }
             match ready!(self.poll_fill(cx)) {
-                Ok(0) if matches!(self.content, Content::UntilClose) => self.content = Content::Length(0),
+                // The end of a connection over which a request was given up may be the end of anything.
+                Ok(0) if matches!(self.content, Content::UntilClose) && !self.outgoing.is_given_up() => {
+                    self.content = Content::Length(0);
+                }
                 Ok(0) => return Poll::Ready(Some(Err(Broken::Closed))),
                 Ok(_) => {}
                 Err(error) => return Poll::Ready(Some(Err(error))),

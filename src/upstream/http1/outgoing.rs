@@ -31,6 +31,9 @@ pub(super) struct Outgoing<B> {
     /// The upstream takes no more, and what would be sent is dropped. It may have answered and closed while its request was
     /// being sent, because that is too large or refused: what can be read decides how the exchange ends.
     closed: bool,
+    /// Bytes that were written in all.
+    total: u64,
+    given_up: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -57,6 +60,8 @@ impl<B> Default for Outgoing<B> {
             framing: Framing::Length(0),
             announced: Vec::new(),
             closed: false,
+            total: 0,
+            given_up: false,
         }
     }
 }
@@ -201,6 +206,17 @@ impl<B: SendableBody> Outgoing<B> {
         self.tail = b"";
         self.flushed = true;
         self.closed = true;
+        self.given_up = true;
+    }
+
+    /// Whether that happened.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.given_up
+    }
+
+    /// Bytes that were written in all.
+    pub(super) fn total(&self) -> u64 {
+        self.total
     }
 
     /// Ends the exchange: what another has no use for is let go of.
@@ -228,6 +244,7 @@ impl<B: SendableBody> Outgoing<B> {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.written += written;
+            self.total += written as u64;
         }
         Poll::Ready(Ok(()))
     }
