@@ -102,11 +102,11 @@ pub fn full(bytes: impl Into<Bytes>) -> BoxBody<Bytes, std::io::Error> {
         .boxed()
 }
 
-/// A body that does not say how long it is, and ends a while after its last byte.
-pub fn that_ends_later(bytes: impl Into<Bytes>) -> BoxBody<Bytes, std::io::Error> {
+/// A body that does not say how long it is, and ends when `end` has a permit.
+pub fn that_ends_later(bytes: impl Into<Bytes>, end: Arc<Semaphore>) -> BoxBody<Bytes, std::io::Error> {
     let data = futures_util::stream::iter([Ok(http_body::Frame::data(bytes.into()))]);
-    let end = futures_util::stream::once(async {
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    let end = futures_util::stream::once(async move {
+        let _permit = end.acquire().await;
         Ok(http_body::Frame::data(Bytes::new()))
     });
     http_body_util::StreamBody::new(futures_util::StreamExt::chain(data, end)).boxed()
