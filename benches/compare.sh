@@ -18,66 +18,16 @@
 # Needs nginx, haproxy, wrk and openssl (Debian packages of these names), cargo unless there is BINARY; no root, no network.
 # Ends what it started, however it ends.
 set -euo pipefail
-top=$(cd "$(dirname "$0")/.." && pwd)
 PATH=$PATH:/usr/sbin
 rounds=${ROUNDS:-3} seconds=${SECONDS_EACH:-3} starts=${STARTS:-5} binary=${BINARY:-}
 
-missing=()
-for program in nginx haproxy wrk openssl awk; do
-    command -v "$program" >/dev/null || missing+=("$program")
-done
-[ -n "$binary" ] || command -v cargo >/dev/null || missing+=(cargo)
-if [ ${#missing[@]} != 0 ]; then
-    printf 'benches/compare.sh: missing: %s\n' "${missing[*]}" >&2
-    exit 1
-fi
+. "$(dirname "$0")/common.sh"
 
-say() { printf 'benches/compare.sh: %s\n' "$*" >&2; }
-die() {
-    say "$*"
-    exit 1
-}
-
-if [ -z "$binary" ]; then
-    cargo build --locked --release --manifest-path "$top/Cargo.toml" --bin atlas-auth-proxy >&2
-    binary=$(cargo metadata --locked --manifest-path "$top/Cargo.toml" --format-version 1 --no-deps |
-        sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')/release/atlas-auth-proxy
-fi
-binary=$(readlink -f "$binary")
+need nginx haproxy wrk openssl awk
+find_binary
 
 # For a thousand connections and more. Not all that is allowed: HAProxy makes tables for as many when it starts.
 ulimit -Sn 8192 || die "needs 8192 open files (ulimit -n), may have $(ulimit -Hn)"
-
-tmp=$(mktemp -d)
-running=()
-end() {
-    local pid
-    trap - EXIT
-    for pid in "${running[@]}"; do
-        kill "$pid" 2>/dev/null || true
-    done
-    for pid in "${running[@]}"; do
-        # nginx's workers end with their master; nothing here has a reason to wait.
-        for _ in {1..100}; do
-            kill -0 "$pid" 2>/dev/null || break
-            sleep 0.05
-        done
-        kill -9 "$pid" 2>/dev/null || true
-    done
-    wait 2>/dev/null || true
-    rm -rf "$tmp"
-}
-trap end EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-
-# The proxy under test alone on the first core that we may use, everything else on the last.
-on_proxy_core=() on_other_core=()
-cores=$(awk '/^Cpus_allowed_list:/ { print $2 }' /proc/self/status)
-if command -v taskset >/dev/null && [[ $cores == *[,-]* ]]; then
-    on_proxy_core=(taskset -c "${cores%%[,-]*}")
-    on_other_core=(taskset -c "${cores##*[,-]}")
-fi
 
 # Ports below those that the kernel gives to outgoing connections.
 used=' '
@@ -96,15 +46,6 @@ user=
 token=$(printf 't0ken%.0s' {1..40})
 new_port
 upstream_port=$port
-
-certificates() {
-    local key=(-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes)
-    openssl req -x509 "${key[@]}" -days 3 -keyout ca.key -out ca.pem -subj '/CN=benchmark' \
-        -addext keyUsage=critical,keyCertSign
-    openssl req -new "${key[@]}" -keyout server.key -out server.csr -subj /CN=localhost
-    printf 'subjectAltName=DNS:localhost\nextendedKeyUsage=serverAuth\n' >server.ext
-    openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 3 -extfile server.ext -out server.pem
-}
 
 # A page of projects with links, of so many bytes: what no project fills is a description.
 page() {
@@ -294,7 +235,7 @@ record() { printf '%s\t%s\t%s\n' "$1" "$2" "$3" >>"$tmp/results"; }
 # ---------------------------------------------------------------------------------------------------------------------
 
 cd "$tmp"
-certificates 2>openssl.log || die "openssl: $(tail -n 3 openssl.log)"
+certificates localhost DNS:localhost 2>openssl.log || die "openssl: $(tail -n 3 openssl.log)"
 mkdir -p www/api/atlas/v2/logs
 page 1024 >www/api/atlas/v2/1k
 page $((100 << 10)) >www/api/atlas/v2/100k

@@ -18,65 +18,23 @@
 # Needs root, for the namespaces; ip and tc (Debian: iproute2), nginx, wrk, openssl, cc without netem, cargo unless there is
 # BINARY. Deletes what it made and ends what it started, however it ends.
 set -euo pipefail
-top=$(cd "$(dirname "$0")/.." && pwd)
 PATH=$PATH:/usr/sbin:/sbin
 rounds=${ROUNDS:-3} seconds=${SECONDS_EACH:-2} binary=${BINARY:-} congestion=${CONGESTION:-cubic} seed=${SEED:-1}
 
-say() { printf 'benches/http_versions.sh: %s\n' "$*" >&2; }
-die() {
-    say "$*"
-    exit 1
-}
+. "$(dirname "$0")/common.sh"
 
 [ "$(id -u)" = 0 ] || die 'needs root: it makes network namespaces'
-missing=()
-for program in ip tc nginx wrk openssl awk; do
-    command -v "$program" >/dev/null || missing+=("$program")
-done
-[ -n "$binary" ] || command -v cargo >/dev/null || missing+=(cargo)
-[ ${#missing[@]} = 0 ] || die "missing: ${missing[*]}"
+need ip tc nginx wrk openssl awk
 [[ " $(cat /proc/sys/net/ipv4/tcp_available_congestion_control) " == *" $congestion "* ]] ||
     die "this kernel has no congestion control $congestion"
 
-if [ -z "$binary" ]; then
-    cargo build --locked --release --manifest-path "$top/Cargo.toml" --bin atlas-auth-proxy >&2
-    binary=$(cargo metadata --locked --manifest-path "$top/Cargo.toml" --format-version 1 --no-deps |
-        sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')/release/atlas-auth-proxy
-fi
-binary=$(readlink -f "$binary")
+find_binary
 
-tmp=$(mktemp -d)
 near=http-versions-$$-near far=http-versions-$$-far
-running=()
-end() {
-    local pid
-    trap - EXIT
-    for pid in "${running[@]}"; do
-        kill "$pid" 2>/dev/null || true
-    done
-    for pid in "${running[@]}"; do
-        for _ in {1..100}; do
-            kill -0 "$pid" 2>/dev/null || break
-            sleep 0.05
-        done
-        kill -9 "$pid" 2>/dev/null || true
-    done
-    wait 2>/dev/null || true
+at_the_end() {
     ip netns del "$near" 2>/dev/null || true
     ip netns del "$far" 2>/dev/null || true
-    rm -rf "$tmp"
 }
-trap end EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-
-# The proxy alone on the first core that we may use, everything else on the last.
-on_proxy_core=() on_other_core=()
-cores=$(awk '/^Cpus_allowed_list:/ { print $2 }' /proc/self/status)
-if command -v taskset >/dev/null && [[ $cores == *[,-]* ]]; then
-    on_proxy_core=(taskset -c "${cores%%[,-]*}")
-    on_other_core=(taskset -c "${cores##*[,-]}")
-fi
 
 # Addresses of documentation (RFC 5737), which lead nowhere.
 near_address=192.0.2.1 far_address=192.0.2.2
@@ -84,15 +42,6 @@ token=$(printf 't0ken%.0s' {1..40})
 
 # Not functions: what starts in the background must be the program itself, not a shell that waits for it.
 in_near=(ip netns exec "$near") in_far=(ip netns exec "$far")
-
-certificates() {
-    local key=(-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes)
-    openssl req -x509 "${key[@]}" -days 3 -keyout ca.key -out ca.pem -subj '/CN=benchmark' \
-        -addext keyUsage=critical,keyCertSign
-    openssl req -new "${key[@]}" -keyout server.key -out server.csr -subj /CN=upstream
-    printf 'subjectAltName=IP:%s\nextendedKeyUsage=serverAuth\n' "$far_address" >server.ext
-    openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 3 -extfile server.ext -out server.pem
-}
 
 # How many streams at a time nginx takes is what it takes unless it is told otherwise: 128.
 upstream_configuration() {
@@ -253,7 +202,7 @@ measure() {
 # ---------------------------------------------------------------------------------------------------------------------
 
 cd "$tmp"
-certificates 2>openssl.log || die "openssl: $(tail -n 3 openssl.log)"
+certificates upstream "IP:$far_address" 2>openssl.log || die "openssl: $(tail -n 3 openssl.log)"
 mkdir -p www/api/atlas/v2
 body() { printf '{"description":"%*s"}' $(($1 - 18)) ''; }
 body 1024 >www/api/atlas/v2/1k
